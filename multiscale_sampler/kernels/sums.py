@@ -1,0 +1,355 @@
+"""Sums of windows that lose nothing, and their division by the number of samples.
+
+A sum travels unrounded from level to level as a block of *components* (leading axis), added up window by
+window, and is rounded only when a level is written. Which components depends on the dtype:
+
+- integers of up to 32 bits: one integer that holds the sum exactly;
+- 64-bit integers: the sums of the upper and of the lower 32 bits, so that no carry is ever lost;
+- float16 and float32: one float64;
+- float64: Neumaier's compensated sum (Zeitschrift fuer Angewandte Mathematik und Mechanik 54, 1974, p. 39),
+  once for ordinary values and once, scaled down, for those near the greatest, whose sum would overflow.
+
+Where values can be missing, the last component counts the valid ones.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from .compiling import compiled
+from .windows import Block, Missing, as_rows, block_windows, most_rows, window_rows
+
+Int64s = npt.NDArray[np.int64]
+
+HALF_BITS = np.uint64(32)
+LOWER_HALF = np.uint64(2**32 - 1)
+SIGN_BIT = np.uint64(2**63)
+HUGE = 2.0**960
+SCALE_DOWN = 2.0**-128
+SCALE_UP = 2.0**128
+# Veltkamp's constant: splits a float64 into two halves whose products are exact.
+SPLITTER = 2.0**27 + 1.0
+
+
+def sum_windows(block: Block, factors: tuple[int, ...], total: Block) -> None:
+    """Add up every window of `block` into `total`, whose dtype holds the sums."""
+    windows = block_windows(block.shape, factors)
+    # Sums of 64-bit integers wrap around as numpy's do; only the interpreter would warn of it.
+    with np.errstate(over="ignore"):
+        _add(block.reshape(-1), *windows, as_rows(total, windows))
+
+
+def sum_valid_windows(block: Block, factors: tuple[int, ...], missing: Missing, total: Block, count: Block) -> None:
+    """Add up the valid values of every window into `total` and their number into `count`."""
+    windows = block_windows(block.shape, factors)
+    flags = missing.arguments(block.dtype)
+    with np.errstate(over="ignore"):
+        _add_valid(block.reshape(-1), *windows, *flags, as_rows(total, windows), as_rows(count, windows))
+
+
+def sum_halves(block: Block, factors: tuple[int, ...], missing: Missing, total: Block, count: Block) -> None:
+    """Add up 64-bit integers into the components (upper halves, lower halves) of `total`, and count.
+
+    Signed integers are shifted to unsigned ones by 2**63 first, which `divide_halves` undoes. Without missing
+    values, `count` is left as it is.
+    """
+    windows = block_windows(block.shape, factors)
+    shift = SIGN_BIT if block.dtype.kind == "i" else np.uint64(0)
+    nodata = None if missing.nodata is None else np.array(missing.nodata, block.dtype).view(np.uint64)[()]
+    _, has_nodata, excluded = Missing(False, nodata).arguments(np.dtype(np.uint64))
+    rows = [as_rows(component, windows) for component in (total[0], total[1], count)]
+    _add_halves(block.reshape(-1).view(np.uint64), *windows, shift, has_nodata, excluded, *rows)
+
+
+def sum_compensated(block: Block, factors: tuple[int, ...], missing: Missing, total: Block, count: Block) -> None:
+    """Add up float64 into the components (sum, error, scaled sum, scaled error) of `total`, and count."""
+    windows = block_windows(block.shape, factors)
+    rows = [as_rows(component, windows) for component in (*total, count)]
+    _add_compensated(block.reshape(-1), *windows, *missing.arguments(block.dtype), *rows)
+
+
+def merge_compensated(state: Block, factors: tuple[int, ...], total: Block) -> None:
+    """Add up windows of compensated sums: `state` and `total` have the same four components."""
+    windows = block_windows(state.shape[1:], factors)
+    for pair in (0, 2):
+        rows = [as_rows(component, windows) for component in total[pair : pair + 2]]
+        _merge_pairs(state[pair].reshape(-1), state[pair + 1].reshape(-1), *windows, *rows)
+
+
+def divide(total: Block, count: Block, fill: Any, out: Block) -> None:
+    """Divide exact integer sums by `count`, rounding half to even, or float64 sums as floats."""
+    kernel = _divide_floats if out.dtype.kind == "f" else _divide_integers
+    kernel(total.reshape(-1), count.reshape(-1), fill, out.reshape(-1))
+
+
+def divide_whole(total: Block, count: tuple[Int64s, ...], out: Block) -> None:
+    """Divide sums of windows without missing values by their number of samples, given axis by axis."""
+    kernel = _divide_whole_floats if out.dtype.kind == "f" else _divide_whole_integers
+    rows = count_rows(count[:-1])
+    width = total.shape[-1]
+    dtype = total.dtype
+    kernel(total.reshape(-1, width), rows.astype(dtype), count[-1].astype(dtype), out.reshape(-1, width))
+
+
+def count_rows(counts: tuple[Int64s, ...]) -> Int64s:
+    """Return the samples per window for every combination of the given axes, in C order."""
+    rows = np.ones(1, np.int64)
+    for along in counts:
+        rows = np.multiply.outer(rows, along).reshape(-1)
+    return rows
+
+
+def divide_halves(total: Block, count: Block, fill: Any, out: Block) -> None:
+    """Divide sums of 64-bit integers, kept in halves, rounding half to even."""
+    shift = SIGN_BIT if out.dtype.kind == "i" else np.uint64(0)
+    bits = np.array(fill, out.dtype).view(np.uint64)[()]
+    _divide_halves(
+        total[0].reshape(-1),
+        total[1].reshape(-1),
+        count.reshape(-1),
+        bits,
+        shift,
+        out.reshape(-1).view(np.uint64),
+    )
+
+
+def divide_compensated(total: Block, count: Block, fill: Any, out: Block) -> None:
+    """Divide compensated sums, correctly rounded but for the rarest ties."""
+    parts = total.reshape(4, -1)
+    _divide_compensated(parts[0], parts[1], parts[2], parts[3], count.reshape(-1), fill, out.reshape(-1))
+
+
+def compensated_total(total: Block) -> Block:
+    """Return compensated sums rounded to float64."""
+    with np.errstate(invalid="ignore", over="ignore"):
+        parts = [np.where(np.isfinite(total[i] + total[i + 1]), total[i] + total[i + 1], total[i]) for i in (0, 2)]
+        rounded: Block = parts[0] + parts[1] * SCALE_UP
+    return rounded
+
+
+@compiled
+def _add(x, sizes, factors, strides, inner, total):  # type: ignore[no-untyped-def]
+    size, factor = sizes[-1], factors[-1]
+    starts = np.empty(most_rows(factors), np.int64)
+    whole = size // 2
+    for row in range(total.shape[0]):
+        sums = total[row]
+        sums[:] = 0
+        for start in starts[: window_rows(row, sizes, factors, strides, starts)]:
+            if inner == 1 and factor == 2:
+                samples = x[start : start + size]
+                for window in range(whole):
+                    sums[window] = sums[window] + samples[2 * window] + samples[2 * window + 1]
+                if size > 2 * whole:
+                    sums[whole] += samples[2 * whole]
+            else:
+                for sample in range(size):
+                    at = start + sample * inner
+                    window = (sample // factor) * inner
+                    for i in range(inner):
+                        sums[window + i] += x[at + i]
+
+
+@compiled
+def _add_valid(x, sizes, factors, strides, inner, skip_nan, has_nodata, nodata, total, count):  # type: ignore[no-untyped-def]
+    size, factor = sizes[-1], factors[-1]
+    starts = np.empty(most_rows(factors), np.int64)
+    for row in range(total.shape[0]):
+        sums, counts = total[row], count[row]
+        sums[:] = 0
+        counts[:] = 0
+        for start in starts[: window_rows(row, sizes, factors, strides, starts)]:
+            for sample in range(size):
+                at = start + sample * inner
+                window = (sample // factor) * inner
+                for i in range(inner):
+                    value = x[at + i]
+                    if not ((skip_nan and value != value) or (has_nodata and value == nodata)):
+                        sums[window + i] += value
+                        counts[window + i] += 1
+
+
+@compiled
+def _add_halves(x, sizes, factors, strides, inner, shift, has_nodata, nodata, upper, lower, count):  # type: ignore[no-untyped-def]
+    size, factor = sizes[-1], factors[-1]
+    one = np.uint64(1)
+    starts = np.empty(most_rows(factors), np.int64)
+    for row in range(upper.shape[0]):
+        uppers, lowers, counts = upper[row], lower[row], count[row]
+        uppers[:] = 0
+        lowers[:] = 0
+        if has_nodata:
+            counts[:] = 0
+        for start in starts[: window_rows(row, sizes, factors, strides, starts)]:
+            for sample in range(size):
+                at = start + sample * inner
+                window = (sample // factor) * inner
+                for i in range(inner):
+                    if not (has_nodata and x[at + i] == nodata):
+                        value = x[at + i] ^ shift
+                        uppers[window + i] += value >> HALF_BITS
+                        lowers[window + i] += value & LOWER_HALF
+                        if has_nodata:
+                            counts[window + i] += one
+
+
+@compiled
+def _add_compensated(  # type: ignore[no-untyped-def]
+    x, sizes, factors, strides, inner, skip_nan, has_nodata, nodata, total, error, scaled, scaled_error, count
+):
+    size, factor = sizes[-1], factors[-1]
+    counting = skip_nan or has_nodata
+    starts = np.empty(most_rows(factors), np.int64)
+    for row in range(total.shape[0]):
+        sums, errors, large, large_errors, counts = (
+            total[row],
+            error[row],
+            scaled[row],
+            scaled_error[row],
+            count[row],
+        )
+        sums[:] = 0.0
+        errors[:] = 0.0
+        large[:] = 0.0
+        large_errors[:] = 0.0
+        if counting:
+            counts[:] = 0.0
+        for start in starts[: window_rows(row, sizes, factors, strides, starts)]:
+            for sample in range(size):
+                at = start + sample * inner
+                window = (sample // factor) * inner
+                for i in range(inner):
+                    value = x[at + i]
+                    if (skip_nan and value != value) or (has_nodata and value == nodata):
+                        continue
+                    k = window + i
+                    if counting:
+                        counts[k] += 1.0
+                    # Not "value >= HUGE": NaN and infinity must go the way whose sum they dominate.
+                    if abs(value) < HUGE:
+                        added, lost = _two_sum(sums[k], value)
+                        sums[k] = added
+                        errors[k] += lost
+                    else:
+                        added, lost = _two_sum(large[k], value * SCALE_DOWN)
+                        large[k] = added
+                        large_errors[k] += lost
+
+
+@compiled
+def _merge_pairs(x, x_error, sizes, factors, strides, inner, total, error):  # type: ignore[no-untyped-def]
+    size, factor = sizes[-1], factors[-1]
+    starts = np.empty(most_rows(factors), np.int64)
+    for row in range(total.shape[0]):
+        sums, errors = total[row], error[row]
+        sums[:] = 0.0
+        errors[:] = 0.0
+        for start in starts[: window_rows(row, sizes, factors, strides, starts)]:
+            for sample in range(size):
+                at = start + sample * inner
+                window = (sample // factor) * inner
+                for i in range(inner):
+                    added, lost = _two_sum(sums[window + i], x[at + i])
+                    sums[window + i] = added
+                    errors[window + i] += lost + x_error[at + i]
+
+
+@compiled
+def _two_sum(a, b):  # type: ignore[no-untyped-def]
+    """Return a + b rounded, and what the rounding lost (Knuth)."""
+    total = a + b
+    taken = total - a
+    return total, (a - (total - taken)) + (b - taken)
+
+
+@compiled
+def _half_to_even(total, count):  # type: ignore[no-untyped-def]
+    quotient = total // count
+    rest = total - quotient * count
+    below = count - rest
+    if rest > below or (rest == below and quotient % 2 != 0):
+        quotient += 1
+    return quotient
+
+
+@compiled
+def _divide_integers(total, count, fill, out):  # type: ignore[no-untyped-def]
+    for i in range(len(total)):
+        out[i] = _half_to_even(total[i], count[i]) if count[i] > 0 else fill
+
+
+@compiled
+def _divide_floats(total, count, fill, out):  # type: ignore[no-untyped-def]
+    for i in range(len(total)):
+        out[i] = total[i] / count[i] if count[i] > 0 else fill
+
+
+@compiled
+def _divide_whole_integers(total, row_count, column_count, out):  # type: ignore[no-untyped-def]
+    for row in range(total.shape[0]):
+        for column in range(total.shape[1]):
+            out[row, column] = _half_to_even(total[row, column], row_count[row] * column_count[column])
+
+
+@compiled
+def _divide_whole_floats(total, row_count, column_count, out):  # type: ignore[no-untyped-def]
+    for row in range(total.shape[0]):
+        for column in range(total.shape[1]):
+            out[row, column] = total[row, column] / (row_count[row] * column_count[column])
+
+
+@compiled
+def _divide_halves(upper, lower, count, fill, shift, out):  # type: ignore[no-untyped-def]
+    # Long division in two digits of 32 bits: the count is at most 2**32, so that no step exceeds 64 bits.
+    one = np.uint64(1)
+    for i in range(len(upper)):
+        n = count[i]
+        if n == 0:
+            out[i] = fill
+            continue
+        head = upper[i] + (lower[i] >> HALF_BITS)
+        first = head // n
+        tail = ((head - first * n) << HALF_BITS) | (lower[i] & LOWER_HALF)
+        second = tail // n
+        rest = tail - second * n
+        below = n - rest
+        quotient = (first << HALF_BITS) | second
+        if rest > below or (rest == below and (quotient & one) == one):
+            quotient += one
+        out[i] = quotient ^ shift
+
+
+@compiled
+def _compensated_quotient(total, error, count):  # type: ignore[no-untyped-def]
+    """Return (total + error) / count in about twice the precision of a float64, rounded once."""
+    rounded = total + error
+    if not np.isfinite(rounded):
+        return total
+    rest = error - (rounded - total)
+    quotient = rounded / count
+    # Dekker's product: quotient * count as an unevaluated sum, to find what the division left.
+    product = quotient * count
+    a = quotient * SPLITTER
+    a_upper = a - (a - quotient)
+    a_lower = quotient - a_upper
+    b = count * SPLITTER
+    b_upper = b - (b - count)
+    b_lower = count - b_upper
+    lost = ((a_upper * b_upper - product) + a_upper * b_lower + a_lower * b_upper) + a_lower * b_lower
+    return quotient + (((rounded - product) - lost) + rest) / count
+
+
+@compiled
+def _divide_compensated(total, error, scaled, scaled_error, count, fill, out):  # type: ignore[no-untyped-def]
+    for i in range(len(total)):
+        n = count[i]
+        if n == 0.0:
+            out[i] = fill
+        elif scaled[i] == 0.0:
+            out[i] = _compensated_quotient(total[i], error[i], n)
+        else:
+            ordinary = _compensated_quotient(total[i], error[i], n)
+            out[i] = ordinary + _compensated_quotient(scaled[i], scaled_error[i], n) * SCALE_UP

@@ -1,0 +1,131 @@
+"""Which samples of a block each window covers, for blocks of any rank.
+
+A block is taken as rows. Axes behind the last reduced one form an `inner` run that moves as one; neighbouring
+axes that are not reduced are merged; the last reduced axis is the row. Every loop of this package then reads:
+for each row of windows, for each input row that they cover (`window_rows`), for each window of the row, for
+each sample, for each element of the inner run. Samples of a window are always visited in C order, which fixes
+the order of floating-point sums whatever the rank. A last, partial window has the samples that there are.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from .compiling import compiled
+
+Block = npt.NDArray[Any]
+
+
+class Windows(NamedTuple):
+    """The windows of one block, as arrays and integers that a kernel can take."""
+
+    sizes: npt.NDArray[np.int64]
+    """Input samples along each merged axis; the last one is the row."""
+    factors: npt.NDArray[np.int64]
+    """Samples per window along each merged axis."""
+    strides: npt.NDArray[np.int64]
+    """Elements from one sample to the next along each merged axis."""
+    inner: int
+    """Elements of the run that moves as one."""
+
+
+class Missing(NamedTuple):
+    """Which values of a block are left out, and what stands for a window that has no others."""
+
+    skip_nan: bool
+    """Whether NaN is left out."""
+    nodata: Any
+    """The value that is left out, of the block's dtype, or None."""
+
+    def __bool__(self) -> bool:
+        """Whether anything can be missing at all."""
+        return self.skip_nan or self.nodata is not None
+
+    def arguments(self, dtype: np.dtype[Any]) -> tuple[bool, bool, Any]:
+        """Return (skip_nan, has_nodata, nodata) as scalars that a kernel can compare with."""
+        return self.skip_nan, self.nodata is not None, dtype.type(0 if self.nodata is None else self.nodata)
+
+    def fill(self, dtype: np.dtype[Any]) -> Any:
+        """Return what a window without a valid value becomes: the nodata value, else NaN."""
+        if self.nodata is not None:
+            return dtype.type(self.nodata)
+        return dtype.type(np.nan if self.skip_nan else 0)
+
+
+def block_windows(shape: tuple[int, ...], factors: tuple[int, ...]) -> Windows:
+    """Return the windows of `factors` samples over a C-contiguous block of `shape`."""
+    merged: list[tuple[int, int]] = []
+    for size, factor in zip(shape, factors, strict=True):
+        if merged and factor == 1 and merged[-1][1] == 1:
+            merged[-1] = (merged[-1][0] * size, 1)
+        else:
+            merged.append((size, factor))
+    inner = merged.pop()[0] if len(merged) > 1 and merged[-1][1] == 1 else 1
+    sizes = [size for size, _ in merged]
+    strides = [inner * math.prod(sizes[axis + 1 :]) for axis in range(len(sizes))]
+    return Windows(
+        np.array(sizes, np.int64),
+        np.array([factor for _, factor in merged], np.int64),
+        np.array(strides, np.int64),
+        inner,
+    )
+
+
+def reduced_shape(shape: tuple[int, ...], factors: tuple[int, ...]) -> tuple[int, ...]:
+    """Return the number of windows along each axis, a partial one included."""
+    return tuple(-(-size // factor) for size, factor in zip(shape, factors, strict=True))
+
+
+def as_rows(block: Block, windows: Windows) -> Block:
+    """Return a result block as a view of shape (rows of windows, windows of a row x inner run)."""
+    columns = -(-int(windows.sizes[-1]) // int(windows.factors[-1])) * windows.inner
+    return block.reshape(-1, columns)
+
+
+@compiled
+def most_rows(factors: npt.NDArray[np.int64]) -> int:
+    """Return the greatest number of input rows that a window can cover."""
+    count = 1
+    for axis in range(len(factors) - 1):
+        count *= factors[axis]
+    return count
+
+
+@compiled
+def window_rows(
+    row: int,
+    sizes: npt.NDArray[np.int64],
+    factors: npt.NDArray[np.int64],
+    strides: npt.NDArray[np.int64],
+    starts: npt.NDArray[np.int64],
+) -> int:
+    """Fill `starts` with the offsets of the input rows under one row of windows, in C order; return how many."""
+    last = len(sizes) - 1
+    remaining = row
+    base = 0
+    for axis in range(last - 1, -1, -1):
+        along = (sizes[axis] + factors[axis] - 1) // factors[axis]
+        base += (remaining % along) * factors[axis] * strides[axis]
+        remaining //= along
+    starts[0] = base
+    count = 1
+    below = 1
+    for axis in range(last):
+        below *= (sizes[axis] + factors[axis] - 1) // factors[axis]
+    remaining = row
+    for axis in range(last):
+        below //= (sizes[axis] + factors[axis] - 1) // factors[axis]
+        lower = (remaining // below) * factors[axis]
+        remaining %= below
+        covered = min(factors[axis], sizes[axis] - lower)
+        # Backwards, so that the offsets found so far are read before they are overwritten.
+        for found in range(count - 1, -1, -1):
+            start = starts[found]
+            for sample in range(covered):
+                starts[found * covered + sample] = start + sample * strides[axis]
+        count *= covered
+    return count
