@@ -1,0 +1,541 @@
+"""What will be built, decided before anything is read: levels, chunks, passes over the data, memory.
+
+The second station of the flow. `plan_pyramid` turns an image's labels and the caller's wishes into a `Plan`, a
+frozen value made of numbers; the lazy tree and the engine carry it out and decide nothing themselves. The
+module does no I/O and sees no pixel.
+
+Levels follow from each other: each is reduced from its *parent*, the coarsest level before it whose factors
+divide its own, else from the base. Levels are grouped into *passes*. A pass reads its source (the base, or the
+state that an earlier pass left) region by region; a region is aligned to whole chunks of everything that it
+reads and writes, so that regions are independent and no chunk has two writers.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any, Literal
+
+import numpy as np
+import xarray as xr
+from dask.utils import format_bytes, parse_bytes
+
+from . import resources
+from .axes import BOUNDARIES, Axis, Boundary, image_axes, to_image
+from .ladder import ChunkSizes, ScaleFactors, ladder, per_axis, positive
+from .reducers import Reducer, Reduction, get_reducer
+
+# What tiles well on a screen and reads well from disks and object stores, by the number of spatial axes.
+DEFAULT_CHUNKS = {1: 262_144, 2: 512, 3: 64}
+# Blocks of a dask array above this size are units of computing, not of storage.
+LARGEST_INHERITED_CHUNK = 64 * 2**20
+# Large enough that calls cost little, small enough that buffers stay warm.
+TARGET_REGION = 32 * 2**20
+SMALLEST_REGION = 4 * 2**20
+DEFAULT_MEMORY_FRACTION = 0.5
+
+
+@dataclass(frozen=True)
+class Level:
+    """One level of a pyramid."""
+
+    index: int
+    """0 for the base."""
+    axes: tuple[Axis, ...]
+    """Where its samples sit."""
+    factors: tuple[int, ...]
+    """Base voxels per voxel along each axis."""
+    parent: int
+    """The level that it is reduced from; for the base, itself."""
+    dtype: np.dtype[Any]
+    """dtype of its values."""
+    chunks: tuple[int, ...]
+    """Shape of a chunk."""
+    shards: tuple[int, ...] | None
+    """Shape of a shard, None without sharding."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Number of samples along each axis."""
+        return tuple(axis.size for axis in self.axes)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of its values, uncompressed."""
+        return math.prod(self.shape) * self.dtype.itemsize
+
+    @property
+    def chunk_count(self) -> int:
+        """Number of chunks."""
+        return math.prod(-(-n // chunk) for n, chunk in zip(self.shape, self.chunks, strict=True))
+
+
+@dataclass(frozen=True)
+class Pass:
+    """One sweep over a source, region by region, that produces some levels."""
+
+    source: int
+    """Level whose values (the base) or state (any other) are read."""
+    levels: tuple[int, ...]
+    """Levels that are written, each after its parent."""
+    region: tuple[int, ...]
+    """Shape of a region in samples of the source."""
+    carried: tuple[int, ...]
+    """Those of `levels` whose state a later pass reads."""
+    region_nbytes: int
+    """Memory that one region needs at its peak."""
+
+
+@dataclass(frozen=True, repr=False)
+class Plan:
+    """A pyramid that is to be built: levels, chunks, passes, memory. ``print(plan)`` shows a table.
+
+    Made by `plan_pyramid`; nothing in it refers to data.
+    """
+
+    name: str
+    """Name of the image."""
+    dtype: np.dtype[Any]
+    """dtype of the base."""
+    reducer: Reducer
+    """The method."""
+    boundary: Boundary
+    """What becomes of partial windows."""
+    skipna: bool | None
+    """Whether NaN is left out; None: for floats."""
+    nodata: Any
+    """A value that is left out, or None."""
+    levels: tuple[Level, ...]
+    """All levels, the base first."""
+    source_chunks: tuple[int, ...]
+    """Grid in which the source can be read without decoding anything twice."""
+    workers: int
+    """Regions at a time."""
+    memory_limit: int
+    """Bytes that the build may use."""
+
+    @property
+    def dims(self) -> tuple[str, ...]:
+        """Names of the axes."""
+        return tuple(axis.name for axis in self.levels[0].axes)
+
+    @cached_property
+    def reduction(self) -> Reduction:
+        """The method bound to the image's dtype and missing-value rule."""
+        window = max(math.prod(level.factors) for level in self.levels)
+        return self.reducer.bind(self.dtype, skipna=self.skipna, nodata=self.nodata, window=window)
+
+    @cached_property
+    def passes(self) -> tuple[Pass, ...]:
+        """The sweeps that build levels 1 and up, in order."""
+        return tuple(_passes(self, copy_base=False))
+
+    @cached_property
+    def export_passes(self) -> tuple[Pass, ...]:
+        """The sweeps that write every level into a new store, the base included."""
+        return tuple(_passes(self, copy_base=True))
+
+    @property
+    def peak_memory(self) -> int:
+        """Projected bytes at the peak of an export: the largest region, once per worker."""
+        return self.workers * max((step.region_nbytes for step in self.export_passes), default=0)
+
+    def relative_factors(self, index: int, source: int) -> tuple[int, ...]:
+        """Return how many voxels of level `source` a voxel of level `index` covers, axis by axis."""
+        pairs = zip(self.levels[index].factors, self.levels[source].factors, strict=True)
+        return tuple(factor // other for factor, other in pairs)
+
+    def counts(self, index: int, region: tuple[slice, ...]) -> tuple[np.ndarray[Any, Any], ...]:
+        """Return the base samples under each voxel of a region of a level, axis by axis, as int64 arrays."""
+        counts = []
+        for axis, factor, along in zip(self.levels[0].axes, self.levels[index].factors, region, strict=True):
+            start = np.arange(along.start, along.stop, dtype=np.int64) * factor
+            counts.append(np.minimum(factor, axis.size - start))
+        return tuple(counts)
+
+    def __repr__(self) -> str:
+        """Return the plan as a table."""
+        return "\n".join([self._title(), "", *self._table(), "", *self._footer()])
+
+    def _title(self) -> str:
+        rule = f", nodata {self.nodata!r}" if self.nodata is not None else ""
+        return (
+            f"Pyramid of {self.name!r}: {len(self.levels)} levels, {' '.join(self.dims)}, {self.dtype}, "
+            f"method {self.reducer.name!r}, boundary {self.boundary!r}{rule}"
+        )
+
+    def _table(self) -> Iterator[str]:
+        sharded = any(level.shards for level in self.levels)
+        header = [
+            "level",
+            "factors",
+            "shape",
+            "spacing",
+            "chunks",
+            *(["shards"] if sharded else []),
+            "count",
+            "size",
+        ]
+        rows = [header]
+        for level in self.levels:
+            shards = [_by(level.shards) if level.shards else "-"] if sharded else []
+            spacing = " ".join(f"{axis.scale:g}" if axis.is_regular else "irregular" for axis in level.axes)
+            rows.append(
+                [
+                    str(level.index),
+                    _by(level.factors),
+                    _by(level.shape),
+                    spacing,
+                    _by(level.chunks),
+                    *shards,
+                    str(level.chunk_count),
+                    format_bytes(level.nbytes),
+                ]
+            )
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        for row in rows:
+            yield "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+
+    def _footer(self) -> Iterator[str]:
+        units = sorted({axis.unit for axis in self.levels[0].axes if axis.unit})
+        if units:
+            yield f"spacing in {', '.join(units)}"
+        for number, step in enumerate(self.export_passes, 1):
+            source = "the base" if step.source == 0 else f"level {step.source}"
+            made = ", ".join(map(str, step.levels))
+            yield f"pass {number}: levels {made} from {source}, regions of {_by(step.region)}"
+        yield (
+            f"peak memory {format_bytes(self.peak_memory)} with {self.workers} workers "
+            f"(limit {format_bytes(self.memory_limit)})"
+        )
+
+
+def _by(numbers: Sequence[int]) -> str:
+    return "x".join(map(str, numbers))
+
+
+def plan_pyramid(
+    image: Any,
+    scale_factors: ScaleFactors = 2,
+    *,
+    method: str | Reducer = "mean",
+    boundary: Boundary = "pad",
+    max_levels: int | None = None,
+    min_size: ChunkSizes | None = None,
+    chunks: ChunkSizes | None = None,
+    shards: ChunkSizes | Literal[False] | None = None,
+    skipna: bool | None = None,
+    nodata: Any = None,
+    memory_limit: int | str | None = None,
+    workers: int | None = None,
+) -> Plan:
+    """Decide what a pyramid of `image` will look like. Nothing is read.
+
+    Parameters
+    ----------
+    image
+        An image, or an array that `to_image` can label.
+    scale_factors
+        An int or ``{dim: int}`` is a **step** that is repeated until the stop rule ends it; an int applies to
+        the spatial axes, a mapping to the dims that it names. A list has one entry per extra level, each
+        **cumulative from the base** and ascending, as in ``[2, 4, 8]``; its ints apply to the spatial axes of
+        more than one sample, and any integers will do (``[2, 3]``). "isotropic" halves, level by level, the
+        axes whose spacing is finest until voxels are near cubic, then all spatial axes.
+    method
+        Name of a reduction, see `Reducer`.
+    boundary
+        What becomes of a last, partial window: "pad" reduces the voxels that it has and rounds sizes up,
+        "trim" leaves it out, "exact" refuses it. The words are those of ``xarray.DataArray.coarsen``.
+    max_levels
+        The most levels, the base included.
+    min_size
+        With a step or "isotropic": an axis is no longer reduced once it has at most so many samples. Default:
+        its chunk size.
+    chunks
+        Chunk shape of every level, clamped at small levels: an int for the spatial axes, a mapping by dim, or
+        one per axis. Default: as the image is stored, else 64 per axis in 3-D and 512 in 2-D.
+    shards
+        Shard shape, multiples of the chunks; the forms of `chunks`. Default: as the image is stored; False for
+        none.
+    skipna
+        Leave NaN out of every window. Default: for floats.
+    nodata
+        A value to leave out of every window.
+    memory_limit
+        Bytes, or a text as "512MiB"; default: half of what this process may use.
+    workers
+        Regions at a time; default: the cores that this process may use.
+
+    Returns
+    -------
+    Plan
+        Frozen; ``print(plan)`` is a table.
+
+    Raises
+    ------
+    ValueError
+        If the wishes contradict the image or each other.
+    TypeError
+        If the method does not take the image's dtype, or a factor is not an integer.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import multiscale_sampler as ms
+    >>> plan = ms.plan_pyramid(np.zeros((512, 512), "uint8"), chunks=64)
+    >>> [level.shape for level in plan.levels]
+    [(512, 512), (256, 256), (128, 128), (64, 64)]
+    """
+    image = to_image(image)
+    reducer = get_reducer(method)
+    _check_choices(image, boundary, max_levels)
+    axes = image_axes(image)
+    chunk_shape = _chunk_shape(image, axes, chunks)
+    shard_shape = _shard_shape(image, axes, chunk_shape, shards)
+    sizes = _min_sizes(axes, chunk_shape, min_size, scale_factors)
+    factors_of_levels = ladder(axes, scale_factors, sizes, boundary, max_levels)
+    window = max((math.prod(factors) for factors in factors_of_levels), default=1)
+    reduction = reducer.bind(image.dtype, skipna=skipna, nodata=nodata, window=window)
+    levels = _levels(axes, factors_of_levels, reducer, reduction, boundary)
+    levels = [_stored(level, chunk_shape, shard_shape) for level in levels]
+    plan = Plan(
+        name=str(image.name),
+        dtype=image.dtype,
+        reducer=reducer,
+        boundary=boundary,
+        skipna=skipna,
+        nodata=nodata,
+        levels=tuple(levels),
+        source_chunks=_source_chunks(image),
+        workers=positive("workers", workers) or resources.available_cores(),
+        memory_limit=_memory_limit(memory_limit),
+    )
+    _check_memory(plan)
+    return plan
+
+
+def _check_choices(image: xr.DataArray, boundary: str, max_levels: int | None) -> None:
+    if boundary not in BOUNDARIES:
+        raise ValueError(f"unknown boundary {boundary!r}; choose one of {', '.join(map(repr, BOUNDARIES))}")
+    if 0 in image.shape or not image.ndim:
+        raise ValueError(
+            f"an image of shape {image.shape!r} has no voxels; a pyramid needs at least one along each axis"
+        )
+    positive("max_levels", max_levels)
+
+
+def _memory_limit(memory_limit: int | str | None) -> int:
+    if memory_limit is None:
+        return int(resources.available_memory() * DEFAULT_MEMORY_FRACTION)
+    try:
+        limit = int(parse_bytes(memory_limit))
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"memory_limit={memory_limit!r} is no amount of memory; write it as '512MiB'") from error
+    if limit < 1:
+        raise ValueError(f"memory_limit={memory_limit!r} leaves no memory; give a positive amount")
+    return limit
+
+
+def _chunk_shape(image: xr.DataArray, axes: Sequence[Axis], chunks: ChunkSizes | None) -> dict[str, int]:
+    inherited = _stored_shape(image, "chunks") or _block_shape(image) or _default_chunks(axes)
+    shape = dict(zip((axis.name for axis in axes), inherited, strict=True))
+    return shape if chunks is None else shape | per_axis("chunks", chunks, axes)
+
+
+def _stored_shape(image: xr.DataArray, key: str) -> tuple[int, ...] | None:
+    """Return the chunk or shard shape in which an image was stored, where its encoding tells."""
+    shape = image.encoding.get(key)
+    if not isinstance(shape, tuple) or len(shape) != image.ndim or not all(isinstance(n, int) for n in shape):
+        return None
+    return shape
+
+
+def _block_shape(image: xr.DataArray) -> tuple[int, ...] | None:
+    """Return the shape of a dask array's blocks, where they are alike and small enough to be stored as chunks."""
+    if image.chunks is None:
+        return None
+    for blocks in image.chunks:
+        if len(set(blocks[:-1])) > 1 or blocks[-1] > blocks[0]:
+            return None
+    shape = tuple(blocks[0] for blocks in image.chunks)
+    return shape if math.prod(shape) * image.dtype.itemsize <= LARGEST_INHERITED_CHUNK else None
+
+
+def _default_chunks(axes: Sequence[Axis]) -> tuple[int, ...]:
+    spatial = sum(axis.type == "space" and axis.size > 1 for axis in axes)
+    length = DEFAULT_CHUNKS[min(max(spatial, 1), 3)]
+    return tuple(min(length, axis.size) if axis.type == "space" else 1 for axis in axes)
+
+
+def _shard_shape(
+    image: xr.DataArray,
+    axes: Sequence[Axis],
+    chunk_shape: Mapping[str, int],
+    shards: ChunkSizes | Literal[False] | None,
+) -> dict[str, int] | None:
+    if shards is False:
+        return None
+    if shards is None:
+        stored = _stored_shape(image, "shards")
+        shape = None if stored is None else dict(zip(chunk_shape, stored, strict=True))
+        if shape is None or any(shape[dim] % chunk for dim, chunk in chunk_shape.items()):
+            return None
+        return shape
+    shape = dict(chunk_shape) | per_axis("shards", shards, axes)
+    if wrong := {dim: shape[dim] for dim, chunk in chunk_shape.items() if shape[dim] % chunk}:
+        raise ValueError(f"shards {wrong!r} are no multiples of the chunks {dict(chunk_shape)!r}; make them so")
+    return shape
+
+
+def _source_chunks(image: xr.DataArray) -> tuple[int, ...]:
+    return _stored_shape(image, "shards") or _stored_shape(image, "chunks") or _block_shape(image) or (1,) * image.ndim
+
+
+def _min_sizes(
+    axes: Sequence[Axis],
+    chunk_shape: Mapping[str, int],
+    min_size: ChunkSizes | None,
+    scale_factors: ScaleFactors,
+) -> dict[str, int]:
+    if min_size is None:
+        return dict(chunk_shape)
+    if isinstance(scale_factors, Sequence) and not isinstance(scale_factors, str):
+        raise ValueError(
+            f"min_size={min_size!r} ends a repeated step, but scale_factors={scale_factors!r} names every level; "
+            "leave one of them out"
+        )
+    return dict(chunk_shape) | per_axis("min_size", min_size, axes)
+
+
+def _levels(
+    axes: tuple[Axis, ...],
+    ladder: Sequence[tuple[int, ...]],
+    reducer: Reducer,
+    reduction: Reduction,
+    boundary: Boundary,
+) -> list[Level]:
+    none = tuple(axis.size for axis in axes)
+    levels = [Level(0, axes, (1,) * len(axes), 0, reduction.dtype, none, None)]
+    for index, factors in enumerate(ladder, 1):
+        coarser = tuple(
+            axis.coarsen(factor, boundary=boundary, position=reducer.position)
+            for axis, factor in zip(axes, factors, strict=True)
+        )
+        parent = _parent(levels, factors)
+        levels.append(Level(index, coarser, factors, parent, reduction.output_dtype, none, None))
+    return levels
+
+
+def _parent(levels: Sequence[Level], factors: tuple[int, ...]) -> int:
+    """Return the coarsest level whose factors divide `factors`; the base divides all."""
+    divisors = [lv for lv in levels if all(f % g == 0 for f, g in zip(factors, lv.factors, strict=True))]
+    return max(divisors, key=lambda level: (math.prod(level.factors), level.index)).index
+
+
+def _stored(level: Level, chunks: Mapping[str, int], shards: Mapping[str, int] | None) -> Level:
+    """Return a level with its chunk and shard shape, clamped where the level is smaller."""
+    clamped = tuple(min(chunks[axis.name], axis.size) for axis in level.axes)
+    if shards is None:
+        return replace(level, chunks=clamped)
+    whole = tuple(
+        min(shards[axis.name], -(-axis.size // chunk) * chunk) for axis, chunk in zip(level.axes, clamped, strict=True)
+    )
+    # A shard must hold whole chunks, also where clamping changed the chunk.
+    whole = tuple(-(-shard // chunk) * chunk for shard, chunk in zip(whole, clamped, strict=True))
+    return replace(level, chunks=clamped, shards=whole if whole != clamped else None)
+
+
+def _passes(plan: Plan, *, copy_base: bool) -> Iterator[Pass]:
+    """Group levels into passes, each as deep as its region stays near the target size."""
+    todo = list(range(0 if copy_base else 1, len(plan.levels)))
+    while todo:
+        first = todo[0]
+        source = plan.levels[first].parent
+        chosen = [first]
+        for index in todo[1:]:
+            if plan.levels[index].parent not in (source, *chosen):
+                continue
+            region = _region(plan, source, [*chosen, index])
+            if _region_nbytes(plan, source, [*chosen, index], region) > _region_budget(plan):
+                break
+            chosen.append(index)
+        todo = [index for index in todo if index not in chosen]
+        region = _grown(plan, source, chosen, _region(plan, source, chosen))
+        carried = tuple(i for i in chosen if i and any(plan.levels[later].parent == i for later in todo))
+        yield Pass(source, tuple(chosen), region, carried, _region_nbytes(plan, source, chosen, region))
+
+
+def _region_budget(plan: Plan) -> int:
+    # What a region needs is about three times its source block: read, reduced and encoded copies.
+    return min(3 * TARGET_REGION, plan.memory_limit // plan.workers)
+
+
+def _region(plan: Plan, source: int, levels: Sequence[int]) -> tuple[int, ...]:
+    """Return the least region that is whole in the source and in every level it produces."""
+    shape = plan.levels[source].shape
+    written = [1] * len(shape)
+    for index in levels:
+        level = plan.levels[index]
+        grid = level.shards or level.chunks
+        relative = plan.relative_factors(index, source)
+        for axis, (unit, factor, size) in enumerate(zip(grid, relative, level.shape, strict=True)):
+            # A single chunk needs the whole axis, whatever its clamped size.
+            span = shape[axis] if unit >= size else unit * factor
+            written[axis] = min(math.lcm(written[axis], span), shape[axis])
+    read = plan.source_chunks if source == 0 else _source_grid(plan, source)
+    both = tuple(min(math.lcm(w, r), n) for w, r, n in zip(written, read, shape, strict=True))
+    if _region_nbytes(plan, source, levels, both) <= _region_budget(plan):
+        return both
+    return tuple(written)
+
+
+def _source_grid(plan: Plan, source: int) -> tuple[int, ...]:
+    level = plan.levels[source]
+    return level.shards or level.chunks
+
+
+def _grown(plan: Plan, source: int, levels: Sequence[int], region: tuple[int, ...]) -> tuple[int, ...]:
+    """Return a multiple of the region, large enough that it is worth a task."""
+    shape = plan.levels[source].shape
+    grown = list(region)
+    for axis in reversed(range(len(shape))):
+        while grown[axis] < shape[axis]:
+            larger = [*grown[:axis], min(2 * grown[axis], shape[axis]), *grown[axis + 1 :]]
+            if _region_nbytes(plan, source, levels, tuple(larger)) > min(SMALLEST_REGION, _region_budget(plan)):
+                break
+            grown = larger
+    return tuple(grown)
+
+
+def _region_nbytes(plan: Plan, source: int, levels: Sequence[int], region: tuple[int, ...]) -> int:
+    """Return the memory of one region at its peak: its block (stored and plain), states and encoded levels."""
+    reduction = plan.reduction
+    state = max(reduction.components, 1) * reduction.state_dtype.itemsize
+    itemsize = plan.dtype.itemsize if source == 0 else state
+    total = 2 * math.prod(region) * itemsize
+    for index in levels:
+        relative = plan.relative_factors(index, source)
+        voxels = math.prod(-(-n // f) for n, f in zip(region, relative, strict=True))
+        total += voxels * (plan.levels[index].dtype.itemsize * 2 + (state if index else 0))
+    return total
+
+
+def _check_memory(plan: Plan) -> None:
+    if plan.peak_memory > plan.memory_limit:
+        raise ValueError(
+            f"memory_limit={format_bytes(plan.memory_limit)} is too little for {plan.workers} workers: a region of "
+            f"whole chunks needs {format_bytes(plan.peak_memory // plan.workers)} each; allow "
+            f"{format_bytes(plan.peak_memory)}, or use fewer workers or smaller chunks"
+        )
+
+
+def region_slices(shape: Sequence[int], region: Sequence[int]) -> Iterator[tuple[slice, ...]]:
+    """Yield the slices of every region of a grid over `shape`, in C order, one at a time."""
+    ranges = [range(0, size, step) for size, step in zip(shape, region, strict=True)]
+    for starts in itertools.product(*ranges):
+        yield tuple(
+            slice(start, min(start + step, size)) for start, step, size in zip(starts, region, shape, strict=True)
+        )
