@@ -1,0 +1,571 @@
+"""Regions to tasks to threads: building pyramids on disk in passes over the data.
+
+A pass of the plan is a sweep over its source. Each region is a task of its own: it reads its block once, reduces
+it through the levels of the pass in memory, writes each level's part, and leaves the unrounded state of those
+levels from which a later pass goes on. Regions are whole chunks of all that they write, so that tasks need no
+locks and no chunk has two writers. At any time there are at most twice as many tasks as workers.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, Literal, TypeAlias, cast
+
+import dask.array as da
+import numpy as np
+import numpy.typing as npt
+import xarray as xr
+import zarr
+
+from . import ngff
+from . import store as stores
+from .axes import Axis, Boundary, PerAxis, image_axes, to_image
+from .coarsening import label_level
+from .ladder import ChunkSizes, ScaleFactors
+from .plan import Level, Pass, Plan, plan_pyramid, region_slices
+from .progress import ProgressCallback, Report, reporting
+from .pyramid import RECIPE_ATTRIBUTE, levels_of_tree, recipe_of, tree_of_plan
+from .reducers import Reducer
+
+Block: TypeAlias = npt.NDArray[Any]
+Region: TypeAlias = "tuple[slice, ...]"
+Read: TypeAlias = "Callable[[Region], Block]"
+Task: TypeAlias = "Callable[[], int]"
+Arrays: TypeAlias = "dict[int, zarr.Array[Any]]"
+
+# What is looked at to choose the contrast of a channel, per spatial axis of the coarsest level.
+WINDOW_SAMPLE = 512
+
+
+def write_pyramid(
+    image_or_tree: Any,
+    store: Any,
+    *,
+    scale_factors: ScaleFactors | None = None,
+    method: str | Reducer | None = None,
+    boundary: Boundary | None = None,
+    max_levels: int | None = None,
+    min_size: ChunkSizes | None = None,
+    skipna: bool | None = None,
+    nodata: Any = None,
+    version: ngff.NgffVersion = "0.5",
+    layout: stores.Layout = "datatree",
+    mode: stores.Mode = "w-",
+    chunks: ChunkSizes | None = None,
+    shards: ChunkSizes | Literal[False] | None = None,
+    compressors: Any = "auto",
+    memory_limit: int | str | None = None,
+    workers: int | None = None,
+    progress: bool | ProgressCallback | None = None,
+    storage_options: Mapping[str, Any] | None = None,
+) -> None:
+    """Write the pyramid of an image into a store of its own, with OME-NGFF metadata.
+
+    The data are read in passes, region by region, in bounded memory. Metadata are published last: a build that
+    was interrupted leaves a store that no reader takes for a pyramid.
+
+    Parameters
+    ----------
+    image_or_tree
+        An image, an array that `to_image` can label, or a tree of `to_multiscale`. Levels of a tree that were
+        changed, or come from elsewhere, are written as they are; options that shape levels do not go with a
+        tree.
+    store
+        Where to write: a path, a URL, or a zarr store or group.
+    scale_factors, method, boundary, max_levels, min_size, skipna, nodata
+        As in `plan_pyramid`, with its defaults: 2, "mean" and "pad".
+    version
+        Version of OME-NGFF: "0.5" (zarr v3) or "0.4" (zarr v2).
+    layout
+        "datatree": every level in a group of its own (``scale0/image``), with coordinate arrays and consolidated
+        metadata, as ``xarray.open_datatree`` reads it. "flat": ``0``, ``1``, ...
+    mode
+        "w-" refuses a place where anything is stored, "w" replaces a pyramid of this package that is there;
+        other arrays, groups and attributes stay.
+    chunks, shards
+        As in `plan_pyramid`.
+    compressors
+        Codecs as ``zarr.create_array`` takes them; "auto": the source's, else zarr's default.
+    memory_limit, workers
+        As in `plan_pyramid`.
+    progress
+        True for a bar or lines on standard error, or a function that takes `Progress` values.
+    storage_options
+        Options of the file system, with a URL.
+
+    Raises
+    ------
+    FileExistsError
+        If something is stored there that `mode` does not let be replaced.
+    ValueError, TypeError
+        If an option does not fit the image, the target holds the source, or OME-NGFF cannot say the axes;
+        before anything is read or written.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import multiscale_sampler as ms
+    >>> image = ms.to_image(np.ones((64, 64), "uint8"), scale=0.5, units="micrometer")
+    >>> store = {}
+    >>> ms.write_pyramid(image, store, scale_factors=[2, 4])
+    >>> ms.open_pyramid(store)["scale2/image"].x.values[:3]
+    array([0.75, 2.75, 4.75])
+    """
+    _check_choice("version", version, tuple(ngff.ZARR_FORMATS))
+    _check_choice("layout", layout, stores.LAYOUTS)
+    _check_choice("mode", mode, stores.MODES)
+    shaping = {
+        "scale_factors": scale_factors,
+        "method": method,
+        "boundary": boundary,
+        "max_levels": max_levels,
+        "min_size": min_size,
+        "skipna": skipna,
+        "nodata": nodata,
+    }
+    storing = {"chunks": chunks, "shards": shards, "memory_limit": memory_limit, "workers": workers}
+    if isinstance(image_or_tree, xr.DataTree):
+        build = _build_of_tree(image_or_tree, _given(shaping), storing)
+    else:
+        build = _build_of_image(image_or_tree, _given(shaping), storing)
+    for level in build.levels:
+        ngff.check_exportable(level.axes)
+    zarr_format = ngff.ZARR_FORMATS[version]
+    encoding = stores.encoding_like(build.source, zarr_format, compressors)
+    attrs = stores.json_attributes(build.images[0].attrs, build.name)
+    paths = stores.level_paths(layout, build.name, len(build.levels))
+    target = stores.create_target(
+        store,
+        [image.data for image in build.images],
+        paths,
+        layout=layout,
+        mode=mode,
+        zarr_format=zarr_format,
+        storage_options=storage_options,
+    )
+    arrays = {level.index: target.create_level(level, encoding, attrs, like=build.source) for level in build.levels}
+    _run_sweeps(build.sweeps(arrays), target, build.workers, progress)
+    if layout == "datatree":
+        for level, image in zip(build.levels, build.images, strict=True):
+            target.write_coordinates(level.index, image)
+    target.publish(_metadata(build, target, version, arrays))
+
+
+def add_levels(
+    store: Any,
+    path: str | None = None,
+    *,
+    base: str = "0",
+    dims: Sequence[str] | str | None = None,
+    scale: PerAxis | None = None,
+    translation: PerAxis | None = None,
+    units: str | Mapping[str, str] | None = None,
+    channel_names: Sequence[str] | None = None,
+    scale_factors: ScaleFactors = 2,
+    method: str | Reducer = "mean",
+    boundary: Boundary = "pad",
+    max_levels: int | None = None,
+    min_size: ChunkSizes | None = None,
+    skipna: bool | None = None,
+    nodata: Any = None,
+    chunks: ChunkSizes | None = None,
+    shards: ChunkSizes | Literal[False] | None = None,
+    compressors: Any = "auto",
+    memory_limit: int | str | None = None,
+    workers: int | None = None,
+    progress: bool | ProgressCallback | None = None,
+    storage_options: Mapping[str, Any] | None = None,
+) -> None:
+    """Add levels "1", "2", ... beside an existing base array, and OME-NGFF metadata to its group.
+
+    The base is never opened for writing. The levels take over its format (zarr v2: OME-NGFF 0.4, v3: 0.5),
+    chunks, shards, codecs, fill value, dimension names and attributes.
+
+    Parameters
+    ----------
+    store, path
+        Place of the group that holds the base.
+    base
+        Name of the base array in the group.
+    dims, scale, translation, units, channel_names
+        As in `open_image`: they overrule what is stored.
+    scale_factors, method, boundary, max_levels, min_size, skipna, nodata, chunks, shards, memory_limit, workers
+        As in `plan_pyramid`.
+    compressors, progress, storage_options
+        As in `write_pyramid`.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such group or base.
+    FileExistsError
+        If a level, or a pyramid, is there already.
+    ValueError, TypeError
+        If an option does not fit the base, or OME-NGFF cannot say its axes; before anything is written.
+
+    Examples
+    --------
+    >>> import zarr
+    >>> import multiscale_sampler as ms
+    >>> store = zarr.storage.MemoryStore()
+    >>> base = ms.create_test_image(store, "0", shape=(40, 40, 40), chunks=(16, 16, 16))
+    >>> ms.add_levels(store)
+    >>> sorted(zarr.open_group(store))
+    ['0', '1', '2']
+    """
+    group = stores.open_node(store, path, storage_options=storage_options)
+    array = stores.base_array(group, base)
+    image = stores.open_image(
+        array, dims=dims, scale=scale, translation=translation, units=units, channel_names=channel_names
+    )
+    axes = image_axes(image)
+    ngff.check_exportable(axes)
+    if ngff.ngff_order(axes) != tuple(range(len(axes))):
+        raise ValueError(
+            f"the base has the axes {image.dims!r}, but OME-NGFF wants time and channels before space, and the base is "
+            "not touched; write a new store with write_pyramid, which reorders them"
+        )
+    shaping = {
+        "scale_factors": scale_factors,
+        "method": method,
+        "boundary": boundary,
+        "max_levels": max_levels,
+        "min_size": min_size,
+        "skipna": skipna,
+        "nodata": nodata,
+    }
+    storing = {"chunks": chunks, "shards": shards, "memory_limit": memory_limit, "workers": workers}
+    build = _build_of_image(image, shaping, storing)
+    zarr_format = array.metadata.zarr_format
+    version: ngff.NgffVersion = "0.4" if zarr_format == 2 else "0.5"
+    encoding = replace(stores.encoding_like(array, zarr_format, compressors), fill_value=array.fill_value)
+    attrs = stores.json_attributes(image.attrs, base)
+    target = stores.open_target(cast("zarr.Group", group), base, len(build.levels), version)
+    arrays = {level.index: target.create_level(level, encoding, attrs, like=array) for level in build.levels[1:]}
+    _run_sweeps(build.sweeps(arrays), target, build.workers, progress)
+    target.publish(_metadata(build, target, version, {0: array, **arrays}))
+
+
+def _check_choice(option: str, value: Any, choices: Sequence[str]) -> None:
+    if value not in choices:
+        raise ValueError(f"unknown {option} {value!r}; choose one of {', '.join(map(repr, choices))}")
+
+
+def _given(options: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in options.items() if value is not None}
+
+
+# --- what is built ---------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Sweep:
+    """One pass with all that it touches: where its source is read, and what it writes."""
+
+    plan: Plan
+    step: Pass
+    read: Read | None
+    """Reads a region of the base; None: the source is the state of a level."""
+    arrays: Arrays
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the source, uncompressed: what progress is counted in."""
+        return math.prod(self.plan.levels[self.step.source].shape) * self.plan.dtype.itemsize
+
+
+@dataclass(frozen=True)
+class _Build:
+    """A pyramid about to be written: its levels with their labels, and the plans that fill them."""
+
+    name: str
+    levels: tuple[Level, ...]
+    images: tuple[xr.DataArray, ...]
+    """The levels' labels; their data are read only where `plans` say."""
+    plans: tuple[Plan, ...]
+    """One for all levels, or one for each level that is written as it is."""
+    recipe: dict[str, Any]
+    reads: tuple[Read, ...]
+    """For each plan, what reads its base."""
+    source: zarr.Array[Any] | None
+    """The zarr array that the base is a view of, if it is one."""
+
+    @property
+    def workers(self) -> int:
+        return self.plans[0].workers
+
+    def sweeps(self, arrays: Arrays) -> list[_Sweep]:
+        """Return the passes over the data that fill `arrays`, which lack the base where that is there already."""
+        if len(self.plans) == 1:
+            plan = self.plans[0]
+            steps = plan.export_passes if 0 in arrays else plan.passes
+            return [_Sweep(plan, step, self.reads[0] if step.source == 0 else None, arrays) for step in steps]
+        return [
+            _Sweep(plan, step, read, {0: arrays[index]})
+            for index, (plan, read) in enumerate(zip(self.plans, self.reads, strict=True))
+            for step in plan.export_passes
+        ]
+
+
+def _build_of_image(image: Any, shaping: Mapping[str, Any], storing: Mapping[str, Any]) -> _Build:
+    image = to_image(image)
+    ordered, order = _in_ngff_order(image)
+    plan = plan_pyramid(ordered, **shaping, **storing)
+    images = [ordered]
+    for level in plan.levels[1:]:
+        images.append(label_level(ordered, np.broadcast_to(level.dtype.type(0), level.shape), plan, level.index))
+    return _Build(
+        name=str(image.name),
+        levels=plan.levels,
+        images=tuple(images),
+        plans=(plan,),
+        recipe=recipe_of(plan),
+        reads=(_reader(image, order),),
+        source=stores.source_array(_data(image)),
+    )
+
+
+def _build_of_tree(tree: xr.DataTree, shaping: Mapping[str, Any], storing: Mapping[str, Any]) -> _Build:
+    """Build a tree again from its base where its levels are as `to_multiscale` made them; else as they are."""
+    if shaping:
+        raise ValueError(
+            f"the levels of a tree are decided, but {sorted(shaping)!r} would change them; pass the base image instead"
+        )
+    levels = levels_of_tree(tree)
+    recipe = dict(tree.attrs.get(RECIPE_ATTRIBUTE, {}))
+    if recipe and _is_pristine(levels, recipe):
+        return _build_of_image(levels[0], recipe, storing)
+    ordered = [_in_ngff_order(level) for level in levels]
+    plans = [plan_pyramid(level, [], **storing) for level, _ in ordered]
+    return _Build(
+        name=str(levels[0].name),
+        levels=tuple(replace(plan.levels[0], index=i, parent=max(i - 1, 0)) for i, plan in enumerate(plans)),
+        images=tuple(level for level, _ in ordered),
+        plans=tuple(plans),
+        recipe={"method": "custom"},
+        reads=tuple(_reader(level, order) for level, (_, order) in zip(levels, ordered, strict=True)),
+        source=stores.source_array(_data(levels[0])),
+    )
+
+
+def _is_pristine(levels: Sequence[xr.DataArray], recipe: Mapping[str, Any]) -> bool:
+    """Whether every level is, task for task, what `to_multiscale` makes of the base by the recipe."""
+    if any(level.chunks is None for level in levels):
+        return False
+    plan = plan_pyramid(levels[0], **recipe, workers=1)
+    again = levels_of_tree(tree_of_plan(levels[0], plan, rechunk=False))
+    return len(again) == len(levels) and all(
+        _unwrapped(level) == _unwrapped(other) and level.coords.equals(other.coords) and level.attrs == other.attrs
+        for level, other in zip(levels, again, strict=True)
+    )
+
+
+def _unwrapped(level: xr.DataArray) -> str:
+    """Return dask's name of a level's values, which is equal for equal computations."""
+    return str(level.data.name)
+
+
+def _in_ngff_order(image: xr.DataArray) -> tuple[xr.DataArray, tuple[int, ...]]:
+    """Return the image in the order of axes that OME-NGFF wants, and that order."""
+    order = ngff.ngff_order(image_axes(image))
+    if order == tuple(range(image.ndim)):
+        return image, order
+    dims = [image.dims[axis] for axis in order]
+    warnings.warn(
+        f"the axes {image.dims!r} are written as {tuple(dims)!r}: OME-NGFF wants time and channels before space",
+        UserWarning,
+        stacklevel=4,
+    )
+    ordered = image.transpose(*dims)
+    ordered.encoding = {
+        key: tuple(image.encoding[key][axis] for axis in order)
+        for key in ("chunks", "shards")
+        if image.encoding.get(key)
+    }
+    return ordered, order
+
+
+def _data(image: xr.DataArray) -> Any:
+    """Return an image's array without loading one that xarray reads lazily."""
+    return image.data if image.chunks is not None or image.variable._in_memory else image.chunk().data
+
+
+def _reader(image: xr.DataArray, order: tuple[int, ...]) -> Read:
+    """Return what reads a region, given in the order `order` of the axes, as a numpy block in that order."""
+    data = _data(image)
+    source = stores.source_array(data)
+
+    def read(region: Region) -> Block:
+        stored = [slice(None)] * len(order)
+        for along, axis in zip(region, order, strict=True):
+            stored[axis] = along
+        block = data[tuple(stored)] if source is None else source[tuple(stored)]
+        if isinstance(block, da.Array):
+            # The worker's own thread: the engine runs regions side by side already.
+            block = block.compute(scheduler="synchronous")
+        return np.asarray(block).transpose(order)
+
+    return read
+
+
+# --- passes ----------------------------------------------------------------------------------------------------
+
+
+def _run_sweeps(
+    sweeps: Sequence[_Sweep], target: stores.Target, workers: int, progress: bool | ProgressCallback | None
+) -> None:
+    """Fill the levels, pass by pass."""
+    carried: Arrays = {}
+    with reporting(progress, sum(sweep.nbytes for sweep in sweeps), "building") as report:
+        for sweep in sweeps:
+            carried |= _carry_arrays(sweep, target)
+            _run(_tasks(sweep, carried), workers, report)
+    target.drop_scratch()
+
+
+def _carry_arrays(sweep: _Sweep, target: stores.Target) -> Arrays:
+    """Create the scratch arrays for the states that later passes need, where the state is not the level itself."""
+    reduction = sweep.plan.reduction
+    if not reduction.components:
+        return {}
+    carried = {}
+    for index in sweep.step.carried:
+        relative = sweep.plan.relative_factors(index, sweep.step.source)
+        chunks = [max(-(-n // f), 1) for n, f in zip(sweep.step.region, relative, strict=True)]
+        shape = sweep.plan.levels[index].shape
+        chunks = [min(chunk, size) for chunk, size in zip(chunks, shape, strict=True)]
+        carried[index] = target.create_scratch(
+            index, reduction.state_dtype, (reduction.components, *shape), (reduction.components, *chunks)
+        )
+    return carried
+
+
+def _tasks(sweep: _Sweep, carried: Arrays) -> Iterator[Task]:
+    source = sweep.step.source
+    read = sweep.read or _state_reader(sweep.arrays, carried, source)
+    for region in region_slices(sweep.plan.levels[source].shape, sweep.step.region):
+        yield partial(_reduce_region, sweep, read, carried, region)
+
+
+def _state_reader(arrays: Arrays, carried: Arrays, source: int) -> Read:
+    if source in carried:
+        return lambda region: cast("Block", carried[source][(slice(None), *region)])
+    return lambda region: cast("Block", arrays[source][region])
+
+
+def _reduce_region(sweep: _Sweep, read: Read, carried: Arrays, region: Region) -> int:
+    """Read one region, reduce it through the levels of the pass, write them; return the bytes that were read."""
+    plan, reduction = sweep.plan, sweep.plan.reduction
+    block = read(region)
+    states = {sweep.step.source: block}
+    for index in sweep.step.levels:
+        if index == 0:
+            sweep.arrays[0][region] = block
+            continue
+        part = _part_of_level(plan, index, sweep.step.source, region)
+        if any(along.stop <= along.start for along in part):
+            # Under "trim" the last region may hold no whole window.
+            continue
+        level = plan.levels[index]
+        factors = plan.relative_factors(index, level.parent)
+        if level.parent == 0:
+            states[index] = reduction.first(_whole(block, part, factors), factors)
+        else:
+            states[index] = reduction.merge(_whole(states[level.parent], part, factors), factors)
+        sweep.arrays[index][part] = reduction.finish(states[index], plan.counts(index, part))
+        if index in carried and index in sweep.step.carried:
+            carried[index][(slice(None), *part)] = states[index]
+    voxels: int = math.prod(along.stop - along.start for along in region)
+    return voxels * plan.dtype.itemsize
+
+
+def _part_of_level(plan: Plan, index: int, source: int, region: Region) -> Region:
+    """Return the part of a level that a region of the source produces."""
+    relative = plan.relative_factors(index, source)
+    sizes = plan.levels[index].shape
+    return tuple(
+        slice(along.start // factor, min(-(-along.stop // factor), size))
+        for along, factor, size in zip(region, relative, sizes, strict=True)
+    )
+
+
+def _whole(block: Block, part: Region, factors: tuple[int, ...]) -> Block:
+    """Return a block without the samples behind the windows of `part`, which "trim" leaves out."""
+    leading = (slice(None),) * (block.ndim - len(part))
+    lengths = [(along.stop - along.start) * factor for along, factor in zip(part, factors, strict=True)]
+    return block[(*leading, *(slice(0, length) for length in lengths))]
+
+
+def _run(tasks: Iterable[Task], workers: int, report: Report) -> None:
+    """Run tasks on threads, never holding more than a few that have not begun."""
+    pending: set[Future[int]] = set()
+    with ThreadPoolExecutor(workers, thread_name_prefix="multiscale_sampler") as pool:
+        try:
+            for task in tasks:
+                pending.add(pool.submit(task))
+                if len(pending) >= 2 * workers:
+                    pending = _collect(pending, report)
+            while pending:
+                pending = _collect(pending, report)
+        except BaseException:
+            for future in pending:
+                future.cancel()
+            raise
+
+
+def _collect(pending: set[Future[int]], report: Report) -> set[Future[int]]:
+    done, rest = wait(pending, return_when=FIRST_COMPLETED)
+    for future in done:
+        report(future.result())
+    return rest
+
+
+# --- metadata --------------------------------------------------------------------------------------------------
+
+
+def _metadata(build: _Build, target: stores.Target, version: ngff.NgffVersion, arrays: Arrays) -> dict[str, Any]:
+    """Return the attributes that publish the pyramid."""
+    levels = [level.axes for level in build.levels]
+    method = str(build.recipe["method"])
+    attributes = ngff.image_attributes(
+        levels,
+        target.paths,
+        version=version,
+        name=target.name or build.name,
+        method=method,
+        recipe=build.recipe,
+        omero=_omero(build.images[-1], arrays[len(levels) - 1]),
+    )
+    if target.layout == "datatree" and version != "0.4":
+        # In zarr v2 the convention's attribute would take the place of OME-NGFF's own of the same name.
+        parents = [level.parent for level in build.levels]
+        groups = [path.rpartition("/")[0] for path in target.paths]
+        attributes |= ngff.convention_attributes(levels, parents, groups, method=method)
+    return attributes
+
+
+def _omero(image: xr.DataArray, coarsest: zarr.Array[Any]) -> dict[str, Any] | None:
+    """Return how to display the channels, their contrast from the middle of the coarsest level; None without any."""
+    axes = image_axes(image)
+    channel = next((position for position, axis in enumerate(axes) if axis.type == "channel"), None)
+    if channel is None:
+        return None
+    labels = [str(label) for label in axes[channel].coordinates().tolist()]
+    if axes[channel].is_regular:
+        labels = [f"channel {number}" for number in range(axes[channel].size)]
+    middle = tuple(_middle(axis) for axis in axes)
+    sample = np.asarray(coarsest[middle])
+    return ngff.omero(labels, [np.take(sample, number, axis=channel) for number in range(len(labels))])
+
+
+def _middle(axis: Axis) -> slice:
+    if axis.type == "channel":
+        return slice(None)
+    length = WINDOW_SAMPLE if axis.type == "space" else 1
+    start = max((axis.size - length) // 2, 0)
+    return slice(start, min(start + length, axis.size))

@@ -1,0 +1,380 @@
+"""Axes to OME-NGFF ``multiscales`` and back, for the versions of the specification; dicts only, no files.
+
+Writes 0.4 and 0.5, reads 0.1 to 0.6. The specification: https://ngff.openmicroscopy.org. Beside it stands the
+domain-agnostic ``multiscales`` convention of https://github.com/zarr-conventions/multiscales, which the default
+layout carries too.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias, cast
+
+import numpy as np
+import numpy.typing as npt
+
+from ._version import __version__
+from .axes import Axis, AxisType
+
+NgffVersion: TypeAlias = Literal["0.4", "0.5"]
+Transforms: TypeAlias = "Sequence[Mapping[str, Any]]"
+
+ZARR_FORMATS: dict[NgffVersion, Literal[2, 3]] = {"0.4": 2, "0.5": 3}
+TYPE_ORDER: dict[AxisType, int] = {"time": 0, "channel": 1, "space": 2}
+# "the length of axes is 2-5"; versions before 0.3 had no axes and were always these five.
+MOST_AXES = 5
+OLD_AXES = ("t", "c", "z", "y", "x")
+
+# The specification asks for names of the UDUNITS-2 database; these are the spellings that files have for them.
+UNIT_NAMES = {
+    **dict.fromkeys(("um", "µm", "μm", "micron", "microns", "micrometre", "micrometers"), "micrometer"),
+    **dict.fromkeys(("nm", "nanometre", "nanometers"), "nanometer"),
+    **dict.fromkeys(("mm", "millimetre", "millimeters"), "millimeter"),
+    **dict.fromkeys(("cm", "centimetre", "centimeters"), "centimeter"),
+    **dict.fromkeys(("m", "metre", "meters", "metres"), "meter"),
+    **dict.fromkeys(("km", "kilometre", "kilometers"), "kilometer"),
+    **dict.fromkeys(("s", "sec", "seconds"), "second"),
+    **dict.fromkeys(("ms", "milliseconds"), "millisecond"),
+    **dict.fromkeys(("min", "minutes"), "minute"),
+    **dict.fromkeys(("h", "hours"), "hour"),
+}
+NANOSECONDS = 1e-9
+
+MULTISCALES_CONVENTION = {
+    "uuid": "d35379db-88df-4056-af3a-620245f8e347",
+    "name": "multiscales",
+    "description": "Multiscale layout of zarr datasets",
+    "schema_url": "https://raw.githubusercontent.com/zarr-conventions/multiscales/refs/tags/v0.1/schema.json",
+    "spec_url": "https://github.com/zarr-conventions/multiscales/blob/v0.1/README.md",
+}
+# Contrast from here to there of the values, so that single hot voxels do not darken the rest.
+WINDOW_QUANTILES = (0.001, 0.999)
+CHANNEL_COLORS = ("00FF00", "FF00FF", "00FFFF", "FFFF00", "FF0000", "0000FF")
+RESAMPLING_NAMES = {"mean": "average"}
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """One level as the metadata describe it."""
+
+    path: str
+    """Path of the array, relative to the group."""
+    scale: tuple[float, ...] | None
+    """Spacing along each axis; None where an old store says nothing."""
+    translation: tuple[float, ...] | None
+    """Position of sample 0 along each axis; None where the scale is."""
+
+
+@dataclass(frozen=True)
+class Multiscales:
+    """One entry of a group's ``multiscales``, in one form for all versions."""
+
+    version: str
+    """Version of the specification, as stated."""
+    name: str | None
+    """Name of the image."""
+    axes: tuple[tuple[str, AxisType | None, str | None], ...] | None
+    """Name, type and unit of each axis; None where an old store says nothing."""
+    datasets: tuple[Dataset, ...]
+    """The levels, in the order of the metadata."""
+    channel_names: tuple[str, ...] | None
+    """Labels of the channels, from ``omero``."""
+
+
+def ngff_order(axes: Sequence[Axis]) -> tuple[int, ...]:
+    """Return the order in which OME-NGFF wants axes: time, channel, space, each kind as it stands.
+
+    "The entries MUST be ordered by "type" where the "time" axis must come first (if present), followed by the
+    "channel" or custom axis (if present) and the axes of type "space"."
+    """
+    return tuple(sorted(range(len(axes)), key=lambda index: TYPE_ORDER[axes[index].type or "space"]))
+
+
+def check_exportable(axes: Sequence[Axis]) -> None:
+    """Refuse axes that OME-NGFF cannot say, with what to do about it."""
+    names = [axis.name for axis in axes]
+    counts = {kind: sum(axis.type == kind for axis in axes) for kind in TYPE_ORDER}
+    # "The length of "axes" must be between 2 and 5"; "The "axes" MUST contain 2 or 3 entries of "type:space""
+    if not 2 <= counts["space"] <= 3:
+        raise ValueError(
+            f"OME-NGFF wants 2 or 3 spatial axes, the image has {counts['space']!r} among {names!r}; select or stack "
+            "along the others, or keep the pyramid in xarray (to_multiscale)"
+        )
+    if counts["time"] > 1 or counts["channel"] > 1 or len(axes) > MOST_AXES:
+        raise ValueError(
+            f"OME-NGFF wants at most one time and one channel axis, the image has {names!r}; "
+            "select along one of them, or keep the pyramid in xarray (to_multiscale)"
+        )
+    for axis in axes:
+        _line(axis)
+
+
+def _line(axis: Axis) -> tuple[float, float, str | None]:
+    """Return scale, translation and unit of an axis as OME-NGFF says them."""
+    if axis.values is None:
+        return axis.scale, axis.translation, UNIT_NAMES.get(axis.unit or "", axis.unit)
+    if axis.type == "channel":
+        # "scale ... defaulting to 1.0"; the labels themselves go to omero and to the coordinate array.
+        return 1.0, 0.0, None
+    if axis.values.dtype.kind in "mM":
+        moments = axis.values.astype(f"{axis.values.dtype.kind}8[ns]").astype(np.int64)
+        steps = np.unique(np.diff(moments))
+        if len(steps) <= 1 and (len(steps) == 0 or steps[0] != 0):
+            step = float(steps[0]) * NANOSECONDS if len(steps) else 1.0
+            return step, float(moments[0]) * NANOSECONDS, "second"
+    raise ValueError(
+        f"the coordinates of {axis.name!r} are not evenly spaced, and OME-NGFF knows only scale and translation; "
+        f"resample the image, or number the samples with image.drop_vars({axis.name!r}), or keep the pyramid in "
+        "xarray (to_multiscale)"
+    )
+
+
+def image_attributes(
+    levels: Sequence[Sequence[Axis]],
+    paths: Sequence[str],
+    *,
+    version: NgffVersion,
+    name: str,
+    method: str,
+    recipe: Mapping[str, Any],
+    omero: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Return the attributes of a group that make it an OME-NGFF image.
+
+    Parameters
+    ----------
+    levels
+        The axes of every level, finest first.
+    paths
+        The path of every level's array, relative to the group.
+    version
+        Version of the specification.
+    name
+        Name of the image.
+    method
+        Name of the reduction, for ``type``.
+    recipe
+        How the levels were made, for ``metadata``.
+    omero
+        How to display the channels.
+    """
+    multiscales: dict[str, Any] = {
+        "name": name,
+        "axes": [_axis_entry(axis) for axis in levels[0]],
+        "datasets": [
+            {"path": path, "coordinateTransformations": _transformations(axes)}
+            for path, axes in zip(paths, levels, strict=True)
+        ],
+        "type": method,
+        "metadata": {
+            "description": "levels reduced from the base by multiscale_sampler",
+            "method": "multiscale_sampler.write_pyramid",
+            "version": __version__,
+            "kwargs": dict(recipe),
+        },
+    }
+    display = {} if omero is None else {"omero": dict(omero)}
+    if version == "0.4":
+        # "version" is only SHOULD in 0.4, yet clients refuse a store without it.
+        return {"multiscales": [{"version": version, **multiscales}], **display}
+    return {"ome": {"version": version, "multiscales": [multiscales], **display}}
+
+
+def _axis_entry(axis: Axis) -> dict[str, str]:
+    entry = {"name": axis.name, "type": axis.type or "space"}
+    unit = _line(axis)[2]
+    return entry if unit is None else {**entry, "unit": unit}
+
+
+def _transformations(axes: Sequence[Axis]) -> list[dict[str, Any]]:
+    # "They MUST contain exactly one scale transformation"; "If translation is given it MUST be listed after scale"
+    lines = [_line(axis) for axis in axes]
+    return [
+        {"type": "scale", "scale": [scale for scale, _, _ in lines]},
+        {"type": "translation", "translation": [translation for _, translation, _ in lines]},
+    ]
+
+
+def omero(labels: Sequence[str], samples: Sequence[npt.NDArray[Any]]) -> dict[str, Any]:
+    """Return how to display channels: label, colour, contrast from a sample of each channel's values.
+
+    "window": "min" and "max" are the range of the values (of the dtype, for integers), "start" and "end" what
+    is shown. Colours are six hexadecimal digits without "#", on which some clients stumble.
+    """
+    channels = []
+    for number, (label, sample) in enumerate(zip(labels, samples, strict=True)):
+        color = "FFFFFF" if len(labels) == 1 else CHANNEL_COLORS[number % len(CHANNEL_COLORS)]
+        channels.append({"label": label, "color": color, "active": True, "window": _window(sample)})
+    return {"channels": channels}
+
+
+def _window(sample: npt.NDArray[Any]) -> dict[str, float]:
+    values = sample[np.isfinite(sample)].astype(np.float64)
+    if not values.size:
+        values = np.zeros(1)
+    least, greatest = float(values.min()), float(values.max())
+    start, end = (float(value) for value in np.quantile(values, WINDOW_QUANTILES))
+    if sample.dtype.kind in "iu":
+        least, greatest = float(np.iinfo(sample.dtype).min), float(np.iinfo(sample.dtype).max)
+    return {"min": least, "max": greatest, "start": start, "end": end if end > start else start + 1.0}
+
+
+def convention_attributes(
+    levels: Sequence[Sequence[Axis]], parents: Sequence[int], assets: Sequence[str], *, method: str
+) -> dict[str, Any]:
+    """Return the attributes of the zarr-conventions ``multiscales`` object.
+
+    "transform" is relative to the level that an entry is derived from (`parents`), in that level's samples.
+    """
+    layout: list[dict[str, Any]] = [{"asset": assets[0]}]
+    for axes, parent, asset in zip(levels[1:], parents[1:], assets[1:], strict=True):
+        steps = [_relative(axis, other) for axis, other in zip(axes, levels[parent], strict=True)]
+        transform = {"scale": [scale for scale, _ in steps], "translation": [offset for _, offset in steps]}
+        layout.append({"asset": asset, "derived_from": assets[parent], "transform": transform})
+    resampling = RESAMPLING_NAMES.get(method, method)
+    return {
+        "zarr_conventions": [dict(MULTISCALES_CONVENTION)],
+        "multiscales": {"resampling_method": resampling, "layout": layout},
+    }
+
+
+def _relative(axis: Axis, finer: Axis) -> tuple[float, float]:
+    """Return spacing and position of an axis in samples of a finer one, free of the units' rounding."""
+    (scale, translation, _), (finer_scale, finer_translation, _) = _line(axis), _line(finer)
+    return round(scale / finer_scale, 9), round((translation - finer_translation) / finer_scale, 9)
+
+
+def parse(attributes: Mapping[str, Any]) -> Multiscales | None:
+    """Return the first multiscale image that a group's attributes describe, or None if there is none.
+
+    Raises
+    ------
+    ValueError
+        If there is one and it cannot be made sense of.
+    """
+    ome = attributes.get("ome")
+    namespace = ome if isinstance(ome, Mapping) else attributes
+    entries = namespace.get("multiscales")
+    # In 0.4 ``multiscales`` is a list; an object of that name is the zarr convention's.
+    if not isinstance(entries, Sequence) or isinstance(entries, str) or not entries:
+        return None
+    entry = entries[0]
+    if not isinstance(entry, Mapping) or not entry.get("datasets"):
+        raise ValueError(f"multiscales[0] has no datasets, found {entry!r}; the metadata of this group are broken")
+    axes = _parse_axes(entry)
+    outer = entry.get("coordinateTransformations") or ()
+    return Multiscales(
+        version=str(namespace.get("version") or entry.get("version") or "unknown"),
+        name=entry.get("name"),
+        axes=axes,
+        datasets=tuple(_parse_dataset(dataset, outer) for dataset in entry["datasets"]),
+        channel_names=_parse_channels(namespace),
+    )
+
+
+def _parse_axes(entry: Mapping[str, Any]) -> tuple[tuple[str, AxisType | None, str | None], ...] | None:
+    axes = entry.get("axes")
+    if axes is None and (systems := entry.get("coordinateSystems")):
+        # 0.6: the levels' transformations lead to the system that they all name as output.
+        outputs = {
+            _system_name(transform.get("output"))
+            for dataset in entry["datasets"]
+            for transform in dataset.get("coordinateTransformations", ())
+        }
+        axes = next((s["axes"] for s in systems if s.get("name") in outputs), systems[0]["axes"])
+    if axes is None:
+        return None
+    # 0.3 had plain names.
+    entries = [{"name": axis} if isinstance(axis, str) else axis for axis in axes]
+    return tuple((str(axis["name"]), _known_type(axis.get("type")), axis.get("unit")) for axis in entries)
+
+
+def _known_type(kind: Any) -> AxisType | None:
+    return cast("AxisType", kind) if kind in TYPE_ORDER else None
+
+
+def _system_name(reference: Any) -> Any:
+    return reference.get("name") if isinstance(reference, Mapping) else reference
+
+
+def _parse_dataset(dataset: Mapping[str, Any], outer: Transforms) -> Dataset:
+    path = dataset.get("path")
+    if not isinstance(path, str):
+        raise ValueError(f"a dataset of multiscales[0] has no path, found {dict(dataset)!r}")
+    inner = dataset.get("coordinateTransformations") or ()
+    lines = list(_flattened([*inner, *outer]))
+    if not lines:
+        return Dataset(path, None, None)
+    length = len(lines[0][1])
+    scale, translation = np.ones(length), np.zeros(length)
+    for kind, values in lines:
+        if len(values) != length:
+            raise ValueError(f"the transformations of dataset {path!r} have different lengths: {lines!r}")
+        if kind == "scale":
+            scale, translation = scale * values, translation * values
+        else:
+            translation = translation + values
+    return Dataset(path, tuple(map(float, scale)), tuple(map(float, translation)))
+
+
+def _flattened(transforms: Transforms) -> Iterator[tuple[str, list[float]]]:
+    """Yield scales and translations in the order in which they apply."""
+    for transform in transforms:
+        kind = transform.get("type")
+        if kind == "sequence":
+            yield from _flattened(transform.get("transformations", ()))
+        elif kind in ("scale", "translation"):
+            values = transform.get(kind)
+            if not isinstance(values, Sequence) or isinstance(values, str):
+                raise ValueError(f"a {kind} transformation without its numbers: {dict(transform)!r}")
+            yield kind, [float(value) for value in values]
+        elif kind != "identity":
+            raise ValueError(f"transformation of type {kind!r} is no scale or translation; only those make a grid")
+
+
+def _parse_channels(namespace: Mapping[str, Any]) -> tuple[str, ...] | None:
+    omero = namespace.get("omero")
+    channels = omero.get("channels") if isinstance(omero, Mapping) else None
+    if not channels or not all(isinstance(channel, Mapping) and channel.get("label") for channel in channels):
+        return None
+    return tuple(str(channel["label"]) for channel in channels)
+
+
+def level_axes(multiscales: Multiscales, shapes: Sequence[Sequence[int]]) -> tuple[list[tuple[Axis, ...]], list[str]]:
+    """Return the axes of every level from the metadata and the arrays' shapes, and what had to be assumed.
+
+    Stores older than 0.4 may lack axes (then they are the last of t, c, z, y, x) and transformations (then
+    levels are taken to cover the field of level 0 in windows).
+    """
+    assumed = []
+    described = multiscales.axes
+    if described is None:
+        described = tuple((name, None, None) for name in OLD_AXES[-len(shapes[0]) :])
+        assumed.append(f"axes {', '.join(name for name, _, _ in described)}")
+    base = tuple(
+        Axis(name, size, unit=unit, type=kind) for (name, kind, unit), size in zip(described, shapes[0], strict=True)
+    )
+    levels: list[tuple[Axis, ...]] = []
+    for dataset, shape in zip(multiscales.datasets, shapes, strict=True):
+        if dataset.scale is None or dataset.translation is None:
+            if not levels:
+                assumed.append("scale 1 at level 0, and levels that are windows of it")
+            levels.append(_assumed_axes(base, shape))
+            continue
+        levels.append(
+            tuple(
+                dataclasses.replace(axis, size=size, scale=scale, translation=translation)
+                for axis, size, scale, translation in zip(base, shape, dataset.scale, dataset.translation, strict=True)
+            )
+        )
+    return levels, assumed
+
+
+def _assumed_axes(base: Sequence[Axis], shape: Sequence[int]) -> tuple[Axis, ...]:
+    factors = [max(round(axis.size / size), 1) for axis, size in zip(base, shape, strict=True)]
+    return tuple(
+        dataclasses.replace(axis.coarsen(factor), size=size)
+        for axis, factor, size in zip(base, factors, shape, strict=True)
+    )

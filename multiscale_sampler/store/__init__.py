@@ -1,0 +1,30 @@
+"""The only part that knows zarr and paths.
+
+`nodes` opens places and finds the arrays behind an image, `reading` labels what is stored (`open_image`,
+`open_pyramid`), `encoding` says how levels are stored, `targets` makes and publishes pyramids.
+"""
+
+from .encoding import Encoding, encoding_like, json_attributes
+from .nodes import dimension_names, open_node, source_array
+from .reading import open_image, open_pyramid
+from .targets import LAYOUTS, MODES, Layout, Mode, Target, base_array, create_target, level_paths, open_target
+
+__all__ = [
+    "LAYOUTS",
+    "MODES",
+    "Encoding",
+    "Layout",
+    "Mode",
+    "Target",
+    "base_array",
+    "create_target",
+    "dimension_names",
+    "encoding_like",
+    "json_attributes",
+    "level_paths",
+    "open_image",
+    "open_node",
+    "open_pyramid",
+    "open_target",
+    "source_array",
+]

@@ -1,0 +1,187 @@
+"""Places and nodes: opening what is stored, and telling where an array lives and what it is computed from.
+
+`source_array` and `refuse_source_in_target` look through dask graphs for the zarr arrays behind an image: the one
+to read them without detours, the other so that no target destroys its own source.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+import dask.array as da
+import numpy as np
+import zarr
+from dask.blockwise import Blockwise
+from zarr.abc.store import Store
+from zarr.errors import GroupNotFoundError
+
+Node: TypeAlias = "zarr.Array[Any] | zarr.Group"
+Location: TypeAlias = "tuple[str, tuple[str, ...]]"
+
+V2_DIMENSIONS = "_ARRAY_DIMENSIONS"
+
+
+def open_node(
+    store: Any, path: str | None = None, *, storage_options: Mapping[str, Any] | None = None
+) -> zarr.Array[Any] | zarr.Group:
+    """Open what is stored at a place, for reading.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no zarr array or group.
+    """
+    if isinstance(store, zarr.Array):
+        if path:
+            raise ValueError(f"path={path!r} leads nowhere inside an array; leave it out")
+        return store
+    if isinstance(store, zarr.Group):
+        return store[path] if path else store
+    if not isinstance(store, Store | str | os.PathLike | zarr.storage.StorePath | Mapping):
+        raise TypeError(f"{store!r} is no place of a zarr store; pass a path, a URL, or a zarr store, group or array")
+    try:
+        return zarr.open(
+            _as_store(store, mode="r"), mode="r", path=path, storage_options=url_options(store, storage_options)
+        )
+    except (FileNotFoundError, GroupNotFoundError, NotADirectoryError) as error:
+        inside = f" at {path!r}" if path else ""
+        raise FileNotFoundError(f"no zarr array or group{inside} in {shown(store)}") from error
+
+
+def _as_store(store: Any, *, mode: Literal["r", "w"]) -> Any:
+    if isinstance(store, str | os.PathLike) and "://" not in os.fspath(store):
+        place = Path(store)
+        if place.suffix == ".zip":
+            if mode == "r" and not place.is_file():
+                raise FileNotFoundError(f"there is no file {os.fspath(store)!r}")
+            return zarr.storage.ZipStore(place, mode=mode)
+        return place
+    return store
+
+
+def url_options(store: Any, storage_options: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """Return the options of a URL's file system; refuse them where there is no URL."""
+    if storage_options is None:
+        return None
+    if not isinstance(store, str) or "://" not in store:
+        raise ValueError(f"storage_options go with a URL, not with {shown(store)}; leave them out")
+    return dict(storage_options)
+
+
+def shown(store: Any) -> str:
+    """Return a place as a message names it."""
+    return repr(os.fspath(store)) if isinstance(store, str | os.PathLike) else str(store)
+
+
+def dimension_names(array: zarr.Array[Any]) -> tuple[str, ...] | None:
+    """Return the names of an array's axes as zarr v3 or xarray store them, None unless all are named."""
+    metadata = array.metadata
+    names: Any = metadata.dimension_names if metadata.zarr_format == 3 else array.attrs.get(V2_DIMENSIONS)
+    if not names or any(name is None for name in names):
+        return None
+    return tuple(map(str, names))
+
+
+def is_zarr(store: Any) -> bool:
+    """Whether something is a zarr store, group or array."""
+    return isinstance(store, zarr.Array | zarr.Group | Store | zarr.storage.StorePath)
+
+
+def array_at(group: zarr.Group, path: str) -> zarr.Array[Any]:
+    """Return the array that a group's metadata name."""
+    try:
+        node = group[path]
+    except KeyError:
+        node = None
+    if not isinstance(node, zarr.Array):
+        raise ValueError(f"the metadata of {group.store_path} name the array {path!r}, but there is none")
+    return node
+
+
+def source_array(data: Any) -> zarr.Array[Any] | None:
+    """Return the zarr array that a lazy array is a plain view of, or None if it is anything else."""
+    if not isinstance(data, da.Array):
+        return None
+    layers = list(data.dask.layers.values())
+    arrays = list(zarr_arrays(data))
+    if len(layers) != 2 or len(arrays) != 1 or not any(isinstance(layer, Blockwise) for layer in layers):
+        return None
+    array = arrays[0]
+    plain = data.name.startswith(("array-", "from-zarr-"))
+    return array if plain and array.shape == data.shape and array.dtype == data.dtype else None
+
+
+def zarr_arrays(data: Any) -> Iterator[zarr.Array[Any]]:
+    """Yield the zarr arrays that an array is computed from, as far as its dask graph tells."""
+    if not isinstance(data, da.Array):
+        yield from _arrays_within(data, set())
+        return
+    seen: set[int] = set()
+    for layer in data.dask.layers.values():
+        if isinstance(layer, Blockwise):
+            values: Iterator[Any] = itertools.chain((value for value, _ in layer.indices), (layer.task,))
+        else:
+            values = iter(dict(layer).values())
+        for value in values:
+            yield from _arrays_within(value, seen)
+
+
+def _arrays_within(value: Any, seen: set[int]) -> Iterator[zarr.Array[Any]]:
+    if id(value) in seen or isinstance(value, np.ndarray | str | bytes | int | float):
+        return
+    seen.add(id(value))
+    if isinstance(value, zarr.Array):
+        yield value
+    elif isinstance(value, Mapping):
+        for item in value.values():
+            yield from _arrays_within(item, seen)
+    elif isinstance(value, list | tuple | set | frozenset):
+        for item in value:
+            yield from _arrays_within(item, seen)
+    else:
+        # dask's tasks keep what they were given in these; xarray's lazy arrays wrap one another.
+        for attribute in ("args", "kwargs", "value", "array", "_array"):
+            inner = getattr(value, attribute, None)
+            if inner is not None and not callable(inner):
+                yield from _arrays_within(inner, seen)
+
+
+def location(store: Store, path: str) -> Location:
+    """Return where a node is, in a form that is equal for the same place however it is written."""
+    while isinstance(store, zarr.storage.WrapperStore):
+        store = store._store
+    parts = tuple(part for part in path.split("/") if part)
+    if isinstance(store, zarr.storage.LocalStore):
+        return "file", (*Path(os.path.realpath(store.root)).parts, *parts)
+    if isinstance(store, zarr.storage.ZipStore):
+        return "file", (*Path(os.path.realpath(store.path)).parts, *parts)
+    if isinstance(store, zarr.storage.MemoryStore):
+        return f"memory {id(store._store_dict)}", parts
+    if isinstance(store, zarr.storage.FsspecStore):
+        protocol = store.fs.protocol if isinstance(store.fs.protocol, str) else store.fs.protocol[0]
+        if protocol in ("file", "local"):
+            return "file", (*Path(os.path.realpath(store.path)).parts, *parts)
+        return str(protocol), (*(part for part in store.path.split("/") if part), *parts)
+    return f"{type(store).__name__} {store}", parts
+
+
+def refuse_source_in_target(sources: Sequence[Any], group: zarr.Group) -> None:
+    """Refuse a target that holds an array which one of the sources is computed from, or lies in one.
+
+    Raises
+    ------
+    ValueError
+        If writing the target could destroy the source.
+    """
+    target, place = location(group.store_path.store, group.path)
+    for array in itertools.chain.from_iterable(map(zarr_arrays, sources)):
+        kind, source = location(array.store_path.store, array.path)
+        if kind == target and (source[: len(place)] == place or place[: len(source)] == source):
+            raise ValueError(
+                f"the target {group.store_path} holds the source {array.store_path}; writing there could destroy it: "
+                "choose another store, or add levels beside the source with add_levels"
+            )

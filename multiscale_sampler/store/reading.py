@@ -1,0 +1,344 @@
+"""Reading: stored arrays and pyramids as lazy, labelled images.
+
+Labels come from OME-NGFF metadata, coordinate arrays and dimension names, in this order; no chunk of an image is
+read to make them.
+"""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import dask.array as da
+import numpy as np
+import xarray as xr
+import zarr
+from dask.array.core import normalize_chunks
+from zarr.abc.store import Store
+
+from .. import ngff
+from ..axes import Axis, PerAxis, image_axes, label_array, to_image
+from ..pyramid import assemble
+from .nodes import V2_DIMENSIONS, array_at, dimension_names, is_zarr, open_node
+
+CF_PACKING = frozenset({"scale_factor", "add_offset", "_FillValue", "missing_value"})
+# What one read brings in: large enough that calls cost little, small enough to be one of several in memory.
+BLOCK_LIMIT = "32MiB"
+# How far above an array its OME-NGFF group may be ("labels/nuclei/0" is three down).
+MOST_ANCESTORS = 3
+# Coordinates are held in memory; an array above this beside an image is another image.
+LARGEST_COORDINATE = 64 * 2**20
+# A group with this attribute and without OME-NGFF metadata is a build that has not finished.
+BUILD_ATTRIBUTE = "multiscale_sampler"
+
+
+def open_image(
+    store: Any,
+    path: str | None = None,
+    *,
+    dims: Sequence[str] | str | None = None,
+    scale: PerAxis | None = None,
+    translation: PerAxis | None = None,
+    units: str | Mapping[str, str] | None = None,
+    name: str | None = None,
+    channel_names: Sequence[str] | None = None,
+    chunks: Any = "auto",
+    storage_options: Mapping[str, Any] | None = None,
+) -> xr.DataArray:
+    """Open a stored array as a lazy, labelled image. No chunk of it is read.
+
+    Dimensions, coordinates and units come from the first of these that knows them: the arguments, the OME-NGFF
+    metadata of a group above the array, coordinate arrays beside it, its dimension names. An array without any
+    of them is labelled as `to_image` labels it. Arrays packed by the CF conventions (``scale_factor``,
+    ``_FillValue``) are decoded, lazily.
+
+    Parameters
+    ----------
+    store
+        A path, URL or ``.zip`` file, a zarr store, group or array (zarr v2 or v3), or anything that `to_image`
+        takes.
+    path
+        Path of the array in the store. A group stands for its only array, an OME-NGFF group for its level 0.
+    dims, scale, translation, units, name, channel_names
+        As in `to_image`; they overrule what is stored.
+    chunks
+        Dask chunks, as ``xarray.open_zarr`` takes them; "auto" joins stored chunks to about 32 MiB.
+    storage_options
+        Options of the file system, with a URL.
+
+    Returns
+    -------
+    xarray.DataArray
+        Backed by dask; its ``encoding`` tells the stored chunks and shards.
+
+    Raises
+    ------
+    FileNotFoundError
+        If nothing is stored there.
+    ValueError
+        If a group holds several arrays and `path` names none, or an argument does not fit the array.
+
+    Examples
+    --------
+    >>> import numpy as np, zarr
+    >>> import multiscale_sampler as ms
+    >>> array = zarr.create_array({}, data=np.zeros((8, 8, 8), "uint16"))
+    >>> ms.open_image(array, scale={"z": 50, "y": 40, "x": 40}, units="micrometer").dims
+    ('z', 'y', 'x')
+    """
+    overrides = {"scale": scale, "translation": translation, "units": units, "channel_names": channel_names}
+    if not isinstance(store, str | os.PathLike | Mapping) and not is_zarr(store):
+        image = to_image(store, dims, name=name, **cast("Any", overrides))
+        if image.chunks is None:
+            return image.chunk(chunks) if chunks != "auto" else image.chunk(_auto_chunks(image))
+        return image
+    array = _one_array(open_node(store, path, storage_options=storage_options))
+    labelled = _labelled_by_ngff(array, chunks) or _labelled_by_names(array, chunks)
+    image = labelled if labelled is not None else to_image(_lazy(array, chunks), dims)
+    if dims is not None and tuple(dims) != image.dims:
+        image = to_image(image.data, dims).assign_attrs(image.attrs)
+    image = to_image(image, name=name or _name_of(image, array), **cast("Any", overrides))
+    image.encoding = {"chunks": array.chunks, **({"shards": array.shards} if array.shards else {})}
+    return image
+
+
+def _auto_chunks(image: xr.DataArray) -> dict[Any, Any]:
+    stored = image.encoding.get("preferred_chunks") or dict.fromkeys(image.dims, "auto")
+    return {dim: stored.get(dim, "auto") for dim in image.dims}
+
+
+def _one_array(node: zarr.Array[Any] | zarr.Group) -> zarr.Array[Any]:
+    """Return the array that a node stands for."""
+    if isinstance(node, zarr.Array):
+        return node
+    multiscales = ngff.parse(node.attrs.asdict())
+    if multiscales is not None:
+        return array_at(node, multiscales.datasets[0].path)
+    arrays = dict(node.arrays())
+    images = {name: array for name, array in arrays.items() if dimension_names(array) != (name,)}
+    if len(images) == 1:
+        return next(iter(images.values()))
+    found = ", ".join(f"{name!r} {array.shape}" for name, array in sorted(images.items())) or "none"
+    below = ", ".join(repr(name) for name, _ in sorted(node.groups())) or "none"
+    raise ValueError(
+        f"the group {node.store_path!s} does not stand for one array (arrays: {found}; groups: {below}); "
+        "name one with path="
+    )
+
+
+def _lazy(array: zarr.Array[Any], chunks: Any) -> da.Array:
+    unit = array.shards or array.chunks
+    if chunks == "auto":
+        chunks = normalize_chunks("auto", array.shape, limit=BLOCK_LIMIT, dtype=array.dtype, previous_chunks=unit)
+    elif isinstance(chunks, Mapping) or chunks is None:
+        names = dimension_names(array) or ()
+        chunks = tuple((chunks or {}).get(names[i] if names else i, size) for i, size in enumerate(unit))
+    return cast("da.Array", da.from_array(array, chunks=chunks))
+
+
+def _name_of(image: xr.DataArray, array: zarr.Array[Any]) -> str | None:
+    if image.name is not None and image.name != "image":
+        return str(image.name)
+    last = array.path.rsplit("/", 1)[-1]
+    return last if last.isidentifier() else None
+
+
+def _labelled_by_ngff(array: zarr.Array[Any], chunks: Any) -> xr.DataArray | None:
+    """Label an array from the OME-NGFF metadata of a group above it, if there are any that name it."""
+    for group, relative in _ancestors(array):
+        multiscales = ngff.parse(group.attrs.asdict())
+        paths = [dataset.path for dataset in multiscales.datasets] if multiscales else []
+        if multiscales and relative in paths:
+            index = paths.index(relative)
+            arrays = [array_at(group, path) for path in paths]
+            axes, _ = ngff.level_axes(multiscales, [level.shape for level in arrays])
+            return _level_image(array, axes[index], multiscales, chunks)
+    return None
+
+
+def _ancestors(array: zarr.Array[Any]) -> Iterator[tuple[zarr.Group, str]]:
+    """Yield the groups above an array with its path relative to each, also those above a local store's root."""
+    store = array.store_path.store
+    parts = array.path.split("/") if array.path else []
+    for depth in range(len(parts) - 1, max(len(parts) - 1 - MOST_ANCESTORS, -1), -1):
+        yield from _group_at(store, "/".join(parts[:depth]), "/".join(parts[depth:]))
+    if isinstance(store, zarr.storage.LocalStore):
+        root = Path(store.root).absolute()
+        above = list(root.parents)[: max(MOST_ANCESTORS - len(parts), 0)]
+        for parent in above:
+            relative = "/".join([*root.relative_to(parent).parts, *parts])
+            yield from _group_at(zarr.storage.LocalStore(parent, read_only=True), "", relative)
+
+
+def _group_at(store: Store, path: str, relative: str) -> Iterator[tuple[zarr.Group, str]]:
+    try:
+        yield zarr.open_group(store, path=path, mode="r"), relative
+    except (FileNotFoundError, NotADirectoryError):
+        return
+
+
+def _labelled_by_names(array: zarr.Array[Any], chunks: Any) -> xr.DataArray | None:
+    """Label an array as xarray does: by its dimension names and the coordinate arrays beside it."""
+    names = dimension_names(array)
+    if names is None or len(set(names)) != len(names):
+        return None
+    attrs = {key: value for key, value in array.attrs.asdict().items() if key != V2_DIMENSIONS}
+    variable = xr.Variable(names, _lazy(array, chunks), attrs)
+    if CF_PACKING & attrs.keys():
+        variable = xr.conventions.decode_cf_variable(array.basename, variable)
+    coords = _stored_coordinates(array, names)
+    return xr.DataArray(variable, coords=coords, name=array.basename or None)
+
+
+def _stored_coordinates(array: zarr.Array[Any], names: Sequence[str]) -> dict[Any, Any]:
+    """Return the coordinates that xarray finds beside an array, decoded and in memory."""
+    store, path = array.store_path.store, array.path
+    if not path:
+        return {}
+    parent = path.rpartition("/")[0]
+    group = next(_group_at(store, parent, ""), (None, ""))[0]
+    if group is None:
+        return {}
+    sizes = dict(zip(names, array.shape, strict=True))
+    variables = {
+        key: _small_variable(sibling)
+        for key, sibling in group.arrays()
+        if key != array.basename and _is_coordinate(key, sibling, sizes)
+    }
+    listed = {
+        *str(array.attrs.get("coordinates", "")).split(),
+        *str(group.attrs.get("coordinates", "")).split(),
+        *names,
+    }
+    dataset = xr.Dataset({key: variable for key, variable in variables.items() if key in listed})
+    try:
+        decoded = xr.decode_cf(dataset)
+    except (ValueError, ImportError, OverflowError):
+        # A calendar that numpy has no dates for: the numbers are still the positions.
+        decoded = xr.decode_cf(dataset, decode_times=False)
+    return dict(decoded.variables)
+
+
+def _is_coordinate(key: str, array: zarr.Array[Any], sizes: Mapping[str, int]) -> bool:
+    """Whether an array can be a coordinate of an image of these sizes: along some of its axes, and fit to be read."""
+    names = dimension_names(array) or ((key,) if array.ndim == 1 else ())
+    if len(names) != array.ndim or array.nbytes > LARGEST_COORDINATE:
+        return False
+    return all(sizes.get(name) == size for name, size in zip(names, array.shape, strict=True))
+
+
+def _small_variable(array: zarr.Array[Any]) -> xr.Variable:
+    values = np.asarray(array[...])
+    if values.dtype.kind == "T":
+        values = np.asarray(values.tolist(), dtype=str)
+    attrs = {key: value for key, value in array.attrs.asdict().items() if key != V2_DIMENSIONS}
+    return xr.Variable(dimension_names(array) or (array.basename,)[: array.ndim], values, attrs)
+
+
+def open_pyramid(
+    store: Any,
+    path: str | None = None,
+    *,
+    chunks: Any = "auto",
+    storage_options: Mapping[str, Any] | None = None,
+) -> xr.DataTree:
+    """Open an OME-Zarr image of any writer as a lazy DataTree with coordinates.
+
+    Parameters
+    ----------
+    store, path
+        Place of the group with the ``multiscales`` metadata.
+    chunks
+        Dask chunks, as in `open_image`.
+    storage_options
+        Options of the file system, with a URL.
+
+    Returns
+    -------
+    xarray.DataTree
+        Nodes ``/scale0``, ``/scale1``, ... as `to_multiscale` makes them; each level's coordinates come from
+        its own transformations.
+
+    Raises
+    ------
+    FileNotFoundError
+        If nothing is stored there.
+    ValueError
+        If the group is no OME-Zarr image, or a build that has not finished.
+
+    Warns
+    -----
+    UserWarning
+        If an old or incomplete store left something to be assumed.
+    """
+    group = open_node(store, path, storage_options=storage_options)
+    if not isinstance(group, zarr.Group):
+        raise ValueError(f"{group.store_path} is an array, not a pyramid; open it with open_image")
+    multiscales = read_multiscales(group)
+    arrays = [array_at(group, dataset.path) for dataset in multiscales.datasets]
+    levels, assumed = ngff.level_axes(multiscales, [array.shape for array in arrays])
+    if assumed:
+        warnings.warn(
+            f"{group.store_path} (OME-NGFF {multiscales.version}) is incomplete; assumed: {'; '.join(assumed)}",
+            UserWarning,
+            stacklevel=2,
+        )
+    images = [_level_image(array, axes, multiscales, chunks) for array, axes in zip(arrays, levels, strict=True)]
+    name = next((str(image.name) for image in images if image.name), "image")
+    tree = assemble([image.rename(name) for image in images])
+    tree.attrs = foreign_attributes(group.attrs.asdict())
+    return tree
+
+
+def read_multiscales(group: zarr.Group) -> ngff.Multiscales:
+    """Return the OME-NGFF description of a group.
+
+    Raises
+    ------
+    ValueError
+        If it has none.
+    """
+    attributes = group.attrs.asdict()
+    multiscales = ngff.parse(attributes)
+    if multiscales is not None:
+        return multiscales
+    if BUILD_ATTRIBUTE in attributes:
+        raise ValueError(f"{group.store_path} is a pyramid whose build has not finished; build it again")
+    raise ValueError(f"{group.store_path} has no OME-NGFF multiscales metadata; open an array of it with open_image")
+
+
+def _level_image(
+    array: zarr.Array[Any], axes: Sequence[Axis], multiscales: ngff.Multiscales, chunks: Any
+) -> xr.DataArray:
+    """Label one level: positions from the transformations, labels and dates from coordinate arrays beside it."""
+    names = tuple(axis.name for axis in axes)
+    attrs = {key: value for key, value in array.attrs.asdict().items() if key != V2_DIMENSIONS}
+    name = array.basename if len(array.path.split("/")) > 1 else multiscales.name
+    image = label_array(_lazy(array, chunks), axes, name=name or "image", attrs=attrs)
+    stored = _stored_coordinates(array, names)
+    kept = {
+        key: variable
+        for key, variable in stored.items()
+        if key not in names or variable.dtype.kind not in "iuf" or not _is_regular(variable)
+    }
+    channel = next((axis for axis in axes if axis.type == "channel"), None)
+    labels = multiscales.channel_names
+    if channel is not None and channel.name not in kept and labels and len(labels) == channel.size:
+        kept[channel.name] = xr.Variable((channel.name,), np.asarray(labels))
+    image = image.assign_coords(kept)
+    image.encoding = {"chunks": array.chunks, **({"shards": array.shards} if array.shards else {})}
+    return image
+
+
+def _is_regular(variable: xr.Variable) -> bool:
+    coordinate = xr.DataArray(np.empty(variable.shape), dims=variable.dims, coords={variable.dims[0]: variable})
+    return image_axes(coordinate)[0].is_regular
+
+
+def foreign_attributes(attributes: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a group's attributes without those that describe the pyramid itself."""
+    ours = {"ome", "multiscales", "omero", "zarr_conventions", BUILD_ATTRIBUTE, V2_DIMENSIONS}
+    return {key: value for key, value in attributes.items() if key not in ours}

@@ -1,0 +1,351 @@
+"""Writing: a pyramid in the making, from the empty arrays of its levels to the metadata that publish it.
+
+The group of a target is marked while it is built, and its metadata are published last, so that no reader takes a
+half-built store for a finished one. Only what this package wrote is ever removed.
+"""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, TypeAlias, cast
+
+import numpy as np
+import xarray as xr
+import zarr
+from zarr.core.sync import sync
+
+from .. import ngff
+from ..plan import Level
+from ..pyramid import NODE_PREFIX
+from .encoding import Encoding, ZarrFormat, fill_value_for, key_encoding
+from .nodes import V2_DIMENSIONS, dimension_names, open_node, refuse_source_in_target, shown, url_options
+from .reading import BUILD_ATTRIBUTE, foreign_attributes
+
+Layout: TypeAlias = Literal["datatree", "flat"]
+Mode: TypeAlias = Literal["w-", "w"]
+
+LAYOUTS: tuple[Layout, ...] = ("datatree", "flat")
+MODES: tuple[Mode, ...] = ("w-", "w")
+SCRATCH = "multiscale_sampler_carry"
+
+
+@dataclass(frozen=True)
+class Target:
+    """A pyramid in the making: the group, and the path of every level's array in it."""
+
+    group: zarr.Group
+    """The group that will carry the metadata."""
+    paths: tuple[str, ...]
+    """Path of every level's array, the base first."""
+    layout: Layout
+    """How levels lie in the group."""
+    name: str | None = None
+    """Name that the image has in the group, if it has one."""
+    was_consolidated: bool = False
+    """Whether the group had consolidated metadata, which now are stale."""
+
+    def create_level(
+        self,
+        level: Level,
+        encoding: Encoding,
+        attrs: Mapping[str, Any],
+        *,
+        like: zarr.Array[Any] | None = None,
+    ) -> zarr.Array[Any]:
+        """Create the empty array of a level.
+
+        The keys of its chunks are nested ("/"), as OME-NGFF asks of zarr v2. A dtype other than the source's
+        (a sum's, say) drops the codecs that were made for the source's.
+        """
+        path = self.paths[level.index]
+        names = tuple(axis.name for axis in level.axes)
+        if encoding.zarr_format == 2:
+            attrs = {**attrs, V2_DIMENSIONS: list(names)}
+        same = like is None or like.dtype == level.dtype
+        fill = encoding.fill_value if same else None
+        for group in _parents(path):
+            self.group.require_group(group)
+        return self.group.create_array(
+            path,
+            shape=level.shape,
+            dtype=level.dtype.newbyteorder("="),
+            chunks=level.chunks,
+            shards=level.shards,
+            compressors=encoding.compressors,
+            filters=encoding.filters if same else "auto",
+            serializer=encoding.serializer if same and encoding.zarr_format == 3 else "auto",
+            fill_value=fill_value_for(fill, level.dtype, encoding.zarr_format),
+            attributes=dict(attrs),
+            chunk_key_encoding=key_encoding(encoding.zarr_format),
+            dimension_names=names if encoding.zarr_format == 3 else None,
+        )
+
+    def create_scratch(
+        self, index: int, dtype: np.dtype[Any], shape: Sequence[int], chunks: Sequence[int]
+    ) -> zarr.Array[Any]:
+        """Create the array that carries the state of a level from one pass to the next."""
+        self.group.require_group(SCRATCH)
+        return self.group.create_array(
+            f"{SCRATCH}/{index}",
+            shape=tuple(shape),
+            chunks=tuple(chunks),
+            dtype=dtype,
+            compressors=None,
+            filters=None,
+        )
+
+    def drop_scratch(self) -> None:
+        """Delete what was carried between passes."""
+        if SCRATCH in self.group:
+            del self.group[SCRATCH]
+
+    def write_coordinates(self, index: int, image: xr.DataArray) -> None:
+        """Write the coordinate arrays of a level beside its array, as xarray writes and finds them."""
+        path = self.paths[index].rpartition("/")[0]
+        coords = xr.Dataset(coords=image.coords).drop_encoding()
+        store = cast("Any", self.group.store_path.store)
+        inside = "/".join(part for part in (self.group.path, path) if part)
+        with _silenced_string_warnings():
+            coords.to_zarr(
+                store, group=inside, mode="a", consolidated=False, zarr_format=self.group.metadata.zarr_format
+            )
+
+    def publish(self, attributes: Mapping[str, Any]) -> None:
+        """Make the pyramid visible: metadata last. What else stands in the group's attributes stays."""
+        kept = {key: value for key, value in self.group.attrs.asdict().items() if key != BUILD_ATTRIBUTE}
+        ome = kept.get("ome")
+        if isinstance(ome, Mapping) and "ome" in attributes:
+            attributes = {**attributes, "ome": {**ome, **attributes["ome"]}}
+        self.group.attrs.put({**kept, **attributes})
+        if self.layout == "datatree" or self.was_consolidated:
+            consolidate(self.group)
+
+
+def _parents(path: str) -> Iterator[str]:
+    parts = path.split("/")[:-1]
+    for depth in range(1, len(parts) + 1):
+        yield "/".join(parts[:depth])
+
+
+@contextmanager
+def _silenced_string_warnings() -> Iterator[None]:
+    # zarr warns that strings have no final zarr v3 specification; readers that know coordinates know them.
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", category=UserWarning, module="zarr")
+        warnings.filterwarnings("ignore", message=".*does not have a Zarr V3 specification.*")
+        warnings.filterwarnings("ignore", message=".*Zarr format 3.*")
+        yield
+
+
+def consolidate(group: zarr.Group) -> None:
+    """Gather the metadata of everything below a group in one document, as xarray looks for it."""
+    with _silenced_string_warnings():
+        zarr.consolidate_metadata(group.store_path.store, path=group.path)
+
+
+def level_paths(layout: Layout, name: str, count: int) -> tuple[str, ...]:
+    """Return the path of every level's array in a new store.
+
+    Raises
+    ------
+    ValueError
+        If the image's name cannot be the name of a zarr node.
+    """
+    if layout == "flat":
+        return tuple(map(str, range(count)))
+    if not name or "/" in name or name.startswith(("__", ".")):
+        raise ValueError(f"the image's name {name!r} cannot name a zarr array; rename it with image.rename('image')")
+    return tuple(f"{NODE_PREFIX}{index}/{name}" for index in range(count))
+
+
+def create_target(
+    store: Any,
+    sources: Sequence[Any],
+    paths: tuple[str, ...],
+    *,
+    layout: Layout,
+    mode: Mode,
+    zarr_format: ZarrFormat,
+    storage_options: Mapping[str, Any] | None = None,
+) -> Target:
+    """Create or open the group of a new pyramid and mark it as a build in progress.
+
+    With "w-", a place where anything is stored is refused. With "w", a pyramid of this package that is there is
+    removed, level by level; everything else in the group stays, and is refused where it is in the way.
+
+    Raises
+    ------
+    FileExistsError
+        If something is stored there that may not be replaced.
+    ValueError
+        If the target holds an array that one of `sources` is computed from.
+    """
+    _refuse_zip(store)
+    existing = _existing_group(store, mode, zarr_format, storage_options)
+    if existing is None:
+        group = zarr.open_group(
+            store, mode="w-", zarr_format=zarr_format, storage_options=url_options(store, storage_options)
+        )
+    else:
+        group = existing
+        refuse_source_in_target(sources, group)
+        _withdraw(group)
+        _refuse_occupied(group, paths)
+    group.attrs[BUILD_ATTRIBUTE] = {"paths": list(paths), "layout": layout}
+    return Target(group, paths, layout)
+
+
+def _refuse_zip(store: Any) -> None:
+    is_file = isinstance(store, str | os.PathLike) and os.fspath(store).endswith(".zip")
+    if is_file or isinstance(store, zarr.storage.ZipStore):
+        raise ValueError(
+            f"{shown(store)} is a zip file, whose entries cannot be replaced; write a directory and zip that "
+            "without compression"
+        )
+
+
+def _existing_group(
+    store: Any, mode: Mode, zarr_format: ZarrFormat, storage_options: Mapping[str, Any] | None
+) -> zarr.Group | None:
+    """Return the group that is there already, if `mode` lets it be used; None if nothing is there."""
+    try:
+        node = open_node(store, storage_options=storage_options)
+    except FileNotFoundError:
+        folder = Path(store) if isinstance(store, str | os.PathLike) and "://" not in os.fspath(store) else None
+        if folder is not None and folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise FileExistsError(f"{shown(store)} exists and is no zarr store; choose another place") from None
+        return None
+    if isinstance(node, zarr.Array):
+        raise FileExistsError(
+            f"{node.store_path} is an array; a pyramid needs a group of its own, choose another store"
+        )
+    if mode == "w-":
+        raise FileExistsError(
+            f"{node.store_path} exists; choose another store, or replace the pyramid in it with mode='w'"
+        )
+    if node.metadata.zarr_format != zarr_format:
+        raise FileExistsError(
+            f"{node.store_path} has zarr format {node.metadata.zarr_format!r}, the pyramid needs {zarr_format!r}; "
+            "choose another store or version"
+        )
+    return writable_group(node)
+
+
+def writable_group(node: zarr.Group) -> zarr.Group:
+    """Return a group opened for writing, read afresh from its own metadata."""
+    store = node.store_path.store
+    if store.read_only:
+        store = store.with_read_only(False)
+    return zarr.open_group(store, path=node.path, mode="r+", use_consolidated=False)
+
+
+def is_ours(attributes: Mapping[str, Any]) -> bool:
+    """Whether a group's attributes describe a pyramid, finished or not, that this package wrote."""
+    namespace = attributes.get("ome", attributes)
+    entries = namespace.get("multiscales") if isinstance(namespace, Mapping) else None
+    if not isinstance(entries, list) or not entries:
+        return BUILD_ATTRIBUTE in attributes
+    return str((entries[0].get("metadata") or {}).get("method", "")).startswith(BUILD_ATTRIBUTE)
+
+
+def _withdraw(group: zarr.Group) -> None:
+    """Remove the pyramid of this package from a group: first its metadata, then its arrays, nothing else."""
+    attributes: dict[str, Any] = group.attrs.asdict()
+    if not is_ours(attributes):
+        if ngff.parse(attributes) is not None:
+            raise FileExistsError(
+                f"{group.store_path} holds a pyramid that multiscale_sampler did not write; choose another store"
+            )
+        return
+    multiscales = ngff.parse(attributes)
+    if multiscales is None:
+        paths = [str(path) for path in attributes[BUILD_ATTRIBUTE]["paths"]]
+    else:
+        paths = [dataset.path for dataset in multiscales.datasets]
+    group.attrs.put({**foreign_attributes(attributes), BUILD_ATTRIBUTE: {"paths": paths}})
+    _drop_consolidated(group)
+    for path in [*paths, SCRATCH]:
+        if path in group:
+            parent = path.rpartition("/")[0]
+            names = _coordinate_names(group, path) if parent else []
+            for key in [path, *(f"{parent}/{name}" for name in names)]:
+                del group[key]
+            if parent and not len(cast("zarr.Group", group[parent])):
+                del group[parent]
+
+
+def _coordinate_names(group: zarr.Group, path: str) -> list[str]:
+    """Return the coordinate arrays beside a level's array: those of at most one axis, which is one of its own."""
+    dims = set(dimension_names(cast("zarr.Array[Any]", group[path])) or ())
+    siblings = cast("zarr.Group", group[path.rpartition("/")[0]]).arrays()
+    return [name for name, array in siblings if array.ndim <= 1 and set(dimension_names(array) or ()) <= dims]
+
+
+def _drop_consolidated(group: zarr.Group) -> None:
+    # In zarr v3 they stand in the group's own document, which has just been written without them.
+    if group.metadata.zarr_format == 2:
+        sync((group.store_path / ".zmetadata").delete())
+
+
+def _refuse_occupied(group: zarr.Group, paths: Sequence[str]) -> None:
+    for path in paths:
+        taken = [place for place in (path, *_parents(path)) if place in group]
+        blocked = [place for place in taken if place == path or isinstance(group[place], zarr.Array)]
+        if blocked or (taken and any(True for _ in cast("zarr.Group", group[taken[0]]).arrays())):
+            raise FileExistsError(
+                f"{group.store_path} holds {taken[0]!r}, which multiscale_sampler did not write, where a level would "
+                "go; choose another store, or remove it"
+            )
+
+
+def base_array(group: zarr.Array[Any] | zarr.Group, base: str) -> zarr.Array[Any]:
+    """Return the base of a pyramid in a group, opened for reading.
+
+    Raises
+    ------
+    FileNotFoundError
+        If the group has no such array.
+    """
+    if isinstance(group, zarr.Array):
+        raise ValueError(
+            f"{group.store_path} is an array, and levels go beside it; name the group above it as the store and the "
+            f"array as base={group.basename!r}, or write a new store with write_pyramid"
+        )
+    array = group.get(base)
+    if not isinstance(array, zarr.Array):
+        found = ", ".join(repr(name) for name in sorted(group)) or "nothing"
+        raise FileNotFoundError(f"{group.store_path} has no array {base!r} (found {found}); name one with base=")
+    return array
+
+
+def open_target(node: zarr.Group, base: str, count: int, version: ngff.NgffVersion) -> Target:
+    """Mark the group of an existing base as one to which `count` - 1 levels are being added.
+
+    Raises
+    ------
+    FileExistsError
+        If a level is there already, or a pyramid is described.
+    """
+    group = writable_group(node)
+    attributes = group.attrs.asdict()
+    paths = (base, *map(str, range(1, count)))
+    multiscales = ngff.parse(attributes)
+    if multiscales is not None and len(multiscales.datasets) > 1:
+        raise FileExistsError(f"{group.store_path} describes a pyramid already; remove its levels and metadata first")
+    if multiscales is not None and multiscales.version != version:
+        raise FileExistsError(
+            f"{group.store_path} has metadata of OME-NGFF {multiscales.version}, the levels would get {version}; "
+            "write a new store with write_pyramid"
+        )
+    if taken := [path for path in paths[1:] if path in group]:
+        raise FileExistsError(
+            f"{group.store_path} holds {taken[0]!r} already; remove it, or write a new store with write_pyramid"
+        )
+    group.attrs[BUILD_ATTRIBUTE] = {"paths": list(paths[1:]), "layout": "flat"}
+    name = multiscales.name if multiscales else None
+    return Target(group, paths, "flat", name or group.basename or None, node.metadata.consolidated_metadata is not None)
