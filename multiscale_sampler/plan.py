@@ -156,6 +156,34 @@ class Plan:
             counts.append(np.minimum(factor, axis.size - start))
         return tuple(counts)
 
+    def to_dict(self) -> dict[str, Any]:
+        """Return the plan as plain values."""
+        levels = [
+            {
+                "level": level.index,
+                "factors": list(level.factors),
+                "shape": list(level.shape),
+                "parent": level.parent,
+                "dtype": str(level.dtype),
+                "scale": [axis.scale if axis.is_regular else None for axis in level.axes],
+                "translation": [axis.translation if axis.is_regular else None for axis in level.axes],
+                "chunks": list(level.chunks),
+                "shards": None if level.shards is None else list(level.shards),
+                "nbytes": level.nbytes,
+            }
+            for level in self.levels
+        ]
+        return {
+            "name": self.name,
+            "dims": list(self.dims),
+            "method": self.reducer.name,
+            "boundary": self.boundary,
+            "levels": levels,
+            "workers": self.workers,
+            "peak_memory": self.peak_memory,
+            "memory_limit": self.memory_limit,
+        }
+
     def __repr__(self) -> str:
         """Return the plan as a table."""
         return "\n".join([self._title(), "", *self._table(), "", *self._footer()])
@@ -195,9 +223,7 @@ class Plan:
                     format_bytes(level.nbytes),
                 ]
             )
-        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-        for row in rows:
-            yield "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        yield from table(rows)
 
     def _footer(self) -> Iterator[str]:
         units = sorted({axis.unit for axis in self.levels[0].axes if axis.unit})
@@ -215,6 +241,13 @@ class Plan:
 
 def _by(numbers: Sequence[int]) -> str:
     return "x".join(map(str, numbers))
+
+
+def table(rows: Sequence[Sequence[str]]) -> Iterator[str]:
+    """Yield rows of cells as lines of aligned columns."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        yield "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
 
 
 def plan_pyramid(

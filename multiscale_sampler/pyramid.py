@@ -10,11 +10,12 @@ from __future__ import annotations
 from typing import Any
 
 import xarray as xr
+from dask.utils import format_bytes
 
-from .axes import Boundary, to_image
+from .axes import Boundary, image_axes, to_image
 from .coarsening import finish_state, first_state, label_level, merge_state, whole_counts
 from .ladder import ChunkSizes, ScaleFactors
-from .plan import Plan, plan_pyramid
+from .plan import Plan, plan_pyramid, table
 from .reducers import Reducer
 
 NODE_PREFIX = "scale"
@@ -142,3 +143,44 @@ def levels_of_tree(tree: xr.DataTree) -> list[xr.DataArray]:
             f"the tree has the nodes {list(tree.children)!r}, but no 'scale0'; build one with to_multiscale"
         )
     return levels
+
+
+def describe_levels(tree: xr.DataTree) -> list[dict[str, Any]]:
+    """Return what each level of a tree is, as plain values: shape, dtype, chunks, spacing, position, unit."""
+    described = []
+    for index, level in enumerate(levels_of_tree(tree)):
+        axes = image_axes(level)
+        chunks = level.encoding.get("chunks") or level.data.chunksize
+        described.append(
+            {
+                "level": index,
+                "dims": [axis.name for axis in axes],
+                "shape": list(level.shape),
+                "dtype": str(level.dtype),
+                "chunks": list(chunks),
+                "scale": [axis.scale if axis.is_regular else None for axis in axes],
+                "translation": [axis.translation if axis.is_regular else None for axis in axes],
+                "units": [axis.unit for axis in axes],
+                "nbytes": level.nbytes,
+            }
+        )
+    return described
+
+
+def format_levels(levels: list[dict[str, Any]]) -> str:
+    """Return the description of levels as a table."""
+    columns = ("level", "shape", "dtype", "chunks", "scale", "translation", "units", "size")
+    rows: list[tuple[str, ...]] = [columns]
+    for level in levels:
+        shown = {key: _cell(value) for key, value in level.items()} | {"size": format_bytes(level["nbytes"])}
+        if len(set(level["units"])) == 1:
+            shown["units"] = level["units"][0] or "-"
+        rows.append(tuple(shown[column] for column in columns))
+    return "\n".join([f"dims {' '.join(levels[0]['dims'])}", *table(rows)])
+
+
+def _cell(value: Any) -> str:
+    if not isinstance(value, list):
+        return str(value)
+    texts = ["-" if item is None else f"{item:g}" if isinstance(item, float) else str(item) for item in value]
+    return " ".join(texts)

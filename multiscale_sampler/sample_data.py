@@ -88,14 +88,15 @@ def create_test_image(
 
 def _block(region: tuple[slice, ...], shape: tuple[int, ...], dtype: np.dtype[Any], kind: Kind) -> npt.NDArray[Any]:
     grids = np.ogrid[region]
-    centers = [grid // LATTICE * LATTICE + LATTICE / 2 for grid in grids]
+    centers = [(grid + LATTICE // 2) // LATTICE * LATTICE for grid in grids]
     square = sum((grid - center) ** 2 for grid, center in zip(grids, centers, strict=True))
     inside = square < RADIUS**2
     if kind == "labels":
         return np.where(inside, _cell_ids(grids, shape), 0).astype(dtype)
     shade = sum(grid / size for grid, size in zip(grids, shape, strict=True)) / len(shape)
     value = 0.15 + 0.35 * shade + np.where(inside, 0.45 * (1 - square / RADIUS**2), 0.0)
-    corner = np.logical_and.reduce(np.broadcast_arrays(*(g < s // 4 for g, s in zip(grids, shape, strict=True))))
+    last = list(zip(grids, shape, strict=True))[-2:]
+    corner = np.logical_and.reduce(np.broadcast_arrays(*(grid < size // 4 for grid, size in last)))
     value = np.where(corner & (grids[-1] // STRIPES % 2 == 0), 1.0, value)
     if dtype.kind == "b":
         return value > 0.5
@@ -117,5 +118,5 @@ def _top(dtype: np.dtype[Any]) -> float:
 def _cell_ids(grids: Sequence[npt.NDArray[Any]], shape: Sequence[int]) -> npt.NDArray[Any]:
     ids = np.zeros((), np.int64)
     for grid, size in zip(grids, shape, strict=True):
-        ids = ids * -(-size // LATTICE) + grid // LATTICE
+        ids = ids * (size // LATTICE + 1) + (grid + LATTICE // 2) // LATTICE
     return ids + 1
