@@ -96,8 +96,10 @@ def open_image(
             return image.chunk(chunks) if chunks != "auto" else image.chunk(_auto_chunks(image))
         return image
     array = _one_array(open_node(store, path, storage_options=storage_options))
-    labelled = _labelled_by_ngff(array, chunks) or _labelled_by_names(array, chunks)
-    image = labelled if labelled is not None else to_image(_lazy(array, chunks), dims)
+    labelled = _labelled_by_ngff(array, chunks)
+    if labelled is None:
+        labelled = _labelled_by_names(array, chunks)
+    image = to_image(_lazy(array, chunks), dims) if labelled is None else labelled
     if dims is not None and tuple(dims) != image.dims:
         image = to_image(image.data, dims).assign_attrs(image.attrs)
     image = to_image(image, name=name or _name_of(image, array), **cast("Any", overrides))

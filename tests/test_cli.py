@@ -1,0 +1,137 @@
+"""The command line, called as a shell calls it but in this process."""
+
+import json
+import sys
+
+import numpy as np
+import pytest
+import xarray as xr
+import zarr
+
+from multiscale_sampler.cli import main
+
+
+@pytest.fixture
+def raw(tmp_path):
+    """Return the path of a small stored array without any labels."""
+    values = np.arange(12 * 20 * 24, dtype="uint16").reshape(12, 20, 24)
+    zarr.create_array(tmp_path / "raw.zarr", data=values, chunks=(4, 8, 8))
+    return str(tmp_path / "raw.zarr")
+
+
+LABELS = ["--scale", "z=50,y=40,x=40", "--unit", "micrometer"]
+
+
+def test_build__writes_a_labelled_pyramid(raw, tmp_path, capsys):
+    out = str(tmp_path / "out.ome.zarr")
+    assert main(["build", raw, out, *LABELS, "--quiet"]) == 0
+    tree = xr.open_datatree(out, engine="zarr")
+    base = zarr.open_array(raw)[:].astype(float)
+    means = base.reshape(6, 2, 10, 2, 12, 2).mean((1, 3, 5))
+    np.testing.assert_array_equal(tree["scale1/image"], np.rint(means))
+    assert tree["scale1"].z.values[0] == 25.0
+    assert tree["scale1"].z.attrs["units"] == "micrometer"
+    assert capsys.readouterr().err == ""
+
+
+def test_build__prints_plain_lines_where_there_is_no_terminal(raw, tmp_path, capsys):
+    assert main(["build", raw, str(tmp_path / "out"), *LABELS]) == 0
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[-1].startswith("building: 100% of ")
+
+
+@pytest.mark.parametrize(
+    ("given", "factors"),
+    [
+        ("--factors 3 --max-levels 2", [[3, 3, 3]]),
+        ("--factors 2,3", [[2, 2, 2], [3, 3, 3]]),
+        ("--factors 2,", [[2, 2, 2]]),
+        ("--factors y=2,x=2 --max-levels 2", [[1, 2, 2]]),
+        ("--factors y=2,x=2 --factors z=2,y=4,x=4", [[1, 2, 2], [2, 4, 4]]),
+        ("--factors isotropic --scale z=4,y=1,x=1 --min-size 2 --max-levels 3", [[1, 2, 2], [1, 4, 4]]),
+    ],
+)
+def test_plan__takes_every_form_of_factors(raw, capsys, given, factors):
+    assert main(["plan", raw, "--json", *given.split()]) == 0
+    printed = json.loads(capsys.readouterr().out)
+    assert [level["factors"] for level in printed["levels"][1:]] == factors
+
+
+def test_plan__reads_no_chunk(raw, tmp_path, capsys):
+    for chunk in (tmp_path / "raw.zarr" / "c").rglob("*"):
+        if chunk.is_file():
+            chunk.write_bytes(b"broken")
+    assert main(["plan", raw]) == 0
+    assert "peak memory" in capsys.readouterr().out
+
+
+def test_info__prints_levels_as_table_and_json(raw, tmp_path, capsys):
+    out = str(tmp_path / "out")
+    main(["build", raw, out, *LABELS, "--quiet"])
+    assert main(["info", out]) == 0
+    assert "12 20 24" in capsys.readouterr().out
+    assert main(["info", out, "--json"]) == 0
+    levels = json.loads(capsys.readouterr().out)
+    assert levels[1]["shape"] == [6, 10, 12]
+    assert levels[1]["translation"] == [25.0, 20.0, 20.0]
+    assert levels[1]["units"] == ["micrometer"] * 3
+
+
+def test_add_levels__leaves_the_base(tmp_path):
+    group = zarr.open_group(tmp_path / "store", mode="w")
+    group.create_array("0", data=np.ones((40, 40), "uint8"), chunks=(16, 16))
+    assert main(["add-levels", str(tmp_path / "store"), "--quiet"]) == 0
+    assert sorted(zarr.open_group(tmp_path / "store")) == ["0", "1", "2"]
+
+
+def test_validate__tells_by_its_exit_code(raw, tmp_path, capsys):
+    out = str(tmp_path / "out")
+    main(["build", raw, out, *LABELS, "--quiet"])
+    assert main(["validate", out]) == 0
+    capsys.readouterr()
+    assert main(["validate", str(tmp_path / "raw.zarr"), "--json"]) == 1
+    assert json.loads(capsys.readouterr().out)["ok"] is False
+
+
+def test_demo__builds_validates_and_draws(tmp_path, capsys):
+    pytest.importorskip("matplotlib", reason="needs the extra 'plot'")
+    assert main(["demo", str(tmp_path / "demo"), "--size", "96", "--quiet"]) == 0
+    printed = capsys.readouterr().out
+    assert ": valid" in printed
+    assert "ms.open_pyramid(" in printed
+    assert (tmp_path / "demo" / "levels.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_demo__without_matplotlib_names_the_extra(tmp_path, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    assert main(["demo", str(tmp_path / "demo")]) == 1
+    assert "pip install 'multiscale-sampler[plot]'" in capsys.readouterr().err
+    assert not (tmp_path / "demo").exists()
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["build", "{missing}", "{out}"],
+        ["build", "{raw}", "{raw}"],
+        ["build", "{raw}", "{out}", "--factors", "0"],
+        ["build", "{raw}", "{out}", "--scale", "q=3"],
+        ["info", "{raw}"],
+    ],
+)
+def test_wrong_input__is_one_line_and_exit_code_1(raw, tmp_path, capsys, arguments):
+    places = {"missing": str(tmp_path / "missing"), "out": str(tmp_path / "out"), "raw": raw}
+    assert main([argument.format(**places) for argument in arguments]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("multiscale-sampler: error: ")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    "arguments", [[], ["nothing"], ["build"], ["plan", "x", "--factors", "two"], ["plan", "x", "--method", "?"]]
+)
+def test_wrong_usage__is_exit_code_2(arguments, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main(arguments)
+    assert stopped.value.code == 2
+    assert "usage:" in capsys.readouterr().err
