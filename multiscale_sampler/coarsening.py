@@ -17,7 +17,7 @@ import xarray as xr
 
 from .axes import Boundary, coordinate_variable, to_image
 from .plan import Plan, plan_pyramid
-from .reducers import Block, Reducer, Reduction
+from .reducers import Block, Reducer, Reduction, get_reducer
 
 # Blocks of coarser levels shrink with their factors; below this size neighbours are joined first.
 SMALLEST_BLOCK = 16 * 2**20
@@ -208,10 +208,16 @@ def _coarsened_coordinate(coordinate: xr.DataArray, plan: Plan, factors: tuple[i
             dim: slice(0, sizes[dim] // f * f if plan.boundary == "trim" else None, f) for dim, f in windows.items()
         }
         return coordinate.variable.isel(whole)
-    if coordinate.dtype.kind not in "biuf":
+    if coordinate.dtype.kind not in "iuf":
         raise ValueError(
             f"the coordinate {coordinate.name!r} ({coordinate.dtype}) cannot be averaged over {sorted(windows)!r}; "
             f"use method='nearest', or leave it out with image.drop_vars({coordinate.name!r})"
         )
-    reduced = coordinate.variable.coarsen(windows, np.mean, boundary=plan.boundary)
-    return cast("xr.Variable", reduced)
+    return xr.Variable(coordinate.dims, _window_means(coordinate, by_dim, plan.boundary), coordinate.attrs)
+
+
+def _window_means(coordinate: xr.DataArray, factors: Mapping[Any, int], boundary: Boundary) -> Block:
+    along = tuple(factors[dim] for dim in coordinate.dims)
+    mean = get_reducer("mean").bind(np.float64)
+    state = first_state(np.asarray(coordinate.values, np.float64), along, mean, boundary)
+    return mean.finish(state, ())

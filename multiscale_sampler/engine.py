@@ -139,6 +139,7 @@ def write_pyramid(
     encoding = stores.encoding_like(build.source, zarr_format, compressors)
     attrs = stores.json_attributes(build.images[0].attrs, build.name)
     paths = stores.level_paths(layout, build.name, len(build.levels))
+    stores.rehearse(build.levels, encoding, attrs, build.source)
     target = stores.create_target(
         store,
         [image.data for image in build.images],
@@ -149,10 +150,10 @@ def write_pyramid(
         storage_options=storage_options,
     )
     arrays = {level.index: target.create_level(level, encoding, attrs, like=build.source) for level in build.levels}
-    _run_sweeps(build.sweeps(arrays), target, build.workers, progress)
     if layout == "datatree":
         for level, image in zip(build.levels, build.images, strict=True):
             target.write_coordinates(level.index, image)
+    _run_sweeps(build.sweeps(arrays), target, build.workers, progress)
     target.publish(_metadata(build, target, version, arrays))
 
 
@@ -245,6 +246,7 @@ def add_levels(
     version: ngff.NgffVersion = "0.4" if zarr_format == 2 else "0.5"
     encoding = replace(stores.encoding_like(array, zarr_format, compressors), fill_value=array.fill_value)
     attrs = stores.json_attributes(image.attrs, base)
+    stores.rehearse(build.levels[1:], encoding, attrs, array)
     target = stores.open_target(cast("zarr.Group", group), base, len(build.levels), version)
     arrays = {level.index: target.create_level(level, encoding, attrs, like=array) for level in build.levels[1:]}
     _run_sweeps(build.sweeps(arrays), target, build.workers, progress)

@@ -7,7 +7,7 @@
 from .encoding import Encoding, encoding_like, json_attributes
 from .nodes import dimension_names, open_node, source_array
 from .reading import open_image, open_pyramid
-from .targets import LAYOUTS, MODES, Layout, Mode, Target, base_array, create_target, level_paths, open_target
+from .targets import LAYOUTS, MODES, Layout, Mode, Target, base_array, create_target, level_paths, open_target, rehearse
 
 __all__ = [
     "LAYOUTS",
@@ -26,5 +26,6 @@ __all__ = [
     "open_node",
     "open_pyramid",
     "open_target",
+    "rehearse",
     "source_array",
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
@@ -93,7 +94,10 @@ def _translated(codec: Any, zarr_format: ZarrFormat) -> Any:
 
 
 def json_attributes(attrs: Mapping[Any, Any], owner: str) -> dict[str, Any]:
-    """Return attributes as JSON can hold them, numpy's scalars and arrays as numbers and lists.
+    """Return attributes as JSON can hold them.
+
+    numpy's scalars and arrays become numbers and lists; NaN and the infinities, for which JSON has no numbers,
+    become the texts "NaN", "Infinity" and "-Infinity", as in zarr's own metadata.
 
     Raises
     ------
@@ -102,7 +106,7 @@ def json_attributes(attrs: Mapping[Any, Any], owner: str) -> dict[str, Any]:
     """
     converted = {}
     for key, value in attrs.items():
-        plain = value.tolist() if isinstance(value, np.ndarray | np.generic) else value
+        plain = _plain(value)
         try:
             json.dumps(plain)
         except TypeError as error:
@@ -112,6 +116,18 @@ def json_attributes(attrs: Mapping[Any, Any], owner: str) -> dict[str, Any]:
             ) from error
         converted[str(key)] = plain
     return converted
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, np.ndarray | np.generic):
+        return _plain(value.tolist())
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+    return value
 
 
 def key_encoding(zarr_format: ZarrFormat) -> Any:

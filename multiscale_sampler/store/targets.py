@@ -323,6 +323,16 @@ def base_array(group: zarr.Array[Any] | zarr.Group, base: str) -> zarr.Array[Any
     return array
 
 
+def rehearse(
+    levels: Sequence[Level], encoding: Encoding, attrs: Mapping[str, Any], source: zarr.Array[Any] | None
+) -> None:
+    """Create the arrays of all levels in memory, so that what zarr refuses is refused before a store is touched."""
+    group = zarr.open_group({}, mode="w", zarr_format=encoding.zarr_format)
+    target = Target(group, tuple(map(str, range(len(levels) + 1))), "flat")
+    for level in levels:
+        target.create_level(level, encoding, attrs, like=source)
+
+
 def open_target(node: zarr.Group, base: str, count: int, version: ngff.NgffVersion) -> Target:
     """Mark the group of an existing base as one to which `count` - 1 levels are being added.
 
