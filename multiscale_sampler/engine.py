@@ -1,14 +1,11 @@
 """Regions to tasks to threads: building pyramids on disk in passes over the data.
 
-A pass of the plan is a sweep over its source. Each region is a task of its own: it reads its block once, reduces
-it through the levels of the pass in memory, writes each level's part, and leaves the unrounded state of those
-levels from which a later pass goes on. Regions are whole chunks of all that they write, so that tasks need no
-locks and no chunk has two writers. At any time there are at most twice as many tasks as workers.
+A pass of the plan is a sweep over its source, and every region of it a task of its own (`regions`): tasks need no
+locks and no data of each other. At any time there are at most twice as many tasks as workers.
 """
 
 from __future__ import annotations
 
-import math
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
@@ -16,9 +13,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Literal, TypeAlias, cast
 
-import dask.array as da
 import numpy as np
-import numpy.typing as npt
 import xarray as xr
 import zarr
 
@@ -27,14 +22,12 @@ from . import store as stores
 from .axes import Axis, Boundary, PerAxis, image_axes, to_image
 from .coarsening import label_level
 from .ladder import ChunkSizes, ScaleFactors
-from .plan import Level, Pass, Plan, plan_pyramid, region_slices
+from .plan import Level, Plan, plan_pyramid
 from .progress import ProgressCallback, Report, reporting
 from .pyramid import RECIPE_ATTRIBUTE, levels_of_tree, recipe_of, tree_of_plan
 from .reducers import Reducer
+from .regions import Base, Sweep, base_of, reduce_region, unread
 
-Block: TypeAlias = npt.NDArray[Any]
-Region: TypeAlias = "tuple[slice, ...]"
-Read: TypeAlias = "Callable[[Region], Block]"
 Task: TypeAlias = "Callable[[], int]"
 Arrays: TypeAlias = "dict[int, zarr.Array[Any]]"
 
@@ -266,22 +259,6 @@ def _given(options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 @dataclass(frozen=True)
-class _Sweep:
-    """One pass with all that it touches: where its source is read, and what it writes."""
-
-    plan: Plan
-    step: Pass
-    read: Read | None
-    """Reads a region of the base; None: the source is the state of a level."""
-    arrays: Arrays
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of the source, uncompressed: what progress is counted in."""
-        return math.prod(self.plan.levels[self.step.source].shape) * self.plan.dtype.itemsize
-
-
-@dataclass(frozen=True)
 class _Build:
     """A pyramid about to be written: its levels with their labels, and the plans that fill them."""
 
@@ -292,8 +269,8 @@ class _Build:
     plans: tuple[Plan, ...]
     """One for all levels, or one for each level that is written as it is."""
     recipe: dict[str, Any]
-    reads: tuple[Read, ...]
-    """For each plan, what reads its base."""
+    bases: tuple[Base, ...]
+    """For each plan, where its base is read."""
     source: zarr.Array[Any] | None
     """The zarr array that the base is a view of, if it is one."""
 
@@ -301,17 +278,16 @@ class _Build:
     def workers(self) -> int:
         return self.plans[0].workers
 
-    def sweeps(self, arrays: Arrays) -> list[_Sweep]:
-        """Return the passes over the data that fill `arrays`, which lack the base where that is there already."""
+    def sweeps(self, arrays: Arrays) -> Iterator[Sweep]:
+        """Yield the passes over the data that fill `arrays`, which lack the base where that is there already."""
         if len(self.plans) == 1:
             plan = self.plans[0]
-            steps = plan.export_passes if 0 in arrays else plan.passes
-            return [_Sweep(plan, step, self.reads[0] if step.source == 0 else None, arrays) for step in steps]
-        return [
-            _Sweep(plan, step, read, {0: arrays[index]})
-            for index, (plan, read) in enumerate(zip(self.plans, self.reads, strict=True))
-            for step in plan.export_passes
-        ]
+            for step in plan.export_passes if 0 in arrays else plan.passes:
+                yield Sweep.of(plan, step, self.bases[0], arrays)
+            return
+        for index, (plan, base) in enumerate(zip(self.plans, self.bases, strict=True)):
+            for step in plan.export_passes:
+                yield Sweep.of(plan, step, base, {0: arrays[index]})
 
 
 def _build_of_image(image: Any, shaping: Mapping[str, Any], storing: Mapping[str, Any]) -> _Build:
@@ -327,8 +303,8 @@ def _build_of_image(image: Any, shaping: Mapping[str, Any], storing: Mapping[str
         images=tuple(images),
         plans=(plan,),
         recipe=recipe_of(plan),
-        reads=(_reader(image, order),),
-        source=stores.source_array(_data(image)),
+        bases=(base_of(image, order),),
+        source=stores.source_array(unread(image)),
     )
 
 
@@ -350,8 +326,8 @@ def _build_of_tree(tree: xr.DataTree, shaping: Mapping[str, Any], storing: Mappi
         images=tuple(level for level, _ in ordered),
         plans=tuple(plans),
         recipe={"method": "custom"},
-        reads=tuple(_reader(level, order) for level, (_, order) in zip(levels, ordered, strict=True)),
-        source=stores.source_array(_data(levels[0])),
+        bases=tuple(base_of(level, order) for level, (_, order) in zip(levels, ordered, strict=True)),
+        source=stores.source_array(unread(levels[0])),
     )
 
 
@@ -392,115 +368,32 @@ def _in_ngff_order(image: xr.DataArray) -> tuple[xr.DataArray, tuple[int, ...]]:
     return ordered, order
 
 
-def _data(image: xr.DataArray) -> Any:
-    """Return an image's array without loading one that xarray reads lazily."""
-    return image.data if image.chunks is not None or image.variable._in_memory else image.chunk().data
-
-
-def _reader(image: xr.DataArray, order: tuple[int, ...]) -> Read:
-    """Return what reads a region, given in the order `order` of the axes, as a numpy block in that order."""
-    data = _data(image)
-    source = stores.source_array(data)
-
-    def read(region: Region) -> Block:
-        stored = [slice(None)] * len(order)
-        for along, axis in zip(region, order, strict=True):
-            stored[axis] = along
-        block = data[tuple(stored)] if source is None else source[tuple(stored)]
-        if isinstance(block, da.Array):
-            # The worker's own thread: the engine runs regions side by side already.
-            block = block.compute(scheduler="synchronous")
-        return np.asarray(block).transpose(order)
-
-    return read
-
-
 # --- passes ----------------------------------------------------------------------------------------------------
 
 
 def _run_sweeps(
-    sweeps: Sequence[_Sweep], target: stores.Target, workers: int, progress: bool | ProgressCallback | None
+    sweeps: Iterable[Sweep], target: stores.Target, workers: int, progress: bool | ProgressCallback | None
 ) -> None:
     """Fill the levels, pass by pass."""
-    carried: Arrays = {}
-    with reporting(progress, sum(sweep.nbytes for sweep in sweeps), "building") as report:
-        for sweep in sweeps:
-            carried |= _carry_arrays(sweep, target)
-            _run(_tasks(sweep, carried), workers, report)
+    every = list(sweeps)
+    carried: dict[int, stores.Access] = {}
+    with reporting(progress, sum(sweep.nbytes for sweep in every), "building") as report:
+        for sweep in every:
+            carried |= {index: stores.Access.of(array) for index, array in _scratch_arrays(sweep, target)}
+            tasks = (partial(reduce_region, sweep, carried, region) for region in sweep.regions())
+            _run(tasks, workers, report)
     target.drop_scratch()
 
 
-def _carry_arrays(sweep: _Sweep, target: stores.Target) -> Arrays:
-    """Create the scratch arrays for the states that later passes need, where the state is not the level itself."""
+def _scratch_arrays(sweep: Sweep, target: stores.Target) -> Iterator[tuple[int, zarr.Array[Any]]]:
+    """Create the arrays for the states that later passes need, where the state is not the level itself."""
     reduction = sweep.plan.reduction
-    if not reduction.components:
-        return {}
-    carried = {}
-    for index in sweep.step.carried:
+    for index in sweep.step.carried if reduction.components else ():
         relative = sweep.plan.relative_factors(index, sweep.step.source)
-        chunks = [max(-(-n // f), 1) for n, f in zip(sweep.step.region, relative, strict=True)]
         shape = sweep.plan.levels[index].shape
-        chunks = [min(chunk, size) for chunk, size in zip(chunks, shape, strict=True)]
-        carried[index] = target.create_scratch(
-            index, reduction.state_dtype, (reduction.components, *shape), (reduction.components, *chunks)
-        )
-    return carried
-
-
-def _tasks(sweep: _Sweep, carried: Arrays) -> Iterator[Task]:
-    source = sweep.step.source
-    read = sweep.read or _state_reader(sweep.arrays, carried, source)
-    for region in region_slices(sweep.plan.levels[source].shape, sweep.step.region):
-        yield partial(_reduce_region, sweep, read, carried, region)
-
-
-def _state_reader(arrays: Arrays, carried: Arrays, source: int) -> Read:
-    if source in carried:
-        return lambda region: cast("Block", carried[source][(slice(None), *region)])
-    return lambda region: cast("Block", arrays[source][region])
-
-
-def _reduce_region(sweep: _Sweep, read: Read, carried: Arrays, region: Region) -> int:
-    """Read one region, reduce it through the levels of the pass, write them; return the bytes that were read."""
-    plan, reduction = sweep.plan, sweep.plan.reduction
-    block = read(region)
-    states = {sweep.step.source: block}
-    for index in sweep.step.levels:
-        if index == 0:
-            sweep.arrays[0][region] = block
-            continue
-        part = _part_of_level(plan, index, sweep.step.source, region)
-        if any(along.stop <= along.start for along in part):
-            # Under "trim" the last region may hold no whole window.
-            continue
-        level = plan.levels[index]
-        factors = plan.relative_factors(index, level.parent)
-        if level.parent == 0:
-            states[index] = reduction.first(_whole(block, part, factors), factors)
-        else:
-            states[index] = reduction.merge(_whole(states[level.parent], part, factors), factors)
-        sweep.arrays[index][part] = reduction.finish(states[index], plan.counts(index, part))
-        if index in carried and index in sweep.step.carried:
-            carried[index][(slice(None), *part)] = states[index]
-    voxels: int = math.prod(along.stop - along.start for along in region)
-    return voxels * plan.dtype.itemsize
-
-
-def _part_of_level(plan: Plan, index: int, source: int, region: Region) -> Region:
-    """Return the part of a level that a region of the source produces."""
-    relative = plan.relative_factors(index, source)
-    sizes = plan.levels[index].shape
-    return tuple(
-        slice(along.start // factor, min(-(-along.stop // factor), size))
-        for along, factor, size in zip(region, relative, sizes, strict=True)
-    )
-
-
-def _whole(block: Block, part: Region, factors: tuple[int, ...]) -> Block:
-    """Return a block without the samples behind the windows of `part`, which "trim" leaves out."""
-    leading = (slice(None),) * (block.ndim - len(part))
-    lengths = [(along.stop - along.start) * factor for along, factor in zip(part, factors, strict=True)]
-    return block[(*leading, *(slice(0, length) for length in lengths))]
+        chunks = [min(-(-n // f), size) for n, f, size in zip(sweep.step.region, relative, shape, strict=True)]
+        layers = reduction.components
+        yield index, target.create_scratch(index, reduction.state_dtype, (layers, *shape), (layers, *chunks))
 
 
 def _run(tasks: Iterable[Task], workers: int, report: Report) -> None:

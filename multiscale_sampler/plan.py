@@ -32,8 +32,8 @@ from .reducers import Reducer, Reduction, get_reducer
 DEFAULT_CHUNKS = {1: 262_144, 2: 512, 3: 64}
 # Blocks of a dask array above this size are units of computing, not of storage.
 LARGEST_INHERITED_CHUNK = 64 * 2**20
-# Large enough that calls cost little, small enough that buffers stay warm.
-TARGET_REGION = 32 * 2**20
+# Memory of a region: large enough that few passes do, small enough that regions keep all workers busy.
+REGION_BUDGET = 128 * 2**20
 SMALLEST_REGION = 4 * 2**20
 DEFAULT_MEMORY_FRACTION = 0.5
 
@@ -502,8 +502,7 @@ def _passes(plan: Plan, *, copy_base: bool) -> Iterator[Pass]:
 
 
 def _region_budget(plan: Plan) -> int:
-    # What a region needs is about three times its source block: read, reduced and encoded copies.
-    return min(3 * TARGET_REGION, plan.memory_limit // plan.workers)
+    return min(REGION_BUDGET, plan.memory_limit // plan.workers)
 
 
 def _region(plan: Plan, source: int, levels: Sequence[int]) -> tuple[int, ...]:
@@ -544,7 +543,7 @@ def _grown(plan: Plan, source: int, levels: Sequence[int], region: tuple[int, ..
 
 
 def _region_nbytes(plan: Plan, source: int, levels: Sequence[int], region: tuple[int, ...]) -> int:
-    """Return the memory of one region at its peak: its block (stored and plain), states and encoded levels."""
+    """Return the memory of one region at its peak: its block (as read and as reduced), states and levels."""
     reduction = plan.reduction
     state = max(reduction.components, 1) * reduction.state_dtype.itemsize
     itemsize = plan.dtype.itemsize if source == 0 else state
@@ -552,7 +551,7 @@ def _region_nbytes(plan: Plan, source: int, levels: Sequence[int], region: tuple
     for index in levels:
         relative = plan.relative_factors(index, source)
         voxels = math.prod(-(-n // f) for n, f in zip(region, relative, strict=True))
-        total += voxels * (plan.levels[index].dtype.itemsize * 2 + (state if index else 0))
+        total += voxels * (plan.levels[index].dtype.itemsize + state) if index else 0
     return total
 
 

@@ -289,9 +289,31 @@ def _divide_floats(total, count, fill, out):  # type: ignore[no-untyped-def]
 
 @compiled
 def _divide_whole_integers(total, row_count, column_count, out):  # type: ignore[no-untyped-def]
+    # All windows of a row but the last are alike, which lets their division be compiled as one loop of shifts.
+    last = total.shape[1] - 1
     for row in range(total.shape[0]):
-        for column in range(total.shape[1]):
-            out[row, column] = _half_to_even(total[row, column], row_count[row] * column_count[column])
+        sums, values = total[row], out[row]
+        count = row_count[row] * column_count[0]
+        if count & (count - 1) == 0:
+            _shift_half_to_even(sums[:last], count, values)
+        else:
+            for column in range(last):
+                values[column] = _half_to_even(sums[column], count)
+        values[last] = _half_to_even(sums[last], row_count[row] * column_count[last])
+
+
+@compiled
+def _shift_half_to_even(sums, count, values):  # type: ignore[no-untyped-def]
+    """Divide by a power of two."""
+    bits = 0
+    while (1 << bits) < count:
+        bits += 1
+    mask = count - 1
+    half = count >> 1
+    for i in range(len(sums)):
+        quotient = sums[i] >> bits
+        # Above half, or at half and odd; a count of 1 has neither rest nor half.
+        values[i] = quotient + (((sums[i] & mask) + (quotient & 1) > half) & (half > 0))
 
 
 @compiled

@@ -1,9 +1,10 @@
 """The only part that knows zarr and paths.
 
 `nodes` opens places and finds the arrays behind an image, `reading` labels what is stored (`open_image`,
-`open_pyramid`), `encoding` says how levels are stored, `targets` makes and publishes pyramids.
+`open_pyramid`), `encoding` says how levels are stored, `targets` makes and publishes pyramids, `chunks` moves data.
 """
 
+from .chunks import Access
 from .encoding import Encoding, encoding_like, json_attributes
 from .nodes import dimension_names, open_node, source_array
 from .reading import open_image, open_pyramid
@@ -12,6 +13,7 @@ from .targets import LAYOUTS, MODES, Layout, Mode, Target, base_array, create_ta
 __all__ = [
     "LAYOUTS",
     "MODES",
+    "Access",
     "Encoding",
     "Layout",
     "Mode",

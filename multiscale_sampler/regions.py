@@ -1,0 +1,197 @@
+"""One region of one pass: read once, reduced through the levels of the pass in memory, each level's part written.
+
+A region is whole chunks of all that it reads and writes, so that regions are independent and no chunk has two
+writers. Where the base is a plain array of local chunks, each chunk is reduced while it is still in cache, and
+level 0 takes over its bytes as they are.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeAlias
+
+import dask.array as da
+import numpy as np
+import numpy.typing as npt
+import xarray as xr
+import zarr
+
+from .plan import Pass, Plan, region_slices
+from .store import Access, source_array
+
+Block: TypeAlias = npt.NDArray[Any]
+Region: TypeAlias = "tuple[slice, ...]"
+
+
+class Base(Protocol):
+    """Where the values of level 0 come from."""
+
+    def read(self, region: Region) -> Block:
+        """Return a region."""
+
+    def tiles(self, region: Region, factors: Sequence[int]) -> Iterator[tuple[Region, Block]]:
+        """Yield a region in parts of whole windows."""
+
+
+@dataclass(frozen=True)
+class ArrayBase:
+    """A base that is sliced: a numpy or dask array, or a zarr array in another order of axes."""
+
+    data: Any
+    """The array."""
+    order: tuple[int, ...]
+    """The order in which its axes are written."""
+
+    def read(self, region: Region) -> Block:
+        """Return a region, in the order of writing."""
+        stored = [slice(None)] * len(self.order)
+        for along, axis in zip(region, self.order, strict=True):
+            stored[axis] = along
+        block = self.data[tuple(stored)]
+        if isinstance(block, da.Array):
+            # In the worker's own thread: regions run side by side already.
+            block = block.compute(scheduler="synchronous")
+        return np.asarray(block).transpose(self.order)
+
+    def tiles(self, region: Region, factors: Sequence[int]) -> Iterator[tuple[Region, Block]]:
+        """Yield the region whole."""
+        yield region, self.read(region)
+
+
+def unread(image: xr.DataArray) -> Any:
+    """Return an image's array, without loading one that xarray reads lazily."""
+    return image.data if image.chunks is not None or image.variable._in_memory else image.chunk().data
+
+
+def base_of(image: xr.DataArray, order: tuple[int, ...]) -> Base:
+    """Return where an image's values are read, in the given order of its axes."""
+    data = unread(image)
+    source = source_array(data)
+    if source is not None and order == tuple(range(image.ndim)):
+        return Access.of(source)
+    return ArrayBase(data if source is None else source, order)
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """One pass with all that it touches."""
+
+    plan: Plan
+    """The plan."""
+    step: Pass
+    """The pass."""
+    base: Base
+    """Where level 0 is read."""
+    levels: Mapping[int, Access]
+    """Where levels are written, and read if they are the source."""
+    copies: Access | None
+    """The base, if its stored chunks are those that level 0 gets."""
+
+    @classmethod
+    def of(cls, plan: Plan, step: Pass, base: Base, arrays: Mapping[int, zarr.Array[Any]]) -> Sweep:
+        """Return a pass over a base that fills the arrays of its levels."""
+        levels = {index: Access.of(array) for index, array in arrays.items()}
+        copied = 0 in step.levels and isinstance(base, Access) and levels[0].copies_from(base)
+        return cls(plan, step, base, levels, base if copied and isinstance(base, Access) else None)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the source, uncompressed: what progress is counted in."""
+        return math.prod(self.plan.levels[self.step.source].shape) * self.plan.dtype.itemsize
+
+    def regions(self) -> Iterator[Region]:
+        """Yield the regions of the source, one at a time."""
+        return region_slices(self.plan.levels[self.step.source].shape, self.step.region)
+
+
+def reduce_region(sweep: Sweep, carried: Mapping[int, Access], region: Region) -> int:
+    """Build what a region contributes to every level of a pass; return the bytes of its source."""
+    plan, step = sweep.plan, sweep.step
+    from_base = step.source == 0
+    states = _base_states(sweep, region) if from_base else {step.source: _source_state(sweep, carried, region)}
+    for index in step.levels:
+        part = part_of_level(plan, index, step.source, region)
+        if index == 0 or _is_empty(part):
+            continue
+        parent = plan.levels[index].parent
+        if parent != 0:
+            factors = plan.relative_factors(index, parent)
+            states[index] = plan.reduction.merge(_whole_windows(states[parent], part, factors), factors)
+        sweep.levels[index].write(part, plan.reduction.finish(states[index], plan.counts(index, part)))
+        if index in step.carried and index in carried:
+            carried[index].write((slice(0, plan.reduction.components), *part), states[index])
+    voxels: int = math.prod(along.stop - along.start for along in region)
+    return voxels * plan.dtype.itemsize
+
+
+def _source_state(sweep: Sweep, carried: Mapping[int, Access], region: Region) -> Block:
+    source = sweep.step.source
+    if source in carried:
+        return carried[source].read((slice(0, sweep.plan.reduction.components), *region))
+    return sweep.levels[source].read(region)
+
+
+def _base_states(sweep: Sweep, region: Region) -> dict[int, Block]:
+    """Write level 0 where it is to be written, and return the states of the levels that follow from it."""
+    plan = sweep.plan
+    direct = [index for index in sweep.step.levels if index and plan.levels[index].parent == 0]
+    if 0 in sweep.step.levels and sweep.copies is None:
+        block = sweep.base.read(region)
+        sweep.levels[0].write(region, block)
+        tiles = iter([(region, block)])
+    else:
+        if sweep.copies is not None:
+            sweep.levels[0].copy(sweep.copies, region)
+        factors = [math.lcm(*(plan.levels[index].factors[axis] for index in direct)) for axis in range(len(region))]
+        tiles = sweep.base.tiles(region, factors) if direct else iter(())
+    states: dict[int, Block] = {}
+    for tile, block in tiles:
+        for index in direct:
+            _reduce_tile(plan, index, region, tile, block, states)
+    return states
+
+
+def _reduce_tile(plan: Plan, index: int, region: Region, tile: Region, block: Block, states: dict[int, Block]) -> None:
+    """Reduce one tile of a region into its place in the state of a level."""
+    factors = plan.levels[index].factors
+    part = part_of_level(plan, index, 0, tile)
+    if _is_empty(part):
+        return
+    state = plan.reduction.first(_whole_windows(block, part, factors), factors)
+    if tile == region:
+        states[index] = state
+        return
+    whole = part_of_level(plan, index, 0, region)
+    if index not in states:
+        layers = state.shape[: state.ndim - len(part)]
+        states[index] = np.empty((*layers, *(along.stop - along.start for along in whole)), state.dtype)
+    inside = tuple(slice(a.start - b.start, a.stop - b.start) for a, b in zip(part, whole, strict=True))
+    states[index][_behind(inside)] = state
+
+
+def part_of_level(plan: Plan, index: int, source: int, region: Region) -> Region:
+    """Return the part of a level that a region of the source produces; empty where "trim" leaves nothing."""
+    relative = plan.relative_factors(index, source)
+    sizes = plan.levels[index].shape
+    return tuple(
+        slice(along.start // factor, min(-(-along.stop // factor), size))
+        for along, factor, size in zip(region, relative, sizes, strict=True)
+    )
+
+
+def _is_empty(part: Region) -> bool:
+    return any(along.stop <= along.start for along in part)
+
+
+def _whole_windows(block: Block, part: Region, factors: Sequence[int]) -> Block:
+    """Return a block without the samples behind the windows of `part`, which "trim" leaves out."""
+    lengths = [(along.stop - along.start) * factor for along, factor in zip(part, factors, strict=True)]
+    whole: Block = block[_behind(slice(0, length) for length in lengths)]
+    return whole
+
+
+def _behind(region: Iterable[slice]) -> tuple[Any, ...]:
+    """Return an index for the axes of the image, whether or not components lead them."""
+    return (..., *region)

@@ -1,0 +1,247 @@
+"""Single chunks of local arrays, without the detour over zarr's event loop.
+
+zarr-python reads and writes through an asynchronous pipeline, which serves remote stores well and costs more than
+the decompression of a chunk on a local disk. `Chunks` does the same for the plain case, chunks of a regular grid
+with one of the common codecs in a folder: it decodes into a buffer of the caller's, encodes from one, and copies
+encoded chunks as they are. Whatever is not plain (`Chunks.of` returns None) goes through zarr.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import os
+import shutil
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias, cast
+
+import numcodecs
+import numpy as np
+import numpy.typing as npt
+import zarr
+from numcodecs.abc import Codec
+from zarr import codecs
+
+Block: TypeAlias = npt.NDArray[Any]
+Index: TypeAlias = "tuple[int, ...]"
+Region: TypeAlias = "tuple[slice, ...]"
+
+_buffers = threading.local()
+
+
+def buffer(purpose: str, shape: Sequence[int], dtype: np.dtype[Any]) -> Block:
+    """Return an array of this thread's that is used again for the same purpose: new memory costs page faults."""
+    wanted = int(np.prod(shape)) * dtype.itemsize
+    held: npt.NDArray[np.uint8] | None = getattr(_buffers, purpose, None)
+    if held is None or held.nbytes < wanted:
+        held = np.empty(wanted, np.uint8)
+        setattr(_buffers, purpose, held)
+    return held[:wanted].view(dtype).reshape(tuple(shape))
+
+
+@dataclass(frozen=True)
+class Chunks:
+    """The chunks of one array in a local folder."""
+
+    folder: str
+    """Where the array is."""
+    array: zarr.Array[Any]
+    """The array."""
+    codec: Codec | None
+    """The compressor, None without."""
+    fill: Any
+    """Value of chunks that are not stored, of the array's dtype; None if every chunk is."""
+
+    @classmethod
+    def of(cls, array: zarr.Array[Any]) -> Chunks | None:
+        """Return direct access to an array's chunks, or None if it is not plain and local."""
+        store = array.store_path.store
+        if not isinstance(store, zarr.storage.LocalStore) or not array.dtype.isnative or array.dtype.kind not in "biuf":
+            return None
+        compressors = _plain_compressors(array)
+        if compressors is None or len(compressors) > 1:
+            return None
+        fill = None if array.fill_value is None else array.dtype.type(array.fill_value)
+        folder = os.path.join(str(store.root), array.path)
+        return cls(folder, array, compressors[0] if compressors else None, fill)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of a chunk."""
+        return self.array.chunks
+
+    def path(self, index: Index) -> str:
+        """Return the file of a chunk."""
+        return os.path.join(self.folder, self.array.metadata.encode_chunk_key(index))
+
+    def grid(self, region: Region) -> Iterator[Index]:
+        """Yield the chunks that a region touches."""
+        spans = [range(along.start // n, -(-along.stop // n)) for along, n in zip(region, self.shape, strict=True)]
+        return itertools.product(*spans)
+
+    def span(self, index: Index) -> Region:
+        """Return the part of the array that a chunk holds."""
+        sizes = zip(index, self.shape, self.array.shape, strict=True)
+        return tuple(slice(i * n, min((i + 1) * n, size)) for i, n, size in sizes)
+
+    def read(self, index: Index, out: Block) -> bool:
+        """Decode a chunk into `out`, of a chunk's shape; return False, and leave `out`, if it is not stored."""
+        try:
+            with open(self.path(index), "rb", buffering=0) as file:
+                encoded = buffer("encoded", (os.fstat(file.fileno()).st_size,), np.dtype(np.uint8))
+                file.readinto(memoryview(cast("Any", encoded)))
+        except FileNotFoundError:
+            return False
+        if self.codec is None:
+            out.reshape(-1).view(np.uint8)[:] = encoded
+        else:
+            self.codec.decode(encoded, out=out)
+        return True
+
+    def write(self, index: Index, block: Block) -> None:
+        """Encode a chunk that is not all fill; a block at the array's edge is filled up to a whole chunk."""
+        if self.fill is not None and _is_constant(block, self.fill):
+            return
+        if block.shape != self.shape:
+            whole = buffer("whole", self.shape, self.array.dtype)
+            whole[...] = 0 if self.fill is None else self.fill
+            whole[tuple(slice(0, n) for n in block.shape)] = block
+            block = whole
+        block = np.ascontiguousarray(block)
+        self._store(index, block.reshape(-1).view(np.uint8) if self.codec is None else self.codec.encode(block))
+
+    def copy(self, index: Index, target: Chunks) -> None:
+        """Copy a chunk into another array of the same grid and codecs as it is stored."""
+        stored, destination = self.path(index), target.path(index)
+        if os.path.exists(stored):
+            os.makedirs(os.path.dirname(destination), exist_ok=True)
+            shutil.copyfile(stored, destination)
+
+    def _store(self, index: Index, encoded: Any) -> None:
+        path = self.path(index)
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        with open(path, "wb", buffering=0) as file:
+            file.write(encoded)
+
+
+@dataclass(frozen=True)
+class Access:
+    """Reading and writing regions of an array, chunk by chunk where that is possible, else through zarr."""
+
+    array: zarr.Array[Any]
+    """The array."""
+    chunks: Chunks | None
+    """Direct access, where the array is plain and local."""
+
+    @classmethod
+    def of(cls, array: zarr.Array[Any]) -> Access:
+        """Return access to an array by the best way there is."""
+        return cls(array, Chunks.of(array))
+
+    def read(self, region: Region) -> Block:
+        """Return a region; its memory belongs to this thread's next read."""
+        if self.chunks is None:
+            return np.asarray(self.array[region])
+        block = buffer("block", [along.stop - along.start for along in region], self.array.dtype)
+        for index in self.chunks.grid(region):
+            self._read_part(index, region, block)
+        return block
+
+    def _read_part(self, index: Index, region: Region, block: Block) -> None:
+        chunks = cast("Chunks", self.chunks)
+        if block.shape == chunks.shape and chunks.read(index, block):
+            return
+        inside = [_overlap(a, b) for a, b in zip(chunks.span(index), region, strict=True)]
+        part = block[tuple(slice(a.start - b.start, a.stop - b.start) for a, b in zip(inside, region, strict=True))]
+        chunk = buffer("chunk", chunks.shape, self.array.dtype)
+        if chunks.read(index, chunk):
+            offsets = zip(inside, index, chunks.shape, strict=True)
+            part[...] = chunk[tuple(slice(a.start - i * n, a.stop - i * n) for a, i, n in offsets)]
+        else:
+            part[...] = 0 if chunks.fill is None else chunks.fill
+
+    def tiles(self, region: Region, factors: Sequence[int]) -> Iterator[tuple[Region, Block]]:
+        """Yield a region in parts of whole windows that stay in cache; a part's memory is used again for the next.
+
+        Parts are whole chunks where the windows of `factors` samples fit them, else as many chunks as they need.
+        """
+        unit = [math.lcm(n, factor) for n, factor in zip(self.array.chunks, factors, strict=True)]
+        if self.chunks is None or any(along.start % n for along, n in zip(region, unit, strict=True)):
+            yield region, self.read(region)
+            return
+        starts = [range(along.start, along.stop, n) for along, n in zip(region, unit, strict=True)]
+        for corner in itertools.product(*starts):
+            ends = zip(corner, unit, region, strict=True)
+            tile = tuple(slice(start, min(start + n, along.stop)) for start, n, along in ends)
+            yield tile, self.read(tile)
+
+    def write(self, region: Region, block: Block) -> None:
+        """Write a region of whole chunks."""
+        if self.chunks is None:
+            self.array[region] = block
+            return
+        for index in self.chunks.grid(region):
+            span = self.chunks.span(index)
+            part = tuple(slice(a.start - b.start, a.stop - b.start) for a, b in zip(span, region, strict=True))
+            self.chunks.write(index, block[part])
+
+    def copies_from(self, source: Access) -> bool:
+        """Whether the chunks of `source` are, byte for byte, those that this array would get."""
+        ours, theirs = self.chunks, source.chunks
+        if ours is None or theirs is None or self.array.dtype != source.array.dtype:
+            return False
+        codecs_equal = ours.codec == theirs.codec
+        return codecs_equal and ours.shape == theirs.shape and _same_bits(ours.fill, theirs.fill)
+
+    def copy(self, source: Access, region: Region) -> None:
+        """Copy the chunks of a region as they are stored."""
+        ours, theirs = cast("Chunks", self.chunks), cast("Chunks", source.chunks)
+        for index in ours.grid(region):
+            theirs.copy(index, ours)
+
+
+def _overlap(a: slice, b: slice) -> slice:
+    return slice(max(a.start, b.start), min(a.stop, b.stop))
+
+
+def _same_bits(a: Any, b: Any) -> bool:
+    if a is None or b is None:
+        return a is b
+    return bool(a.tobytes() == b.tobytes())
+
+
+def _plain_compressors(array: zarr.Array[Any]) -> list[Codec] | None:
+    """Return the codecs that make a chunk's bytes from its C-ordered values, None where there is more to it."""
+    metadata = array.metadata
+    if metadata.zarr_format == 2:
+        plain = metadata.order == "C" and not metadata.filters
+        return ([metadata.compressor] if metadata.compressor else []) if plain else None
+    serializer, *rest = metadata.codecs
+    if not isinstance(serializer, codecs.BytesCodec):
+        return None
+    found = [_numcodec(codec) for codec in rest]
+    return None if None in found else found
+
+
+def _numcodec(codec: Any) -> Codec | None:
+    """Return numcodecs' codec of the same format, which decodes into a given buffer; None if there is none."""
+    match codec:
+        case codecs.ZstdCodec():
+            return numcodecs.Zstd(level=codec.level, checksum=codec.checksum)
+        case codecs.GzipCodec():
+            return numcodecs.GZip(level=codec.level)
+        case codecs.BloscCodec():
+            shuffle = {"noshuffle": 0, "shuffle": 1, "bitshuffle": 2}[codec.shuffle.value]
+            return numcodecs.Blosc(codec.cname.value, codec.clevel, shuffle, codec.blocksize)
+    return None
+
+
+def _is_constant(block: Block, value: Any) -> bool:
+    """Whether every voxel is `value`, bit for bit: -0.0 is not 0.0, and NaN is NaN."""
+    bits = np.dtype(f"u{block.dtype.itemsize}")
+    expected = np.asarray(value, block.dtype).view(bits)[()]
+    if block[(0,) * block.ndim].view(bits) != expected or block[(-1,) * block.ndim].view(bits) != expected:
+        return False
+    return bool((block.view(bits) == expected).all())
