@@ -132,11 +132,13 @@ def write_pyramid(
     encoding = stores.encoding_like(build.source, zarr_format, compressors)
     attrs = stores.json_attributes(build.images[0].attrs, build.name)
     paths = stores.level_paths(layout, build.name, len(build.levels))
+    written = stores.written_paths(layout, paths, build.images)
     stores.rehearse(build.levels, encoding, attrs, build.source)
     target = stores.create_target(
         store,
-        [image.data for image in build.images],
+        [*build.data, *(unread(coordinate) for image in build.images for coordinate in image.coords.values())],
         paths,
+        written,
         layout=layout,
         mode=mode,
         zarr_format=zarr_format,
@@ -147,7 +149,7 @@ def write_pyramid(
         for level, image in zip(build.levels, build.images, strict=True):
             target.write_coordinates(level.index, image)
     _run_sweeps(build.sweeps(arrays), target, build.workers, progress)
-    target.publish(_metadata(build, target, version, arrays))
+    target.publish(_metadata(build, target, version, arrays, made_by="write_pyramid"))
 
 
 def add_levels(
@@ -243,7 +245,7 @@ def add_levels(
     target = stores.open_target(cast("zarr.Group", group), base, len(build.levels), version)
     arrays = {level.index: target.create_level(level, encoding, attrs, like=array) for level in build.levels[1:]}
     _run_sweeps(build.sweeps(arrays), target, build.workers, progress)
-    target.publish(_metadata(build, target, version, {0: array, **arrays}))
+    target.publish(_metadata(build, target, version, {0: array, **arrays}, made_by="add_levels"))
 
 
 def _check_choice(option: str, value: Any, choices: Sequence[str]) -> None:
@@ -265,7 +267,9 @@ class _Build:
     name: str
     levels: tuple[Level, ...]
     images: tuple[xr.DataArray, ...]
-    """The levels' labels; their data are read only where `plans` say."""
+    """The levels' labels, with stand-ins for values that are yet to be computed."""
+    data: tuple[Any, ...]
+    """The arrays that values are computed from."""
     plans: tuple[Plan, ...]
     """One for all levels, or one for each level that is written as it is."""
     recipe: dict[str, Any]
@@ -291,7 +295,7 @@ class _Build:
 
 
 def _build_of_image(image: Any, shaping: Mapping[str, Any], storing: Mapping[str, Any]) -> _Build:
-    image = to_image(image)
+    image = stores.open_image(image) if stores.is_zarr(image) else to_image(image)
     ordered, order = _in_ngff_order(image)
     plan = plan_pyramid(ordered, **shaping, **storing)
     images = [ordered]
@@ -301,6 +305,7 @@ def _build_of_image(image: Any, shaping: Mapping[str, Any], storing: Mapping[str
         name=str(image.name),
         levels=plan.levels,
         images=tuple(images),
+        data=(unread(image),),
         plans=(plan,),
         recipe=recipe_of(plan),
         bases=(base_of(image, order),),
@@ -324,6 +329,7 @@ def _build_of_tree(tree: xr.DataTree, shaping: Mapping[str, Any], storing: Mappi
         name=str(levels[0].name),
         levels=tuple(replace(plan.levels[0], index=i, parent=max(i - 1, 0)) for i, plan in enumerate(plans)),
         images=tuple(level for level, _ in ordered),
+        data=tuple(map(unread, levels)),
         plans=tuple(plans),
         recipe={"method": "custom"},
         bases=tuple(base_of(level, order) for level, (_, order) in zip(levels, ordered, strict=True)),
@@ -423,7 +429,9 @@ def _collect(pending: set[Future[int]], report: Report) -> set[Future[int]]:
 # --- metadata --------------------------------------------------------------------------------------------------
 
 
-def _metadata(build: _Build, target: stores.Target, version: ngff.NgffVersion, arrays: Arrays) -> dict[str, Any]:
+def _metadata(
+    build: _Build, target: stores.Target, version: ngff.NgffVersion, arrays: Arrays, *, made_by: str
+) -> dict[str, Any]:
     """Return the attributes that publish the pyramid."""
     levels = [level.axes for level in build.levels]
     method = str(build.recipe["method"])
@@ -433,7 +441,9 @@ def _metadata(build: _Build, target: stores.Target, version: ngff.NgffVersion, a
         version=version,
         name=target.name or build.name,
         method=method,
+        made_by=made_by,
         recipe=build.recipe,
+        written=target.written,
         omero=_omero(build.images[-1], arrays[len(levels) - 1]),
     )
     if target.layout == "datatree" and version != "0.4":

@@ -138,7 +138,9 @@ def image_attributes(
     version: NgffVersion,
     name: str,
     method: str,
+    made_by: str,
     recipe: Mapping[str, Any],
+    written: Sequence[str],
     omero: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Return the attributes of a group that make it an OME-NGFF image.
@@ -155,8 +157,12 @@ def image_attributes(
         Name of the image.
     method
         Name of the reduction, for ``type``.
+    made_by
+        Name of the function that made the levels, for ``metadata``.
     recipe
         How the levels were made, for ``metadata``.
+    written
+        Paths of all arrays that were written, for ``metadata``: what may be replaced.
     omero
         How to display the channels.
     """
@@ -170,9 +176,10 @@ def image_attributes(
         "type": method,
         "metadata": {
             "description": "levels reduced from the base by multiscale_sampler",
-            "method": "multiscale_sampler.write_pyramid",
+            "method": f"multiscale_sampler.{made_by}",
             "version": __version__,
             "kwargs": dict(recipe),
+            "written": list(written),
         },
     }
     display = {} if omero is None else {"omero": dict(omero)}
@@ -244,6 +251,14 @@ def _relative(axis: Axis, finer: Axis) -> tuple[float, float]:
     """Return spacing and position of an axis in samples of a finer one, free of the units' rounding."""
     (scale, translation, _), (finer_scale, finer_translation, _) = _line(axis), _line(finer)
     return round(scale / finer_scale, 9), round((translation - finer_translation) / finer_scale, 9)
+
+
+def written_by_us(attributes: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the paths of the arrays that this package wrote into a group, by the group's own metadata."""
+    ome = attributes.get("ome")
+    entries: Any = (ome if isinstance(ome, Mapping) else attributes).get("multiscales")
+    metadata = entries[0].get("metadata") if isinstance(entries, Sequence) and entries else None
+    return tuple(metadata.get("written", ())) if isinstance(metadata, Mapping) else ()
 
 
 def parse(attributes: Mapping[str, Any]) -> Multiscales | None:
@@ -353,6 +368,13 @@ def level_axes(multiscales: Multiscales, shapes: Sequence[Sequence[int]]) -> tup
     if described is None:
         described = tuple((name, None, None) for name in OLD_AXES[-len(shapes[0]) :])
         assumed.append(f"axes {', '.join(name for name, _, _ in described)}")
+    for dataset, shape in zip(multiscales.datasets, shapes, strict=True):
+        if {len(shape), len(dataset.scale or shape)} != {len(described)}:
+            names = ", ".join(name for name, _, _ in described)
+            raise ValueError(
+                f"the metadata describe the axes {names}, but {dataset.path!r} has the shape {tuple(shape)!r} "
+                f"and the scale {dataset.scale!r}"
+            )
     base = tuple(
         Axis(name, size, unit=unit, type=kind) for (name, kind, unit), size in zip(described, shapes[0], strict=True)
     )

@@ -6,9 +6,21 @@
 
 from .chunks import Access
 from .encoding import Encoding, encoding_like, json_attributes
-from .nodes import dimension_names, open_node, source_array
+from .nodes import dimension_names, is_zarr, open_node, source_array
 from .reading import open_image, open_pyramid
-from .targets import LAYOUTS, MODES, Layout, Mode, Target, base_array, create_target, level_paths, open_target, rehearse
+from .targets import (
+    LAYOUTS,
+    MODES,
+    Layout,
+    Mode,
+    Target,
+    base_array,
+    create_target,
+    level_paths,
+    open_target,
+    rehearse,
+    written_paths,
+)
 
 __all__ = [
     "LAYOUTS",
@@ -22,6 +34,7 @@ __all__ = [
     "create_target",
     "dimension_names",
     "encoding_like",
+    "is_zarr",
     "json_attributes",
     "level_paths",
     "open_image",
@@ -30,4 +43,5 @@ __all__ = [
     "open_target",
     "rehearse",
     "source_array",
+    "written_paths",
 ]

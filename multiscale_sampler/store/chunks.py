@@ -12,6 +12,7 @@ import itertools
 import math
 import os
 import shutil
+import sys
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -27,6 +28,8 @@ from zarr import codecs
 Block: TypeAlias = npt.NDArray[Any]
 Index: TypeAlias = "tuple[int, ...]"
 Region: TypeAlias = "tuple[slice, ...]"
+
+ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 
 _buffers = threading.local()
 
@@ -94,11 +97,22 @@ class Chunks:
                 file.readinto(memoryview(cast("Any", encoded)))
         except FileNotFoundError:
             return False
-        if self.codec is None:
-            out.reshape(-1).view(np.uint8)[:] = encoded
-        else:
-            self.codec.decode(encoded, out=out)
+        self._decode(encoded, out.reshape(-1).view(np.uint8), index)
         return True
+
+    def _decode(self, encoded: Block, out: Block, index: Index) -> None:
+        plain = encoded if self.codec is None else None
+        size = encoded.nbytes if self.codec is None else _decoded_size(self.codec, encoded)
+        if size is None:
+            plain = np.frombuffer(cast("Codec", self.codec).decode(encoded), np.uint8)
+            size = plain.nbytes
+        # A codec leaves the rest of a larger buffer as it was, which would be taken for an image.
+        if size != out.nbytes:
+            raise ValueError(f"the chunk {self.path(index)!r} holds {size} bytes, but a chunk has {out.nbytes}")
+        if plain is not None:
+            out[:] = plain
+        else:
+            cast("Codec", self.codec).decode(encoded, out=out)
 
     def write(self, index: Index, block: Block) -> None:
         """Encode a chunk that is not all fill; a block at the array's edge is filled up to a whole chunk."""
@@ -109,7 +123,7 @@ class Chunks:
             whole[...] = 0 if self.fill is None else self.fill
             whole[tuple(slice(0, n) for n in block.shape)] = block
             block = whole
-        block = np.ascontiguousarray(block)
+        block = np.ascontiguousarray(block, dtype=self.array.dtype)
         self._store(index, block.reshape(-1).view(np.uint8) if self.codec is None else self.codec.encode(block))
 
     def copy(self, index: Index, target: Chunks) -> None:
@@ -219,10 +233,30 @@ def _plain_compressors(array: zarr.Array[Any]) -> list[Codec] | None:
         plain = metadata.order == "C" and not metadata.filters
         return ([metadata.compressor] if metadata.compressor else []) if plain else None
     serializer, *rest = metadata.codecs
-    if not isinstance(serializer, codecs.BytesCodec):
+    if not isinstance(serializer, codecs.BytesCodec) or (array.dtype.itemsize > 1 and not _is_native(serializer)):
         return None
     found = [_numcodec(codec) for codec in rest]
     return None if None in found else found
+
+
+def _is_native(serializer: codecs.BytesCodec) -> bool:
+    return serializer.endian is not None and serializer.endian.value == sys.byteorder
+
+
+def _decoded_size(codec: Codec, encoded: Block) -> int | None:
+    """Return how many bytes a chunk decodes to, by its header; None if that does not tell."""
+    if isinstance(codec, numcodecs.Blosc):
+        return int(numcodecs.blosc.cbuffer_sizes(encoded)[0])
+    if isinstance(codec, numcodecs.Zstd) and encoded[:4].tobytes() == ZSTD_MAGIC:
+        # Frame_Header_Descriptor of RFC 8878, section 3.1.1.1.1.
+        descriptor = int(encoded[4])
+        single_segment = descriptor >> 5 & 1
+        length = (single_segment, 2, 4, 8)[descriptor >> 6]
+        start = 6 - single_segment + (0, 1, 2, 4)[descriptor & 3]
+        if length:
+            size = int.from_bytes(encoded[start : start + length].tobytes(), "little")
+            return size + 256 if length == 2 else size
+    return None
 
 
 def _numcodec(codec: Any) -> Codec | None:

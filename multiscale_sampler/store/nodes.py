@@ -10,14 +10,18 @@ import itertools
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any, TypeAlias, cast
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 import dask.array as da
 import numpy as np
 import zarr
 from dask.blockwise import Blockwise
 from zarr.abc.store import Store
+from zarr.core.sync import sync
 from zarr.errors import GroupNotFoundError
+from zarr.storage._common import make_store_path
 
 Node: TypeAlias = "zarr.Array[Any] | zarr.Group"
 Location: TypeAlias = "tuple[str, tuple[str, ...]]"
@@ -35,32 +39,45 @@ def open_node(
     FileNotFoundError
         If there is no zarr array or group.
     """
+    options = url_options(store, storage_options)
     if isinstance(store, zarr.Array):
         if path:
             raise ValueError(f"path={path!r} leads nowhere inside an array; leave it out")
         return store
     if isinstance(store, zarr.Group):
-        return store[path] if path else store
+        node = store.get(path) if path else store
+        if node is None:
+            raise FileNotFoundError(f"no zarr array or group at {path!r} in {store.store_path}")
+        return node
     if not isinstance(store, Store | str | os.PathLike | zarr.storage.StorePath | Mapping):
         raise TypeError(f"{store!r} is no place of a zarr store; pass a path, a URL, or a zarr store, group or array")
     try:
-        return zarr.open(
-            _as_store(store, mode="r"), mode="r", path=path, storage_options=url_options(store, storage_options)
-        )
+        return zarr.open(as_store(store, options), mode="r", path=path, storage_options=options)
     except (FileNotFoundError, GroupNotFoundError, NotADirectoryError) as error:
         inside = f" at {path!r}" if path else ""
         raise FileNotFoundError(f"no zarr array or group{inside} in {shown(store)}") from error
 
 
-def _as_store(store: Any, *, mode: Literal["r", "w"]) -> Any:
-    if isinstance(store, str | os.PathLike) and "://" not in os.fspath(store):
-        place = Path(store)
-        if place.suffix == ".zip":
-            if mode == "r" and not place.is_file():
-                raise FileNotFoundError(f"there is no file {os.fspath(store)!r}")
-            return zarr.storage.ZipStore(place, mode=mode)
+def local_path(store: Any) -> Path | None:
+    """Return the local path that a place is written as, None if it is none."""
+    if not isinstance(store, str | os.PathLike):
+        return None
+    text = os.fspath(store)
+    if text.startswith("file://"):
+        return Path(url2pathname(urlsplit(text).path))
+    return None if "://" in text else Path(text)
+
+
+def as_store(store: Any, options: Mapping[str, Any] | None) -> Any:
+    """Return a place in the form that zarr takes; options of a file system need its URL as it is."""
+    place = local_path(store)
+    if place is None or options is not None:
+        return store
+    if place.suffix != ".zip":
         return place
-    return store
+    if not place.is_file():
+        raise FileNotFoundError(f"there is no file {os.fspath(store)!r}")
+    return zarr.storage.ZipStore(place, mode="r")
 
 
 def url_options(store: Any, storage_options: Mapping[str, Any] | None) -> dict[str, Any] | None:
@@ -156,7 +173,7 @@ def location(store: Store, path: str) -> Location:
         store = store._store
     parts = tuple(part for part in path.split("/") if part)
     if isinstance(store, zarr.storage.LocalStore):
-        return "file", (*Path(os.path.realpath(store.root)).parts, *parts)
+        return "file", Path(os.path.realpath(os.path.join(store.root, *parts))).parts
     if isinstance(store, zarr.storage.ZipStore):
         return "file", (*Path(os.path.realpath(store.path)).parts, *parts)
     if isinstance(store, zarr.storage.MemoryStore):
@@ -169,19 +186,35 @@ def location(store: Store, path: str) -> Location:
     return f"{type(store).__name__} {store}", parts
 
 
-def refuse_source_in_target(sources: Sequence[Any], group: zarr.Group) -> None:
+def _place(store: Any) -> Location:
+    """Return where a place is, whatever form it is given in."""
+    path = local_path(store)
+    if path is not None:
+        return "file", Path(os.path.realpath(path)).parts
+    if isinstance(store, zarr.Group | zarr.storage.StorePath):
+        node = store.store_path if isinstance(store, zarr.Group) else store
+        return location(node.store, node.path)
+    if isinstance(store, Mapping):
+        return location(zarr.storage.MemoryStore(cast("Any", store)), "")
+    if isinstance(store, Store):
+        return location(store, "")
+    opened = sync(make_store_path(store))
+    return location(opened.store, opened.path)
+
+
+def refuse_source_in_target(sources: Sequence[Any], store: Any) -> None:
     """Refuse a target that holds an array which one of the sources is computed from, or lies in one.
 
     Raises
     ------
     ValueError
-        If writing the target could destroy the source.
+        If writing the target could destroy a source.
     """
-    target, place = location(group.store_path.store, group.path)
+    kind, place = _place(store)
     for array in itertools.chain.from_iterable(map(zarr_arrays, sources)):
-        kind, source = location(array.store_path.store, array.path)
-        if kind == target and (source[: len(place)] == place or place[: len(source)] == source):
+        other, source = location(array.store_path.store, array.path)
+        if kind == other and (source[: len(place)] == place or place[: len(source)] == source):
             raise ValueError(
-                f"the target {group.store_path} holds the source {array.store_path}; writing there could destroy it: "
-                "choose another store, or add levels beside the source with add_levels"
+                f"the target {shown(store)} holds the source {array.store_path}, or lies in it; writing there could "
+                "destroy it: choose another store, or add levels beside the source with add_levels"
             )

@@ -17,6 +17,7 @@ import numpy as np
 import xarray as xr
 import zarr
 from dask.array.core import normalize_chunks
+from xarray.backends.zarr import FillValueCoder
 from zarr.abc.store import Store
 
 from .. import ngff
@@ -24,7 +25,9 @@ from ..axes import Axis, PerAxis, image_axes, label_array, to_image
 from ..pyramid import assemble
 from .nodes import V2_DIMENSIONS, array_at, dimension_names, is_zarr, open_node
 
-CF_PACKING = frozenset({"scale_factor", "add_offset", "_FillValue", "missing_value"})
+CF_PACKING = ("scale_factor", "add_offset", "_FillValue", "missing_value")
+# Attributes that say how the array is stored, not what it is.
+ENCODING_ATTRIBUTES = frozenset({V2_DIMENSIONS, "coordinates", *CF_PACKING})
 # What one read brings in: large enough that calls cost little, small enough to be one of several in memory.
 BLOCK_LIMIT = "32MiB"
 # How far above an array its OME-NGFF group may be ("labels/nuclei/0" is three down).
@@ -91,20 +94,34 @@ def open_image(
     """
     overrides = {"scale": scale, "translation": translation, "units": units, "channel_names": channel_names}
     if not isinstance(store, str | os.PathLike | Mapping) and not is_zarr(store):
+        if path is not None or storage_options is not None:
+            raise ValueError(f"path={path!r} and storage_options go with a store; this is an array in memory")
         image = to_image(store, dims, name=name, **cast("Any", overrides))
         if image.chunks is None:
-            return image.chunk(chunks) if chunks != "auto" else image.chunk(_auto_chunks(image))
+            return image.chunk(chunks if chunks != "auto" else _auto_chunks(image))
         return image
     array = _one_array(open_node(store, path, storage_options=storage_options))
-    labelled = _labelled_by_ngff(array, chunks)
-    if labelled is None:
-        labelled = _labelled_by_names(array, chunks)
-    image = to_image(_lazy(array, chunks), dims) if labelled is None else labelled
-    if dims is not None and tuple(dims) != image.dims:
-        image = to_image(image.data, dims).assign_attrs(image.attrs)
+    image = _labelled(array, dims, chunks)
     image = to_image(image, name=name or _name_of(image, array), **cast("Any", overrides))
-    image.encoding = {"chunks": array.chunks, **({"shards": array.shards} if array.shards else {})}
+    image.encoding = _encoding_of(array)
     return image
+
+
+def _labelled(array: zarr.Array[Any], dims: Sequence[str] | str | None, chunks: Any) -> xr.DataArray:
+    """Label an array by what is known of it; other `dims` than the stored ones take nothing but the attributes."""
+    stored = _labelled_by_ngff(array, chunks)
+    if stored is None:
+        stored = _labelled_by_names(array, chunks)
+    if stored is not None and (dims is None or tuple(dims) == stored.dims):
+        return stored
+    attrs = {key: value for key, value in array.attrs.asdict().items() if key not in ENCODING_ATTRIBUTES}
+    # Labels first, of a stand-in without values, because chunks may be given by the names of the dims.
+    names = cast("tuple[str, ...]", to_image(np.broadcast_to(np.zeros((), array.dtype), array.shape), dims).dims)
+    return to_image(lazy_array(array, chunks, names), names).assign_attrs(attrs)
+
+
+def _encoding_of(array: zarr.Array[Any]) -> dict[str, Any]:
+    return {"chunks": array.chunks, **({"shards": array.shards} if array.shards else {})}
 
 
 def _auto_chunks(image: xr.DataArray) -> dict[Any, Any]:
@@ -131,21 +148,23 @@ def _one_array(node: zarr.Array[Any] | zarr.Group) -> zarr.Array[Any]:
     )
 
 
-def _lazy(array: zarr.Array[Any], chunks: Any) -> da.Array:
+def lazy_array(array: zarr.Array[Any], chunks: Any, names: Sequence[str]) -> da.Array:
+    """Return an array as a dask array; `chunks` as ``xarray.open_zarr`` takes them, by the `names` of its axes."""
     unit = array.shards or array.chunks
-    if chunks == "auto":
+    if isinstance(chunks, str) and chunks == "auto":
         chunks = normalize_chunks("auto", array.shape, limit=BLOCK_LIMIT, dtype=array.dtype, previous_chunks=unit)
     elif isinstance(chunks, Mapping) or chunks is None:
-        names = dimension_names(array) or ()
-        chunks = tuple((chunks or {}).get(names[i] if names else i, size) for i, size in enumerate(unit))
+        given = dict(chunks or {})
+        if unknown := [dim for dim in given if dim not in names]:
+            raise ValueError(f"chunks name {unknown!r}, but the dims are {tuple(names)!r}; name only those")
+        chunks = tuple(given.get(name, size) for name, size in zip(names, unit, strict=True))
     return cast("da.Array", da.from_array(array, chunks=chunks))
 
 
 def _name_of(image: xr.DataArray, array: zarr.Array[Any]) -> str | None:
     if image.name is not None and image.name != "image":
         return str(image.name)
-    last = array.path.rsplit("/", 1)[-1]
-    return last if last.isidentifier() else None
+    return array.basename if array.basename.isidentifier() else None
 
 
 def _labelled_by_ngff(array: zarr.Array[Any], chunks: Any) -> xr.DataArray | None:
@@ -157,7 +176,7 @@ def _labelled_by_ngff(array: zarr.Array[Any], chunks: Any) -> xr.DataArray | Non
             index = paths.index(relative)
             arrays = [array_at(group, path) for path in paths]
             axes, _ = ngff.level_axes(multiscales, [level.shape for level in arrays])
-            return _level_image(array, axes[index], multiscales, chunks)
+            return _level_image(array, axes[index], multiscales, chunks).rename(_image_name(group, multiscales))
     return None
 
 
@@ -187,40 +206,45 @@ def _labelled_by_names(array: zarr.Array[Any], chunks: Any) -> xr.DataArray | No
     names = dimension_names(array)
     if names is None or len(set(names)) != len(names):
         return None
-    attrs = {key: value for key, value in array.attrs.asdict().items() if key != V2_DIMENSIONS}
-    variable = xr.Variable(names, _lazy(array, chunks), attrs)
-    if CF_PACKING & attrs.keys():
-        variable = xr.conventions.decode_cf_variable(array.basename, variable)
-    coords = _stored_coordinates(array, names)
-    return xr.DataArray(variable, coords=coords, name=array.basename or None)
+    attrs = {key: value for key, value in array.attrs.asdict().items() if key not in ENCODING_ATTRIBUTES}
+    variable = xr.Variable(names, lazy_array(array, chunks, names), {**attrs, **_packing(array)})
+    decoded = xr.conventions.decode_cf_variable(array.basename, variable) if _packing(array) else variable
+    return xr.DataArray(decoded, coords=_stored_coordinates(array, names), name=array.basename or None)
+
+
+def _packing(array: zarr.Array[Any]) -> dict[str, Any]:
+    """Return the CF attributes by which values are packed, the missing value decoded.
+
+    xarray keeps the missing value of zarr v2 as the array's fill value. There a zero is none: it is what every
+    array has that nobody thought about.
+    """
+    attrs = array.attrs.asdict()
+    packing: dict[str, Any] = {key: attrs[key] for key in CF_PACKING if key in attrs}
+    if "_FillValue" in packing:
+        packing["_FillValue"] = FillValueCoder.decode(cast("Any", packing["_FillValue"]), array.dtype)
+    by_xarray = array.metadata.zarr_format == 2 and V2_DIMENSIONS in attrs
+    if by_xarray and (packing or array.dtype.kind == "f") and array.fill_value:
+        packing.setdefault("_FillValue", array.fill_value)
+    return packing
 
 
 def _stored_coordinates(array: zarr.Array[Any], names: Sequence[str]) -> dict[Any, Any]:
     """Return the coordinates that xarray finds beside an array, decoded and in memory."""
-    store, path = array.store_path.store, array.path
-    if not path:
-        return {}
-    parent = path.rpartition("/")[0]
-    group = next(_group_at(store, parent, ""), (None, ""))[0]
+    group = next((group for group, relative in _ancestors(array) if "/" not in relative), None)
     if group is None:
         return {}
     sizes = dict(zip(names, array.shape, strict=True))
-    variables = {
-        key: _small_variable(sibling)
-        for key, sibling in group.arrays()
-        if key != array.basename and _is_coordinate(key, sibling, sizes)
-    }
-    listed = {
-        *str(array.attrs.get("coordinates", "")).split(),
-        *str(group.attrs.get("coordinates", "")).split(),
-        *names,
-    }
-    dataset = xr.Dataset({key: variable for key, variable in variables.items() if key in listed})
+    listed = f"{array.attrs.get('coordinates', '')} {group.attrs.get('coordinates', '')}".split()
+    variables = {}
+    for key in dict.fromkeys((*names, *listed)):
+        sibling = group.get(key) if key != array.basename else None
+        if isinstance(sibling, zarr.Array) and _is_coordinate(key, sibling, sizes):
+            variables[key] = _small_variable(sibling)
     try:
-        decoded = xr.decode_cf(dataset)
+        decoded = xr.decode_cf(xr.Dataset(variables))
     except (ValueError, ImportError, OverflowError):
         # A calendar that numpy has no dates for: the numbers are still the positions.
-        decoded = xr.decode_cf(dataset, decode_times=False)
+        decoded = xr.decode_cf(xr.Dataset(variables), decode_times=False)
     return dict(decoded.variables)
 
 
@@ -236,8 +260,8 @@ def _small_variable(array: zarr.Array[Any]) -> xr.Variable:
     values = np.asarray(array[...])
     if values.dtype.kind == "T":
         values = np.asarray(values.tolist(), dtype=str)
-    attrs = {key: value for key, value in array.attrs.asdict().items() if key != V2_DIMENSIONS}
-    return xr.Variable(dimension_names(array) or (array.basename,)[: array.ndim], values, attrs)
+    attrs = {key: value for key, value in array.attrs.asdict().items() if key not in ENCODING_ATTRIBUTES}
+    return xr.Variable(dimension_names(array) or (array.basename,)[: array.ndim], values, {**attrs, **_packing(array)})
 
 
 def open_pyramid(
@@ -289,7 +313,7 @@ def open_pyramid(
             stacklevel=2,
         )
     images = [_level_image(array, axes, multiscales, chunks) for array, axes in zip(arrays, levels, strict=True)]
-    name = next((str(image.name) for image in images if image.name), "image")
+    name = _image_name(group, multiscales)
     tree = assemble([image.rename(name) for image in images])
     tree.attrs = foreign_attributes(group.attrs.asdict())
     return tree
@@ -312,18 +336,24 @@ def read_multiscales(group: zarr.Group) -> ngff.Multiscales:
     raise ValueError(f"{group.store_path} has no OME-NGFF multiscales metadata; open an array of it with open_image")
 
 
+def _image_name(group: zarr.Group, multiscales: ngff.Multiscales) -> str:
+    """Return the name of an image: that of its arrays where they share one, else what the metadata or group say."""
+    names = {dataset.path.rpartition("/")[2] for dataset in multiscales.datasets}
+    if len(names) == 1 and "/" in multiscales.datasets[0].path:
+        return names.pop()
+    return multiscales.name or group.basename or "image"
+
+
 def _level_image(
     array: zarr.Array[Any], axes: Sequence[Axis], multiscales: ngff.Multiscales, chunks: Any
 ) -> xr.DataArray:
     """Label one level: positions from the transformations, labels and dates from coordinate arrays beside it."""
     names = tuple(axis.name for axis in axes)
-    attrs = {key: value for key, value in array.attrs.asdict().items() if key != V2_DIMENSIONS}
-    name = array.basename if len(array.path.split("/")) > 1 else multiscales.name
-    image = label_array(_lazy(array, chunks), axes, name=name or "image", attrs=attrs)
-    stored = _stored_coordinates(array, names)
+    attrs = {key: value for key, value in array.attrs.asdict().items() if key not in ENCODING_ATTRIBUTES}
+    image = label_array(lazy_array(array, chunks, names), axes, name="image", attrs=attrs)
     kept = {
         key: variable
-        for key, variable in stored.items()
+        for key, variable in _stored_coordinates(array, names).items()
         if key not in names or variable.dtype.kind not in "iuf" or not _is_regular(variable)
     }
     channel = next((axis for axis in axes if axis.type == "channel"), None)
@@ -331,7 +361,7 @@ def _level_image(
     if channel is not None and channel.name not in kept and labels and len(labels) == channel.size:
         kept[channel.name] = xr.Variable((channel.name,), np.asarray(labels))
     image = image.assign_coords(kept)
-    image.encoding = {"chunks": array.chunks, **({"shards": array.shards} if array.shards else {})}
+    image.encoding = _encoding_of(array)
     return image
 
 

@@ -6,12 +6,10 @@ half-built store for a finished one. Only what this package wrote is ever remove
 
 from __future__ import annotations
 
-import os
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal, TypeAlias, cast
 
 import numpy as np
@@ -23,7 +21,7 @@ from .. import ngff
 from ..plan import Level
 from ..pyramid import NODE_PREFIX
 from .encoding import Encoding, ZarrFormat, fill_value_for, key_encoding
-from .nodes import V2_DIMENSIONS, dimension_names, open_node, refuse_source_in_target, shown, url_options
+from .nodes import V2_DIMENSIONS, Node, as_store, local_path, open_node, refuse_source_in_target, shown, url_options
 from .reading import BUILD_ATTRIBUTE, foreign_attributes
 
 Layout: TypeAlias = Literal["datatree", "flat"]
@@ -42,6 +40,8 @@ class Target:
     """The group that will carry the metadata."""
     paths: tuple[str, ...]
     """Path of every level's array, the base first."""
+    written: tuple[str, ...]
+    """Paths of all arrays that are being written."""
     layout: Layout
     """How levels lie in the group."""
     name: str | None = None
@@ -163,10 +163,35 @@ def level_paths(layout: Layout, name: str, count: int) -> tuple[str, ...]:
     return tuple(f"{NODE_PREFIX}{index}/{name}" for index in range(count))
 
 
+def written_paths(layout: Layout, paths: Sequence[str], images: Sequence[xr.DataArray]) -> tuple[str, ...]:
+    """Return the paths of all arrays that a new store gets: levels, and in "datatree" their coordinates.
+
+    Raises
+    ------
+    ValueError
+        If a coordinate has the image's own name.
+    """
+    if layout == "flat":
+        return tuple(paths)
+    name = images[0].name
+    if name in images[0].coords:
+        raise ValueError(
+            f"the image's name {str(name)!r} is that of a coordinate, and both are arrays of one group; rename it with "
+            "image.rename('image')"
+        )
+    beside = (
+        f"{path.rpartition('/')[0]}/{name}"
+        for path, image in zip(paths, images, strict=True)
+        for name in map(str, image.coords)
+    )
+    return (*paths, *beside)
+
+
 def create_target(
     store: Any,
     sources: Sequence[Any],
     paths: tuple[str, ...],
+    written: tuple[str, ...],
     *,
     layout: Layout,
     mode: Mode,
@@ -176,33 +201,33 @@ def create_target(
     """Create or open the group of a new pyramid and mark it as a build in progress.
 
     With "w-", a place where anything is stored is refused. With "w", a pyramid of this package that is there is
-    removed, level by level; everything else in the group stays, and is refused where it is in the way.
+    removed, array by array; everything else in the group stays, and is refused where it is in the way.
 
     Raises
     ------
     FileExistsError
         If something is stored there that may not be replaced.
     ValueError
-        If the target holds an array that one of `sources` is computed from.
+        If the target holds an array that one of `sources` is computed from, or lies in one.
     """
     _refuse_zip(store)
+    refuse_source_in_target(sources, store)
     existing = _existing_group(store, mode, zarr_format, storage_options)
     if existing is None:
-        group = zarr.open_group(
-            store, mode="w-", zarr_format=zarr_format, storage_options=url_options(store, storage_options)
-        )
+        options = url_options(store, storage_options)
+        group = zarr.open_group(as_store(store, options), mode="w-", zarr_format=zarr_format, storage_options=options)
     else:
         group = existing
-        refuse_source_in_target(sources, group)
-        _withdraw(group)
-        _refuse_occupied(group, paths)
-    group.attrs[BUILD_ATTRIBUTE] = {"paths": list(paths), "layout": layout}
-    return Target(group, paths, layout)
+        ours = _replaceable(group)
+        _refuse_occupied(group, paths, ours)
+        _withdraw(group, ours)
+    group.attrs[BUILD_ATTRIBUTE] = {"written": list(written)}
+    return Target(group, paths, written, layout)
 
 
 def _refuse_zip(store: Any) -> None:
-    is_file = isinstance(store, str | os.PathLike) and os.fspath(store).endswith(".zip")
-    if is_file or isinstance(store, zarr.storage.ZipStore):
+    place = local_path(store)
+    if isinstance(store, zarr.storage.ZipStore) or (place is not None and place.suffix == ".zip"):
         raise ValueError(
             f"{shown(store)} is a zip file, whose entries cannot be replaced; write a directory and zip that "
             "without compression"
@@ -213,17 +238,11 @@ def _existing_group(
     store: Any, mode: Mode, zarr_format: ZarrFormat, storage_options: Mapping[str, Any] | None
 ) -> zarr.Group | None:
     """Return the group that is there already, if `mode` lets it be used; None if nothing is there."""
-    try:
-        node = open_node(store, storage_options=storage_options)
-    except FileNotFoundError:
-        folder = Path(store) if isinstance(store, str | os.PathLike) and "://" not in os.fspath(store) else None
-        if folder is not None and folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-            raise FileExistsError(f"{shown(store)} exists and is no zarr store; choose another place") from None
+    node = _existing_node(store, storage_options)
+    if node is None:
         return None
     if isinstance(node, zarr.Array):
-        raise FileExistsError(
-            f"{node.store_path} is an array; a pyramid needs a group of its own, choose another store"
-        )
+        raise FileExistsError(f"{node.store_path} is an array; a pyramid needs a group, choose another store")
     if mode == "w-":
         raise FileExistsError(
             f"{node.store_path} exists; choose another store, or replace the pyramid in it with mode='w'"
@@ -236,6 +255,16 @@ def _existing_group(
     return writable_group(node)
 
 
+def _existing_node(store: Any, storage_options: Mapping[str, Any] | None) -> Node | None:
+    try:
+        return open_node(store, storage_options=storage_options)
+    except FileNotFoundError:
+        place = local_path(store)
+        if place is not None and place.exists() and (not place.is_dir() or any(place.iterdir())):
+            raise FileExistsError(f"{shown(store)} exists and is no zarr store; choose another place") from None
+        return None
+
+
 def writable_group(node: zarr.Group) -> zarr.Group:
     """Return a group opened for writing, read afresh from its own metadata."""
     store = node.store_path.store
@@ -244,63 +273,56 @@ def writable_group(node: zarr.Group) -> zarr.Group:
     return zarr.open_group(store, path=node.path, mode="r+", use_consolidated=False)
 
 
-def is_ours(attributes: Mapping[str, Any]) -> bool:
-    """Whether a group's attributes describe a pyramid, finished or not, that this package wrote."""
-    namespace = attributes.get("ome", attributes)
-    entries = namespace.get("multiscales") if isinstance(namespace, Mapping) else None
-    if not isinstance(entries, list) or not entries:
-        return BUILD_ATTRIBUTE in attributes
-    return str((entries[0].get("metadata") or {}).get("method", "")).startswith(BUILD_ATTRIBUTE)
+def _replaceable(group: zarr.Group) -> tuple[str, ...]:
+    """Return the paths of the arrays in a group that an earlier build of this package wrote.
 
-
-def _withdraw(group: zarr.Group) -> None:
-    """Remove the pyramid of this package from a group: first its metadata, then its arrays, nothing else."""
-    attributes: dict[str, Any] = group.attrs.asdict()
-    if not is_ours(attributes):
-        if ngff.parse(attributes) is not None:
-            raise FileExistsError(
-                f"{group.store_path} holds a pyramid that multiscale_sampler did not write; choose another store"
-            )
-        return
+    Raises
+    ------
+    FileExistsError
+        If the group is a pyramid of another writer, or one whose base was there before its levels.
+    """
+    attributes = group.attrs.asdict()
     multiscales = ngff.parse(attributes)
     if multiscales is None:
-        paths = [str(path) for path in attributes[BUILD_ATTRIBUTE]["paths"]]
-    else:
-        paths = [dataset.path for dataset in multiscales.datasets]
-    group.attrs.put({**foreign_attributes(attributes), BUILD_ATTRIBUTE: {"paths": paths}})
-    _drop_consolidated(group)
-    for path in [*paths, SCRATCH]:
-        if path in group:
-            parent = path.rpartition("/")[0]
-            names = _coordinate_names(group, path) if parent else []
-            for key in [path, *(f"{parent}/{name}" for name in names)]:
-                del group[key]
-            if parent and not len(cast("zarr.Group", group[parent])):
-                del group[parent]
+        building: Any = attributes.get(BUILD_ATTRIBUTE, {})
+        return tuple(building.get("written", ()))
+    written = ngff.written_by_us(attributes)
+    if not {dataset.path for dataset in multiscales.datasets} <= set(written):
+        raise FileExistsError(
+            f"{group.store_path} holds a pyramid that multiscale_sampler did not write, or not all of it; "
+            "choose another store"
+        )
+    return written
 
 
-def _coordinate_names(group: zarr.Group, path: str) -> list[str]:
-    """Return the coordinate arrays beside a level's array: those of at most one axis, which is one of its own."""
-    dims = set(dimension_names(cast("zarr.Array[Any]", group[path])) or ())
-    siblings = cast("zarr.Group", group[path.rpartition("/")[0]]).arrays()
-    return [name for name, array in siblings if array.ndim <= 1 and set(dimension_names(array) or ()) <= dims]
-
-
-def _drop_consolidated(group: zarr.Group) -> None:
-    # In zarr v3 they stand in the group's own document, which has just been written without them.
-    if group.metadata.zarr_format == 2:
-        sync((group.store_path / ".zmetadata").delete())
-
-
-def _refuse_occupied(group: zarr.Group, paths: Sequence[str]) -> None:
+def _refuse_occupied(group: zarr.Group, paths: Sequence[str], ours: Sequence[str]) -> None:
+    """Refuse levels where something stands that is not ours."""
     for path in paths:
-        taken = [place for place in (path, *_parents(path)) if place in group]
-        blocked = [place for place in taken if place == path or isinstance(group[place], zarr.Array)]
-        if blocked or (taken and any(True for _ in cast("zarr.Group", group[taken[0]]).arrays())):
+        parent = path.rpartition("/")[0]
+        if parent and isinstance(holder := group.get(parent), zarr.Group):
+            taken = [f"{parent}/{name}" for name in holder if f"{parent}/{name}" not in ours]
+        else:
+            taken = [place for place in (path, parent) if place and place in group and place not in ours]
+        if taken:
             raise FileExistsError(
                 f"{group.store_path} holds {taken[0]!r}, which multiscale_sampler did not write, where a level would "
                 "go; choose another store, or remove it"
             )
+
+
+def _withdraw(group: zarr.Group, ours: Sequence[str]) -> None:
+    """Remove the pyramid of this package from a group: first its metadata, then its arrays, nothing else."""
+    foreign = foreign_attributes(group.attrs.asdict())
+    group.attrs.put({**foreign, BUILD_ATTRIBUTE: {"written": list(ours)}})
+    if group.metadata.zarr_format == 2:
+        # In zarr v3 consolidated metadata stand in the group's own document, which has just been written anew.
+        sync((group.store_path / ".zmetadata").delete())
+    for path in [*ours, SCRATCH]:
+        if path in group:
+            del group[path]
+    for parent in {path.rpartition("/")[0] for path in ours} - {""}:
+        if isinstance(holder := group.get(parent), zarr.Group) and not len(holder):
+            del group[parent]
 
 
 def base_array(group: zarr.Array[Any] | zarr.Group, base: str) -> zarr.Array[Any]:
@@ -328,7 +350,7 @@ def rehearse(
 ) -> None:
     """Create the arrays of all levels in memory, so that what zarr refuses is refused before a store is touched."""
     group = zarr.open_group({}, mode="w", zarr_format=encoding.zarr_format)
-    target = Target(group, tuple(map(str, range(len(levels) + 1))), "flat")
+    target = Target(group, tuple(map(str, range(len(levels) + 1))), (), "flat")
     for level in levels:
         target.create_level(level, encoding, attrs, like=source)
 
@@ -356,6 +378,7 @@ def open_target(node: zarr.Group, base: str, count: int, version: ngff.NgffVersi
         raise FileExistsError(
             f"{group.store_path} holds {taken[0]!r} already; remove it, or write a new store with write_pyramid"
         )
-    group.attrs[BUILD_ATTRIBUTE] = {"paths": list(paths[1:]), "layout": "flat"}
+    group.attrs[BUILD_ATTRIBUTE] = {"written": list(paths[1:])}
     name = multiscales.name if multiscales else None
-    return Target(group, paths, "flat", name or group.basename or None, node.metadata.consolidated_metadata is not None)
+    name = name or group.basename or None
+    return Target(group, paths, paths[1:], "flat", name, node.metadata.consolidated_metadata is not None)
