@@ -246,7 +246,8 @@ def _is_native(serializer: codecs.BytesCodec) -> bool:
 def _decoded_size(codec: Codec, encoded: Block) -> int | None:
     """Return how many bytes a chunk decodes to, by its header; None if that does not tell."""
     if isinstance(codec, numcodecs.Blosc):
-        return int(numcodecs.blosc.cbuffer_sizes(encoded)[0])
+        # The second of the four-byte words of a Blosc header (c-blosc, README_CHUNK_FORMAT).
+        return int.from_bytes(encoded[4:8].tobytes(), "little")
     if isinstance(codec, numcodecs.Zstd) and encoded[:4].tobytes() == ZSTD_MAGIC:
         # Frame_Header_Descriptor of RFC 8878, section 3.1.1.1.1.
         descriptor = int(encoded[4])
