@@ -13,6 +13,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Any, Literal, TypeAlias, TypeVar, cast
 
 import numpy as np
@@ -177,10 +178,7 @@ class Axis:
         if values.dtype.kind in "iuf":
             return _window_means(values.astype(np.float64), factor)
         if values.dtype.kind in "mM":
-            # Means of the distances from the first date: the dates themselves exceed float64's integers.
-            distance = (values - values[0]).astype(np.int64)
-            means = np.rint(_window_means(distance.astype(np.float64), factor)).astype(np.int64)
-            return cast("npt.NDArray[Any]", values[0] + means.astype(f"m8[{np.datetime_data(values.dtype)[0]}]"))
+            return _window_mean_dates(values, factor)
         raise ValueError(
             f"the labels of {self.name!r} ({', '.join(map(repr, values[:3].tolist()))}, ...) cannot be averaged "
             f"over windows of {factor!r}; use method='nearest', which keeps the first, or drop the coordinate"
@@ -191,6 +189,16 @@ def _window_means(values: npt.NDArray[np.float64], factor: int) -> npt.NDArray[n
     starts = np.arange(0, len(values), factor)
     counts = np.minimum(factor, len(values) - starts)
     return np.add.reduceat(values, starts) / counts
+
+
+def _window_mean_dates(values: npt.NDArray[Any], factor: int) -> npt.NDArray[Any]:
+    """Return the mean date of every window, rounded to the unit, in integers: dates exceed those of float64."""
+    counts = values.view(np.int64).tolist()
+    windows = [counts[start : start + factor] for start in range(0, len(counts), factor)]
+    means = np.array([round(Fraction(sum(window), len(window))) for window in windows], np.int64).view(values.dtype)
+    missing = np.logical_or.reduceat(np.isnat(values), np.arange(0, len(values), factor))
+    means[missing] = np.array("NaT", values.dtype)
+    return means
 
 
 def _line_through(positions: npt.NDArray[Any]) -> tuple[float, float] | None:
@@ -325,13 +333,19 @@ def to_image(
             scale=float(scales.get(dim, axis.scale)),
             translation=float(translations.get(dim, axis.translation)),
             unit=unit_names.get(dim, axis.unit),
-            values=labels.get(dim, None if dim in scales or dim in translations else axis.values),
+            values=labels.get(dim, None if _is_moved(axis, scales, translations) else axis.values),
         )
         if changed != axis or dim not in image.coords:
             attrs = image.coords[dim].attrs if dim in image.coords else {}
             coords[dim] = coordinate_variable(changed, attrs)
     image = image.assign_coords(coords)
     return image.rename(name or image.name or "image")
+
+
+def _is_moved(axis: Axis, scales: Mapping[str, float], translations: Mapping[str, float]) -> bool:
+    """Whether an axis gets new positions; labels, as of channels, have none and stay."""
+    labels = axis.values is not None and axis.values.dtype.kind not in "iufmM"
+    return not labels and (axis.name in scales or axis.name in translations)
 
 
 def _labelled(array: Any, dims: Sequence[str] | str | None) -> xr.DataArray:
@@ -354,7 +368,7 @@ def _labelled(array: Any, dims: Sequence[str] | str | None) -> xr.DataArray:
     elif not isinstance(array, np.ndarray) and not hasattr(array, "dask"):
         import dask.array as da
 
-        array = da.from_array(array, chunks=getattr(array, "chunks", "auto"))
+        array = da.from_array(array, chunks=getattr(array, "chunks", None) or "auto")
     # By way of a Variable: a DataArray would take over the name of a dask array.
     return xr.DataArray(xr.Variable(_checked_dims(array.shape, dims), array))
 

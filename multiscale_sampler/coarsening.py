@@ -15,8 +15,9 @@ import dask.array as da
 import numpy as np
 import xarray as xr
 
-from .axes import Boundary, coordinate_variable, to_image
-from .plan import Plan, plan_pyramid
+from .axes import Boundary, coordinate_variable, image_axes, to_image
+from .ladder import factors_of_entry
+from .plan import Plan, check_choices, plan_ladder
 from .reducers import Block, Reducer, Reduction, get_reducer
 
 # Blocks of coarser levels shrink with their factors; below this size neighbours are joined first.
@@ -74,9 +75,11 @@ def coarsen(
     array([ 5., 25.])
     """
     image = to_image(image)
-    plan = plan_pyramid(image, [factors], method=method, boundary=boundary, skipna=skipna, nodata=nodata, workers=1)
-    if len(plan.levels) == 1:
+    check_choices(image, boundary)
+    by_axis = factors_of_entry("factors", factors, image_axes(image))
+    if all(factor == 1 for factor in by_axis):
         return cast("xr.DataArray", image)
+    plan = plan_ladder(image, [by_axis], method=method, boundary=boundary, skipna=skipna, nodata=nodata, workers=1)
     reduction, level = plan.reduction, plan.levels[1]
     state = first_state(image.data, level.factors, reduction, boundary)
     data = finish_state(state, whole_counts(plan, 1), reduction)

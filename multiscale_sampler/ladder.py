@@ -46,18 +46,23 @@ def _steps(
         return _repeated(axes, None, min_sizes, boundary)
     if isinstance(scale_factors, Sequence | np.ndarray):
         return iter(_listed(axes, cast("Sequence[Factors]", scale_factors), boundary))
-    step = _factors_of_entry("scale_factors", scale_factors, axes)
-    if all(factor == 1 for factor in step):
+    step = factors_of_entry("scale_factors", scale_factors, axes)
+    if all(factor == 1 for factor in step) and not _has_nothing_to_reduce(scale_factors, axes):
         raise ValueError(f"scale_factors={scale_factors!r} reduces no axis; give a factor of 2 or more")
     return _repeated(axes, step, min_sizes, boundary)
 
 
-def _factors_of_entry(option: str, entry: Factors, axes: Sequence[Axis]) -> tuple[int, ...]:
+def factors_of_entry(option: str, entry: Factors, axes: Sequence[Axis]) -> tuple[int, ...]:
     """Return one entry of `scale_factors` as a factor per axis."""
     factors = per_axis(option, entry, axes)
     if not isinstance(entry, Mapping):
         factors = {axis.name: factors.get(axis.name, 1) if axis.size > 1 else 1 for axis in axes}
     return tuple(factors.get(axis.name, 1) for axis in axes)
+
+
+def _has_nothing_to_reduce(entry: Factors, axes: Sequence[Axis]) -> bool:
+    """Whether an int would reduce the spatial axes, had one of them more than one sample."""
+    return not isinstance(entry, Mapping) and entry > 1 and all(a.size == 1 for a in axes if a.type == "space")
 
 
 def _check_isotropic(axes: Sequence[Axis]) -> None:
@@ -101,11 +106,12 @@ def _isotropic_step(
 
 def _listed(axes: Sequence[Axis], entries: Sequence[Factors], boundary: Boundary) -> list[tuple[int, ...]]:
     """Return the ladder of a list, which ends early (with a warning) where levels would repeat or vanish."""
-    ladder = [_factors_of_entry(f"scale_factors[{i}]", entry, axes) for i, entry in enumerate(entries)]
+    ladder = [factors_of_entry(f"scale_factors[{i}]", entry, axes) for i, entry in enumerate(entries)]
     previous = (1,) * len(axes)
     shape = tuple(axis.size for axis in axes)
     for number, factors in enumerate(ladder):
-        if factors == previous or any(map(operator.lt, factors, previous)):
+        same = factors == previous and not _has_nothing_to_reduce(entries[number], axes)
+        if same or any(map(operator.lt, factors, previous)):
             raise ValueError(
                 f"scale_factors={list(entries)!r} do not ascend at entry {number} ({entries[number]!r}): each entry "
                 "counts from the base, as in [2, 4, 8], and reduces more than the one before"

@@ -323,17 +323,45 @@ def plan_pyramid(
     [(512, 512), (256, 256), (128, 128), (64, 64)]
     """
     image = to_image(image)
+    check_choices(image, boundary)
+    positive("max_levels", max_levels)
+    axes = image_axes(image)
+    sizes = _min_sizes(axes, _chunk_shape(image, axes, chunks), min_size, scale_factors)
+    return plan_ladder(
+        image,
+        ladder(axes, scale_factors, sizes, boundary, max_levels),
+        method=method,
+        boundary=boundary,
+        chunks=chunks,
+        shards=shards,
+        skipna=skipna,
+        nodata=nodata,
+        memory_limit=memory_limit,
+        workers=workers,
+    )
+
+
+def plan_ladder(
+    image: xr.DataArray,
+    factors_of_levels: Sequence[tuple[int, ...]],
+    *,
+    method: str | Reducer,
+    boundary: Boundary,
+    chunks: ChunkSizes | None = None,
+    shards: ChunkSizes | Literal[False] | None = None,
+    skipna: bool | None = None,
+    nodata: Any = None,
+    memory_limit: int | str | None = None,
+    workers: int | None = None,
+) -> Plan:
+    """Decide everything about levels whose factors, cumulative from the base, are decided already."""
     reducer = get_reducer(method)
-    _check_choices(image, boundary, max_levels)
     axes = image_axes(image)
     chunk_shape = _chunk_shape(image, axes, chunks)
     shard_shape = _shard_shape(image, axes, chunk_shape, shards)
-    sizes = _min_sizes(axes, chunk_shape, min_size, scale_factors)
-    factors_of_levels = ladder(axes, scale_factors, sizes, boundary, max_levels)
     window = max((math.prod(factors) for factors in factors_of_levels), default=1)
     reduction = reducer.bind(image.dtype, skipna=skipna, nodata=nodata, window=window)
     levels = _levels(axes, factors_of_levels, reducer, reduction, boundary)
-    levels = [_stored(level, chunk_shape, shard_shape) for level in levels]
     plan = Plan(
         name=str(image.name),
         dtype=image.dtype,
@@ -341,7 +369,7 @@ def plan_pyramid(
         boundary=boundary,
         skipna=reduction.skip_nan if image.dtype.kind == "f" else skipna,
         nodata=reduction.nodata,
-        levels=tuple(levels),
+        levels=tuple(_stored(level, chunk_shape, shard_shape) for level in levels),
         source_chunks=_source_chunks(image),
         workers=positive("workers", workers) or resources.available_cores(),
         memory_limit=_memory_limit(memory_limit),
@@ -350,14 +378,14 @@ def plan_pyramid(
     return plan
 
 
-def _check_choices(image: xr.DataArray, boundary: str, max_levels: int | None) -> None:
+def check_choices(image: xr.DataArray, boundary: str) -> None:
+    """Refuse a boundary rule that there is not, and an image without voxels."""
     if boundary not in BOUNDARIES:
         raise ValueError(f"unknown boundary {boundary!r}; choose one of {', '.join(map(repr, BOUNDARIES))}")
     if 0 in image.shape or not image.ndim:
         raise ValueError(
             f"an image of shape {image.shape!r} has no voxels; a pyramid needs at least one along each axis"
         )
-    positive("max_levels", max_levels)
 
 
 def _memory_limit(memory_limit: int | str | None) -> int:
@@ -435,7 +463,7 @@ def _min_sizes(
 ) -> dict[str, int]:
     if min_size is None:
         return dict(chunk_shape)
-    if isinstance(scale_factors, Sequence) and not isinstance(scale_factors, str):
+    if isinstance(scale_factors, Sequence | np.ndarray) and not isinstance(scale_factors, str):
         raise ValueError(
             f"min_size={min_size!r} ends a repeated step, but scale_factors={scale_factors!r} names every level; "
             "leave one of them out"

@@ -347,7 +347,7 @@ class Reducer:
             If `nodata` is no value of the dtype, or the method cannot leave it out.
         """
         dtype = np.dtype(dtype)
-        if dtype.kind not in self.kinds:
+        if dtype.kind not in self.kinds or dtype.itemsize > 8:
             raise TypeError(
                 f"method {self.name!r} does not take dtype {str(dtype)!r}; convert the image first, "
                 "as in image.astype('float32')"
@@ -366,8 +366,11 @@ class Reducer:
 
 def _as_value_of(dtype: np.dtype[Any], nodata: Any) -> Any:
     """Return `nodata` as a Python scalar, if the dtype can hold it (floats up to their rounding)."""
-    with np.errstate(all="ignore"):
-        value = np.asarray(nodata).astype(dtype) if np.isscalar(nodata) else None
+    try:
+        with np.errstate(all="ignore"):
+            value = np.asarray(nodata).astype(dtype) if np.isscalar(nodata) else None
+    except OverflowError:
+        value = None
     rounded = dtype.kind == "f" and value is not None and np.isfinite(value)
     if value is None or (value.item() != nodata and not rounded):
         raise ValueError(f"nodata={nodata!r} is no value of dtype {str(dtype)!r}; no voxel could equal it")

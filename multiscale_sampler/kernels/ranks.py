@@ -69,6 +69,8 @@ def _sort(values):  # type: ignore[no-untyped-def]
 
 @compiled
 def _medians(x, sizes, factors, strides, inner, skip_nan, has_nodata, nodata, fill, out):  # type: ignore[no-untyped-def]
+    # Of the values' own type: 64-bit unsigned integers and Python's would make floats of each other.
+    one = x.dtype.type(1)
     starts = np.empty(most_rows(factors), np.int64)
     values = np.empty(len(starts) * factors[-1], x.dtype)
     for row in range(out.shape[0]):
@@ -81,10 +83,9 @@ def _medians(x, sizes, factors, strides, inner, skip_nan, has_nodata, nodata, fi
             _sort(values[:count])
             lower, upper = values[(count - 1) // 2], values[count // 2]
             # The sum of the two could overflow; their common bits and half of the others cannot.
-            middle = (lower & upper) + ((lower ^ upper) >> 1)
-            if (lower ^ upper) & 1 and middle & 1:
-                middle += 1
-            out[row, column] = middle
+            middle = (lower & upper) + ((lower ^ upper) >> one)
+            odd = (lower ^ upper) & one & middle
+            out[row, column] = middle + odd
 
 
 @compiled

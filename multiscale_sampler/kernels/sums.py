@@ -370,8 +370,10 @@ def _divide_compensated(total, error, scaled, scaled_error, count, fill, out):  
         n = count[i]
         if n == 0.0:
             out[i] = fill
-        elif scaled[i] == 0.0:
+        elif scaled[i] == 0.0 and scaled_error[i] == 0.0:
             out[i] = _compensated_quotient(total[i], error[i], n)
         else:
-            ordinary = _compensated_quotient(total[i], error[i], n)
-            out[i] = ordinary + _compensated_quotient(scaled[i], scaled_error[i], n) * SCALE_UP
+            # Both in the scale of the greater before they are divided: they may all but cancel.
+            both, lost = _two_sum(scaled[i], total[i] * SCALE_DOWN)
+            rest = lost + scaled_error[i] + error[i] * SCALE_DOWN
+            out[i] = _compensated_quotient(both, rest, n) * SCALE_UP

@@ -299,6 +299,15 @@ def open_pyramid(
     -----
     UserWarning
         If an old or incomplete store left something to be assumed.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import multiscale_sampler as ms
+    >>> store = {}
+    >>> ms.write_pyramid(np.zeros((64, 64), "uint8"), store, scale_factors=[2, 4])
+    >>> list(ms.open_pyramid(store).children)
+    ['scale0', 'scale1', 'scale2']
     """
     group = open_node(store, path, storage_options=storage_options)
     if not isinstance(group, zarr.Group):
