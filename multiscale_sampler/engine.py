@@ -131,6 +131,8 @@ def write_pyramid(
     zarr_format = ngff.ZARR_FORMATS[version]
     encoding = stores.encoding_like(build.source, zarr_format, compressors)
     attrs = stores.json_attributes(build.images[0].attrs, build.name)
+    for coordinate in build.images[0].coords.values():
+        stores.json_attributes(coordinate.attrs, str(coordinate.name))
     paths = stores.level_paths(layout, build.name, len(build.levels))
     written = stores.written_paths(layout, paths, build.images)
     stores.rehearse(build.levels, encoding, attrs, build.source)
@@ -460,9 +462,9 @@ def _omero(image: xr.DataArray, coarsest: zarr.Array[Any]) -> dict[str, Any] | N
     channel = next((position for position, axis in enumerate(axes) if axis.type == "channel"), None)
     if channel is None:
         return None
-    labels = [str(label) for label in axes[channel].coordinates().tolist()]
+    labels: Sequence[str] = [str(label) for label in axes[channel].coordinates().tolist()]
     if axes[channel].is_regular:
-        labels = [f"channel {number}" for number in range(axes[channel].size)]
+        labels = ngff.numbered_labels(axes[channel].size)
     middle = tuple(_middle(axis) for axis in axes)
     sample = np.asarray(coarsest[middle])
     return ngff.omero(labels, [np.take(sample, number, axis=channel) for number in range(len(labels))])

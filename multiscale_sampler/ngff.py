@@ -225,7 +225,12 @@ def _window(sample: npt.NDArray[Any]) -> dict[str, float]:
     start, end = (float(value) for value in np.quantile(values, WINDOW_QUANTILES))
     if sample.dtype.kind in "iu":
         least, greatest = float(np.iinfo(sample.dtype).min), float(np.iinfo(sample.dtype).max)
-    return {"min": least, "max": greatest, "start": start, "end": end if end > start else start + 1.0}
+    if not end > start:
+        # A window must be open, also where the next number is as far away as the spacing of floats is wide.
+        end = start + 1.0
+        if end == start:
+            start = float(np.nextafter(start, -np.inf))
+    return {"min": min(least, start), "max": max(greatest, end), "start": start, "end": end}
 
 
 def convention_attributes(
@@ -253,6 +258,28 @@ def _relative(axis: Axis, finer: Axis) -> tuple[float, float]:
     return round(scale / finer_scale, 9), round((translation - finer_translation) / finer_scale, 9)
 
 
+def merged(existing: Mapping[str, Any], published: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a group's attributes with a pyramid's published in them.
+
+    What the metadata said before and the new ones do not say stays: further entries, further keys of the entry,
+    how to display the channels. Transformations of the whole entry go: those of its levels contain them.
+    """
+    within = "ome" if "ome" in published else None
+    old = existing.get("ome", {}) if within else existing
+    new = published["ome"] if within else published
+    entries = old.get("multiscales") if isinstance(old, Mapping) else None
+    if not isinstance(entries, list) or not entries:
+        return {**existing, **published}
+    first = {key: value for key, value in entries[0].items() if key != "coordinateTransformations"}
+    namespace = {
+        **old,
+        **new,
+        "multiscales": [{**first, **new["multiscales"][0]}, *entries[1:]],
+        **{key: old[key] for key in ("omero",) if key in old},
+    }
+    return {**existing, **published, "ome": namespace} if within else {**existing, **published, **namespace}
+
+
 def written_by_us(attributes: Mapping[str, Any]) -> tuple[str, ...]:
     """Return the paths of the arrays that this package wrote into a group, by the group's own metadata."""
     ome = attributes.get("ome")
@@ -278,7 +305,17 @@ def parse(attributes: Mapping[str, Any]) -> Multiscales | None:
     entry = entries[0]
     if not isinstance(entry, Mapping) or not entry.get("datasets"):
         raise ValueError(f"multiscales[0] has no datasets, found {entry!r}; the metadata of this group are broken")
+    try:
+        return _parse_entry(namespace, entry)
+    except (AttributeError, KeyError, TypeError) as error:
+        raise ValueError(f"multiscales[0] is not as any version has it ({error}): {dict(entry)!r}") from error
+
+
+def _parse_entry(namespace: Mapping[str, Any], entry: Mapping[str, Any]) -> Multiscales:
     axes = _parse_axes(entry)
+    names = [name for name, _, _ in axes or ()]
+    if len(set(names)) < len(names):
+        raise ValueError(f"the axes of multiscales[0] have the names {names!r}; they must be unique")
     outer = entry.get("coordinateTransformations") or ()
     return Multiscales(
         version=str(namespace.get("version") or entry.get("version") or "unknown"),
@@ -352,9 +389,19 @@ def _flattened(transforms: Transforms) -> Iterator[tuple[str, list[float]]]:
 def _parse_channels(namespace: Mapping[str, Any]) -> tuple[str, ...] | None:
     omero = namespace.get("omero")
     channels = omero.get("channels") if isinstance(omero, Mapping) else None
-    if not channels or not all(isinstance(channel, Mapping) and channel.get("label") for channel in channels):
+    if (
+        not isinstance(channels, Sequence)
+        or not channels
+        or not all(isinstance(channel, Mapping) and channel.get("label") for channel in channels)
+    ):
         return None
-    return tuple(str(channel["label"]) for channel in channels)
+    labels = tuple(str(channel["label"]) for channel in channels)
+    return None if labels == numbered_labels(len(labels)) else labels
+
+
+def numbered_labels(count: int) -> tuple[str, ...]:
+    """Return what channels without names are called in viewers."""
+    return tuple(f"channel {number}" for number in range(count))
 
 
 def level_axes(multiscales: Multiscales, shapes: Sequence[Sequence[int]]) -> tuple[list[tuple[Axis, ...]], list[str]]:

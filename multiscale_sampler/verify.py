@@ -17,8 +17,8 @@ import numpy as np
 import zarr
 
 from . import ngff
-from .axes import Axis, image_axes
-from .store import dimension_names, open_node, open_pyramid
+from .axes import Axis
+from .store import dimension_names, open_node
 
 Severity: TypeAlias = Literal["error", "warning"]
 
@@ -104,10 +104,12 @@ def validate(store: Any, path: str | None = None, *, storage_options: Mapping[st
     >>> ms.validate(store).ok
     True
     """
-    group = open_node(store, path, storage_options=storage_options)
-    place = str(group.store_path)
-    if isinstance(group, zarr.Array):
+    node = open_node(store, path, storage_options=storage_options)
+    place = str(node.store_path)
+    if isinstance(node, zarr.Array):
         return Report(place, (Finding("error", "", "an array, not a group with multiscales metadata"),))
+    # Consolidated metadata may promise what is gone.
+    group = zarr.open_group(node.store_path.store, path=node.path, mode="r", use_consolidated=False)
     return Report(place, tuple(_findings(group)))
 
 
@@ -235,7 +237,7 @@ def _geometry_findings(
             yield Finding("error", dataset.path, "larger than the level before", "ordered from largest to smallest")
     for dataset, axes in zip(multiscales.datasets, levels, strict=True):
         yield from _extent_findings(dataset.path, axes, levels[0])
-    yield from _coordinate_findings(group, multiscales)
+        yield from _coordinate_findings(group, dataset.path, axes)
 
 
 def _extent_findings(path: str, axes: Sequence[Axis], base: Sequence[Axis]) -> Iterator[Finding]:
@@ -253,21 +255,21 @@ def _extent_findings(path: str, axes: Sequence[Axis], base: Sequence[Axis]) -> I
             )
 
 
-def _coordinate_findings(group: zarr.Group, multiscales: ngff.Multiscales) -> Iterator[Finding]:
-    """Yield coordinate arrays that contradict the transformations."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        tree = open_pyramid(group)
-    for number, dataset in enumerate(multiscales.datasets):
-        parent = dataset.path.rpartition("/")[0]
-        image = next(iter(tree[f"scale{number}"].data_vars.values()))
-        for axis in image_axes(image):
-            stored = group.get(f"{parent}/{axis.name}") if parent else None
-            if isinstance(stored, zarr.Array) and axis.is_regular and stored.dtype.kind in "iuf":
-                distance = np.abs(np.asarray(stored[...]) - axis.coordinates()).max(initial=0.0)
-                if distance > POSITION_TOLERANCE * abs(axis.scale):
-                    yield Finding(
-                        "error",
-                        f"{parent}/{axis.name}",
-                        f"the coordinates are up to {distance:g} away from the transformations of {dataset.path!r}",
-                    )
+def _coordinate_findings(group: zarr.Group, path: str, axes: Sequence[Axis]) -> Iterator[Finding]:
+    """Yield coordinate arrays beside a level that contradict its transformations."""
+    parent = path.rpartition("/")[0]
+    for axis in axes if parent else ():
+        place = f"{parent}/{axis.name}"
+        stored = group.get(place)
+        # Labels of channels and dates (numbers "since" one) are not what transformations say.
+        if not isinstance(stored, zarr.Array) or stored.dtype.kind not in "iuf" or axis.type == "channel":
+            continue
+        if " since " in str(stored.attrs.get("units", "")):
+            continue
+        if stored.shape != (axis.size,):
+            yield Finding("error", place, f"{stored.shape} coordinates for {axis.size} samples of {path!r}")
+            continue
+        distance = float(np.abs(np.asarray(stored[...]) - axis.coordinates()).max())
+        if not distance <= POSITION_TOLERANCE * abs(axis.scale):
+            message = f"the coordinates are up to {distance:g} away from the transformations of {path!r}"
+            yield Finding("error", place, message)

@@ -45,7 +45,9 @@ def open_node(
             raise ValueError(f"path={path!r} leads nowhere inside an array; leave it out")
         return store
     if isinstance(store, zarr.Group):
-        node = store.get(path) if path else store
+        # Read again: the group in hand does not know what was written since it was opened.
+        fresh = zarr.open_group(store.store_path.store, path=store.path, mode="r")
+        node = fresh.get(path) if path else fresh
         if node is None:
             raise FileNotFoundError(f"no zarr array or group at {path!r} in {store.store_path}")
         return node

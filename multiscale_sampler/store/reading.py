@@ -164,7 +164,12 @@ def lazy_array(array: zarr.Array[Any], chunks: Any, names: Sequence[str]) -> da.
 def _name_of(image: xr.DataArray, array: zarr.Array[Any]) -> str | None:
     if image.name is not None and image.name != "image":
         return str(image.name)
-    return array.basename if array.basename.isidentifier() else None
+    return _own_name(array)
+
+
+def _own_name(array: zarr.Array[Any]) -> str | None:
+    """Return the name that an array's path gives an image; a number, as of a level, is none."""
+    return None if not array.basename or array.basename.isdigit() else array.basename
 
 
 def _labelled_by_ngff(array: zarr.Array[Any], chunks: Any) -> xr.DataArray | None:
@@ -209,7 +214,7 @@ def _labelled_by_names(array: zarr.Array[Any], chunks: Any) -> xr.DataArray | No
     attrs = {key: value for key, value in array.attrs.asdict().items() if key not in ENCODING_ATTRIBUTES}
     variable = xr.Variable(names, lazy_array(array, chunks, names), {**attrs, **_packing(array)})
     decoded = xr.conventions.decode_cf_variable(array.basename, variable) if _packing(array) else variable
-    return xr.DataArray(decoded, coords=_stored_coordinates(array, names), name=array.basename or None)
+    return xr.DataArray(decoded, coords=_stored_coordinates(array, names), name=_own_name(array))
 
 
 def _packing(array: zarr.Array[Any]) -> dict[str, Any]:
@@ -367,7 +372,9 @@ def _level_image(
     }
     channel = next((axis for axis in axes if axis.type == "channel"), None)
     labels = multiscales.channel_names
-    if channel is not None and channel.name not in kept and labels and len(labels) == channel.size:
+    # Where channels have positions, as wavelengths, these say more than labels made from them.
+    unplaced = channel is not None and (channel.scale, channel.translation) == (1.0, 0.0)
+    if channel is not None and unplaced and channel.name not in kept and labels and len(labels) == channel.size:
         kept[channel.name] = xr.Variable((channel.name,), np.asarray(labels))
     image = image.assign_coords(kept)
     image.encoding = _encoding_of(array)

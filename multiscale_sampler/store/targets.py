@@ -118,10 +118,7 @@ class Target:
     def publish(self, attributes: Mapping[str, Any]) -> None:
         """Make the pyramid visible: metadata last. What else stands in the group's attributes stays."""
         kept = {key: value for key, value in self.group.attrs.asdict().items() if key != BUILD_ATTRIBUTE}
-        ome = kept.get("ome")
-        if isinstance(ome, Mapping) and "ome" in attributes:
-            attributes = {**attributes, "ome": {**ome, **attributes["ome"]}}
-        self.group.attrs.put({**kept, **attributes})
+        self.group.attrs.put(ngff.merged(kept, attributes))
         if self.layout == "datatree" or self.was_consolidated:
             consolidate(self.group)
 
