@@ -7,6 +7,7 @@ lattice. Slices of its levels show at a glance whether a method blurs, shifts or
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Literal, TypeAlias
@@ -59,7 +60,7 @@ def create_test_image(
     Raises
     ------
     ValueError
-        If `kind` is unknown, or shape and chunks do not fit each other.
+        If `kind` is unknown, the dtype cannot hold all labels, or shape and chunks do not fit each other.
 
     Examples
     --------
@@ -72,6 +73,12 @@ def create_test_image(
     if len(shape) != len(chunks):
         raise ValueError(
             f"shape {tuple(shape)!r} and chunks {tuple(chunks)!r} differ in length; give one chunk per axis"
+        )
+    cells = math.prod(size // LATTICE + 1 for size in shape)
+    if kind == "labels" and np.dtype(dtype).kind in "iu" and cells > np.iinfo(dtype).max:
+        raise ValueError(
+            f"an image of shape {tuple(shape)!r} has {cells!r} labels, more than dtype {str(np.dtype(dtype))!r} holds; "
+            "use a wider one, as 'uint32'"
         )
     array = zarr.create_array(
         store, name=path, shape=tuple(shape), chunks=tuple(chunks), dtype=np.dtype(dtype), **create_options

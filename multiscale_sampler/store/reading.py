@@ -353,9 +353,11 @@ def read_multiscales(group: zarr.Group) -> ngff.Multiscales:
 def _image_name(group: zarr.Group, multiscales: ngff.Multiscales) -> str:
     """Return the name of an image: that of its arrays where they share one, else what the metadata or group say."""
     names = {dataset.path.rpartition("/")[2] for dataset in multiscales.datasets}
-    if len(names) == 1 and "/" in multiscales.datasets[0].path:
-        return names.pop()
-    return multiscales.name or group.basename or "image"
+    shared = names.pop() if len(names) == 1 and "/" in multiscales.datasets[0].path else None
+    taken = {name for name, _, _ in multiscales.axes or ()}
+    # Writers put anything there; "/" and the names of coordinates are no names of variables.
+    usable = (name for name in (shared, multiscales.name, group.basename) if name and "/" not in name)
+    return next((name for name in usable if name not in taken), "image")
 
 
 def _level_image(

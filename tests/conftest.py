@@ -1,0 +1,53 @@
+"""What every test module shares: deterministic hypothesis profiles, and a dask that may not compute or is counted."""
+
+from collections.abc import Callable, Iterator
+
+import dask
+import numba
+import pytest
+from hypothesis import HealthCheck, settings
+
+# A run finds the same cases every time; "thorough" looks further, by --hypothesis-profile=thorough.
+settings.register_profile(
+    "quick",
+    derandomize=True,
+    deadline=None,
+    max_examples=40,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+)
+settings.register_profile("thorough", settings.get_profile("quick"), max_examples=1000)
+settings.load_profile("quick")
+
+# Loops that run in the interpreter warn where compiled ones follow IEEE 754 in silence (inf - inf, say).
+INTERPRETED_KERNELS = "ignore:(invalid value|overflow|divide by zero) encountered:RuntimeWarning"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    if numba.config.DISABLE_JIT:
+        for item in items:
+            item.add_marker(pytest.mark.filterwarnings(INTERPRETED_KERNELS))
+
+
+@pytest.fixture
+def refuse_to_compute() -> Iterator[None]:
+    """Let every computation of dask fail."""
+
+    def refuse(graph: object, keys: object, **options: object) -> None:
+        raise AssertionError(f"dask was asked to compute {keys!r}")
+
+    with dask.config.set(scheduler=refuse):
+        yield
+
+
+@pytest.fixture
+def computations() -> Iterator[list[object]]:
+    """Count the computations of dask: one entry for each."""
+    seen: list[object] = []
+    get: Callable[..., object] = dask.get
+
+    def count(graph: object, keys: object, **options: object) -> object:
+        seen.append(keys)
+        return get(graph, keys, **options)
+
+    with dask.config.set(scheduler=count):
+        yield seen

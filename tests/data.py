@@ -1,0 +1,212 @@
+"""What tests read and expect: real images, made-up ones, and levels computed without the package.
+
+Real images are found through the environment variable MSS_DATA, by default in ``../shared/data`` beside the
+repository. Expected values come from Python's integers, fractions and `math.fsum`, window by window.
+"""
+
+import hashlib
+import importlib.util
+import json
+import math
+import os
+from collections import Counter
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+import zarr
+
+DATA = Path(os.environ.get("MSS_DATA", Path(__file__).parents[2] / "shared" / "data"))
+
+
+def real(*parts):
+    """Return the path of real data; skip the test where it is missing."""
+    path = DATA.joinpath(*parts)
+    if not path.exists():
+        pytest.skip(f"no {path}: set MSS_DATA to the folder of real images")
+    return path
+
+
+def load(name):
+    """Return what the loader of a real data set returns: its arrays and how they are labelled."""
+    path = real("load_share.py")
+    real(name)
+    spec = importlib.util.spec_from_file_location("load_share", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    module.DATA = str(DATA)
+    return getattr(module, name)()
+
+
+def noise(shape, dtype="uint16", seed=0):
+    """Return values from the whole range of a dtype; floats are small multiples of 1/8, whose sums are exact."""
+    dtype = np.dtype(dtype)
+    rng = np.random.default_rng(seed)
+    if dtype.kind == "b":
+        return rng.random(shape) < 0.5
+    if dtype.kind == "f":
+        return (rng.integers(-400, 400, shape) / 8).astype(dtype)
+    limits = np.iinfo(dtype)
+    return rng.integers(limits.min, limits.max, shape, dtype=dtype, endpoint=True)
+
+
+def _half_even(total, count):
+    return round(Fraction(total, count))
+
+
+def _mean(values):
+    if isinstance(values[0], float):
+        return math.fsum(values) / len(values)
+    return _half_even(sum(map(int, values)), len(values))
+
+
+def _sum(values):
+    return math.fsum(values) if isinstance(values[0], float) else sum(values)
+
+
+def _median(values):
+    ordered = sorted(values)
+    low, high = ordered[(len(ordered) - 1) // 2], ordered[len(ordered) // 2]
+    return (low + high) / 2 if isinstance(low, float) else _half_even(int(low) + int(high), 2)
+
+
+def _mode(values):
+    counts = Counter(values)
+    most = max(counts.values())
+    return min(value for value, count in counts.items() if count == most)
+
+
+FUNCTIONS = {"mean": _mean, "sum": _sum, "min": min, "max": max, "median": _median, "mode": _mode}
+
+
+def reduced(array, factors, method="mean", *, boundary="pad", missing=None):
+    """Return an array reduced window by window; `missing` tells which values to leave out."""
+    sizes = [n // f if boundary == "trim" else -(-n // f) for n, f in zip(array.shape, factors, strict=True)]
+    if method == "nearest":
+        return array[tuple(slice(0, size * f, f) for size, f in zip(sizes, factors, strict=True))]
+    dtype = array.dtype if method != "sum" else array.sum().dtype
+    out = np.empty(sizes, dtype)
+    for index in np.ndindex(*sizes):
+        window = array[tuple(slice(i * f, (i + 1) * f) for i, f in zip(index, factors, strict=True))]
+        values = window.ravel().tolist()
+        if missing is not None:
+            values = [value for value in values if not missing(value)] or [values[0]]
+        out[index] = FUNCTIONS[method](values)
+    return out
+
+
+def positions(size, factor, *, scale=1.0, translation=0.0, first=False):
+    """Return where the samples of a level sit: at the centres of their windows, or at their first samples."""
+    offset = 0.0 if first else (factor - 1) / 2 * scale
+    return translation + offset + scale * factor * np.arange(size)
+
+
+def check_levels(tree, base, ladder, method="mean", *, boundary="pad", scale=(), translation=()):
+    """Hold every level of a tree against the base: values, dtype and coordinates."""
+    levels = [next(iter(node.data_vars.values())) for node in tree.children.values()]
+    assert len(levels) == len(ladder) + 1
+    np.testing.assert_array_equal(levels[0].values, base)
+    assert levels[0].dtype == base.dtype
+    spacing, origin = dict(scale), dict(translation)
+    for level, factors in zip(levels, [(1,) * base.ndim, *ladder], strict=True):
+        expected = reduced(base, factors, method, boundary=boundary) if max(factors) > 1 else base
+        np.testing.assert_array_equal(level.values, expected)
+        assert level.dtype == expected.dtype
+        for dim, size, factor in zip(level.dims, level.shape, factors, strict=True):
+            if level[dim].dtype.kind not in "iuf":
+                # Names of channels.
+                assert factor == 1
+                continue
+            along = positions(
+                size,
+                factor,
+                scale=spacing.get(dim, 1.0),
+                translation=origin.get(dim, 0.0),
+                first=method == "nearest",
+            )
+            np.testing.assert_allclose(level[dim].values, along, rtol=1e-12, atol=1e-12)
+
+
+def is_chunk(key):
+    """Whether a key of a store holds values, not metadata."""
+    return key.rsplit("/", 1)[-1] not in ("zarr.json", ".zarray", ".zgroup", ".zattrs", ".zmetadata")
+
+
+class Recording(zarr.storage.WrapperStore):
+    """A store that records which keys were read and written, and can refuse to write some."""
+
+    def __init__(self, store, log=None):
+        super().__init__(store)
+        # Shared by the copies that zarr makes of a store.
+        self.log = {"read": [], "written": [], "refused": None} if log is None else log
+
+    def _with_store(self, store):
+        return type(self)(store, self.log)
+
+    def with_read_only(self, read_only=False):
+        return self._with_store(self._store.with_read_only(read_only))
+
+    def _write(self, key):
+        if self.log["refused"] is not None and self.log["refused"] in key:
+            raise OSError(f"no space left for {key}")
+        self.log["written"].append(key)
+
+    async def get(self, key, prototype, byte_range=None):
+        self.log["read"].append(key)
+        return await super().get(key, prototype, byte_range)
+
+    async def get_partial_values(self, prototype, key_ranges):
+        key_ranges = list(key_ranges)
+        self.log["read"] += [key for key, _ in key_ranges]
+        return await super().get_partial_values(prototype, key_ranges)
+
+    async def set(self, key, value):
+        self._write(key)
+        await super().set(key, value)
+
+    async def set_if_not_exists(self, key, value):
+        self._write(key)
+        await super().set_if_not_exists(key, value)
+
+    def chunks(self, kind):
+        """Return how often each chunk was read or written."""
+        return Counter(key for key in self.log[kind] if is_chunk(key))
+
+
+def hashes(folder):
+    """Return a hash of every file below a folder, by relative path."""
+    return {
+        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(Path(folder).rglob("*"))
+        if path.is_file()
+    }
+
+
+def strict_json(path):
+    """Return a JSON document, read as browsers read it: without NaN and infinities."""
+
+    def refuse(constant):
+        raise ValueError(f"{path} holds {constant}, which is no JSON")
+
+    return json.loads(Path(path).read_text(), parse_constant=refuse)
+
+
+def make_array(place, data, *, path="0", zarr_format=3, chunks=None, dims=None, attributes=None, **options):
+    """Store an array as other programs do: with dimension names where `dims` are given, else without."""
+    attributes = dict(attributes or {})
+    if zarr_format == 2 and dims is not None:
+        attributes["_ARRAY_DIMENSIONS"] = list(dims)
+    array = zarr.create_array(
+        place,
+        name=path,
+        shape=data.shape,
+        dtype=data.dtype,
+        chunks=chunks or data.shape,
+        zarr_format=zarr_format,
+        dimension_names=dims if zarr_format == 3 else None,
+        attributes=attributes,
+        **options,
+    )
+    array[...] = data
+    return array

@@ -1,0 +1,58 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from multiscale_sampler.kernels import extrema
+from multiscale_sampler.kernels.windows import Missing
+from tests import oracles, strategies
+
+KERNELS = {"min": extrema.minimum, "max": extrema.maximum}
+# What numba has types for; the reducers convert the others.
+DTYPES = (*oracles.INTEGERS, "float32", "float64")
+
+
+@pytest.mark.parametrize("method", KERNELS)
+@given(data=st.data(), block=strategies.arrays(DTYPES))
+def test_extrema__are_those_of_every_window(method, data, block):
+    factors = data.draw(strategies.factors(block.ndim))
+    out = KERNELS[method](block, factors, Missing(False, None))
+    oracles.assert_level(out, oracles.reduced(block, factors, method), block.dtype)
+
+
+@pytest.mark.parametrize("method", KERNELS)
+@given(shape=strategies.shapes(), dtype=strategies.dtypes(DTYPES), seed=strategies.SEEDS, data=st.data())
+def test_extrema__leave_nodata_out(method, shape, dtype, seed, data):
+    block = strategies.with_missing(strategies.random_values(shape, dtype, seed, "few"), seed, value=1)
+    factors = data.draw(strategies.factors(block.ndim))
+    out = KERNELS[method](block, factors, Missing(False, 1))
+    oracles.assert_level(out, oracles.reduced(block, factors, method, nodata=1), dtype)
+
+
+@pytest.mark.parametrize("skip_nan", [True, False])
+@pytest.mark.parametrize("method", KERNELS)
+@given(shape=strategies.shapes(), seed=strategies.SEEDS, data=st.data())
+def test_extrema__skip_nan_or_let_it_win(method, skip_nan, shape, seed, data):
+    block = strategies.with_missing(strategies.random_values(shape, "float32", seed), seed, fraction=0.2)
+    factors = data.draw(strategies.factors(block.ndim))
+    out = KERNELS[method](block, factors, Missing(skip_nan, None))
+    oracles.assert_level(out, oracles.reduced(block, factors, method, skipna=skip_nan), "float32")
+
+
+@pytest.mark.parametrize("order", [[np.nan, 1, 2], [1, np.nan, 2], [1, 2, np.nan]])
+@pytest.mark.parametrize("method", KERNELS)
+def test_extrema__nan_wins_wherever_it_stands(method, order):
+    assert np.isnan(KERNELS[method](np.array(order), (3,), Missing(False, None))).all()
+
+
+@pytest.mark.parametrize(("method", "expected"), [("min", -np.inf), ("max", np.inf)])
+def test_extrema__infinities_are_values(method, expected):
+    block = np.array([np.inf, -np.inf, 0.0])
+    assert KERNELS[method](block, (3,), Missing(True, None)).tolist() == [expected]
+
+
+def test_extrema__the_ends_of_the_range_are_values():
+    block = np.array([np.iinfo("int64").min, np.iinfo("int64").max])
+    assert extrema.minimum(block, (1,), Missing(False, None)).tolist() == block.tolist()
+    assert extrema.maximum(block, (2,), Missing(False, None)).tolist() == [np.iinfo("int64").max]
+    assert extrema.maximum(block[:1], (2,), Missing(False, None)).tolist() == [np.iinfo("int64").min]

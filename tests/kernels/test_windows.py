@@ -1,0 +1,115 @@
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from multiscale_sampler.kernels.windows import (
+    Missing,
+    as_rows,
+    block_windows,
+    most_rows,
+    reduced_shape,
+    window_rows,
+)
+from tests import oracles, strategies
+
+
+@st.composite
+def blocks(draw):
+    shape = draw(strategies.shapes())
+    return shape, draw(strategies.factors(len(shape), most=4))
+
+
+def samples_of_windows(shape, factors):
+    """Offsets of the samples under each element of the result, found by walking the rows as kernels do."""
+    windows = block_windows(shape, factors)
+    sizes, steps, strides, inner = windows
+    out = np.empty(reduced_shape(shape, factors), object)
+    rows = as_rows(out, windows)
+    starts = np.empty(most_rows(steps), np.int64)
+    for row in range(rows.shape[0]):
+        for column in range(rows.shape[1]):
+            rows[row, column] = []
+        for start in starts[: window_rows(row, sizes, steps, strides, starts)].tolist():
+            for sample in range(sizes[-1]):
+                for i in range(inner):
+                    rows[row, (sample // int(steps[-1])) * inner + i].append(int(start + sample * inner + i))
+    return out
+
+
+@given(blocks())
+def test_windows__every_sample_is_in_the_window_that_covers_it(block):
+    shape, factors = block
+    offsets = np.arange(np.prod(shape)).reshape(shape)
+    found = samples_of_windows(shape, factors)
+    for index, expected in oracles.windows(offsets, factors):
+        assert found[index] == expected.tolist()
+
+
+@given(blocks())
+def test_window_rows__never_exceed_the_most_rows(block):
+    shape, factors = block
+    windows = block_windows(shape, factors)
+    starts = np.full(most_rows(windows.factors) + 1, -1)
+    rows = as_rows(np.empty(reduced_shape(shape, factors)), windows).shape[0]
+    counts = [window_rows(row, windows.sizes, windows.factors, windows.strides, starts) for row in range(rows)]
+    assert max(counts) <= most_rows(windows.factors)
+    assert starts[-1] == -1
+    assert sum(counts) * int(windows.sizes[-1]) * windows.inner == np.prod(shape)
+
+
+@pytest.mark.parametrize(
+    ("shape", "factors", "sizes", "merged", "inner"),
+    [
+        ((8, 9), (2, 2), [8, 9], [2, 2], 1),
+        ((8, 9, 3), (2, 2, 1), [8, 9], [2, 2], 3),
+        ((4, 5, 8, 9), (1, 1, 2, 2), [20, 8, 9], [1, 2, 2], 1),
+        ((4, 5, 6, 7), (2, 1, 1, 1), [4], [2], 210),
+        ((7,), (3,), [7], [3], 1),
+        ((2, 3, 4, 5, 6), (2, 1, 1, 2, 1), [2, 12, 5], [2, 1, 2], 6),
+    ],
+)
+def test_block_windows__merges_what_moves_as_one(shape, factors, sizes, merged, inner):
+    windows = block_windows(shape, factors)
+    assert windows.sizes.tolist() == sizes
+    assert windows.factors.tolist() == merged
+    assert windows.inner == inner
+
+
+@given(blocks())
+def test_reduced_shape__counts_partial_windows(block):
+    shape, factors = block
+    assert reduced_shape(shape, factors) == tuple(map(oracles.level_size, shape, factors))
+
+
+def test_missing__is_false_where_nothing_can_be_missing():
+    assert not Missing(False, None)
+    assert Missing(True, None)
+    assert Missing(False, 0)
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int64", "float32"])
+def test_missing__fills_with_nodata_first(dtype):
+    fill = Missing(True, 7).fill(np.dtype(dtype))
+    assert fill == 7
+    assert fill.dtype == dtype
+
+
+def test_missing__fills_with_nan_where_nan_is_skipped():
+    assert np.isnan(Missing(True, None).fill(np.dtype("float32")))
+
+
+def test_missing__arguments_are_scalars_of_the_dtype():
+    skip_nan, has_nodata, nodata = Missing(False, 2**64 - 1).arguments(np.dtype("uint64"))
+    assert (skip_nan, has_nodata) == (False, True)
+    assert nodata == 2**64 - 1
+    assert nodata.dtype == np.uint64
+    assert Missing(True, None).arguments(np.dtype("int8"))[:2] == (True, False)
+
+
+def test_windows__of_rank_five_lie_where_numpy_says():
+    shape, factors = (3, 4, 2, 5, 3), (2, 1, 2, 3, 2)
+    found = samples_of_windows(shape, factors)
+    assert sorted(itertools.chain(*found.ravel())) == list(range(360))

@@ -1,0 +1,496 @@
+"""Targets: what may be replaced, what stays, and when a pyramid becomes visible."""
+
+import json
+
+import dask.array as da
+import numpy as np
+import pytest
+import xarray as xr
+import zarr
+
+from multiscale_sampler import add_levels, open_image, open_pyramid, to_image, validate, write_pyramid
+from multiscale_sampler.store import level_paths
+
+from ..data import Recording, check_levels, hashes, make_array, noise, strict_json
+
+BASE = noise((12, 20))
+OTHER = noise((9, 9), seed=1)
+LAYOUTS = ["datatree", "flat"]
+VERSIONS = ["0.4", "0.5"]
+
+
+def format_of(version):
+    return 2 if version == "0.4" else 3
+
+
+# --- paths -----------------------------------------------------------------------------------------------------
+
+
+def test_level_paths__are_groups_for_xarray_or_plain_numbers():
+    assert level_paths("datatree", "em", 2) == ("scale0/em", "scale1/em")
+    assert level_paths("flat", "em", 3) == ("0", "1", "2")
+
+
+@pytest.mark.parametrize("name", ["a/b", "", "__x", ".", "..", ".hidden"])
+def test_level_paths__refuses_a_name_that_cannot_be_a_node(name):
+    with pytest.raises(ValueError, match=r"cannot name a zarr array.*rename"):
+        level_paths("datatree", name, 2)
+
+
+def test_write_pyramid__refuses_the_name_of_a_coordinate(tmp_path):
+    # scale0/x would be the image and its own coordinate at once.
+    with pytest.raises(ValueError, match=r"'x'.*rename"):
+        write_pyramid(to_image(BASE).rename("x"), tmp_path / "p.zarr", scale_factors=[2])
+    assert not (tmp_path / "p.zarr").exists()
+
+
+# --- forms of a store ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("version", VERSIONS)
+def test_write_pyramid__takes_every_form_of_a_store(tmp_path, layout, version):
+    memory, as_dict = zarr.storage.MemoryStore(), {}
+    inner = zarr.storage.StorePath(zarr.storage.LocalStore(tmp_path / "e.zarr"), "deep/er")
+    for store, place in [
+        (str(tmp_path / "a.zarr"), tmp_path / "a.zarr"),
+        (tmp_path / "b.zarr", tmp_path / "b.zarr"),
+        (tmp_path / "new" / "folders" / "c.zarr", tmp_path / "new" / "folders" / "c.zarr"),
+        (zarr.storage.LocalStore(tmp_path / "d.zarr"), tmp_path / "d.zarr"),
+        (inner, tmp_path / "e.zarr" / "deep" / "er"),
+        (memory, memory),
+        (as_dict, as_dict),
+    ]:
+        write_pyramid(BASE, store, scale_factors=[2, 3], layout=layout, version=version)
+        check_levels(open_pyramid(place), BASE, [(2, 2), (3, 3)])
+        assert validate(place).findings == ()
+
+
+def test_write_pyramid__takes_a_file_url(tmp_path):
+    write_pyramid(BASE, f"file://{tmp_path}/a.zarr", scale_factors=[2])
+    check_levels(open_pyramid(tmp_path / "a.zarr"), BASE, [(2, 2)])
+    check_levels(open_pyramid(f"file://{tmp_path}/a.zarr"), BASE, [(2, 2)])
+
+
+def test_write_pyramid__takes_a_url_with_options(tmp_path):
+    write_pyramid(BASE, f"file://{tmp_path}/a.zarr", scale_factors=[2], storage_options={"auto_mkdir": True})
+    check_levels(open_pyramid(tmp_path / "a.zarr"), BASE, [(2, 2)])
+
+
+def test_write_pyramid__takes_a_url_of_memory(tmp_path):
+    # fsspec's memory belongs to the process.
+    url = f"memory://{tmp_path.name}.zarr"
+    write_pyramid(BASE, url, scale_factors=[2])
+    check_levels(open_pyramid(url), BASE, [(2, 2)])
+    with pytest.raises(FileExistsError):
+        write_pyramid(BASE, url)
+
+
+def test_write_pyramid__takes_an_empty_folder(tmp_path):
+    (tmp_path / "a.zarr").mkdir()
+    write_pyramid(BASE, tmp_path / "a.zarr", scale_factors=[2])
+    check_levels(open_pyramid(tmp_path / "a.zarr"), BASE, [(2, 2)])
+
+
+def test_write_pyramid__refuses_storage_options_without_a_url(tmp_path):
+    with pytest.raises(ValueError, match="storage_options go with a URL"):
+        write_pyramid(BASE, tmp_path / "a.zarr", storage_options={"anon": True})
+    assert not (tmp_path / "a.zarr").exists()
+
+
+def test_write_pyramid__refuses_a_zip_file(tmp_path):
+    with pytest.raises(ValueError, match="zip that"):
+        write_pyramid(BASE, tmp_path / "a.zip")
+    with pytest.raises(ValueError, match="zip that"):
+        write_pyramid(BASE, zarr.storage.ZipStore(tmp_path / "b.zip", mode="w"))
+    assert not (tmp_path / "a.zip").exists()
+
+
+# --- mode="w-" -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["pyramid", "array", "group", "attributes", "folder", "file"])
+def test_write_pyramid__refuses_a_place_where_anything_is(tmp_path, kind):
+    place = tmp_path / "a.zarr"
+    match kind:
+        case "pyramid":
+            write_pyramid(OTHER, place, scale_factors=[3])
+        case "array":
+            make_array(place, OTHER, path=None)
+        case "group":
+            zarr.open_group(place, mode="w").create_group("inner")
+        case "attributes":
+            zarr.open_group(place, mode="w").attrs["note"] = "mine"
+        case "folder":
+            place.mkdir()
+            (place / "letter.txt").write_text("mine")
+        case "file":
+            place.write_text("mine")
+    before = hashes(tmp_path)
+    with pytest.raises(FileExistsError, match="choose another"):
+        write_pyramid(BASE, place)
+    assert hashes(tmp_path) == before
+
+
+@pytest.mark.parametrize("store", [zarr.storage.MemoryStore, dict])
+def test_write_pyramid__refuses_a_store_in_memory_that_is_taken(store):
+    store = store()
+    write_pyramid(OTHER, store, scale_factors=[3])
+    with pytest.raises(FileExistsError):
+        write_pyramid(BASE, store)
+    check_levels(open_pyramid(store), OTHER, [(3, 3)])
+
+
+# --- mode="w" --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("new", LAYOUTS)
+@pytest.mark.parametrize("old", LAYOUTS)
+def test_write_pyramid__replaces_our_own_pyramid(tmp_path, old, new, version):
+    place = tmp_path / "a.zarr"
+    write_pyramid(OTHER, place, scale_factors=[2, 4, 8], layout=old, version=version)
+    write_pyramid(BASE, place, scale_factors=[3], layout=new, version=version, mode="w")
+    check_levels(open_pyramid(place), BASE, [(3, 3)])
+    assert validate(place).findings == ()
+    fresh = tmp_path / "b.zarr"
+    write_pyramid(BASE, fresh, scale_factors=[3], layout=new, version=version)
+    assert hashes(place).keys() == hashes(fresh).keys()
+
+
+def test_write_pyramid__replaces_a_pyramid_with_coordinates_of_other_names(tmp_path):
+    place = tmp_path / "a.zarr"
+    old = to_image(noise((2, 8, 8)), "tyx", scale={"t": 2.0}, name="old").assign_coords(
+        area=(("y", "x"), np.ones((8, 8))), exposure=("t", [1.0, 2.0]), run=3
+    )
+    write_pyramid(old, place, scale_factors=[2])
+    write_pyramid(BASE, place, scale_factors=[2], mode="w")
+    check_levels(open_pyramid(place), BASE, [(2, 2)])
+    assert sorted(zarr.open_group(place)["scale0"].keys()) == ["image", "x", "y"]
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_write_pyramid__replaces_through_a_group(tmp_path, version):
+    root = zarr.open_group(tmp_path / "a.zarr", mode="w", zarr_format=format_of(version))
+    inner = root.create_group("inner", attributes={"note": "mine"})
+    make_array(root.store_path, OTHER, path="other", zarr_format=format_of(version))
+    write_pyramid(BASE, inner, mode="w", scale_factors=[2], version=version)
+    check_levels(open_pyramid(tmp_path / "a.zarr" / "inner"), BASE, [(2, 2)])
+    assert zarr.open_group(tmp_path / "a.zarr" / "inner").attrs["note"] == "mine"
+    np.testing.assert_array_equal(zarr.open_array(tmp_path / "a.zarr" / "other")[...], OTHER)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("version", VERSIONS)
+def test_write_pyramid__leaves_what_is_foreign(tmp_path, layout, version):
+    place = tmp_path / "a.zarr"
+    write_pyramid(OTHER, place, scale_factors=[2, 4], layout=layout, version=version)
+    group = zarr.open_group(place, mode="r+", use_consolidated=False)
+    group.attrs["note"] = {"mine": [1, 2]}
+    make_array(group.store_path, OTHER, path="mine", zarr_format=format_of(version), chunks=(4, 4))
+    make_array(group.store_path, OTHER, path="labels/cells/0", zarr_format=format_of(version), chunks=(4, 4))
+    foreign = {key: value for key, value in hashes(place).items() if key.startswith(("mine", "labels"))}
+    write_pyramid(BASE, place, scale_factors=[3], layout=layout, version=version, mode="w")
+    check_levels(open_pyramid(place), BASE, [(3, 3)])
+    after = hashes(place)
+    assert {key: after.get(key) for key in foreign} == foreign
+    assert zarr.open_group(place).attrs["note"] == {"mine": [1, 2]}
+    assert open_pyramid(place).attrs == {"note": {"mine": [1, 2]}}
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize(
+    ("data", "dims"),
+    [
+        pytest.param(np.arange(9.0), ("x",), id="along-x"),
+        pytest.param(np.arange(5.0), None, id="unnamed"),
+        pytest.param(np.float64(3.0), None, id="scalar"),
+        pytest.param(np.ones((9, 9)), ("y", "x"), id="image"),
+    ],
+)
+def test_write_pyramid__never_deletes_an_array_that_it_did_not_write(tmp_path, data, dims, version):
+    place = tmp_path / "a.zarr"
+    write_pyramid(OTHER, place, scale_factors=[2], version=version)
+    make_array(place, np.asarray(data), path="scale0/mine", zarr_format=format_of(version), dims=dims)
+    try:
+        write_pyramid(BASE, place, scale_factors=[2], version=version, mode="w")
+    except FileExistsError:
+        # Refusing is as good, where the old pyramid stays.
+        check_levels(open_pyramid(place), OTHER, [(2, 2)])
+    else:
+        check_levels(open_pyramid(place), BASE, [(2, 2)])
+    np.testing.assert_array_equal(zarr.open_array(place / "scale0" / "mine")[...], data)
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_write_pyramid__never_deletes_the_base_that_add_levels_was_given(tmp_path, version):
+    place = tmp_path / "a.zarr"
+    base = make_array(place, BASE, zarr_format=format_of(version), chunks=(4, 4))
+    add_levels(place)
+    before = hashes(place / "0")
+    with pytest.raises(FileExistsError):
+        write_pyramid(OTHER, place, scale_factors=[2], version=version, layout="flat", mode="w")
+    assert hashes(place / "0") == before
+    np.testing.assert_array_equal(base[...], BASE)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("version", VERSIONS)
+def test_write_pyramid__refuses_before_it_removes_the_old_pyramid(tmp_path, layout, version):
+    place = tmp_path / "a.zarr"
+    write_pyramid(OTHER, place, scale_factors=[2], layout=layout, version=version)
+    blocking = "2" if layout == "flat" else "scale2/mine"
+    make_array(place, BASE, path=blocking, zarr_format=format_of(version))
+    before = hashes(place)
+    with pytest.raises(FileExistsError, match="did not write"):
+        write_pyramid(BASE, place, scale_factors=[2, 4], layout=layout, version=version, mode="w")
+    assert hashes(place) == before
+
+
+@pytest.mark.parametrize("metadata", [True, False], ids=["pyramid", "array"])
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_write_pyramid__refuses_what_is_foreign_and_in_the_way(tmp_path, layout, metadata):
+    place = tmp_path / "a.zarr"
+    group = zarr.open_group(place, mode="w")
+    path = "0" if layout == "flat" else "scale0/image"
+    make_array(group.store_path, OTHER, path=path)
+    if metadata:
+        axes = [{"name": "y", "type": "space"}, {"name": "x", "type": "space"}]
+        datasets = [{"path": path, "coordinateTransformations": [{"type": "scale", "scale": [1.0, 1.0]}]}]
+        group.attrs["ome"] = {"version": "0.5", "multiscales": [{"axes": axes, "datasets": datasets}]}
+    before = hashes(place)
+    with pytest.raises(FileExistsError, match="did not write"):
+        write_pyramid(BASE, place, scale_factors=[2], layout=layout, mode="w")
+    assert hashes(place) == before
+
+
+def test_write_pyramid__refuses_a_foreign_pyramid_elsewhere_in_the_group(tmp_path):
+    ngff_zarr = {"version": "0.5", "multiscales": [{"axes": [], "datasets": [{"path": "s0"}], "name": "theirs"}]}
+    group = zarr.open_group(tmp_path / "a.zarr", mode="w", attributes={"ome": ngff_zarr})
+    make_array(group.store_path, OTHER, path="s0")
+    with pytest.raises(FileExistsError, match="multiscale_sampler did not write"):
+        write_pyramid(BASE, tmp_path / "a.zarr", scale_factors=[2], mode="w")
+    assert zarr.open_group(tmp_path / "a.zarr").attrs["ome"] == ngff_zarr
+
+
+def test_write_pyramid__refuses_to_replace_an_array(tmp_path):
+    make_array(tmp_path / "a.zarr", OTHER, path=None)
+    before = hashes(tmp_path)
+    with pytest.raises(FileExistsError, match="is an array"):
+        write_pyramid(BASE, tmp_path / "a.zarr", mode="w")
+    assert hashes(tmp_path) == before
+
+
+@pytest.mark.parametrize(("old", "new"), [("0.4", "0.5"), ("0.5", "0.4")])
+def test_write_pyramid__refuses_a_group_of_the_other_zarr_format(tmp_path, old, new):
+    write_pyramid(OTHER, tmp_path / "a.zarr", scale_factors=[2], version=old)
+    before = hashes(tmp_path)
+    with pytest.raises(FileExistsError, match="zarr format"):
+        write_pyramid(BASE, tmp_path / "a.zarr", version=new, mode="w")
+    assert hashes(tmp_path) == before
+
+
+@pytest.mark.parametrize("kind", ["folder", "file"])
+def test_write_pyramid__refuses_to_replace_what_is_no_zarr(tmp_path, kind):
+    if kind == "folder":
+        (tmp_path / "a.zarr").mkdir()
+        (tmp_path / "a.zarr" / "letter.txt").write_text("mine")
+    else:
+        (tmp_path / "a.zarr").write_text("mine")
+    before = hashes(tmp_path)
+    with pytest.raises(FileExistsError, match="no zarr store"):
+        write_pyramid(BASE, tmp_path / "a.zarr", mode="w")
+    assert hashes(tmp_path) == before
+
+
+# --- a target that holds the source ----------------------------------------------------------------------------
+
+SPELLINGS = {
+    "path": lambda place: place,
+    "text": str,
+    "relative": lambda place: f"{place}/../{place.name}",
+    "link": lambda place: place.parent / "link.zarr",
+    "url": lambda place: f"file://{place}",
+    "store": zarr.storage.LocalStore,
+    "wrapped": lambda place: Recording(zarr.storage.LocalStore(place)),
+    "group": lambda place: zarr.open_group(place),
+}
+
+
+PAIRS = [(one, "path") for one in SPELLINGS] + [("path", one) for one in SPELLINGS if one != "path"]
+
+
+@pytest.mark.parametrize(("source", "target"), [*PAIRS, ("link", "url"), ("url", "wrapped"), ("group", "link")])
+def test_write_pyramid__refuses_a_target_that_holds_the_source(tmp_path, source, target):
+    place = tmp_path / "a.zarr"
+    write_pyramid(BASE, place, scale_factors=[2])
+    (tmp_path / "link.zarr").symlink_to(place)
+    before = hashes(tmp_path)
+    image = open_image(SPELLINGS[source](place), "scale0/image")
+    for changed in (image, (image + 1) * 2, image[1:, ::2].astype("f4")):
+        with pytest.raises(ValueError, match=r"holds the source .* choose\s+another store"):
+            write_pyramid(changed, SPELLINGS[target](place), mode="w")
+    assert hashes(tmp_path) == before
+
+
+@pytest.mark.parametrize("store", [zarr.storage.MemoryStore, dict])
+def test_write_pyramid__refuses_a_target_in_memory_that_holds_the_source(store):
+    store = store()
+    write_pyramid(BASE, store, scale_factors=[2])
+    with pytest.raises(ValueError, match="holds the source"):
+        write_pyramid(open_pyramid(store)["scale1/image"] + 1, store, mode="w")
+    check_levels(open_pyramid(store), BASE, [(2, 2)])
+
+
+@pytest.mark.parametrize(
+    "opened",
+    [
+        pytest.param(lambda p: open_pyramid(p)["scale0/image"], id="open_pyramid"),
+        pytest.param(lambda p: xr.open_datatree(p, engine="zarr", chunks={})["scale0/image"], id="datatree"),
+        pytest.param(lambda p: xr.open_datatree(p, engine="zarr", chunks=None)["scale0/image"], id="unchunked"),
+        pytest.param(lambda p: da.from_zarr(str(p / "scale0" / "image")), id="from_zarr"),
+        pytest.param(lambda p: zarr.open_array(p / "scale0" / "image"), id="zarr"),
+        pytest.param(lambda p: da.from_zarr(str(p / "scale0" / "image")).map_blocks(np.sqrt), id="map_blocks"),
+    ],
+)
+def test_write_pyramid__refuses_its_source_however_it_was_opened(tmp_path, opened):
+    place = tmp_path / "a.zarr"
+    write_pyramid(BASE, place, scale_factors=[2])
+    before = hashes(place)
+    with pytest.raises(ValueError, match="holds the source"):
+        write_pyramid(opened(place), place, mode="w")
+    assert hashes(place) == before
+
+
+def test_write_pyramid__refuses_a_tree_whose_coarser_level_comes_from_the_target(tmp_path):
+    place = tmp_path / "a.zarr"
+    write_pyramid(BASE, place, scale_factors=[2])
+    tree = open_pyramid(place)
+    tree["scale0"] = tree["scale0"].load()
+    with pytest.raises(ValueError, match="holds the source"):
+        write_pyramid(tree, place, mode="w")
+    check_levels(open_pyramid(place), BASE, [(2, 2)])
+
+
+def test_write_pyramid__refuses_a_coordinate_that_comes_from_the_target(tmp_path):
+    place = tmp_path / "a.zarr"
+    area = np.arange(240.0).reshape(12, 20)
+    image = to_image(BASE).assign_coords(area=(("y", "x"), area))
+    write_pyramid(image, place, scale_factors=[2])
+    lazy = xr.open_datatree(place, engine="zarr", chunks={})["scale0/image"]
+    again = to_image(BASE).assign_coords(area=lazy.area)
+    try:
+        write_pyramid(again, place, scale_factors=[2], mode="w")
+    except ValueError as error:
+        assert "holds the source" in str(error)  # noqa: PT017 - either is right
+    np.testing.assert_array_equal(open_pyramid(place)["scale0"].area.values, area)
+
+
+@pytest.mark.parametrize("mode", ["w-", "w"])
+@pytest.mark.parametrize("inside", ["", "/c", "/deeper/still"])
+def test_write_pyramid__refuses_a_target_inside_its_source(tmp_path, inside, mode):
+    array = make_array(tmp_path / "a.zarr", BASE, chunks=(4, 4))
+    before = hashes(tmp_path)
+    with pytest.raises((ValueError, FileExistsError)):
+        write_pyramid(open_image(array), f"{tmp_path}/a.zarr/0{inside}", mode=mode)
+    assert hashes(tmp_path) == before
+
+
+def test_write_pyramid__writes_beside_its_source(tmp_path):
+    array = make_array(tmp_path / "a.zarr", BASE, path="raw", chunks=(4, 4))
+    before = hashes(tmp_path / "a.zarr" / "raw")
+    write_pyramid(open_image(array), tmp_path / "a.zarr" / "pyramid", scale_factors=[2])
+    check_levels(open_pyramid(tmp_path / "a.zarr", "pyramid"), BASE, [(2, 2)])
+    assert hashes(tmp_path / "a.zarr" / "raw") == before
+
+
+# --- publishing ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_write_pyramid__publishes_last(tmp_path, layout, version):
+    store = Recording(zarr.storage.LocalStore(tmp_path / "a.zarr"))
+    write_pyramid(BASE, store, scale_factors=[2], layout=layout, version=version)
+    written = store.log["written"]
+    root = "zarr.json" if version == "0.5" else ".zattrs"
+    last_chunk = max(number for number, key in enumerate(written) if key.rsplit("/", 1)[-1].isdigit())
+    assert root in written[last_chunk:]
+    for key in written[written.index(root, last_chunk) :]:
+        assert key in ("zarr.json", ".zattrs", ".zgroup", ".zmetadata")
+
+
+def _names_a_pyramid(place, version):
+    path = place / (".zattrs" if version == "0.4" else "zarr.json")
+    if not path.exists():
+        return False
+    document = json.loads(path.read_text())
+    document = document if version == "0.4" else document["attributes"]
+    return "multiscales" in document or "multiscales" in document.get("ome", {})
+
+
+@pytest.mark.parametrize("mode", ["w-", "w"])
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("level", [0, 1, 2])
+def test_write_pyramid__a_failure_leaves_no_pyramid_to_any_reader(tmp_path, layout, version, level, mode):
+    place = tmp_path / "a.zarr"
+    if mode == "w":
+        write_pyramid(OTHER, place, scale_factors=[2], layout=layout, version=version)
+    store = Recording(zarr.storage.LocalStore(place))
+    path = f"{level}" if layout == "flat" else f"scale{level}/image"
+    store.log["refused"] = f"{path}/c/0/0" if version == "0.5" else f"{path}/0/0"
+    with pytest.raises(OSError, match="no space left"):
+        write_pyramid(BASE, store, scale_factors=[2, 4], chunks=4, layout=layout, version=version, mode=mode)
+    assert not _names_a_pyramid(place, version)
+    with pytest.raises(ValueError, match="has not finished"):
+        open_pyramid(place)
+    assert not validate(place).ok
+    assert not (place / ".zmetadata").exists()
+    if version == "0.5":
+        assert (
+            "consolidated_metadata" not in strict_json(place / "zarr.json")
+            or not strict_json(place / "zarr.json")["consolidated_metadata"]
+        )
+    with pytest.raises(FileExistsError):
+        write_pyramid(BASE, place)
+    write_pyramid(BASE, place, scale_factors=[2, 4], chunks=4, layout=layout, version=version, mode="w")
+    check_levels(open_pyramid(place), BASE, [(2, 2), (4, 4)])
+    fresh = tmp_path / "fresh.zarr"
+    write_pyramid(BASE, fresh, scale_factors=[2, 4], chunks=4, layout=layout, version=version)
+    assert hashes(place).keys() == hashes(fresh).keys()
+
+
+def test_write_pyramid__leaves_nothing_of_its_own_work_behind(tmp_path):
+    write_pyramid(BASE, tmp_path / "a.zarr", scale_factors=[2, 4, 8], chunks=2)
+    root = strict_json(tmp_path / "a.zarr" / "zarr.json")
+    assert set(root["attributes"]) == {"ome", "zarr_conventions", "multiscales"}
+    assert sorted(path.name for path in (tmp_path / "a.zarr").iterdir()) == [
+        "scale0",
+        "scale1",
+        "scale2",
+        "scale3",
+        "zarr.json",
+    ]
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_write_pyramid__consolidates_the_metadata_of_the_default_layout(tmp_path, version):
+    write_pyramid(BASE, tmp_path / "a.zarr", scale_factors=[2], version=version)
+    group = zarr.open_consolidated(tmp_path / "a.zarr")
+    below = {"scale0", "scale0/image", "scale0/y", "scale0/x", "scale1", "scale1/image", "scale1/y", "scale1/x"}
+    assert set(group.metadata.consolidated_metadata.flattened_metadata) == below
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_write_pyramid__writes_json_that_browsers_read(tmp_path, layout, version):
+    image = to_image(noise((2, 8, 8), "float32"), "cyx", channel_names=["a", "b"])
+    image[0, 0, 0] = np.nan
+    image[1] = np.nan
+    write_pyramid(image, tmp_path / "a.zarr", scale_factors=[2], layout=layout, version=version, nodata=float("nan"))
+    names = {"zarr.json", ".zattrs", ".zarray", ".zgroup", ".zmetadata"}
+    documents = [path for path in (tmp_path / "a.zarr").rglob("*") if path.name in names]
+    assert documents
+    for path in documents:
+        strict_json(path)

@@ -1,0 +1,274 @@
+import warnings
+from collections import OrderedDict
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from multiscale_sampler import Axis
+from multiscale_sampler.ladder import integer, ladder, per_axis, positive
+from tests import oracles
+
+
+def axes_of(**sizes):
+    return [Axis(name, size) for name, size in sizes.items()]
+
+
+def factors_of(axes, scale_factors, min_size=1, boundary="pad", max_levels=None):
+    sizes = dict.fromkeys((axis.name for axis in axes), min_size) if isinstance(min_size, int) else min_size
+    return ladder(axes, scale_factors, sizes, boundary, max_levels)
+
+
+# Steps
+
+
+@pytest.mark.parametrize("step", [2, np.int64(2), np.uint8(2)])
+def test_step__is_repeated_on_spatial_axes_until_they_are_small(step):
+    axes = axes_of(t=100, c=3, y=64, x=256)
+    assert factors_of(axes, step, 32) == [(1, 1, 2, 2), (1, 1, 2, 4), (1, 1, 2, 8)]
+
+
+def test_step__of_a_mapping_reduces_the_dims_that_it_names():
+    axes = axes_of(t=16, y=64, x=64)
+    assert factors_of(axes, {"t": 2, "x": np.int32(4)}, 8) == [(2, 1, 4), (2, 1, 16)]
+    assert factors_of(axes, OrderedDict(y=3), 8) == [(1, 3, 1), (1, 9, 1)]
+
+
+def test_step__of_three_and_more():
+    assert factors_of(axes_of(x=100), 3, 10) == [(3,), (9,), (27,)]
+    assert factors_of(axes_of(x=1000), 10, 10) == [(10,), (100,)]
+
+
+@given(sizes=st.lists(st.integers(1, 5000), min_size=1, max_size=4), step=st.integers(2, 6), least=st.integers(1, 300))
+def test_step__ends_where_every_axis_is_small_enough(sizes, step, least):
+    axes = [Axis(f"a{i}", size) for i, size in enumerate(sizes)]
+    if max(sizes) <= least or max(sizes) == 1:
+        return
+    levels = [(1,) * len(sizes), *factors_of(axes, step, least)]
+    shapes = [tuple(map(oracles.level_size, sizes, factors)) for factors in levels]
+    assert len(set(shapes)) == len(shapes)
+    assert max(shapes[-1]) <= least
+    assert min(map(min, shapes)) >= 1
+    for before, after, shape in zip(levels[:-1], levels[1:], shapes[:-1], strict=True):
+        for f, g, size in zip(before, after, shape, strict=True):
+            assert g == (f * step if size > least else f)
+
+
+@given(sizes=st.lists(st.integers(1, 500), min_size=1, max_size=3), step=st.integers(2, 6))
+def test_step__under_trim_never_loses_an_axis(sizes, step):
+    axes = [Axis(f"a{i}", size) for i, size in enumerate(sizes)]
+    if max(sizes) == 1:
+        return
+    for factors in factors_of(axes, step, 1, "trim"):
+        assert min(map(int.__floordiv__, sizes, factors)) >= 1
+
+
+def test_step__exact_refuses_what_does_not_divide():
+    with pytest.raises(ValueError, match=r"'exact'.*25.*'x'.*2|'exact'.*100.*'x'.*8"):
+        factors_of(axes_of(x=100), 2, 8, "exact")
+    assert factors_of(axes_of(x=96), 2, 12, "exact") == [(2,), (4,), (8,)]
+
+
+@pytest.mark.parametrize("step", [1, {"x": 1}, {}])
+def test_step__that_reduces_nothing_is_refused(step):
+    with pytest.raises(ValueError, match="scale_factors"):
+        factors_of(axes_of(y=10, x=10), step)
+
+
+def test_step__leaves_an_image_of_one_voxel_alone():
+    """The ladder ends where no axis is reduced; there is nothing wrong with a default step."""
+    assert factors_of(axes_of(y=1, x=1), 2) == []
+
+
+@pytest.mark.parametrize("max_levels", [1, 2, 3, np.int64(3)])
+def test_max_levels__counts_the_base(max_levels):
+    axes = axes_of(y=1024, x=1024)
+    assert len(factors_of(axes, 2, 1, max_levels=max_levels)) == max_levels - 1
+    assert factors_of(axes, [2, 4, 8, 16], 1, max_levels=max_levels) == [(2, 2), (4, 4)][: max_levels - 1]
+
+
+# Lists
+
+
+@pytest.mark.parametrize(
+    "entries", [[2, 4], (2, 4), np.array([2, 4]), [np.int64(2), np.uint8(4)], [{"y": 2, "x": 2}, 4]]
+)
+def test_list__is_cumulative_from_the_base(entries):
+    assert factors_of(axes_of(t=5, y=64, x=64), entries) == [(1, 2, 2), (1, 4, 4)]
+
+
+def test_list__may_be_empty():
+    assert factors_of(axes_of(x=10), []) == []
+
+
+@pytest.mark.parametrize("entries", [[2, 3], [2, 5], [2, 3, 6, 9], [3, 9], [7]])
+def test_list__takes_any_ascending_integers(entries):
+    assert factors_of(axes_of(x=100), entries) == [(n,) for n in entries]
+
+
+def test_list__ignores_the_stop_rule_of_steps():
+    assert factors_of(axes_of(x=64), [2, 4, 8, 16], 64) == [(2,), (4,), (8,), (16,)]
+
+
+def test_list__msi_4_a_dim_left_out_has_factor_one():
+    """MSI-4: [{"x": 2}, {"x": 2, "y": 2}]."""
+    assert factors_of(axes_of(y=64, x=64), [{"x": 2}, {"x": 2, "y": 2}]) == [(1, 2), (2, 2)]
+
+
+def test_list__nz_13_reduces_time_where_it_is_named():
+    """NZ-13: {t: 2, y: 2, x: 2}."""
+    assert factors_of(axes_of(t=8, y=64, x=64), [{"t": 2, "y": 2, "x": 2}]) == [(2, 2, 2)]
+    assert factors_of(axes_of(t=8, y=64, x=64), [2]) == [(1, 2, 2)]
+
+
+@pytest.mark.parametrize("entries", [[2, 2, 2], [4, 2], [1], [{"x": 2}, {"y": 2}], [2, {"x": 4}]])
+def test_list__msi_5_that_does_not_ascend_is_refused(entries):
+    """MSI-5: [2, 2, 2] has three meanings in the field."""
+    with pytest.raises(ValueError, match=r"scale_factors=.*ascend.*\[2, 4, 8\]"):
+        factors_of(axes_of(y=64, x=64), entries)
+
+
+def test_list__ends_with_a_warning_where_a_level_would_repeat():
+    with pytest.warns(UserWarning, match=r"scale_factors\[2\]=8.*\(1, 1\)"):
+        assert factors_of(axes_of(y=3, x=3), [2, 4, 8]) == [(2, 2), (4, 4)]
+
+
+def test_list__ends_with_a_warning_where_trim_would_leave_nothing():
+    with pytest.warns(UserWarning, match=r"scale_factors\[1\]=4.*no voxel"):
+        assert factors_of(axes_of(y=3, x=64), [2, 4], boundary="trim") == [(2, 2)]
+
+
+def test_list__of_an_image_of_one_voxel_ends_with_a_warning():
+    with pytest.warns(UserWarning, match=r"scale_factors\[0\]=2"):
+        assert factors_of(axes_of(y=1, x=1), [2, 4]) == []
+
+
+def test_list__leaves_axes_of_one_sample_alone():
+    assert factors_of(axes_of(z=1, y=64, x=64), [2, 4]) == [(1, 2, 2), (1, 4, 4)]
+
+
+@given(sizes=st.lists(st.integers(1, 40), min_size=1, max_size=3), entries=st.sets(st.integers(2, 50), min_size=1))
+def test_list__never_makes_equal_or_empty_levels(sizes, entries):
+    if max(sizes) == 1:
+        return
+    axes = [Axis(f"a{i}", size) for i, size in enumerate(sizes)]
+    for boundary in ("pad", "trim"):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)
+            levels = factors_of(axes, sorted(entries), boundary=boundary)
+        assert [(1,) * len(sizes), *levels] == oracles.list_of_levels(sizes, sorted(entries), boundary)
+
+
+# Isotropic
+
+
+def spaced(**axes):
+    return [Axis(name, size, scale, unit="micrometer") for name, (size, scale) in axes.items()]
+
+
+def test_isotropic__halves_the_finest_axes_first_then_all():
+    axes = spaced(z=(64, 4.0), y=(1024, 1.0), x=(1024, 1.0))
+    assert factors_of(axes, "isotropic", 16) == [
+        (1, 2, 2),
+        (1, 4, 4),
+        (2, 8, 8),
+        (4, 16, 16),
+        (4, 32, 32),
+        (4, 64, 64),
+    ]
+
+
+@given(st.lists(st.tuples(st.integers(1, 4000), st.floats(0.1, 10)), min_size=2, max_size=3), st.integers(1, 64))
+def test_isotropic__brings_voxels_near_to_cubes(pairs, least):
+    axes = [Axis(f"a{i}", size, scale) for i, (size, scale) in enumerate(pairs)]
+    previous = (1,) * len(axes)
+    for factors in factors_of(axes, "isotropic", least):
+        assert {g // f for f, g in zip(previous, factors, strict=True)} <= {1, 2}
+        sizes = [oracles.level_size(a.size, f) for a, f in zip(axes, previous, strict=True)]
+        spacing = [a.scale * f for a, f in zip(axes, previous, strict=True)]
+        halved = [g > f for f, g in zip(previous, factors, strict=True)]
+        assert any(halved)
+        for index, chosen in enumerate(halved):
+            if chosen:
+                assert sizes[index] > least
+        # An axis that waits is coarser than those that do not, or small already.
+        waiting = [s for s, chosen, n in zip(spacing, halved, sizes, strict=True) if not chosen and n > least]
+        if waiting:
+            assert min(waiting) > max(s for s, chosen in zip(spacing, halved, strict=True) if chosen)
+        previous = factors
+
+
+def test_isotropic__knows_descending_axes_and_leaves_time_alone():
+    axes = [Axis("t", 100, 0.001), Axis("y", 256, -1.0), Axis("x", 256, 2.0)]
+    assert factors_of(axes, "isotropic", 64)[0] == (1, 2, 1)
+    assert all(factors[0] == 1 for factors in factors_of(axes, "isotropic", 64))
+
+
+def test_isotropic__refuses_spacings_that_cannot_be_compared():
+    with pytest.raises(ValueError, match=r"isotropic.*'micrometer'.*None"):
+        factors_of([Axis("y", 64, unit="micrometer"), Axis("x", 64)], "isotropic")
+    with pytest.raises(ValueError, match=r"isotropic.*'y'"):
+        factors_of([Axis("y", 4, values=np.arange(4) ** 2), Axis("x", 64)], "isotropic")
+
+
+@pytest.mark.parametrize("word", ["isotropy", "2", ""])
+def test_ladder__refuses_other_words(word):
+    with pytest.raises(ValueError, match=rf"scale_factors='{word}'.*isotropic"):
+        factors_of(axes_of(x=64), word)
+
+
+@pytest.mark.parametrize("wrong", [2.0, 2.5, True, None, [2.0], {"x": 2.0}, ["2"]])
+def test_ladder__refuses_factors_that_are_no_integers(wrong):
+    with pytest.raises(TypeError, match=r"scale_factors.*integer"):
+        factors_of(axes_of(x=64), wrong)
+
+
+@pytest.mark.parametrize("wrong", [0, -2, [0], [2, -4], {"x": 0}])
+def test_ladder__refuses_factors_below_one(wrong):
+    with pytest.raises(ValueError, match=r"scale_factors.*at least 1"):
+        factors_of(axes_of(x=64), wrong)
+
+
+def test_ladder__refuses_dims_that_are_not_there():
+    with pytest.raises(ValueError, match=r"scale_factors.*'q'.*\('y', 'x'\)"):
+        factors_of(axes_of(y=64, x=64), {"q": 2})
+
+
+# Options
+
+
+def test_per_axis__takes_an_int_a_mapping_or_one_per_axis():
+    axes = axes_of(t=5, y=6, x=7)
+    assert per_axis("chunks", 4, axes) == {"y": 4, "x": 4}
+    assert per_axis("chunks", {"t": np.int64(2)}, axes) == {"t": 2}
+    assert per_axis("chunks", [1, 2, 3], axes) == per_axis("chunks", np.array([1, 2, 3]), axes)
+    assert per_axis("chunks", (1, 2, 3), axes) == {"t": 1, "y": 2, "x": 3}
+
+
+@pytest.mark.parametrize(
+    ("value", "error", "text"),
+    [
+        ([1, 2], ValueError, "2 entries"),
+        ({"q": 1}, ValueError, "'q'"),
+        (0, ValueError, "at least 1"),
+        ({"y": -1}, ValueError, "'y': -1"),
+        (1.5, TypeError, "1.5"),
+        ("64", TypeError, "'64'"),
+    ],
+)
+def test_per_axis__refuses_the_rest(value, error, text):
+    with pytest.raises(error, match=f"chunks.*{text}"):
+        per_axis("chunks", value, axes_of(t=5, y=6, x=7))
+
+
+def test_positive__and_integer_take_integers_of_any_kind():
+    assert positive("workers", None) is None
+    assert positive("workers", np.int16(3)) == 3
+    assert type(integer("workers", np.int16(3))) is int
+    with pytest.raises(ValueError, match="workers=0"):
+        positive("workers", 0)
+    with pytest.raises(TypeError, match="workers=True"):
+        integer("workers", True)
+    with pytest.raises(TypeError, match=r"workers=2\.0"):
+        integer("workers", 2.0)

@@ -1,0 +1,126 @@
+"""The order of the modules: each imports only from those before it."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import multiscale_sampler
+
+PACKAGE = Path(multiscale_sampler.__file__).parent
+ORDER = (
+    "_version",
+    "axes",
+    "kernels",
+    "reducers",
+    "ladder",
+    "resources",
+    "plan",
+    "coarsening",
+    "pyramid",
+    "ngff",
+    "store",
+    "progress",
+    "regions",
+    "engine",
+    "sample_data",
+    "verify",
+    "accessor",
+    "backend",
+    "view",
+    "cli",
+)
+# These stand on the public functions, which they may take from the package itself.
+BINDINGS = ("accessor", "backend", "view", "cli")
+FILES = sorted(PACKAGE.rglob("*.py"))
+HEAVY = ("numba", "distributed", "matplotlib", "rich", "pydantic", "yaozarrs", "neuroglancer")
+
+
+def name_of(path):
+    return ".".join(path.relative_to(PACKAGE).with_suffix("").parts)
+
+
+def imports_of(source, name):
+    """Modules of the package that a module imports anywhere, as dotted names below the package."""
+    parents = name.split(".")[:-1]
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                if alias.name.split(".")[0] == "multiscale_sampler":
+                    yield ".".join(alias.name.split(".")[1:])
+        elif isinstance(node, ast.ImportFrom):
+            if node.level:
+                base = [*parents[: len(parents) - node.level + 1], *(node.module or "").split(".")]
+            elif (node.module or "").split(".")[0] == "multiscale_sampler":
+                base = node.module.split(".")[1:]
+            else:
+                continue
+            base = [part for part in base if part]
+            for alias in node.names:
+                yield ".".join(base or [alias.name])
+
+
+def test_layering__knows_every_module():
+    assert {name_of(path).split(".")[0] for path in FILES} <= {*ORDER, "__init__", "__main__"}
+
+
+@pytest.mark.parametrize("path", FILES, ids=name_of)
+def test_layering__imports_point_one_way(path):
+    layer = name_of(path).split(".")[0]
+    if layer in ("__init__", "__main__"):
+        return
+    for imported in imports_of(path.read_text(encoding="utf-8"), name_of(path)):
+        other = imported.split(".")[0]
+        if layer in BINDINGS and other in multiscale_sampler.__all__:
+            continue
+        assert ORDER.index(other) <= ORDER.index(layer), f"{layer} imports {imported}"
+
+
+@pytest.mark.parametrize("path", [path for path in FILES if name_of(path).startswith("kernels.")], ids=name_of)
+def test_layering__kernels_know_nothing_but_kernels_numpy_and_numba(path):
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    assert all(name.startswith("kernels") for name in imports_of(path.read_text(encoding="utf-8"), name_of(path)))
+    outside = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
+    outside |= {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and not node.level}
+    assert {name.split(".")[0] for name in outside} - set(sys.stdlib_module_names) <= {"numpy", "numba"}
+
+
+@pytest.mark.parametrize(
+    ("source", "found"),
+    [
+        ("from .plan import Plan", ["plan"]),
+        ("from . import ngff", ["ngff"]),
+        ("def f():\n    from .kernels import sums", ["kernels"]),
+        ("import multiscale_sampler.engine", ["engine"]),
+        ("from multiscale_sampler.engine import x", ["engine"]),
+        ("import numpy", []),
+    ],
+)
+def test_layering__the_guard_sees_every_form_of_import(source, found):
+    assert list(imports_of(source, "axes")) == found
+
+
+def test_layering__the_guard_sees_through_packages():
+    assert list(imports_of("from ..axes import Axis\nfrom .windows import Block", "kernels.sums")) == [
+        "axes",
+        "kernels.windows",
+    ]
+
+
+def test_layering__no_module_bears_the_name_of_a_public_function():
+    modules = {path.stem for path in FILES} | {path.parent.name for path in FILES}
+    assert not modules & set(multiscale_sampler.__all__)
+
+
+def test_import__is_light():
+    code = f"import multiscale_sampler, sys; print([name for name in {HEAVY!r} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_import__the_guard_would_see_numba():
+    code = "import multiscale_sampler.kernels.sums, sys; print('numba' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "True"

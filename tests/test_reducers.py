@@ -1,0 +1,185 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import multiscale_sampler as ms
+from multiscale_sampler.reducers import REDUCERS, get_reducer
+from tests import oracles, strategies
+from tests.oracles import COMPOSING, DTYPES, METHODS, STEPWISE
+
+
+def counts_of(shape, factors):
+    return tuple(
+        np.array([min(f, n - i * f) for i in range(-(-n // f))], np.int64) for n, f in zip(shape, factors, strict=True)
+    )
+
+
+def test_reducers__of_the_table_are_those_that_the_oracles_know():
+    assert set(REDUCERS) == set(METHODS)
+    assert {name for name, row in REDUCERS.items() if row.cascade == "exact"} == set(COMPOSING)
+    assert {name for name, row in REDUCERS.items() if row.cascade == "stepwise"} == set(STEPWISE)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_reducers__say_what_they_are(method):
+    reducer = REDUCERS[method]
+    assert reducer.name == method
+    assert "window" in reducer.summary
+    assert reducer.position == ("first" if method == "nearest" else "center")
+    assert isinstance(reducer, ms.Reducer)
+
+
+def test_get_reducer__takes_names_and_rows():
+    assert get_reducer("mean") is REDUCERS["mean"]
+    assert get_reducer(REDUCERS["mode"]) is REDUCERS["mode"]
+    with pytest.raises(ValueError, match=r"'average'.*'mean', 'sum'"):
+        get_reducer("average")
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("method", METHODS)
+def test_bind__decides_the_dtype_of_the_levels(method, dtype):
+    assert REDUCERS[method].bind(dtype).output_dtype == oracles.output_dtype(dtype, method)
+
+
+@pytest.mark.parametrize("dtype", [">u2", ">f8", ">i8"])
+@pytest.mark.parametrize("method", METHODS)
+def test_bind__makes_the_order_of_bytes_native(method, dtype):
+    output = REDUCERS[method].bind(dtype).output_dtype
+    assert output == oracles.output_dtype(dtype, method)
+    assert output.isnative
+
+
+@pytest.mark.parametrize("dtype", ["S4", "U4", "O", "M8[ns]", "V8"])
+@pytest.mark.parametrize("method", METHODS)
+def test_bind__refuses_what_has_no_kernel(method, dtype):
+    with pytest.raises(TypeError, match=rf"'{method}'.*astype"):
+        REDUCERS[method].bind(dtype)
+
+
+@pytest.mark.parametrize("method", [name for name, row in REDUCERS.items() if name != "nearest"])
+def test_bind__refuses_floats_that_numba_does_not_know(method):
+    with pytest.raises(TypeError, match=rf"'{method}'.*astype"):
+        REDUCERS[method].bind(np.longdouble)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "nodata"),
+    [
+        ("uint8", 256),
+        ("uint8", -1),
+        ("uint8", 1.5),
+        ("uint8", np.nan),
+        ("uint64", -1),
+        ("int64", 2**64 - 1),
+        ("uint64", 2**64),
+        ("bool", 2),
+        ("float32", 1e300),
+        ("uint8", "0"),
+        ("uint8", [0]),
+    ],
+)
+def test_bind__refuses_a_nodata_that_no_voxel_can_have(dtype, nodata):
+    with pytest.raises(ValueError, match="nodata="):
+        REDUCERS["mean"].bind(dtype, nodata=nodata)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "nodata"),
+    [
+        ("uint8", 255),
+        ("uint8", np.int64(0)),
+        ("uint8", 255.0),
+        ("uint64", 2**64 - 1),
+        ("int64", -(2**63)),
+        ("bool", False),
+        ("float32", 0.1),
+        ("float16", -np.inf),
+        ("float32", -9999),
+    ],
+)
+def test_bind__takes_a_nodata_of_any_kind_of_number(dtype, nodata):
+    kept = REDUCERS["mean"].bind(dtype, nodata=nodata).nodata
+    assert kept == np.array(nodata).astype(dtype)
+    assert not isinstance(kept, np.generic)
+
+
+def test_bind__nodata_nan_means_skipna():
+    reduction = REDUCERS["mean"].bind("float32", skipna=False, nodata=np.nan)
+    assert reduction.skip_nan
+    assert reduction.nodata is None
+
+
+def test_bind__skips_nan_of_floats_unless_told_otherwise():
+    assert REDUCERS["mean"].bind("float32").skip_nan
+    assert not REDUCERS["mean"].bind("float32", skipna=False).skip_nan
+    assert not REDUCERS["mean"].bind("uint8", skipna=True).skip_nan
+    assert not REDUCERS["nearest"].bind("float32").skip_nan
+
+
+def test_bind__nearest_refuses_nodata():
+    with pytest.raises(ValueError, match=r"'nearest'.*nodata=3"):
+        REDUCERS["nearest"].bind("uint8", nodata=3)
+
+
+@pytest.mark.parametrize(("dtype", "most"), [("uint8", 2**55), ("uint32", 2**31), ("uint64", 2**32), ("int64", 2**32)])
+def test_bind__refuses_windows_whose_sum_no_state_could_hold(dtype, most):
+    REDUCERS["mean"].bind(dtype, window=most)
+    with pytest.raises(ValueError, match=rf"{most + 1}.*{most}.*{dtype}"):
+        REDUCERS["mean"].bind(dtype, window=most + 1)
+    REDUCERS["sum"].bind(dtype, window=most + 1)
+
+
+@pytest.mark.parametrize("method", METHODS)
+@given(data=st.data(), block=strategies.arrays(ranks=st.integers(1, 3)), chain=st.lists(st.integers(1, 3), max_size=2))
+def test_reduction__merges_states_to_the_state_of_the_whole(method, data, block, chain):
+    """first, merge, ..., finish: what the tree and the engine do."""
+    first = data.draw(strategies.factors(block.ndim, most=3))
+    total = tuple(f * int(np.prod(chain)) for f in first)
+    reduction = REDUCERS[method].bind(block.dtype, window=int(np.prod(total)))
+    state = reduction.first(block, first)
+    expected = block
+    steps = [first, *[(factor,) * block.ndim for factor in chain]]
+    for factors in steps[1:]:
+        state = reduction.merge(state, factors)
+    assert state.dtype == reduction.state_dtype
+    assert state.ndim == block.ndim + (reduction.components > 0)
+    out = reduction.finish(state, counts_of(block.shape, total))
+    if method in STEPWISE:
+        for factors in steps:
+            exact = oracles.reduced(expected, factors, method)
+            expected = oracles.as_dtype(exact, block.dtype)
+        np.testing.assert_allclose(out, expected, rtol=1e-3 if block.dtype == np.float16 else 1e-6)
+    else:
+        exact = oracles.reduced(block, total, method)
+        oracles.assert_level(out, exact, oracles.output_dtype(block.dtype, method), ulps=method in ("mean", "sum"))
+
+
+@pytest.mark.parametrize("window", [1, 2**22, 2**24])
+@pytest.mark.parametrize("dtype", ["int8", "uint8", "int16", "uint16", "bool"])
+def test_reduction__narrow_states_hold_their_windows(dtype, window):
+    """Sums of small integers travel in 32 bits where that suffices; the window decides."""
+    top = True if dtype == "bool" else np.iinfo(dtype).max
+    reduction = REDUCERS["mean"].bind(dtype, window=window)
+    state_top = np.iinfo(reduction.state_dtype).max
+    assert int(top) * window <= state_top
+    block = np.full((4, 4), top, dtype)
+    assert (reduction.finish(reduction.first(block, (2, 2)), counts_of((4, 4), (2, 2))) == top).all()
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_reduction__leaves_its_block_alone(method):
+    block = strategies.random_values((4, 6), "float32", 7)
+    before = block.copy()
+    reduction = REDUCERS[method].bind("float32", window=16)
+    state = reduction.first(block, (2, 2))
+    kept = state.copy()
+    reduction.finish(reduction.merge(state, (2, 2)), counts_of((4, 6), (4, 4)))
+    np.testing.assert_array_equal(block, before)
+    np.testing.assert_array_equal(state, kept)
+
+
+def test_reduction__of_nearest_keeps_no_view_of_the_base():
+    block = np.zeros((4, 4))
+    assert not np.shares_memory(REDUCERS["nearest"].bind("float64").first(block, (2, 2)), block)
