@@ -1,4 +1,4 @@
-"""Draw where the voxels of three levels sit: the picture of the README. Usage: voxel_positions.py [FILE.svg]"""
+"""Draw where the voxels of three levels sit: the picture of the README (voxel_positions.py [FILE.svg])."""
 
 import sys
 from pathlib import Path

@@ -31,7 +31,7 @@ from .reducers import Reducer, Reduction, get_reducer
 # What tiles well on a screen and reads well from disks and object stores, by the number of spatial axes.
 DEFAULT_CHUNKS = {1: 262_144, 2: 512, 3: 64}
 # Blocks of a dask array above this size are units of computing, not of storage.
-LARGEST_INHERITED_CHUNK = 64 * 2**20
+LARGEST_INHERITED_CHUNK = 8 * 2**20
 # Memory of a region: large enough that few passes do, small enough that regions keep all workers busy.
 REGION_BUDGET = 128 * 2**20
 SMALLEST_REGION = 4 * 2**20
@@ -401,7 +401,10 @@ def _memory_limit(memory_limit: int | str | None) -> int:
 
 
 def _chunk_shape(image: xr.DataArray, axes: Sequence[Axis], chunks: ChunkSizes | None) -> dict[str, int]:
-    inherited = _stored_shape(image, "chunks") or _block_shape(image) or _default_chunks(axes)
+    blocks = _block_shape(image)
+    if blocks is not None and math.prod(blocks) * image.dtype.itemsize > LARGEST_INHERITED_CHUNK:
+        blocks = None
+    inherited = _stored_shape(image, "chunks") or blocks or _default_chunks(axes)
     shape = dict(zip((axis.name for axis in axes), inherited, strict=True))
     return shape if chunks is None else shape | per_axis("chunks", chunks, axes)
 
@@ -415,14 +418,13 @@ def _stored_shape(image: xr.DataArray, key: str) -> tuple[int, ...] | None:
 
 
 def _block_shape(image: xr.DataArray) -> tuple[int, ...] | None:
-    """Return the shape of a dask array's blocks, where they are alike and small enough to be stored as chunks."""
+    """Return the shape of a dask array's blocks, where they are alike."""
     if image.chunks is None:
         return None
     for blocks in image.chunks:
         if len(set(blocks[:-1])) > 1 or blocks[-1] > blocks[0]:
             return None
-    shape = tuple(blocks[0] for blocks in image.chunks)
-    return shape if math.prod(shape) * image.dtype.itemsize <= LARGEST_INHERITED_CHUNK else None
+    return tuple(blocks[0] for blocks in image.chunks)
 
 
 def _default_chunks(axes: Sequence[Axis]) -> tuple[int, ...]:

@@ -300,7 +300,8 @@ class Reducer:
     summary
         What a voxel of a level is, in one sentence.
     cascade
-        "exact": every level equals the method applied to the base voxels of its window. "stepwise": each level
+        "exact": every level equals the method applied to the base voxels of its window (sums and means of floats up
+        to the rounding of a sum in float64, for float64 itself of a compensated one). "stepwise": each level
         is the method applied to the coarsest level before it whose factors divide its own, else to the base.
     position
         Where in its window the value sits: at the "center" or at the "first" sample.
@@ -369,7 +370,7 @@ def _as_value_of(dtype: np.dtype[Any], nodata: Any) -> Any:
     try:
         with np.errstate(all="ignore"):
             value = np.asarray(nodata).astype(dtype) if np.isscalar(nodata) else None
-    except OverflowError:
+    except (OverflowError, ValueError):
         value = None
     rounded = dtype.kind == "f" and value is not None and np.isfinite(value)
     if value is None or (value.item() != nodata and not rounded):

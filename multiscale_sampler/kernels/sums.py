@@ -5,7 +5,7 @@ window, and is rounded only when a level is written. Which components depends on
 
 - integers of up to 32 bits: one integer that holds the sum exactly;
 - 64-bit integers: the sums of the upper and of the lower 32 bits, so that no carry is ever lost;
-- float16 and float32: one float64;
+- float16 and float32: one float64, exact where the values of a window span less than 29 bits;
 - float64: Neumaier's compensated sum (Zeitschrift fuer Angewandte Mathematik und Mechanik 54, 1974, p. 39),
   once for ordinary values and once, scaled down, for those near the greatest, whose sum would overflow.
 
