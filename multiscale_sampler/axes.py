@@ -39,12 +39,12 @@ T = TypeVar("T")
 def guess_axis_type(name: str) -> AxisType:
     """Return the kind of axis that a name stands for in the field's custom.
 
-    This is a guess: ``t`` and ``time`` are time, ``c``, ``channel`` and ``band`` are channels, everything
-    else is space. The attribute ``axis_type`` of a coordinate overrules it.
+    This is a guess: ``t`` and ``time`` are time, ``c``, ``channel`` and ``band`` are channels (in upper case
+    too), everything else is space. The attribute ``axis_type`` of a coordinate overrules it.
     """
-    if name in TIME_NAMES:
+    if name.lower() in TIME_NAMES:
         return "time"
-    return "channel" if name in CHANNEL_NAMES else "space"
+    return "channel" if name.lower() in CHANNEL_NAMES else "space"
 
 
 def coarsened_size(name: str, size: int, factor: int, boundary: Boundary) -> int:
@@ -201,6 +201,12 @@ def _window_mean_dates(values: npt.NDArray[Any], factor: int) -> npt.NDArray[Any
     return means
 
 
+def position_tolerance(positions: npt.NDArray[Any], step: float) -> float:
+    """Return how far positions may be from a line of that spacing and still be on it, given their own precision."""
+    precision = float(np.finfo(positions.dtype).eps) if positions.dtype.kind == "f" else 0.0
+    return REGULARITY_TOLERANCE * abs(step) + 2 * precision * float(np.abs(positions.astype(np.float64)).max())
+
+
 def _line_through(positions: npt.NDArray[Any]) -> tuple[float, float] | None:
     """Return (scale, translation) of the line that reproduces `positions`, or None if there is none.
 
@@ -209,15 +215,13 @@ def _line_through(positions: npt.NDArray[Any]) -> tuple[float, float] | None:
     """
     if positions.dtype.kind not in "iuf" or len(positions) < 2 or not np.isfinite(positions).all():
         return None
-    precision = np.finfo(positions.dtype).eps if positions.dtype.kind == "f" else 0.0
     points = positions.astype(np.float64)
     mean_step = float((points[-1] - points[0]) / (len(points) - 1))
     steps = [mean_step, float(points[1] - points[0]), *(float(f"{mean_step:.{n}g}") for n in (6, 9, 12, 15))]
     index = np.arange(len(points), dtype=np.float64)
     errors = [float(np.abs(points[0] + step * index - points).max()) for step in steps]
     best = int(np.argmin(errors))
-    tolerance = REGULARITY_TOLERANCE * abs(mean_step) + 2 * precision * float(np.abs(points).max())
-    if mean_step == 0 or errors[best] > tolerance:
+    if mean_step == 0 or errors[best] > position_tolerance(positions, mean_step):
         return None
     return steps[best], float(points[0])
 
@@ -324,7 +328,7 @@ def to_image(
     scales = _by_dim("scale", scale, names, spatial)
     translations = _by_dim("translation", translation, names, spatial)
     unit_names = _by_dim("units", units, names, spatial)
-    labels = {} if channel_names is None else {_channel_dim(names, types): np.asarray(channel_names, dtype=str)}
+    labels = {} if channel_names is None else _channel_labels(image, types, channel_names)
     coords = {}
     for axis in image_axes(image):
         dim = axis.name
@@ -407,8 +411,15 @@ def _by_dim(
     return dict.fromkeys(spatial, value)
 
 
-def _channel_dim(dims: Sequence[str], types: Sequence[AxisType | None]) -> str:
-    for dim, kind in zip(dims, types, strict=True):
+def _channel_labels(
+    image: xr.DataArray, types: Sequence[AxisType | None], channel_names: Sequence[str]
+) -> dict[str, npt.NDArray[Any]]:
+    for dim, kind in zip(image.dims, types, strict=True):
         if kind == "channel":
-            return dim
-    raise ValueError(f"channel_names were given, but none of the dims {tuple(dims)!r} is a channel axis; name one 'c'")
+            if len(channel_names) != image.sizes[dim]:
+                raise ValueError(
+                    f"channel_names={list(channel_names)!r} are {len(channel_names)!r} names for the "
+                    f"{image.sizes[dim]!r} channels of {dim!r}; give one per channel"
+                )
+            return {str(dim): np.asarray(channel_names, dtype=str)}
+    raise ValueError(f"channel_names were given, but none of the dims {image.dims!r} is a channel axis; name one 'c'")

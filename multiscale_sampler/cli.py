@@ -1,6 +1,6 @@
 """The command line ``multiscale-sampler``: thin calls of the public functions.
 
-Exit codes: 0 done, 1 the input or the store is wrong (one line says how), 2 wrong usage.
+Exit codes: 0 done, 1 the input or the store is wrong (one line says how), 2 wrong usage, 130 interrupted.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ from .reducers import REDUCERS
 Arguments: TypeAlias = argparse.Namespace
 T = TypeVar("T")
 
+# 128 + SIGINT, as shells count it.
+INTERRUPTED = 130
 DEMO_SIZE = 256
 DEMO_CHUNK = 64
 DEMO_SPACING = {"z": 2.0, "y": 0.5, "x": 0.5}
@@ -35,8 +37,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         try:
             return int(arguments.run(arguments))
         except (ValueError, TypeError, OSError, ModuleNotFoundError) as error:
-            print(f"multiscale-sampler: error: {error}", file=sys.stderr)
+            print(" ".join(["multiscale-sampler: error:", str(error), *_notes(error)]), file=sys.stderr)
             return 1
+        except KeyboardInterrupt as stop:
+            print(" ".join(["multiscale-sampler: interrupted.", *_notes(stop)]), file=sys.stderr)
+            return INTERRUPTED
+
+
+def _notes(error: BaseException) -> list[str]:
+    return getattr(error, "__notes__", [])
 
 
 def _show_warning(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
@@ -188,6 +197,11 @@ def _add_source(command: argparse.ArgumentParser) -> None:
     command.add_argument("--path", help="path of the array in the source, where a group holds several")
 
 
+def _add_run_options(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--resume", action="store_true", help="go on with an interrupted build of the same image")
+    _add_quiet(command)
+
+
 def _add_quiet(command: argparse.ArgumentParser) -> None:
     command.add_argument("--quiet", action="store_true", help="show no progress")
 
@@ -205,7 +219,7 @@ def _add_build(commands: Any) -> None:
         "--layout", default="datatree", choices=["datatree", "flat"], help="scale0/image or 0 (default: datatree)"
     )
     command.add_argument("--overwrite", action="store_true", help="replace a pyramid of multiscale-sampler there")
-    _add_quiet(command)
+    _add_run_options(command)
     _add_label_options(command)
     _add_level_options(command)
 
@@ -220,6 +234,7 @@ def _build(arguments: Arguments) -> int:
         version=arguments.ngff,
         layout=arguments.layout,
         mode="w" if arguments.overwrite else "w-",
+        resume=arguments.resume,
         progress=not arguments.quiet,
         **_level_options(arguments),
     )
@@ -233,7 +248,7 @@ def _add_add_levels(commands: Any) -> None:
     command.add_argument("store", help="the zarr store: a path or a URL")
     command.add_argument("--path", help="path of the group that holds the base")
     command.add_argument("--base", default="0", help="name of the base array (default: 0)")
-    _add_quiet(command)
+    _add_run_options(command)
     _add_label_options(command)
     _add_level_options(command)
 
@@ -245,6 +260,7 @@ def _add_levels(arguments: Arguments) -> int:
         arguments.store,
         arguments.path,
         base=arguments.base,
+        resume=arguments.resume,
         progress=not arguments.quiet,
         **_label_options(arguments),
         **_level_options(arguments),

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Literal, TypeAlias, cast
 
+import dask.array as da
 import numpy as np
 import xarray as xr
 import zarr
@@ -23,10 +24,10 @@ from .axes import Axis, Boundary, PerAxis, image_axes, to_image
 from .coarsening import label_level
 from .ladder import ChunkSizes, ScaleFactors
 from .plan import Level, Plan, plan_pyramid
-from .progress import ProgressCallback, Report, reporting
+from .progress import Advance, ProgressCallback, reporting
 from .pyramid import RECIPE_ATTRIBUTE, levels_of_tree, recipe_of, tree_of_plan
 from .reducers import Reducer
-from .regions import Base, Sweep, base_of, reduce_region, unread
+from .regions import Base, Region, Sweep, base_of, reduce_region, unread
 
 Task: TypeAlias = "Callable[[], int]"
 Arrays: TypeAlias = "dict[int, zarr.Array[Any]]"
@@ -54,6 +55,7 @@ def write_pyramid(
     compressors: Any = "auto",
     memory_limit: int | str | None = None,
     workers: int | None = None,
+    resume: bool = False,
     progress: bool | ProgressCallback | None = None,
     storage_options: Mapping[str, Any] | None = None,
 ) -> None:
@@ -86,6 +88,9 @@ def write_pyramid(
         Codecs as ``zarr.create_array`` takes them; "auto": the source's, else zarr's default.
     memory_limit, workers
         As in `plan_pyramid`.
+    resume
+        Go on with an interrupted build of the same image with the same options: what is done is not done again,
+        and the bits are those of an undisturbed build. Without an interrupted build there, begin one.
     progress
         True for a bar or lines on standard error, or a function that takes `Progress` values.
     storage_options
@@ -94,10 +99,10 @@ def write_pyramid(
     Raises
     ------
     FileExistsError
-        If something is stored there that `mode` does not let be replaced.
+        If something is stored there that `mode` does not let be replaced, or another build is writing there.
     ValueError, TypeError
-        If an option does not fit the image, the target holds the source, or OME-NGFF cannot say the axes;
-        before anything is read or written.
+        If the build to be resumed was another one, an option does not fit the image, the target holds the source,
+        or OME-NGFF cannot say the axes; before anything is read or written.
 
     Examples
     --------
@@ -136,22 +141,26 @@ def write_pyramid(
     paths = stores.level_paths(layout, build.name, len(build.levels))
     written = stores.written_paths(layout, paths, build.images)
     stores.rehearse(build.levels, encoding, attrs, build.source)
-    target = stores.create_target(
-        store,
-        [*build.data, *(unread(coordinate) for image in build.images for coordinate in image.coords.values())],
-        paths,
-        written,
-        layout=layout,
-        mode=mode,
-        zarr_format=zarr_format,
-        storage_options=storage_options,
-    )
-    arrays = {level.index: target.create_level(level, encoding, attrs, like=build.source) for level in build.levels}
-    if layout == "datatree":
-        for level, image in zip(build.levels, build.images, strict=True):
-            target.write_coordinates(level.index, image)
-    _run_sweeps(build.sweeps(arrays), target, build.workers, progress)
-    target.publish(_metadata(build, target, version, arrays, made_by="write_pyramid"))
+    sources = [*build.data, *(unread(coordinate) for image in build.images for coordinate in image.coords.values())]
+    with stores.claim(stores.place_of(store)):
+        target = stores.create_target(
+            store,
+            sources,
+            paths,
+            written,
+            record=build.record(version, layout, encoding, copy_base=True),
+            layout=layout,
+            mode=mode,
+            resume=resume,
+            zarr_format=zarr_format,
+            storage_options=storage_options,
+        )
+        arrays = {level.index: target.create_level(level, encoding, attrs, like=build.source) for level in build.levels}
+        if layout == "datatree":
+            for level, image in zip(build.levels, build.images, strict=True):
+                target.write_coordinates(level.index, image)
+        _run_sweeps(build.sweeps(target.record, arrays), target, build.workers, progress)
+        target.publish(_metadata(build, target, version, arrays, made_by="write_pyramid"))
 
 
 def add_levels(
@@ -176,6 +185,7 @@ def add_levels(
     compressors: Any = "auto",
     memory_limit: int | str | None = None,
     workers: int | None = None,
+    resume: bool = False,
     progress: bool | ProgressCallback | None = None,
     storage_options: Mapping[str, Any] | None = None,
 ) -> None:
@@ -194,7 +204,7 @@ def add_levels(
         As in `open_image`: they overrule what is stored.
     scale_factors, method, boundary, max_levels, min_size, skipna, nodata, chunks, shards, memory_limit, workers
         As in `plan_pyramid`.
-    compressors, progress, storage_options
+    compressors, resume, progress, storage_options
         As in `write_pyramid`.
 
     Raises
@@ -202,7 +212,7 @@ def add_levels(
     FileNotFoundError
         If there is no such group or base.
     FileExistsError
-        If a level, or a pyramid, is there already.
+        If a level, or a pyramid, is there already, or another build is writing there.
     ValueError, TypeError
         If an option does not fit the base, or OME-NGFF cannot say its axes; before anything is written.
 
@@ -244,10 +254,14 @@ def add_levels(
     encoding = replace(stores.encoding_like(array, zarr_format, compressors), fill_value=array.fill_value)
     attrs = stores.json_attributes(image.attrs, base)
     stores.rehearse(build.levels[1:], encoding, attrs, array)
-    target = stores.open_target(cast("zarr.Group", group), base, len(build.levels), version)
-    arrays = {level.index: target.create_level(level, encoding, attrs, like=array) for level in build.levels[1:]}
-    _run_sweeps(build.sweeps(arrays), target, build.workers, progress)
-    target.publish(_metadata(build, target, version, {0: array, **arrays}, made_by="add_levels"))
+    record = build.record(version, "flat", encoding, copy_base=False)
+    with stores.claim(stores.place_of(group)):
+        target = stores.open_target(
+            cast("zarr.Group", group), base, len(build.levels), version, record=record, resume=resume
+        )
+        arrays = {level.index: target.create_level(level, encoding, attrs, like=array) for level in build.levels[1:]}
+        _run_sweeps(build.sweeps(target.record, arrays), target, build.workers, progress)
+        target.publish(_metadata(build, target, version, {0: array, **arrays}, made_by="add_levels"))
 
 
 def _check_choice(option: str, value: Any, choices: Sequence[str]) -> None:
@@ -284,16 +298,37 @@ class _Build:
     def workers(self) -> int:
         return self.plans[0].workers
 
-    def sweeps(self, arrays: Arrays) -> Iterator[Sweep]:
-        """Yield the passes over the data that fill `arrays`, which lack the base where that is there already."""
-        if len(self.plans) == 1:
-            plan = self.plans[0]
-            for step in plan.export_passes if 0 in arrays else plan.passes:
-                yield Sweep.of(plan, step, self.bases[0], arrays)
-            return
-        for index, (plan, base) in enumerate(zip(self.plans, self.bases, strict=True)):
-            for step in plan.export_passes:
-                yield Sweep.of(plan, step, base, {0: arrays[index]})
+    def record(self, version: str, layout: str, encoding: stores.Encoding, *, copy_base: bool) -> stores.Record:
+        """Return what a later call must know to go on with this build: that it is the same, and its passes."""
+        steps = [
+            (number, step)
+            for number, plan in enumerate(self.plans)
+            for step in (plan.export_passes if copy_base else plan.passes)
+        ]
+        fingerprint = {
+            "image": self.name,
+            "source": _identity(self.data[0]),
+            "levels": [str(level) for level in self.levels],
+            "recipe": self.recipe,
+            "format": [version, layout, str(encoding)],
+        }
+        return stores.Record(fingerprint, tuple(steps))
+
+    def sweeps(self, record: stores.Record, arrays: Arrays) -> list[Sweep]:
+        """Return the passes over the data that fill `arrays`."""
+        whole = len(self.plans) == 1
+        return [
+            Sweep.of(self.plans[number], step, self.bases[number], arrays if whole else {0: arrays[number]})
+            for number, step in record.passes
+        ]
+
+
+def _identity(data: Any) -> str:
+    """Return what tells one source from another without reading it."""
+    array = stores.source_array(data) if isinstance(data, da.Array) else None
+    if array is not None:
+        return f"{array.store_path} {array.metadata.to_dict()}"
+    return str(data.name) if isinstance(data, da.Array) else f"array {data.shape} {data.dtype}"
 
 
 def _build_of_image(image: Any, shaping: Mapping[str, Any], storing: Mapping[str, Any]) -> _Build:
@@ -343,8 +378,12 @@ def _is_pristine(levels: Sequence[xr.DataArray], recipe: Mapping[str, Any]) -> b
     """Whether every level is, task for task, what `to_multiscale` makes of the base by the recipe."""
     if any(level.chunks is None for level in levels):
         return False
-    plan = plan_pyramid(levels[0], **recipe, workers=1)
-    again = levels_of_tree(tree_of_plan(levels[0], plan, rechunk=False))
+    try:
+        plan = plan_pyramid(levels[0], **recipe, workers=1)
+        again = levels_of_tree(tree_of_plan(levels[0], plan, rechunk=False))
+    except (ValueError, TypeError):
+        # The recipe does not even fit what the tree has become.
+        return False
     return len(again) == len(levels) and all(
         _unwrapped(level) == _unwrapped(other) and level.coords.equals(other.coords) and level.attrs == other.attrs
         for level, other in zip(levels, again, strict=True)
@@ -380,17 +419,40 @@ def _in_ngff_order(image: xr.DataArray) -> tuple[xr.DataArray, tuple[int, ...]]:
 
 
 def _run_sweeps(
-    sweeps: Iterable[Sweep], target: stores.Target, workers: int, progress: bool | ProgressCallback | None
+    sweeps: Sequence[Sweep], target: stores.Target, workers: int, progress: bool | ProgressCallback | None
 ) -> None:
-    """Fill the levels, pass by pass."""
-    every = list(sweeps)
+    """Fill the levels, pass by pass, leaving out the regions that an interrupted build has done."""
     carried: dict[int, stores.Access] = {}
-    with reporting(progress, sum(sweep.nbytes for sweep in every), "building") as report:
-        for sweep in every:
-            carried |= {index: stores.Access.of(array) for index, array in _scratch_arrays(sweep, target)}
-            tasks = (partial(reduce_region, sweep, carried, region) for region in sweep.regions())
-            _run(tasks, workers, report)
+    try:
+        with reporting(progress, sum(sweep.nbytes for sweep in sweeps), "building") as report:
+            for number, sweep in enumerate(sweeps):
+                carried |= {index: stores.Access.of(array) for index, array in _scratch_arrays(sweep, target)}
+                journal = target.journal(number, sweep.region_count)
+                _run(_tasks(sweep, carried, journal, report), workers, report)
+    except BaseException as error:
+        error.add_note("The build stopped here and left a store that resume=True (--resume) completes.")
+        raise
     target.drop_scratch()
+
+
+def _tasks(
+    sweep: Sweep, carried: Mapping[int, stores.Access], journal: stores.Journal, report: Advance
+) -> Iterator[Task]:
+    done = journal.done()
+    for number, region in enumerate(sweep.regions()):
+        if number in done:
+            report(sweep.region_nbytes(region))
+        else:
+            yield partial(_build_region, sweep, carried, journal, number, region)
+
+
+def _build_region(
+    sweep: Sweep, carried: Mapping[int, stores.Access], journal: stores.Journal, number: int, region: Region
+) -> int:
+    """Build a region, mark it as done when all of it is stored, and return the bytes of its source."""
+    reduce_region(sweep, carried, region)
+    journal.mark(number)
+    return sweep.region_nbytes(region)
 
 
 def _scratch_arrays(sweep: Sweep, target: stores.Target) -> Iterator[tuple[int, zarr.Array[Any]]]:
@@ -404,7 +466,7 @@ def _scratch_arrays(sweep: Sweep, target: stores.Target) -> Iterator[tuple[int, 
         yield index, target.create_scratch(index, reduction.state_dtype, (layers, *shape), (layers, *chunks))
 
 
-def _run(tasks: Iterable[Task], workers: int, report: Report) -> None:
+def _run(tasks: Iterable[Task], workers: int, report: Advance) -> None:
     """Run tasks on threads, never holding more than a few that have not begun."""
     pending: set[Future[int]] = set()
     with ThreadPoolExecutor(workers, thread_name_prefix="multiscale_sampler") as pool:
@@ -421,7 +483,7 @@ def _run(tasks: Iterable[Task], workers: int, report: Report) -> None:
             raise
 
 
-def _collect(pending: set[Future[int]], report: Report) -> set[Future[int]]:
+def _collect(pending: set[Future[int]], report: Advance) -> set[Future[int]]:
     done, rest = wait(pending, return_when=FIRST_COMPLETED)
     for future in done:
         report(future.result())

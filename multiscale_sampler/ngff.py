@@ -284,7 +284,8 @@ def written_by_us(attributes: Mapping[str, Any]) -> tuple[str, ...]:
     """Return the paths of the arrays that this package wrote into a group, by the group's own metadata."""
     ome = attributes.get("ome")
     entries: Any = (ome if isinstance(ome, Mapping) else attributes).get("multiscales")
-    metadata = entries[0].get("metadata") if isinstance(entries, Sequence) and entries else None
+    entry = entries[0] if isinstance(entries, list) and entries else None
+    metadata = entry.get("metadata") if isinstance(entry, Mapping) else None
     return tuple(metadata.get("written", ())) if isinstance(metadata, Mapping) else ()
 
 

@@ -522,7 +522,10 @@ def _passes(plan: Plan, *, copy_base: bool) -> Iterator[Pass]:
             if plan.levels[index].parent not in (source, *chosen):
                 continue
             region = _region(plan, source, [*chosen, index])
-            if _region_nbytes(plan, source, [*chosen, index], region) > _region_budget(plan):
+            # A level of the base joins as long as there is memory, so that the base is decoded once.
+            from_base = plan.levels[index].parent == source == 0
+            budget = plan.memory_limit // plan.workers if from_base else _region_budget(plan)
+            if _region_nbytes(plan, source, [*chosen, index], region) > budget:
                 break
             chosen.append(index)
         todo = [index for index in todo if index not in chosen]

@@ -37,11 +37,11 @@ class Progress:
 
 
 ProgressCallback: TypeAlias = Callable[[Progress], None]
-Report: TypeAlias = Callable[[int], None]
+Advance: TypeAlias = Callable[[int], None]
 
 
 @contextmanager
-def reporting(progress: bool | ProgressCallback | None, total: int, title: str) -> Iterator[Report]:
+def reporting(progress: bool | ProgressCallback | None, total: int, title: str) -> Iterator[Advance]:
     """Yield a function that takes the bytes of each finished region and tells `progress`.
 
     `progress` is a callback, True for a bar (on a terminal) or lines (elsewhere) on standard error, or None.
@@ -60,7 +60,7 @@ def reporting(progress: bool | ProgressCallback | None, total: int, title: str) 
 
 
 @contextmanager
-def _counting(callback: ProgressCallback, total: int) -> Iterator[Report]:
+def _counting(callback: ProgressCallback, total: int) -> Iterator[Advance]:
     started = time.perf_counter()
     done = 0
 
@@ -91,7 +91,7 @@ def _line_printer(title: str) -> ProgressCallback:
 
 
 @contextmanager
-def _bar(total: int, title: str) -> Iterator[Report]:
+def _bar(total: int, title: str) -> Iterator[Advance]:
     from rich import progress as bars
     from rich.console import Console
 

@@ -101,13 +101,25 @@ class Sweep:
         """Bytes of the source, uncompressed: what progress is counted in."""
         return math.prod(self.plan.levels[self.step.source].shape) * self.plan.dtype.itemsize
 
+    @property
+    def region_count(self) -> int:
+        """Number of regions."""
+        return math.prod(
+            -(-n // step) for n, step in zip(self.plan.levels[self.step.source].shape, self.step.region, strict=True)
+        )
+
+    def region_nbytes(self, region: Region) -> int:
+        """Bytes of a region's source, uncompressed."""
+        voxels: int = math.prod(along.stop - along.start for along in region)
+        return voxels * self.plan.dtype.itemsize
+
     def regions(self) -> Iterator[Region]:
         """Yield the regions of the source, one at a time."""
         return region_slices(self.plan.levels[self.step.source].shape, self.step.region)
 
 
-def reduce_region(sweep: Sweep, carried: Mapping[int, Access], region: Region) -> int:
-    """Build what a region contributes to every level of a pass; return the bytes of its source."""
+def reduce_region(sweep: Sweep, carried: Mapping[int, Access], region: Region) -> None:
+    """Build what a region contributes to every level of a pass."""
     plan, step = sweep.plan, sweep.step
     from_base = step.source == 0
     states = _base_states(sweep, region) if from_base else {step.source: _source_state(sweep, carried, region)}
@@ -122,8 +134,6 @@ def reduce_region(sweep: Sweep, carried: Mapping[int, Access], region: Region) -
         sweep.levels[index].write(part, plan.reduction.finish(states[index], plan.counts(index, part)))
         if index in step.carried and index in carried:
             carried[index].write((slice(0, plan.reduction.components), *part), states[index])
-    voxels: int = math.prod(along.stop - along.start for along in region)
-    return voxels * plan.dtype.itemsize
 
 
 def _source_state(sweep: Sweep, carried: Mapping[int, Access], region: Region) -> Block:

@@ -17,13 +17,10 @@ import numpy as np
 import zarr
 
 from . import ngff
-from .axes import Axis
+from .axes import Axis, position_tolerance
 from .store import dimension_names, open_node
 
 Severity: TypeAlias = Literal["error", "warning"]
-
-# Positions of coordinate arrays and transformations may differ by rounding, not by more of a voxel than this.
-POSITION_TOLERANCE = 1e-6
 
 
 @dataclass(frozen=True)
@@ -269,7 +266,8 @@ def _coordinate_findings(group: zarr.Group, path: str, axes: Sequence[Axis]) -> 
         if stored.shape != (axis.size,):
             yield Finding("error", place, f"{stored.shape} coordinates for {axis.size} samples of {path!r}")
             continue
-        distance = float(np.abs(np.asarray(stored[...]) - axis.coordinates()).max())
-        if not distance <= POSITION_TOLERANCE * abs(axis.scale):
+        positions = np.asarray(stored[...])
+        distance = float(np.abs(positions - axis.coordinates()).max())
+        if not distance <= position_tolerance(positions, axis.scale):
             message = f"the coordinates are up to {distance:g} away from the transformations of {path!r}"
             yield Finding("error", place, message)

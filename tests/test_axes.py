@@ -311,7 +311,7 @@ def test_to_image__channel_names_become_labels():
     assert image.c.values.tolist() == ["DAPI", "GFP"]
     with pytest.raises(ValueError, match=r"channel_names.*\('y', 'x'\)"):
         ms.to_image(np.zeros((3, 4)), channel_names=["DAPI"])
-    with pytest.raises(ValueError, match=r"'c'.*2.*\(3,\)"):
+    with pytest.raises(ValueError, match=r"3 names for the 2 channels"):
         ms.to_image(np.zeros((2, 3, 4)), "cyx", channel_names=["DAPI", "GFP", "RFP"])
 
 
@@ -419,3 +419,8 @@ def test_to_image__scale_of_an_axis_of_labels_does_not_drop_them():
     image = ms.to_image(np.zeros((2, 3, 4)), "cyx", channel_names=["a", "b"])
     assert ms.to_image(image, scale=0.5).c.values.tolist() == ["a", "b"]
     assert ms.to_image(image, scale=(1.0, 0.5, 0.5)).c.values.tolist() == ["a", "b"]
+
+
+@pytest.mark.parametrize(("name", "kind"), [("T", "time"), ("C", "channel"), ("Time", "time"), ("Z", "space")])
+def test_guess_axis_type__does_not_care_for_case(name, kind):
+    assert ms.Axis(name, 2).type == kind

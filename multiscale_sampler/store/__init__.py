@@ -1,18 +1,21 @@
 """The only part that knows zarr and paths.
 
 `nodes` opens places and finds the arrays behind an image, `reading` labels what is stored (`open_image`,
-`open_pyramid`), `encoding` says how levels are stored, `targets` makes and publishes pyramids, `chunks` moves data.
+`open_pyramid`), `encoding` says how levels are stored, `targets` makes and publishes pyramids, `journal`
+remembers what of one is done, `chunks` moves data.
 """
 
 from .chunks import Access
 from .encoding import Encoding, encoding_like, json_attributes
-from .nodes import dimension_names, is_zarr, open_node, source_array
+from .journal import Journal, claim
+from .nodes import dimension_names, is_zarr, open_node, place_of, source_array
 from .reading import open_image, open_pyramid
 from .targets import (
     LAYOUTS,
     MODES,
     Layout,
     Mode,
+    Record,
     Target,
     base_array,
     create_target,
@@ -27,10 +30,13 @@ __all__ = [
     "MODES",
     "Access",
     "Encoding",
+    "Journal",
     "Layout",
     "Mode",
+    "Record",
     "Target",
     "base_array",
+    "claim",
     "create_target",
     "dimension_names",
     "encoding_like",
@@ -41,6 +47,7 @@ __all__ = [
     "open_node",
     "open_pyramid",
     "open_target",
+    "place_of",
     "rehearse",
     "source_array",
     "written_paths",

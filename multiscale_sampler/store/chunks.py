@@ -92,15 +92,21 @@ class Chunks:
     def read(self, index: Index, out: Block) -> bool:
         """Decode a chunk into `out`, of a chunk's shape; return False, and leave `out`, if it is not stored."""
         try:
-            with open(self.path(index), "rb", buffering=0) as file:
+            with open(self.path(index), "rb") as file:
                 encoded = buffer("encoded", (os.fstat(file.fileno()).st_size,), np.dtype(np.uint8))
-                file.readinto(memoryview(cast("Any", encoded)))
+                encoded = encoded[: file.readinto(memoryview(cast("Any", encoded)))]
         except FileNotFoundError:
             return False
         self._decode(encoded, out.reshape(-1).view(np.uint8), index)
         return True
 
     def _decode(self, encoded: Block, out: Block, index: Index) -> None:
+        try:
+            self._decode_into(encoded, out, index)
+        except (RuntimeError, EOFError, OSError) as error:
+            raise ValueError(f"the chunk {self.path(index)!r} is damaged: {error}") from error
+
+    def _decode_into(self, encoded: Block, out: Block, index: Index) -> None:
         plain = encoded if self.codec is None else None
         size = encoded.nbytes if self.codec is None else _decoded_size(self.codec, encoded)
         if size is None:
@@ -136,7 +142,7 @@ class Chunks:
     def _store(self, index: Index, encoded: Any) -> None:
         path = self.path(index)
         os.makedirs(os.path.dirname(path), exist_ok=True)
-        with open(path, "wb", buffering=0) as file:
+        with open(path, "wb") as file:
             file.write(encoded)
 
 
@@ -240,7 +246,12 @@ def _plain_compressors(array: zarr.Array[Any]) -> list[Codec] | None:
 
 
 def _is_native(serializer: codecs.BytesCodec) -> bool:
-    return serializer.endian is not None and serializer.endian.value == sys.byteorder
+    return _text(serializer.endian) == sys.byteorder
+
+
+def _text(choice: Any) -> str:
+    """Return a codec's choice as text: zarr has made its enumerations literal strings."""
+    return str(getattr(choice, "value", choice))
 
 
 def _decoded_size(codec: Codec, encoded: Block) -> int | None:
@@ -248,7 +259,7 @@ def _decoded_size(codec: Codec, encoded: Block) -> int | None:
     if isinstance(codec, numcodecs.Blosc):
         # The second of the four-byte words of a Blosc header (c-blosc, README_CHUNK_FORMAT).
         return int.from_bytes(encoded[4:8].tobytes(), "little")
-    if isinstance(codec, numcodecs.Zstd) and encoded[:4].tobytes() == ZSTD_MAGIC:
+    if isinstance(codec, numcodecs.Zstd) and encoded.nbytes > 4 and encoded[:4].tobytes() == ZSTD_MAGIC:
         # Frame_Header_Descriptor of RFC 8878, section 3.1.1.1.1.
         descriptor = int(encoded[4])
         single_segment = descriptor >> 5 & 1
@@ -268,8 +279,8 @@ def _numcodec(codec: Any) -> Codec | None:
         case codecs.GzipCodec():
             return numcodecs.GZip(level=codec.level)
         case codecs.BloscCodec():
-            shuffle = {"noshuffle": 0, "shuffle": 1, "bitshuffle": 2}[codec.shuffle.value]
-            return numcodecs.Blosc(codec.cname.value, codec.clevel, shuffle, codec.blocksize)
+            shuffle = {"noshuffle": 0, "shuffle": 1, "bitshuffle": 2}[_text(codec.shuffle)]
+            return numcodecs.Blosc(_text(codec.cname), codec.clevel, shuffle, codec.blocksize)
     return None
 
 

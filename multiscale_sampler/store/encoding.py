@@ -6,7 +6,7 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, cast
 
 import numpy as np
 import zarr
@@ -75,7 +75,7 @@ def _translated(codec: Any, zarr_format: ZarrFormat) -> Any:
                 return codecs.BloscCodec(
                     cname=config["cname"],
                     clevel=config["clevel"],
-                    shuffle=codecs.BloscShuffle(shuffles[config["shuffle"]]),
+                    shuffle=cast("Any", shuffles[config["shuffle"]]),
                 )
         return None
     import numcodecs

@@ -188,7 +188,7 @@ def location(store: Store, path: str) -> Location:
     return f"{type(store).__name__} {store}", parts
 
 
-def _place(store: Any) -> Location:
+def place_of(store: Any) -> Location:
     """Return where a place is, whatever form it is given in."""
     path = local_path(store)
     if path is not None:
@@ -212,7 +212,7 @@ def refuse_source_in_target(sources: Sequence[Any], store: Any) -> None:
     ValueError
         If writing the target could destroy a source.
     """
-    kind, place = _place(store)
+    kind, place = place_of(store)
     for array in itertools.chain.from_iterable(map(zarr_arrays, sources)):
         other, source = location(array.store_path.store, array.path)
         if kind == other and (source[: len(place)] == place or place[: len(source)] == source):

@@ -6,6 +6,7 @@ read to make them.
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -176,12 +177,15 @@ def _labelled_by_ngff(array: zarr.Array[Any], chunks: Any) -> xr.DataArray | Non
     """Label an array from the OME-NGFF metadata of a group above it, if there are any that name it."""
     for group, relative in _ancestors(array):
         multiscales = ngff.parse(group.attrs.asdict())
-        paths = [dataset.path for dataset in multiscales.datasets] if multiscales else []
-        if multiscales and relative in paths:
-            index = paths.index(relative)
-            arrays = [array_at(group, path) for path in paths]
-            axes, _ = ngff.level_axes(multiscales, [level.shape for level in arrays])
-            return _level_image(array, axes[index], multiscales, chunks).rename(_image_name(group, multiscales))
+        if multiscales is None or relative not in [dataset.path for dataset in multiscales.datasets]:
+            continue
+        # A level that the metadata name and that is gone is no reason not to open another.
+        there = tuple(dataset for dataset in multiscales.datasets if isinstance(group.get(dataset.path), zarr.Array))
+        multiscales = dataclasses.replace(multiscales, datasets=there)
+        shapes = [array_at(group, dataset.path).shape for dataset in there]
+        axes, _ = ngff.level_axes(multiscales, shapes)
+        index = [dataset.path for dataset in there].index(relative)
+        return _level_image(array, axes[index], multiscales, chunks).rename(_image_name(group, multiscales))
     return None
 
 

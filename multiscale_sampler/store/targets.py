@@ -6,6 +6,8 @@ half-built store for a finished one. Only what this package wrote is ever remove
 
 from __future__ import annotations
 
+import dataclasses
+import json
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -18,9 +20,10 @@ import zarr
 from zarr.core.sync import sync
 
 from .. import ngff
-from ..plan import Level
+from ..plan import Level, Pass
 from ..pyramid import NODE_PREFIX
 from .encoding import Encoding, ZarrFormat, fill_value_for, key_encoding
+from .journal import Journal
 from .nodes import V2_DIMENSIONS, Node, as_store, local_path, open_node, refuse_source_in_target, shown, url_options
 from .reading import BUILD_ATTRIBUTE, foreign_attributes
 
@@ -29,7 +32,45 @@ Mode: TypeAlias = Literal["w-", "w"]
 
 LAYOUTS: tuple[Layout, ...] = ("datatree", "flat")
 MODES: tuple[Mode, ...] = ("w-", "w")
-SCRATCH = "multiscale_sampler_carry"
+SCRATCH = "multiscale_sampler_build"
+
+
+@dataclass(frozen=True)
+class Record:
+    """What an interrupted build leaves for the one that goes on with it."""
+
+    fingerprint: Mapping[str, Any]
+    """What the build was: image, source, levels, recipe and format, as plain values."""
+    passes: tuple[tuple[int, Pass], ...]
+    """Its passes, each with the number of its plan: regions depend on memory and workers, which may have changed."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the record as JSON can hold it."""
+        passes = [[number, dataclasses.asdict(step)] for number, step in self.passes]
+        return {"fingerprint": dict(self.fingerprint), "passes": passes}
+
+    def resumed(self, stored: Mapping[str, Any]) -> Record:
+        """Return the record of the build that is to be gone on with.
+
+        Raises
+        ------
+        ValueError
+            If that was another build than this.
+        """
+        begun: Any = stored.get("fingerprint", {})
+        ours = json.loads(json.dumps(self.fingerprint))
+        if changed := sorted(key for key in ours if begun.get(key) != ours[key]):
+            raise ValueError(
+                f"the build there was begun with another {', '.join(changed)}; give it what that had, or start "
+                "again in another store or with mode='w'"
+            )
+        passes = tuple((number, _pass_of(step)) for number, step in stored["passes"])
+        return Record(self.fingerprint, passes)
+
+
+def _pass_of(step: Mapping[str, Any]) -> Pass:
+    values: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in step.items()}
+    return Pass(**values)
 
 
 @dataclass(frozen=True)
@@ -44,6 +85,8 @@ class Target:
     """Paths of all arrays that are being written."""
     layout: Layout
     """How levels lie in the group."""
+    record: Record
+    """What the build is and in which passes it goes."""
     name: str | None = None
     """Name that the image has in the group, if it has one."""
     was_consolidated: bool = False
@@ -68,6 +111,8 @@ class Target:
             attrs = {**attrs, V2_DIMENSIONS: list(names)}
         same = like is None or like.dtype == level.dtype
         fill = encoding.fill_value if same else None
+        if isinstance(begun := self.group.get(path), zarr.Array):
+            return begun
         for group in _parents(path):
             self.group.require_group(group)
         return self.group.create_array(
@@ -89,9 +134,12 @@ class Target:
         self, index: int, dtype: np.dtype[Any], shape: Sequence[int], chunks: Sequence[int]
     ) -> zarr.Array[Any]:
         """Create the array that carries the state of a level from one pass to the next."""
+        path = f"{SCRATCH}/carry{index}"
+        if isinstance(begun := self.group.get(path), zarr.Array):
+            return begun
         self.group.require_group(SCRATCH)
         return self.group.create_array(
-            f"{SCRATCH}/{index}",
+            path,
             shape=tuple(shape),
             chunks=tuple(chunks),
             dtype=dtype,
@@ -99,8 +147,12 @@ class Target:
             filters=None,
         )
 
+    def journal(self, number: int, count: int) -> Journal:
+        """Open the journal of a pass of `count` regions."""
+        return Journal.of(self.group.require_group(SCRATCH), f"pass{number}", count)
+
     def drop_scratch(self) -> None:
-        """Delete what was carried between passes."""
+        """Delete what only the build itself needed."""
         if SCRATCH in self.group:
             del self.group[SCRATCH]
 
@@ -190,15 +242,18 @@ def create_target(
     paths: tuple[str, ...],
     written: tuple[str, ...],
     *,
+    record: Record,
     layout: Layout,
     mode: Mode,
+    resume: bool,
     zarr_format: ZarrFormat,
     storage_options: Mapping[str, Any] | None = None,
 ) -> Target:
     """Create or open the group of a new pyramid and mark it as a build in progress.
 
     With "w-", a place where anything is stored is refused. With "w", a pyramid of this package that is there is
-    removed, array by array; everything else in the group stays, and is refused where it is in the way.
+    removed, array by array; everything else in the group stays, and is refused where it is in the way. With
+    `resume`, a build that was begun there is gone on with.
 
     Raises
     ------
@@ -209,6 +264,10 @@ def create_target(
     """
     _refuse_zip(store)
     refuse_source_in_target(sources, store)
+    begun = _begun_group(store, storage_options) if resume else None
+    if begun is not None:
+        found = record.resumed(cast("Any", begun.attrs[BUILD_ATTRIBUTE]))
+        return Target(begun, paths, written, layout, found)
     existing = _existing_group(store, mode, zarr_format, storage_options)
     if existing is None:
         options = url_options(store, storage_options)
@@ -218,8 +277,28 @@ def create_target(
         ours = _replaceable(group)
         _refuse_occupied(group, paths, ours)
         _withdraw(group, ours)
-    group.attrs[BUILD_ATTRIBUTE] = {"written": list(written)}
-    return Target(group, paths, written, layout)
+    group.attrs[BUILD_ATTRIBUTE] = {"written": list(written), **record.to_dict()}
+    return Target(group, paths, written, layout, record)
+
+
+def _begun_group(store: Any, storage_options: Mapping[str, Any] | None) -> zarr.Group | None:
+    """Return the group in which a build was begun that has not ended; None if nothing is there.
+
+    Raises
+    ------
+    FileExistsError
+        If anything else is there.
+    """
+    node = _existing_node(store, storage_options)
+    if node is None:
+        return None
+    if not isinstance(node, zarr.Group) or not _is_begun(node.attrs.asdict()):
+        raise FileExistsError(f"{node.store_path} exists and is no interrupted build; there is nothing to resume")
+    return writable_group(node)
+
+
+def _is_begun(attributes: Mapping[str, Any]) -> bool:
+    return "passes" in cast("Any", attributes.get(BUILD_ATTRIBUTE, {}))
 
 
 def _refuse_zip(store: Any) -> None:
@@ -253,11 +332,13 @@ def _existing_group(
 
 
 def _existing_node(store: Any, storage_options: Mapping[str, Any] | None) -> Node | None:
+    place = local_path(store)
+    if place is not None and place.is_file():
+        raise FileExistsError(f"{shown(store)} exists and is no zarr store; choose another place")
     try:
         return open_node(store, storage_options=storage_options)
     except FileNotFoundError:
-        place = local_path(store)
-        if place is not None and place.exists() and (not place.is_dir() or any(place.iterdir())):
+        if place is not None and place.exists() and any(place.iterdir()):
             raise FileExistsError(f"{shown(store)} exists and is no zarr store; choose another place") from None
         return None
 
@@ -299,12 +380,18 @@ def _refuse_occupied(group: zarr.Group, paths: Sequence[str], ours: Sequence[str
         if parent and isinstance(holder := group.get(parent), zarr.Group):
             taken = [f"{parent}/{name}" for name in holder if f"{parent}/{name}" not in ours]
         else:
-            taken = [place for place in (path, parent) if place and place in group and place not in ours]
+            taken = [place for place in (path, parent) if place and _is_taken(group, place) and place not in ours]
         if taken:
             raise FileExistsError(
                 f"{group.store_path} holds {taken[0]!r}, which multiscale_sampler did not write, where a level would "
                 "go; choose another store, or remove it"
             )
+
+
+def _is_taken(group: zarr.Group, path: str) -> bool:
+    """Whether anything is stored below a path, be it chunks without the metadata of their array."""
+    inside = "/".join(part for part in (group.path, path) if part)
+    return not sync(group.store_path.store.is_empty(inside))
 
 
 def _withdraw(group: zarr.Group, ours: Sequence[str]) -> None:
@@ -315,8 +402,8 @@ def _withdraw(group: zarr.Group, ours: Sequence[str]) -> None:
         # In zarr v3 consolidated metadata stand in the group's own document, which has just been written anew.
         sync((group.store_path / ".zmetadata").delete())
     for path in [*ours, SCRATCH]:
-        if path in group:
-            del group[path]
+        # Whether or not a node is left there: chunks of one whose removal was interrupted would show through.
+        sync((group.store_path / path).delete_dir())
     for parent in {path.rpartition("/")[0] for path in ours} - {""}:
         if isinstance(holder := group.get(parent), zarr.Group) and not len(holder):
             del group[parent]
@@ -347,13 +434,17 @@ def rehearse(
 ) -> None:
     """Create the arrays of all levels in memory, so that what zarr refuses is refused before a store is touched."""
     group = zarr.open_group({}, mode="w", zarr_format=encoding.zarr_format)
-    target = Target(group, tuple(map(str, range(len(levels) + 1))), (), "flat")
+    target = Target(group, tuple(map(str, range(len(levels) + 1))), (), "flat", Record({}, ()))
     for level in levels:
         target.create_level(level, encoding, attrs, like=source)
 
 
-def open_target(node: zarr.Group, base: str, count: int, version: ngff.NgffVersion) -> Target:
+def open_target(
+    node: zarr.Group, base: str, count: int, version: ngff.NgffVersion, *, record: Record, resume: bool
+) -> Target:
     """Mark the group of an existing base as one to which `count` - 1 levels are being added.
+
+    With `resume`, levels that were begun there are gone on with.
 
     Raises
     ------
@@ -362,20 +453,33 @@ def open_target(node: zarr.Group, base: str, count: int, version: ngff.NgffVersi
     """
     group = writable_group(node)
     attributes = group.attrs.asdict()
-    paths = (base, *map(str, range(1, count)))
+    first = int(base) + 1 if base.isdigit() else 1
+    paths = (base, *map(str, range(first, first + count - 1)))
     multiscales = ngff.parse(attributes)
+    name = (multiscales.name if multiscales else None) or group.basename or None
+    consolidated = node.metadata.consolidated_metadata is not None
+    if resume and _is_begun(attributes):
+        found = record.resumed(cast("Any", attributes[BUILD_ATTRIBUTE]))
+        return Target(group, paths, paths[1:], "flat", found, name, consolidated)
+    if BUILD_ATTRIBUTE in attributes:
+        raise FileExistsError(
+            f"{group.store_path} holds levels whose build has not finished; go on with it with resume=True (--resume)"
+        )
     if multiscales is not None and len(multiscales.datasets) > 1:
         raise FileExistsError(f"{group.store_path} describes a pyramid already; remove its levels and metadata first")
+    if multiscales is not None and multiscales.datasets[0].path != base:
+        raise FileExistsError(
+            f"{group.store_path} describes {multiscales.datasets[0].path!r}, and levels of {base!r} would take "
+            "its place; name that as the base, or write a new store with write_pyramid"
+        )
     if multiscales is not None and multiscales.version != version:
         raise FileExistsError(
             f"{group.store_path} has metadata of OME-NGFF {multiscales.version}, the levels would get {version}; "
             "write a new store with write_pyramid"
         )
-    if taken := [path for path in paths[1:] if path in group]:
+    if taken := [path for path in paths[1:] if _is_taken(group, path)]:
         raise FileExistsError(
             f"{group.store_path} holds {taken[0]!r} already; remove it, or write a new store with write_pyramid"
         )
-    group.attrs[BUILD_ATTRIBUTE] = {"written": list(paths[1:])}
-    name = multiscales.name if multiscales else None
-    name = name or group.basename or None
-    return Target(group, paths, paths[1:], "flat", name, node.metadata.consolidated_metadata is not None)
+    group.attrs[BUILD_ATTRIBUTE] = {"written": list(paths[1:]), **record.to_dict()}
+    return Target(group, paths, paths[1:], "flat", record, name, consolidated)

@@ -1,6 +1,8 @@
 """Targets: what may be replaced, what stays, and when a pyramid becomes visible."""
 
 import json
+import subprocess
+import sys
 
 import dask.array as da
 import numpy as np
@@ -494,3 +496,56 @@ def test_write_pyramid__writes_json_that_browsers_read(tmp_path, layout, version
     assert documents
     for path in documents:
         strict_json(path)
+
+
+# --- what is left of others --------------------------------------------------------------------------------------
+
+
+def test_write_pyramid__old_chunks_do_not_show_through(tmp_path):
+    place = tmp_path / "a.zarr"
+    write_pyramid(np.full((16, 16), 7, "uint8"), place, scale_factors=[2], layout="flat")
+    # As a removal leaves it that was interrupted between the metadata and the chunks of an array.
+    (place / "1" / "zarr.json").unlink()
+    write_pyramid(np.zeros((16, 16), "uint8"), place, scale_factors=[2], layout="flat", mode="w")
+    assert zarr.open_array(place / "1")[...].max() == 0
+
+
+def test_add_levels__refuses_a_place_where_chunks_are_left(tmp_path):
+    make_array(tmp_path / "a.zarr", np.zeros((16, 16), "uint8"), chunks=(8, 8))
+    (tmp_path / "a.zarr" / "1" / "c" / "0").mkdir(parents=True)
+    (tmp_path / "a.zarr" / "1" / "c" / "0" / "0").write_bytes(b"old")
+    with pytest.raises(FileExistsError, match="'1'"):
+        add_levels(tmp_path / "a.zarr", scale_factors=[2])
+
+
+def test_add_levels__names_levels_after_the_number_of_the_base(tmp_path):
+    make_array(tmp_path / "a.zarr", BASE, path="2", chunks=(4, 4))
+    add_levels(tmp_path / "a.zarr", base="2", scale_factors=[2])
+    assert sorted(zarr.open_group(tmp_path / "a.zarr")) == ["2", "3"]
+    check_levels(open_pyramid(tmp_path / "a.zarr"), BASE, [(2, 2)])
+
+
+def test_add_levels__refuses_a_base_that_the_metadata_do_not_name(tmp_path):
+    make_array(tmp_path / "a.zarr", BASE, path="0", chunks=(4, 4))
+    make_array(tmp_path / "a.zarr", OTHER, path="other", chunks=(4, 4))
+    add_levels(tmp_path / "a.zarr", max_levels=1)
+    before = hashes(tmp_path / "a.zarr")
+    with pytest.raises(FileExistsError, match="'other' would take its place"):
+        add_levels(tmp_path / "a.zarr", base="other", scale_factors=[2])
+    assert hashes(tmp_path / "a.zarr") == before
+
+
+def test_write_pyramid__a_disk_without_room_is_an_error(tmp_path):
+    script = (
+        "import resource, sys, numpy as np, multiscale_sampler as ms\n"
+        "image = ms.to_image(np.arange(256 * 256, dtype='uint16').reshape(256, 256))\n"
+        "import signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (40_000, 40_000))\n"
+        "ms.write_pyramid(image, sys.argv[1], scale_factors=[2], chunks=256, compressors=None)\n"
+    )
+    command = [sys.executable, "-B", "-c", script, str(tmp_path / "a.zarr")]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert "OSError" in done.stderr
+    assert "resume=True" in done.stderr
+    with pytest.raises(ValueError, match="has not finished"):
+        open_pyramid(tmp_path / "a.zarr")

@@ -1,0 +1,182 @@
+"""Interrupted builds: what the journal knows, who may write, and that what is resumed is what was begun."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import textwrap
+
+import numpy as np
+import pytest
+import zarr
+
+from multiscale_sampler import add_levels, create_test_image, open_image, open_pyramid, write_pyramid
+from multiscale_sampler.reducers import SumReduction
+from multiscale_sampler.store import Journal, claim, place_of
+from tests.data import hashes
+
+KILLS = 6
+
+
+@pytest.mark.parametrize("zarr_format", [2, 3])
+@pytest.mark.parametrize("local", [True, False])
+def test_journal__knows_what_was_marked(tmp_path, zarr_format, local):
+    store = zarr.storage.LocalStore(tmp_path / "a") if local else zarr.storage.MemoryStore()
+    group = zarr.open_group(store, mode="w", zarr_format=zarr_format)
+    journal = Journal.of(group, "pass0", 2000)
+    assert journal.done() == set()
+    for number in (0, 7, 1999):
+        journal.mark(number)
+    assert Journal.of(group, "pass0", 2000).done() == {0, 7, 1999}
+
+
+@pytest.mark.parametrize(
+    "make", [lambda path: path / "a", lambda path: zarr.storage.MemoryStore()], ids=["local", "memory"]
+)
+def test_claim__holds_a_place_for_one_build(tmp_path, make):
+    place = place_of(make(tmp_path))
+    with claim(place), pytest.raises(FileExistsError, match="another build is writing"), claim(place):
+        pass
+    with claim(place):
+        pass
+
+
+class StopError(Exception):
+    """What a test stops a build with."""
+
+
+def stop_after(monkeypatch, count):
+    """Make the reduction fail at its `count`-th block; return a function that lets it go on."""
+    calls = iter(range(10**9))
+    finish = SumReduction.finish
+
+    def failing(self, state, counts):
+        if next(calls) >= count:
+            raise StopError
+        return finish(self, state, counts)
+
+    monkeypatch.setattr(SumReduction, "finish", failing)
+    return lambda: monkeypatch.setattr(SumReduction, "finish", finish)
+
+
+# Little memory, so that there are many regions and several passes.
+OPTIONS = {"scale_factors": [2, 4, 8], "chunks": 8, "memory_limit": "300KB", "workers": 2}
+
+
+@pytest.fixture
+def image(tmp_path):
+    """Return a stored image."""
+    create_test_image(tmp_path / "raw", "0", shape=(50, 45, 41), chunks=(8, 8, 8))
+    return open_image(tmp_path / "raw", "0", scale=2.0, units="micrometer")
+
+
+@pytest.mark.parametrize("layout", ["datatree", "flat"])
+@pytest.mark.parametrize("version", ["0.4", "0.5"])
+@pytest.mark.parametrize("count", [0, 1, 4])
+def test_write_pyramid__resumes_to_the_same_bits(tmp_path, image, monkeypatch, layout, version, count):
+    options = {**OPTIONS, "layout": layout, "version": version}
+    write_pyramid(image, tmp_path / "whole", **options)
+    go_on = stop_after(monkeypatch, count)
+    with pytest.raises(StopError) as stopped:
+        write_pyramid(image, tmp_path / "parts", **options)
+    assert "resume=True" in stopped.value.__notes__[0]
+    go_on()
+    with pytest.raises(ValueError, match="has not finished"):
+        open_pyramid(tmp_path / "parts")
+    # Other memory and workers give other regions; what was begun goes on in its own.
+    write_pyramid(image, tmp_path / "parts", resume=True, **{**options, "memory_limit": "1GB", "workers": 1})
+    assert hashes(tmp_path / "parts") == hashes(tmp_path / "whole")
+
+
+def test_write_pyramid__does_nothing_twice_when_it_resumes(tmp_path, image, monkeypatch):
+    go_on = stop_after(monkeypatch, 3)
+    with pytest.raises(StopError):
+        write_pyramid(image, tmp_path / "parts", **OPTIONS)
+    go_on()
+    done = len(list((tmp_path / "parts" / "multiscale_sampler_build" / "pass0" / "c").iterdir()))
+    told = []
+    write_pyramid(image, tmp_path / "parts", resume=True, progress=told.append, **OPTIONS)
+    assert done > 1
+    assert told[done - 1].done > 0
+    assert told[-1].done == told[-1].total
+
+
+def test_write_pyramid__resume_begins_where_nothing_was_begun(tmp_path, image):
+    write_pyramid(image, tmp_path / "new", resume=True, **OPTIONS)
+    assert len(open_pyramid(tmp_path / "new").children) == 4
+
+
+def test_write_pyramid__refuses_to_resume_another_build(tmp_path, image, monkeypatch):
+    go_on = stop_after(monkeypatch, 3)
+    with pytest.raises(StopError):
+        write_pyramid(image, tmp_path / "parts", **OPTIONS)
+    go_on()
+    with pytest.raises(ValueError, match="begun with another levels, recipe"):
+        write_pyramid(image, tmp_path / "parts", resume=True, **{**OPTIONS, "scale_factors": [2, 4]})
+    with pytest.raises(ValueError, match="begun with another format, source"):
+        write_pyramid(image + np.uint16(0), tmp_path / "parts", resume=True, **OPTIONS)
+    with pytest.raises(FileExistsError, match="exists"):
+        write_pyramid(image, tmp_path / "parts", **OPTIONS)
+    write_pyramid(image, tmp_path / "parts", mode="w", **OPTIONS)
+    assert len(open_pyramid(tmp_path / "parts").children) == 4
+
+
+def test_write_pyramid__refuses_to_resume_what_has_ended(tmp_path, image):
+    write_pyramid(image, tmp_path / "whole", **OPTIONS)
+    before = hashes(tmp_path / "whole")
+    with pytest.raises(FileExistsError, match="nothing to resume"):
+        write_pyramid(image, tmp_path / "whole", resume=True, **OPTIONS)
+    assert hashes(tmp_path / "whole") == before
+
+
+@pytest.mark.parametrize("zarr_format", [2, 3])
+def test_add_levels__resumes_and_refuses_without(tmp_path, monkeypatch, zarr_format):
+    for name in ("whole", "parts"):
+        create_test_image(tmp_path / name, "0", shape=(90, 70), chunks=(16, 16), zarr_format=zarr_format)
+    add_levels(tmp_path / "whole", **OPTIONS)
+    go_on = stop_after(monkeypatch, 2)
+    with pytest.raises(StopError):
+        add_levels(tmp_path / "parts", **OPTIONS)
+    go_on()
+    with pytest.raises(FileExistsError, match="resume=True"):
+        add_levels(tmp_path / "parts", **OPTIONS)
+    add_levels(tmp_path / "parts", resume=True, **OPTIONS)
+    ours = {name: value for name, value in hashes(tmp_path / "parts").items() if name.startswith(("1", "2", "3"))}
+    assert ours == {name: hashes(tmp_path / "whole")[name] for name in ours}
+    assert sorted(zarr.open_group(tmp_path / "parts")) == ["0", "1", "2", "3"]
+
+
+def test_write_pyramid__refuses_a_second_builder(tmp_path, image):
+    def build_again(progress):
+        with pytest.raises(FileExistsError, match="another build is writing"):
+            write_pyramid(image, tmp_path / "one", mode="w", **OPTIONS)
+        told.append(progress)
+
+    told = []
+    write_pyramid(image, tmp_path / "one", progress=build_again, **OPTIONS)
+    assert told
+
+
+def test_write_pyramid__killed_at_any_moment_resumes_to_the_same_bits(tmp_path, image):
+    write_pyramid(image, tmp_path / "whole", **OPTIONS)
+    script = textwrap.dedent("""
+        import sys
+        import multiscale_sampler as ms
+        image = ms.open_image(sys.argv[1], "0", scale=2.0, units="micrometer")
+        options = dict(scale_factors=[2, 4, 8], chunks=8, memory_limit="300KB", workers=2, resume=True)
+        ms.write_pyramid(image, sys.argv[2], progress=lambda p: print(p.done, flush=True), **options)
+    """)
+    arguments = [sys.executable, "-c", script, str(tmp_path / "raw"), str(tmp_path / "parts")]
+    moments = random.Random(0)
+    for _ in range(KILLS):
+        with subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True) as process:
+            # Each line is a finished region: a moment in the work, however slow the machine is.
+            lines = moments.randrange(1, 4)
+            seen = [line for line, _ in zip(process.stdout, range(lines), strict=False)]
+            os.kill(process.pid, signal.SIGKILL)
+        assert len(seen) == lines, "the build ended before it was killed"
+        with pytest.raises(ValueError, match="has not finished"):
+            open_pyramid(tmp_path / "parts")
+    write_pyramid(image, tmp_path / "parts", resume=True, **OPTIONS)
+    assert hashes(tmp_path / "parts") == hashes(tmp_path / "whole")
