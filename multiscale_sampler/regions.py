@@ -62,7 +62,10 @@ class ArrayBase:
 
 def unread(image: xr.DataArray) -> Any:
     """Return an image's array, without loading one that xarray reads lazily."""
-    return image.data if image.chunks is not None or image.variable._in_memory else image.chunk().data
+    if image.chunks is not None or image.variable._in_memory:
+        return image.data
+    # In the chunks that are stored, so that a region reads those that it covers and no more.
+    return image.chunk(image.encoding.get("preferred_chunks") or {}).data
 
 
 def base_of(image: xr.DataArray, order: tuple[int, ...]) -> Base:
