@@ -54,7 +54,7 @@ def open_node(
     if not isinstance(store, Store | str | os.PathLike | zarr.storage.StorePath | Mapping):
         raise TypeError(f"{store!r} is no place of a zarr store; pass a path, a URL, or a zarr store, group or array")
     try:
-        return zarr.open(as_store(store, options), mode="r", path=path, storage_options=options)
+        return zarr.open(as_store(store), mode="r", path=path, storage_options=options)
     except (FileNotFoundError, GroupNotFoundError, NotADirectoryError) as error:
         inside = f" at {path!r}" if path else ""
         raise FileNotFoundError(f"no zarr array or group{inside} in {shown(store)}") from error
@@ -70,10 +70,10 @@ def local_path(store: Any) -> Path | None:
     return None if "://" in text else Path(text)
 
 
-def as_store(store: Any, options: Mapping[str, Any] | None) -> Any:
-    """Return a place in the form that zarr takes; options of a file system need its URL as it is."""
+def as_store(store: Any) -> Any:
+    """Return a place in the form that zarr takes."""
     place = local_path(store)
-    if place is None or options is not None:
+    if place is None:
         return store
     if place.suffix != ".zip":
         return place
@@ -86,8 +86,8 @@ def url_options(store: Any, storage_options: Mapping[str, Any] | None) -> dict[s
     """Return the options of a URL's file system; refuse them where there is no URL."""
     if storage_options is None:
         return None
-    if not isinstance(store, str) or "://" not in store:
-        raise ValueError(f"storage_options go with a URL, not with {shown(store)}; leave them out")
+    if not isinstance(store, str) or local_path(store) is not None:
+        raise ValueError(f"storage_options go with a URL of a remote store, not with {shown(store)}; leave them out")
     return dict(storage_options)
 
 

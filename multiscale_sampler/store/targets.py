@@ -271,7 +271,7 @@ def create_target(
     existing = _existing_group(store, mode, zarr_format, storage_options)
     if existing is None:
         options = url_options(store, storage_options)
-        group = zarr.open_group(as_store(store, options), mode="w-", zarr_format=zarr_format, storage_options=options)
+        group = zarr.open_group(as_store(store), mode="w-", zarr_format=zarr_format, storage_options=options)
     else:
         group = existing
         ours = _replaceable(group)

@@ -74,9 +74,10 @@ def test_write_pyramid__takes_a_file_url(tmp_path):
     check_levels(open_pyramid(f"file://{tmp_path}/a.zarr"), BASE, [(2, 2)])
 
 
-def test_write_pyramid__takes_a_url_with_options(tmp_path):
-    write_pyramid(BASE, f"file://{tmp_path}/a.zarr", scale_factors=[2], storage_options={"auto_mkdir": True})
-    check_levels(open_pyramid(tmp_path / "a.zarr"), BASE, [(2, 2)])
+def test_write_pyramid__refuses_options_for_a_local_url(tmp_path):
+    with pytest.raises(ValueError, match="storage_options go with a URL of a remote store"):
+        write_pyramid(BASE, f"file://{tmp_path}/a.zarr", storage_options={"auto_mkdir": True})
+    assert not (tmp_path / "a.zarr").exists()
 
 
 def test_write_pyramid__takes_a_url_of_memory(tmp_path):
