@@ -96,8 +96,8 @@ class Sweep:
     def of(cls, plan: Plan, step: Pass, base: Base, arrays: Mapping[int, zarr.Array[Any]]) -> Sweep:
         """Return a pass over a base that fills the arrays of its levels."""
         levels = {index: Access.of(array) for index, array in arrays.items()}
-        copied = 0 in step.levels and isinstance(base, Access) and levels[0].copies_from(base)
-        return cls(plan, step, base, levels, base if copied and isinstance(base, Access) else None)
+        stored = base if isinstance(base, Access) and 0 in step.levels else None
+        return cls(plan, step, base, levels, stored if stored and levels[0].copies_from(stored) else None)
 
     @property
     def nbytes(self) -> int:
