@@ -1,36 +1,28 @@
-"""Regions to tasks to threads: building pyramids on disk in passes over the data.
+"""Building pyramids on disk, in passes over the data: what is to be built (`builds`) to tasks (`executors`).
 
 A pass of the plan is a sweep over its source, and every region of it a task of its own (`regions`): tasks need no
-locks and no data of each other. At any time there are at most twice as many tasks as workers.
+locks and no data of each other.
 """
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
-from functools import partial
-from typing import Any, Literal, TypeAlias, cast
+from typing import Any, Literal, cast
 
-import dask.array as da
 import numpy as np
 import xarray as xr
 import zarr
 
 from . import ngff
 from . import store as stores
-from .axes import Axis, Boundary, PerAxis, image_axes, to_image
-from .coarsening import label_level
+from .axes import Axis, Boundary, PerAxis, image_axes
+from .builds import Arrays, Build, build_of_image, build_of_tree
+from .executors import run
 from .ladder import ChunkSizes, ScaleFactors
-from .plan import Level, Plan, plan_pyramid
 from .progress import Advance, ProgressCallback, reporting
-from .pyramid import RECIPE_ATTRIBUTE, levels_of_tree, recipe_of, tree_of_plan
 from .reducers import Reducer
-from .regions import Base, Region, Sweep, base_of, reduce_region, unread
-
-Task: TypeAlias = "Callable[[], int]"
-Arrays: TypeAlias = "dict[int, zarr.Array[Any]]"
+from .regions import Block, Region, Sweep, reduce_region, unread
 
 # What is looked at to choose the contrast of a channel, per spatial axis of the coarsest level.
 WINDOW_SAMPLE = 512
@@ -127,10 +119,11 @@ def write_pyramid(
         "nodata": nodata,
     }
     storing = {"chunks": chunks, "shards": shards, "memory_limit": memory_limit, "workers": workers}
+    place = stores.place_of(store)
     if isinstance(image_or_tree, xr.DataTree):
-        build = _build_of_tree(image_or_tree, _given(shaping), storing)
+        build = build_of_tree(image_or_tree, place, _given(shaping), storing)
     else:
-        build = _build_of_image(image_or_tree, _given(shaping), storing)
+        build = build_of_image(image_or_tree, place, _given(shaping), storing)
     for level in build.levels:
         ngff.check_exportable(level.axes)
     zarr_format = ngff.ZARR_FORMATS[version]
@@ -142,7 +135,7 @@ def write_pyramid(
     written = stores.written_paths(layout, paths, build.images)
     stores.rehearse(build.levels, encoding, attrs, build.source)
     sources = [*build.data, *(unread(coordinate) for image in build.images for coordinate in image.coords.values())]
-    with stores.claim(stores.place_of(store)):
+    with stores.claim(place):
         target = stores.create_target(
             store,
             sources,
@@ -159,7 +152,7 @@ def write_pyramid(
         if layout == "datatree":
             for level, image in zip(build.levels, build.images, strict=True):
                 target.write_coordinates(level.index, image)
-        _run_sweeps(build.sweeps(target.record, arrays), target, build.workers, progress)
+        _run_sweeps(build, arrays, target, progress)
         target.publish(_metadata(build, target, version, arrays, made_by="write_pyramid"))
 
 
@@ -248,19 +241,20 @@ def add_levels(
         "nodata": nodata,
     }
     storing = {"chunks": chunks, "shards": shards, "memory_limit": memory_limit, "workers": workers}
-    build = _build_of_image(image, shaping, storing)
+    place = stores.place_of(group)
+    build = build_of_image(image, place, shaping, storing)
     zarr_format = array.metadata.zarr_format
     version: ngff.NgffVersion = "0.4" if zarr_format == 2 else "0.5"
     encoding = replace(stores.encoding_like(array, zarr_format, compressors), fill_value=array.fill_value)
     attrs = stores.json_attributes(image.attrs, base)
     stores.rehearse(build.levels[1:], encoding, attrs, array)
     record = build.record(version, "flat", encoding, copy_base=False)
-    with stores.claim(stores.place_of(group)):
+    with stores.claim(place):
         target = stores.open_target(
             cast("zarr.Group", group), base, len(build.levels), version, record=record, resume=resume
         )
         arrays = {level.index: target.create_level(level, encoding, attrs, like=array) for level in build.levels[1:]}
-        _run_sweeps(build.sweeps(target.record, arrays), target, build.workers, progress)
+        _run_sweeps(build, arrays, target, progress)
         target.publish(_metadata(build, target, version, {0: array, **arrays}, made_by="add_levels"))
 
 
@@ -273,185 +267,53 @@ def _given(options: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in options.items() if value is not None}
 
 
-# --- what is built ---------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class _Build:
-    """A pyramid about to be written: its levels with their labels, and the plans that fill them."""
-
-    name: str
-    levels: tuple[Level, ...]
-    images: tuple[xr.DataArray, ...]
-    """The levels' labels, with stand-ins for values that are yet to be computed."""
-    data: tuple[Any, ...]
-    """The arrays that values are computed from."""
-    plans: tuple[Plan, ...]
-    """One for all levels, or one for each level that is written as it is."""
-    recipe: dict[str, Any]
-    bases: tuple[Base, ...]
-    """For each plan, where its base is read."""
-    source: zarr.Array[Any] | None
-    """The zarr array that the base is a view of, if it is one."""
-
-    @property
-    def workers(self) -> int:
-        return self.plans[0].workers
-
-    def record(self, version: str, layout: str, encoding: stores.Encoding, *, copy_base: bool) -> stores.Record:
-        """Return what a later call must know to go on with this build: that it is the same, and its passes."""
-        steps = [
-            (number, step)
-            for number, plan in enumerate(self.plans)
-            for step in (plan.export_passes if copy_base else plan.passes)
-        ]
-        fingerprint = {
-            "image": self.name,
-            "source": _identity(self.data[0]),
-            "levels": [str(level) for level in self.levels],
-            "recipe": self.recipe,
-            "format": [version, layout, str(encoding)],
-        }
-        return stores.Record(fingerprint, tuple(steps))
-
-    def sweeps(self, record: stores.Record, arrays: Arrays) -> list[Sweep]:
-        """Return the passes over the data that fill `arrays`."""
-        whole = len(self.plans) == 1
-        return [
-            Sweep.of(self.plans[number], step, self.bases[number], arrays if whole else {0: arrays[number]})
-            for number, step in record.passes
-        ]
-
-
-def _identity(data: Any) -> str:
-    """Return what tells one source from another without reading it."""
-    array = stores.source_array(data) if isinstance(data, da.Array) else None
-    if array is not None:
-        return f"{array.store_path} {array.metadata.to_dict()}"
-    return str(data.name) if isinstance(data, da.Array) else f"array {data.shape} {data.dtype}"
-
-
-def _build_of_image(image: Any, shaping: Mapping[str, Any], storing: Mapping[str, Any]) -> _Build:
-    image = stores.open_image(image) if stores.is_zarr(image) else to_image(image)
-    ordered, order = _in_ngff_order(image)
-    plan = plan_pyramid(ordered, **shaping, **storing)
-    images = [ordered]
-    for level in plan.levels[1:]:
-        images.append(label_level(ordered, np.broadcast_to(level.dtype.type(0), level.shape), plan, level.index))
-    return _Build(
-        name=str(image.name),
-        levels=plan.levels,
-        images=tuple(images),
-        data=(unread(image),),
-        plans=(plan,),
-        recipe=recipe_of(plan),
-        bases=(base_of(image, order),),
-        source=stores.source_array(unread(image)),
-    )
-
-
-def _build_of_tree(tree: xr.DataTree, shaping: Mapping[str, Any], storing: Mapping[str, Any]) -> _Build:
-    """Build a tree again from its base where its levels are as `to_multiscale` made them; else as they are."""
-    if shaping:
-        raise ValueError(
-            f"the levels of a tree are decided, but {sorted(shaping)!r} would change them; pass the base image instead"
-        )
-    levels = levels_of_tree(tree)
-    recipe = dict(tree.attrs.get(RECIPE_ATTRIBUTE, {}))
-    if recipe and _is_pristine(levels, recipe):
-        return _build_of_image(levels[0], recipe, storing)
-    ordered = [_in_ngff_order(level) for level in levels]
-    plans = [plan_pyramid(level, [], **storing) for level, _ in ordered]
-    return _Build(
-        name=str(levels[0].name),
-        levels=tuple(replace(plan.levels[0], index=i, parent=max(i - 1, 0)) for i, plan in enumerate(plans)),
-        images=tuple(level for level, _ in ordered),
-        data=tuple(map(unread, levels)),
-        plans=tuple(plans),
-        recipe={"method": "custom"},
-        bases=tuple(base_of(level, order) for level, (_, order) in zip(levels, ordered, strict=True)),
-        source=stores.source_array(unread(levels[0])),
-    )
-
-
-def _is_pristine(levels: Sequence[xr.DataArray], recipe: Mapping[str, Any]) -> bool:
-    """Whether every level is, task for task, what `to_multiscale` makes of the base by the recipe."""
-    if any(level.chunks is None for level in levels):
-        return False
-    try:
-        plan = plan_pyramid(levels[0], **recipe, workers=1)
-        again = levels_of_tree(tree_of_plan(levels[0], plan, rechunk=False))
-    except (ValueError, TypeError):
-        # The recipe does not even fit what the tree has become.
-        return False
-    return len(again) == len(levels) and all(
-        _unwrapped(level) == _unwrapped(other) and level.coords.equals(other.coords) and level.attrs == other.attrs
-        for level, other in zip(levels, again, strict=True)
-    )
-
-
-def _unwrapped(level: xr.DataArray) -> str:
-    """Return dask's name of a level's values, which is equal for equal computations."""
-    return str(level.data.name)
-
-
-def _in_ngff_order(image: xr.DataArray) -> tuple[xr.DataArray, tuple[int, ...]]:
-    """Return the image in the order of axes that OME-NGFF wants, and that order."""
-    order = ngff.ngff_order(image_axes(image))
-    if order == tuple(range(image.ndim)):
-        return image, order
-    dims = [image.dims[axis] for axis in order]
-    warnings.warn(
-        f"the axes {image.dims!r} are written as {tuple(dims)!r}: OME-NGFF wants time and channels before space",
-        UserWarning,
-        stacklevel=4,
-    )
-    ordered = image.transpose(*dims)
-    ordered.encoding = {
-        key: tuple(image.encoding[key][axis] for axis in order)
-        for key in ("chunks", "shards")
-        if image.encoding.get(key)
-    }
-    return ordered, order
-
-
 # --- passes ----------------------------------------------------------------------------------------------------
 
 
-def _run_sweeps(
-    sweeps: Sequence[Sweep], target: stores.Target, workers: int, progress: bool | ProgressCallback | None
-) -> None:
+@dataclass(frozen=True)
+class _Pass:
+    """What every task of one pass is given."""
+
+    sweep: Sweep
+    carried: Mapping[int, stores.Access]
+    """The states that earlier passes left, and those that this one leaves."""
+    journal: stores.Journal
+
+
+def _run_sweeps(build: Build, arrays: Arrays, target: stores.Target, progress: bool | ProgressCallback | None) -> None:
     """Fill the levels, pass by pass, leaving out the regions that an interrupted build has done."""
+    sweeps = build.sweeps(target.record, arrays)
     carried: dict[int, stores.Access] = {}
     try:
         with reporting(progress, sum(sweep.nbytes for sweep in sweeps), "building") as report:
             for number, sweep in enumerate(sweeps):
                 carried |= {index: stores.Access.of(array) for index, array in _scratch_arrays(sweep, target)}
                 journal = target.journal(number, sweep.region_count)
-                _run(_tasks(sweep, carried, journal, report), workers, report)
+                calls = _calls(sweep, journal.done(), report, apart=build.crew is not None)
+                context = _Pass(sweep.sent() if build.crew else sweep, carried, journal)
+                run(build.crew, _build_region, context, calls, build.workers, report)
     except BaseException as error:
         error.add_note("The build stopped here and left a store that resume=True (--resume) completes.")
         raise
     target.drop_scratch()
 
 
-def _tasks(
-    sweep: Sweep, carried: Mapping[int, stores.Access], journal: stores.Journal, report: Advance
-) -> Iterator[Task]:
-    done = journal.done()
+def _calls(sweep: Sweep, done: Set[int], report: Advance, *, apart: bool) -> Iterator[tuple[Any, ...]]:
+    """Yield the arguments of every region's task that is to be done, with `apart` the values of dask arrays too."""
     for number, region in enumerate(sweep.regions()):
         if number in done:
             report(sweep.region_nbytes(region))
+        elif apart:
+            yield number, region, sweep.values_of(region)
         else:
-            yield partial(_build_region, sweep, carried, journal, number, region)
+            yield number, region
 
 
-def _build_region(
-    sweep: Sweep, carried: Mapping[int, stores.Access], journal: stores.Journal, number: int, region: Region
-) -> int:
+def _build_region(step: _Pass, number: int, region: Region, block: Block | None = None) -> int:
     """Build a region, mark it as done when all of it is stored, and return the bytes of its source."""
-    reduce_region(sweep, carried, region)
-    journal.mark(number)
+    sweep = step.sweep if block is None else step.sweep.given(block)
+    reduce_region(sweep, step.carried, region)
+    step.journal.mark(number)
     return sweep.region_nbytes(region)
 
 
@@ -466,35 +328,11 @@ def _scratch_arrays(sweep: Sweep, target: stores.Target) -> Iterator[tuple[int, 
         yield index, target.create_scratch(index, reduction.state_dtype, (layers, *shape), (layers, *chunks))
 
 
-def _run(tasks: Iterable[Task], workers: int, report: Advance) -> None:
-    """Run tasks on threads, never holding more than a few that have not begun."""
-    pending: set[Future[int]] = set()
-    with ThreadPoolExecutor(workers, thread_name_prefix="multiscale_sampler") as pool:
-        try:
-            for task in tasks:
-                pending.add(pool.submit(task))
-                if len(pending) >= 2 * workers:
-                    pending = _collect(pending, report)
-            while pending:
-                pending = _collect(pending, report)
-        except BaseException:
-            for future in pending:
-                future.cancel()
-            raise
-
-
-def _collect(pending: set[Future[int]], report: Advance) -> set[Future[int]]:
-    done, rest = wait(pending, return_when=FIRST_COMPLETED)
-    for future in done:
-        report(future.result())
-    return rest
-
-
 # --- metadata --------------------------------------------------------------------------------------------------
 
 
 def _metadata(
-    build: _Build, target: stores.Target, version: ngff.NgffVersion, arrays: Arrays, *, made_by: str
+    build: Build, target: stores.Target, version: ngff.NgffVersion, arrays: Arrays, *, made_by: str
 ) -> dict[str, Any]:
     """Return the attributes that publish the pyramid."""
     levels = [level.axes for level in build.levels]

@@ -35,7 +35,6 @@ LARGEST_INHERITED_CHUNK = 8 * 2**20
 # Memory of a region: large enough that few passes do, small enough that regions keep all workers busy.
 REGION_BUDGET = 128 * 2**20
 SMALLEST_REGION = 4 * 2**20
-DEFAULT_MEMORY_FRACTION = 0.5
 
 
 @dataclass(frozen=True)
@@ -390,7 +389,7 @@ def check_choices(image: xr.DataArray, boundary: str) -> None:
 
 def _memory_limit(memory_limit: int | str | None) -> int:
     if memory_limit is None:
-        return int(resources.available_memory() * DEFAULT_MEMORY_FRACTION)
+        return int(resources.available_memory() * resources.DEFAULT_MEMORY_FRACTION)
     try:
         limit = int(parse_bytes(memory_limit))
     except (ValueError, TypeError) as error:

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol, TypeAlias
+from dataclasses import dataclass, replace
+from typing import Any, Protocol, TypeAlias, cast
 
 import dask.array as da
 import numpy as np
@@ -18,6 +18,7 @@ import numpy.typing as npt
 import xarray as xr
 import zarr
 
+from .executors import active_client
 from .plan import Pass, Plan, region_slices
 from .store import Access, source_array
 
@@ -46,14 +47,42 @@ class ArrayBase:
 
     def read(self, region: Region) -> Block:
         """Return a region, in the order of writing."""
+        block = self._sliced(region)
+        if self.is_lazy:
+            # In the worker's own thread: regions run side by side already. What a cluster holds, only it computes.
+            block = block.compute(scheduler=None if active_client() else "synchronous")
+        return np.asarray(block).transpose(self.order)
+
+    @property
+    def is_lazy(self) -> bool:
+        """Whether the array is dask's."""
+        return isinstance(self.data, da.Array)
+
+    def lazy(self, region: Region) -> da.Array:
+        """Return a region of a dask array, in the order of writing."""
+        return cast("da.Array", self._sliced(region).transpose(self.order))
+
+    def _sliced(self, region: Region) -> Any:
         stored = [slice(None)] * len(self.order)
         for along, axis in zip(region, self.order, strict=True):
             stored[axis] = along
-        block = self.data[tuple(stored)]
-        if isinstance(block, da.Array):
-            # In the worker's own thread: regions run side by side already.
-            block = block.compute(scheduler="synchronous")
-        return np.asarray(block).transpose(self.order)
+        return self.data[tuple(stored)]
+
+    def tiles(self, region: Region, factors: Sequence[int]) -> Iterator[tuple[Region, Block]]:
+        """Yield the region whole."""
+        yield region, self.read(region)
+
+
+@dataclass(frozen=True)
+class BlockBase:
+    """A base of which a worker has been sent the one region that it is to build."""
+
+    block: Block | None
+    """Its values; None where they go with every task."""
+
+    def read(self, region: Region) -> Block:
+        """Return the region that was sent."""
+        return np.asarray(self.block)
 
     def tiles(self, region: Region, factors: Sequence[int]) -> Iterator[tuple[Region, Block]]:
         """Yield the region whole."""
@@ -98,6 +127,22 @@ class Sweep:
         levels = {index: Access.of(array) for index, array in arrays.items()}
         stored = base if isinstance(base, Access) and 0 in step.levels else None
         return cls(plan, step, base, levels, stored if stored and levels[0].copies_from(stored) else None)
+
+    def sent(self) -> Sweep:
+        """Return the pass as workers elsewhere get it: what is computed goes with every task (`values_of`)."""
+        return replace(self, base=BlockBase(None)) if self._computes else self
+
+    def values_of(self, region: Region) -> da.Array | None:
+        """Return the values of the base in a region, where they are computed; None where they are read."""
+        return cast("ArrayBase", self.base).lazy(region) if self._computes and self.step.source == 0 else None
+
+    @property
+    def _computes(self) -> bool:
+        return isinstance(self.base, ArrayBase) and self.base.is_lazy
+
+    def given(self, block: Block) -> Sweep:
+        """Return the pass as it builds one region from these values."""
+        return replace(self, base=BlockBase(block))
 
     @property
     def nbytes(self) -> int:

@@ -6,6 +6,8 @@ import os
 from pathlib import Path
 
 CGROUP_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
+# Of what there is, a build takes so much unless told otherwise.
+DEFAULT_MEMORY_FRACTION = 0.5
 
 
 def available_cores() -> int:

@@ -8,7 +8,16 @@ remembers what of one is done, `chunks` moves data.
 from .chunks import Access
 from .encoding import Encoding, encoding_like, json_attributes
 from .journal import Journal, claim
-from .nodes import dimension_names, is_zarr, open_node, place_of, source_array
+from .nodes import (
+    Location,
+    dimension_names,
+    is_in_memory,
+    is_zarr,
+    open_node,
+    place_of,
+    source_array,
+    zarr_arrays,
+)
 from .reading import open_image, open_pyramid
 from .targets import (
     LAYOUTS,
@@ -32,6 +41,7 @@ __all__ = [
     "Encoding",
     "Journal",
     "Layout",
+    "Location",
     "Mode",
     "Record",
     "Target",
@@ -40,6 +50,7 @@ __all__ = [
     "create_target",
     "dimension_names",
     "encoding_like",
+    "is_in_memory",
     "is_zarr",
     "json_attributes",
     "level_paths",
@@ -51,4 +62,5 @@ __all__ = [
     "rehearse",
     "source_array",
     "written_paths",
+    "zarr_arrays",
 ]

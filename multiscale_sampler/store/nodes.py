@@ -193,8 +193,8 @@ def place_of(store: Any) -> Location:
     path = local_path(store)
     if path is not None:
         return "file", Path(os.path.realpath(path)).parts
-    if isinstance(store, zarr.Group | zarr.storage.StorePath):
-        node = store.store_path if isinstance(store, zarr.Group) else store
+    if isinstance(store, zarr.Array | zarr.Group | zarr.storage.StorePath):
+        node = store if isinstance(store, zarr.storage.StorePath) else store.store_path
         return location(node.store, node.path)
     if isinstance(store, Mapping):
         return location(zarr.storage.MemoryStore(cast("Any", store)), "")
@@ -202,6 +202,11 @@ def place_of(store: Any) -> Location:
         return location(store, "")
     opened = sync(make_store_path(store))
     return location(opened.store, opened.path)
+
+
+def is_in_memory(place: Location) -> bool:
+    """Whether a place is in the memory of this process, where no other one sees it."""
+    return place[0].startswith("memory")
 
 
 def refuse_source_in_target(sources: Sequence[Any], store: Any) -> None:

@@ -1,0 +1,197 @@
+"""What a build is, decided before a store is touched: levels, labels, plans, where values are read, who works.
+
+An image becomes one plan for all levels. So does a tree whose levels are as `to_multiscale` made them; of any
+other tree every level is written as it is. `engine` carries builds out.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, TypeAlias
+
+import dask.array as da
+import numpy as np
+import xarray as xr
+import zarr
+
+from . import ngff
+from . import store as stores
+from .axes import image_axes, to_image
+from .coarsening import label_level
+from .executors import Crew, active_client
+from .plan import Level, Plan, plan_pyramid
+from .pyramid import RECIPE_ATTRIBUTE, levels_of_tree, recipe_of, tree_of_plan
+from .regions import Base, Sweep, base_of, unread
+
+Arrays: TypeAlias = "Mapping[int, zarr.Array[Any]]"
+
+
+@dataclass(frozen=True)
+class Build:
+    """A pyramid about to be written: its levels with their labels, and the plans that fill them."""
+
+    name: str
+    levels: tuple[Level, ...]
+    images: tuple[xr.DataArray, ...]
+    """The levels' labels, with stand-ins for values that are yet to be computed."""
+    data: tuple[Any, ...]
+    """The arrays that values are computed from."""
+    plans: tuple[Plan, ...]
+    """One for all levels, or one for each level that is written as it is."""
+    recipe: dict[str, Any]
+    bases: tuple[Base, ...]
+    """For each plan, where its base is read."""
+    source: zarr.Array[Any] | None
+    """The zarr array that the base is a view of, if it is one."""
+    crew: Crew | None
+    """The cluster that builds, None for threads of this process."""
+
+    @property
+    def workers(self) -> int:
+        """Regions at a time."""
+        return self.plans[0].workers
+
+    def record(self, version: str, layout: str, encoding: stores.Encoding, *, copy_base: bool) -> stores.Record:
+        """Return what a later call must know to go on with this build: that it is the same, and its passes."""
+        steps = [
+            (number, step)
+            for number, plan in enumerate(self.plans)
+            for step in (plan.export_passes if copy_base else plan.passes)
+        ]
+        fingerprint = {
+            "image": self.name,
+            "source": _identity(self.data[0]),
+            "levels": [str(level) for level in self.levels],
+            "recipe": self.recipe,
+            "format": [version, layout, str(encoding)],
+        }
+        return stores.Record(fingerprint, tuple(steps))
+
+    def sweeps(self, record: stores.Record, arrays: Arrays) -> list[Sweep]:
+        """Return the passes over the data that fill `arrays`."""
+        whole = len(self.plans) == 1
+        return [
+            Sweep.of(self.plans[number], step, self.bases[number], arrays if whole else {0: arrays[number]})
+            for number, step in record.passes
+        ]
+
+
+def _identity(data: Any) -> str:
+    """Return what tells one source from another without reading it."""
+    array = stores.source_array(data) if isinstance(data, da.Array) else None
+    if array is not None:
+        return f"{array.store_path} {array.metadata.to_dict()}"
+    return str(data.name) if isinstance(data, da.Array) else f"array {data.shape} {data.dtype}"
+
+
+def build_of_image(
+    image: Any, target: stores.Location, shaping: Mapping[str, Any], storing: Mapping[str, Any]
+) -> Build:
+    """Make an image ready for writing: one plan for all levels."""
+    image = stores.open_image(image) if stores.is_zarr(image) else to_image(image)
+    ordered, order = _in_ngff_order(image)
+    crew = _crew_for([unread(image)], target)
+    plan = plan_pyramid(ordered, **shaping, **_resources_of(crew, storing))
+    images = [ordered]
+    for level in plan.levels[1:]:
+        images.append(label_level(ordered, np.broadcast_to(level.dtype.type(0), level.shape), plan, level.index))
+    return Build(
+        name=str(image.name),
+        levels=plan.levels,
+        images=tuple(images),
+        data=(unread(image),),
+        plans=(plan,),
+        recipe=recipe_of(plan),
+        bases=(base_of(image, order),),
+        source=stores.source_array(unread(image)),
+        crew=crew,
+    )
+
+
+def build_of_tree(
+    tree: xr.DataTree, target: stores.Location, shaping: Mapping[str, Any], storing: Mapping[str, Any]
+) -> Build:
+    """Make a tree ready for writing: from its base where its levels are as `to_multiscale` made them, else as it is."""
+    if shaping:
+        raise ValueError(
+            f"the levels of a tree are decided, but {sorted(shaping)!r} would change them; pass the base image instead"
+        )
+    levels = levels_of_tree(tree)
+    recipe = dict(tree.attrs.get(RECIPE_ATTRIBUTE, {}))
+    if recipe and _is_pristine(levels, recipe):
+        return build_of_image(levels[0], target, recipe, storing)
+    ordered = [_in_ngff_order(level) for level in levels]
+    data = tuple(map(unread, levels))
+    crew = _crew_for(data, target)
+    plans = [plan_pyramid(level, [], **_resources_of(crew, storing)) for level, _ in ordered]
+    return Build(
+        name=str(levels[0].name),
+        levels=tuple(replace(plan.levels[0], index=i, parent=max(i - 1, 0)) for i, plan in enumerate(plans)),
+        images=tuple(level for level, _ in ordered),
+        data=data,
+        plans=tuple(plans),
+        recipe={"method": "custom"},
+        bases=tuple(base_of(level, order) for level, (_, order) in zip(levels, ordered, strict=True)),
+        source=stores.source_array(data[0]),
+        crew=crew,
+    )
+
+
+def _crew_for(data: Iterable[Any], target: stores.Location) -> Crew | None:
+    """Return the active cluster, unless a source or the target lives in this process's memory, out of its reach."""
+    client = active_client()
+    if client is None or any(not isinstance(each, da.Array) for each in data):
+        return None
+    places = [target, *(stores.place_of(array) for each in data for array in stores.zarr_arrays(each))]
+    return None if any(map(stores.is_in_memory, places)) else Crew(client)
+
+
+def _resources_of(crew: Crew | None, storing: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options of storage with the cluster's threads and memory where the caller did not say."""
+    if crew is None:
+        return dict(storing)
+    of_cluster = {"workers": crew.threads, "memory_limit": crew.memory()}
+    return {key: of_cluster.get(key) if value is None else value for key, value in storing.items()}
+
+
+def _is_pristine(levels: Sequence[xr.DataArray], recipe: Mapping[str, Any]) -> bool:
+    """Whether every level is, task for task, what `to_multiscale` makes of the base by the recipe."""
+    if any(level.chunks is None for level in levels):
+        return False
+    try:
+        plan = plan_pyramid(levels[0], **recipe, workers=1)
+        again = levels_of_tree(tree_of_plan(levels[0], plan, rechunk=False))
+    except (ValueError, TypeError):
+        # The recipe does not even fit what the tree has become.
+        return False
+    return len(again) == len(levels) and all(
+        _unwrapped(level) == _unwrapped(other) and level.coords.equals(other.coords) and level.attrs == other.attrs
+        for level, other in zip(levels, again, strict=True)
+    )
+
+
+def _unwrapped(level: xr.DataArray) -> str:
+    """Return dask's name of a level's values, which is equal for equal computations."""
+    return str(level.data.name)
+
+
+def _in_ngff_order(image: xr.DataArray) -> tuple[xr.DataArray, tuple[int, ...]]:
+    """Return the image in the order of axes that OME-NGFF wants, and that order."""
+    order = ngff.ngff_order(image_axes(image))
+    if order == tuple(range(image.ndim)):
+        return image, order
+    dims = [image.dims[axis] for axis in order]
+    warnings.warn(
+        f"the axes {image.dims!r} are written as {tuple(dims)!r}: OME-NGFF wants time and channels before space",
+        UserWarning,
+        stacklevel=4,
+    )
+    ordered = image.transpose(*dims)
+    ordered.encoding = {
+        key: tuple(image.encoding[key][axis] for axis in order)
+        for key in ("chunks", "shards")
+        if image.encoding.get(key)
+    }
+    return ordered, order
