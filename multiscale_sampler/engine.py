@@ -18,7 +18,7 @@ from . import ngff
 from . import store as stores
 from .axes import Axis, Boundary, PerAxis, image_axes
 from .builds import Arrays, Build, build_of_image, build_of_tree
-from .executors import run
+from .executors import on_every_worker, run
 from .ladder import ChunkSizes, ScaleFactors
 from .progress import Advance, ProgressCallback, reporting
 from .reducers import Reducer
@@ -295,6 +295,8 @@ def _run_sweeps(build: Build, arrays: Arrays, target: stores.Target, progress: b
     except BaseException as error:
         error.add_note("The build stopped here and left a store that resume=True (--resume) completes.")
         raise
+    finally:
+        on_every_worker(build.crew, stores.release_buffers)
     target.drop_scratch()
 
 

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 # A task that was lost with its worker is done again so often before the build gives up.
 RETRIES = 3
+CLUSTER_LOST = "the Dask cluster has gone away, or dropped a task of the build; see to its scheduler"
 
 Task: TypeAlias = "Callable[..., int]"
 
@@ -36,7 +37,7 @@ def active_client() -> Client | None:
     from distributed import Client
 
     client = getattr(get_scheduler(), "__self__", None)
-    return client if isinstance(client, Client) else None
+    return client if isinstance(client, Client) and client.status != "closed" else None
 
 
 @dataclass(frozen=True)
@@ -107,8 +108,13 @@ def _submitting(crew: Crew | None, task: Task, context: Any, workers: int) -> It
     with client.get_executor(pure=False, retries=RETRIES) as cluster:
 
         def submit(*arguments: Any) -> Future[int]:
-            computed = [client.compute(each) if is_dask_collection(each) else each for each in arguments]
-            return cast("Future[int]", cluster.submit(task, shared, *computed))
+            try:
+                computed = [client.compute(each) if is_dask_collection(each) else each for each in arguments]
+                return cast("Future[int]", cluster.submit(task, shared, *computed))
+            except Exception as error:
+                if client.status == "running":
+                    raise
+                raise ConnectionError(CLUSTER_LOST) from error
 
         yield submit
 
@@ -123,8 +129,14 @@ def _collect(pending: set[Future[int]], report: Advance) -> set[Future[int]]:
         try:
             nbytes = future.result()
         except CancelledError as error:
-            raise ConnectionError(
-                "the Dask cluster has dropped a task of the build; look after its scheduler"
-            ) from error
+            raise ConnectionError(CLUSTER_LOST) from error
         report(nbytes)
     return rest
+
+
+def on_every_worker(crew: Crew | None, function: Callable[[], None]) -> None:
+    """Call a function in this process, or in every process of the cluster that answers."""
+    if crew is None:
+        function()
+    elif crew.client.status == "running":
+        crew.client.run(function, on_error="ignore")

@@ -32,8 +32,8 @@ class Base(Protocol):
     def read(self, region: Region) -> Block:
         """Return a region."""
 
-    def tiles(self, region: Region, factors: Sequence[int]) -> Iterator[tuple[Region, Block]]:
-        """Yield a region in parts of whole windows."""
+    def tiles(self, region: Region, factors: Sequence[int]) -> Iterator[tuple[Region, Block | None]]:
+        """Yield a region in parts of whole windows; None stands for one that is all fill of a zarr array."""
 
 
 @dataclass(frozen=True)
@@ -120,13 +120,20 @@ class Sweep:
     """Where levels are written, and read if they are the source."""
     copies: Access | None
     """The base, if its stored chunks are those that level 0 gets."""
+    blanks: Mapping[int, Block]
+    """For levels of a zarr base, the state of a window of its fill value."""
+    keeps_blank: bool
+    """Whether what is not stored of the base need not be stored of any level."""
 
     @classmethod
     def of(cls, plan: Plan, step: Pass, base: Base, arrays: Mapping[int, zarr.Array[Any]]) -> Sweep:
         """Return a pass over a base that fills the arrays of its levels."""
         levels = {index: Access.of(array) for index, array in arrays.items()}
-        stored = base if isinstance(base, Access) and 0 in step.levels else None
-        return cls(plan, step, base, levels, stored if stored and levels[0].copies_from(stored) else None)
+        stored = base if isinstance(base, Access) and step.source == 0 else None
+        copies = stored if stored and 0 in step.levels and levels[0].copies_from(stored) else None
+        blanks = _blank_states(plan, stored) if stored else {}
+        keeps_blank = stored is not None and _keeps_blank(plan, step, stored, levels)
+        return cls(plan, step, base, levels, copies, blanks, keeps_blank)
 
     def sent(self) -> Sweep:
         """Return the pass as workers elsewhere get it: what is computed goes with every task (`values_of`)."""
@@ -170,6 +177,8 @@ def reduce_region(sweep: Sweep, carried: Mapping[int, Access], region: Region) -
     """Build what a region contributes to every level of a pass."""
     plan, step = sweep.plan, sweep.step
     from_base = step.source == 0
+    if sweep.keeps_blank and cast("Access", sweep.base).is_blank(region):
+        return
     states = _base_states(sweep, region) if from_base else {step.source: _source_state(sweep, carried, region)}
     for index in step.levels:
         part = part_of_level(plan, index, step.source, region)
@@ -196,9 +205,10 @@ def _base_states(sweep: Sweep, region: Region) -> dict[int, Block]:
     plan = sweep.plan
     direct = [index for index in sweep.step.levels if index and plan.levels[index].parent == 0]
     if 0 in sweep.step.levels and sweep.copies is None:
-        block = sweep.base.read(region)
-        sweep.levels[0].write(region, block)
-        tiles = iter([(region, block)])
+        values = sweep.base.read(region)
+        sweep.levels[0].write(region, values)
+        is_fill = isinstance(sweep.base, Access) and sweep.base.is_fill(values)
+        tiles: Iterator[tuple[Region, Block | None]] = iter([(region, None if is_fill else values)])
     else:
         if sweep.copies is not None:
             sweep.levels[0].copy(sweep.copies, region)
@@ -207,18 +217,25 @@ def _base_states(sweep: Sweep, region: Region) -> dict[int, Block]:
     states: dict[int, Block] = {}
     for tile, block in tiles:
         for index in direct:
-            _reduce_tile(plan, index, region, tile, block, states)
+            _reduce_tile(sweep, index, region, tile, block, states)
     return states
 
 
-def _reduce_tile(plan: Plan, index: int, region: Region, tile: Region, block: Block, states: dict[int, Block]) -> None:
+def _reduce_tile(
+    sweep: Sweep, index: int, region: Region, tile: Region, block: Block | None, states: dict[int, Block]
+) -> None:
     """Reduce one tile of a region into its place in the state of a level."""
+    plan = sweep.plan
     factors = plan.levels[index].factors
     part = part_of_level(plan, index, 0, tile)
     if _is_empty(part):
         return
-    state = plan.reduction.first(_whole_windows(block, part, factors), factors)
-    if tile == region:
+    if block is None and _is_whole(tile, part, factors):
+        state = sweep.blanks[index]
+    else:
+        block = _fill_block(sweep, tile) if block is None else block
+        state = plan.reduction.first(_whole_windows(block, part, factors), factors)
+    if tile == region and block is not None:
         states[index] = state
         return
     whole = part_of_level(plan, index, 0, region)
@@ -227,6 +244,47 @@ def _reduce_tile(plan: Plan, index: int, region: Region, tile: Region, block: Bl
         states[index] = np.empty((*layers, *(along.stop - along.start for along in whole)), state.dtype)
     inside = tuple(slice(a.start - b.start, a.stop - b.start) for a, b in zip(part, whole, strict=True))
     states[index][_behind(inside)] = state
+
+
+def _fill_block(sweep: Sweep, tile: Region) -> Block:
+    return np.full([along.stop - along.start for along in tile], cast("Access", sweep.base).fill)
+
+
+def _blank_states(plan: Plan, base: Access) -> dict[int, Block]:
+    """Return the state of a whole window of fill for each level that is reduced from the base."""
+    direct = [level for level in plan.levels[1:] if level.parent == 0]
+    return {lv.index: plan.reduction.first(np.full(lv.factors, base.fill), lv.factors) for lv in direct}
+
+
+def _keeps_blank(plan: Plan, step: Pass, base: Access, levels: Mapping[int, Access]) -> bool:
+    """Whether windows of nothing but fill, whole or partial, leave nothing to be stored."""
+    one = (1,) * len(plan.dims)
+    windows = {plan.levels[index].factors for index in step.levels if index} | {one}
+    return all(
+        _is_kept(plan, step, levels, window, plan.reduction.first(np.full(window, base.fill), window))
+        for window in windows
+    ) and (0 not in step.levels or _same_fill(levels[0], base.fill))
+
+
+def _is_kept(plan: Plan, step: Pass, levels: Mapping[int, Access], window: tuple[int, ...], state: Block) -> bool:
+    value = plan.reduction.finish(state, tuple(np.array([length]) for length in window))
+    carries = bool(step.carried) and plan.reduction.components > 0
+    # The states that are carried are stored with a fill of 0.
+    kept = not (carries and state.any())
+    return kept and all(_same_fill(levels[index], value.reshape(-1)[0]) for index in step.levels if index)
+
+
+def _same_fill(level: Access, value: Any) -> bool:
+    if level.array.fill_value is None:
+        return False
+    fill = level.array.dtype.type(level.array.fill_value)
+    return bool(fill.tobytes() == np.asarray(value, level.array.dtype).tobytes())
+
+
+def _is_whole(tile: Region, part: Region, factors: Sequence[int]) -> bool:
+    """Whether a tile has all samples of the windows of `part`, or more."""
+    pairs = zip(tile, part, factors, strict=True)
+    return all(along.stop - along.start >= (windows.stop - windows.start) * f for along, windows, f in pairs)
 
 
 def part_of_level(plan: Plan, index: int, source: int, region: Region) -> Region:

@@ -5,7 +5,7 @@
 remembers what of one is done, `chunks` moves data.
 """
 
-from .chunks import Access
+from .chunks import Access, release_buffers
 from .encoding import Encoding, encoding_like, json_attributes
 from .journal import Journal, claim
 from .nodes import (
@@ -60,6 +60,7 @@ __all__ = [
     "open_target",
     "place_of",
     "rehearse",
+    "release_buffers",
     "source_array",
     "written_paths",
     "zarr_arrays",

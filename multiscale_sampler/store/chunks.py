@@ -31,17 +31,22 @@ Region: TypeAlias = "tuple[slice, ...]"
 
 ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 
-_buffers = threading.local()
+_buffers: dict[tuple[int, str], npt.NDArray[np.uint8]] = {}
 
 
 def buffer(purpose: str, shape: Sequence[int], dtype: np.dtype[Any]) -> Block:
     """Return an array of this thread's that is used again for the same purpose: new memory costs page faults."""
     wanted = int(np.prod(shape)) * dtype.itemsize
-    held: npt.NDArray[np.uint8] | None = getattr(_buffers, purpose, None)
+    key = threading.get_ident(), purpose
+    held = _buffers.get(key)
     if held is None or held.nbytes < wanted:
-        held = np.empty(wanted, np.uint8)
-        setattr(_buffers, purpose, held)
+        held = _buffers[key] = np.empty(wanted, np.uint8)
     return held[:wanted].view(dtype).reshape(tuple(shape))
+
+
+def release_buffers() -> None:
+    """Give back the buffers of all threads when a build ends; one that is at work keeps what it uses."""
+    _buffers.clear()
 
 
 @dataclass(frozen=True)
@@ -88,6 +93,10 @@ class Chunks:
         """Return the part of the array that a chunk holds."""
         sizes = zip(index, self.shape, self.array.shape, strict=True)
         return tuple(slice(i * n, min((i + 1) * n, size)) for i, n, size in sizes)
+
+    def is_stored(self, index: Index) -> bool:
+        """Whether a chunk is stored; one that is not is all fill."""
+        return os.path.exists(self.path(index))
 
     def read(self, index: Index, out: Block) -> bool:
         """Decode a chunk into `out`, of a chunk's shape; return False, and leave `out`, if it is not stored."""
@@ -164,38 +173,59 @@ class Access:
         """Return a region; its memory belongs to this thread's next read."""
         if self.chunks is None:
             return np.asarray(self.array[region])
-        block = buffer("block", [along.stop - along.start for along in region], self.array.dtype)
-        for index in self.chunks.grid(region):
-            self._read_part(index, region, block)
-        return block
+        return self._read(region)[0]
 
-    def _read_part(self, index: Index, region: Region, block: Block) -> None:
+    def _read(self, region: Region) -> tuple[Block, bool]:
+        """Return a region, and whether any chunk of it is stored."""
+        block = buffer("block", [along.stop - along.start for along in region], self.array.dtype)
+        stored = [self._read_part(index, region, block) for index in cast("Chunks", self.chunks).grid(region)]
+        return block, any(stored)
+
+    def _read_part(self, index: Index, region: Region, block: Block) -> bool:
+        """Read what a region has of a chunk into its place; return whether the chunk is stored."""
         chunks = cast("Chunks", self.chunks)
         if block.shape == chunks.shape and chunks.read(index, block):
-            return
+            return True
         inside = [_overlap(a, b) for a, b in zip(chunks.span(index), region, strict=True)]
         part = block[tuple(slice(a.start - b.start, a.stop - b.start) for a, b in zip(inside, region, strict=True))]
         chunk = buffer("chunk", chunks.shape, self.array.dtype)
         if chunks.read(index, chunk):
             offsets = zip(inside, index, chunks.shape, strict=True)
             part[...] = chunk[tuple(slice(a.start - i * n, a.stop - i * n) for a, i, n in offsets)]
-        else:
-            part[...] = 0 if chunks.fill is None else chunks.fill
+            return True
+        part[...] = 0 if chunks.fill is None else chunks.fill
+        return False
 
-    def tiles(self, region: Region, factors: Sequence[int]) -> Iterator[tuple[Region, Block]]:
+    @property
+    def fill(self) -> Any:
+        """Value of what is not stored, of the array's dtype."""
+        return self.array.dtype.type(0 if self.array.fill_value is None else self.array.fill_value)
+
+    def is_fill(self, block: Block) -> bool:
+        """Whether a block holds nothing but the fill value."""
+        return _is_constant(block, self.fill)
+
+    def is_blank(self, region: Region) -> bool:
+        """Whether it is known, without reading, that nothing is stored in a region."""
+        return self.chunks is not None and not any(map(self.chunks.is_stored, self.chunks.grid(region)))
+
+    def tiles(self, region: Region, factors: Sequence[int]) -> Iterator[tuple[Region, Block | None]]:
         """Yield a region in parts of whole windows that stay in cache; a part's memory is used again for the next.
 
         Parts are whole chunks where the windows of `factors` samples fit them, else as many chunks as they need.
+        A part that is all fill is None.
         """
         unit = [math.lcm(n, factor) for n, factor in zip(self.array.chunks, factors, strict=True)]
         if self.chunks is None or any(along.start % n for along, n in zip(region, unit, strict=True)):
-            yield region, self.read(region)
+            block = self.read(region)
+            yield region, None if self.is_fill(block) else block
             return
         starts = [range(along.start, along.stop, n) for along, n in zip(region, unit, strict=True)]
         for corner in itertools.product(*starts):
             ends = zip(corner, unit, region, strict=True)
             tile = tuple(slice(start, min(start + n, along.stop)) for start, n, along in ends)
-            yield tile, self.read(tile)
+            block, is_stored = self._read(tile)
+            yield tile, block if is_stored else None
 
     def write(self, region: Region, block: Block) -> None:
         """Write a region of whole chunks."""

@@ -1,0 +1,210 @@
+"""Builds on a real cluster of processes: the same bits as on threads, whatever the source, also after failures."""
+
+import os
+import signal
+from contextlib import nullcontext
+from functools import partial
+
+import dask
+import dask.array as da
+import numpy as np
+import pytest
+import xarray as xr
+import zarr
+
+from multiscale_sampler import add_levels, open_image, open_pyramid, plan_pyramid, to_multiscale, write_pyramid
+from multiscale_sampler import engine as engine_module
+from multiscale_sampler.executors import Crew, active_client, run
+
+from .data import hashes, make_array, noise
+
+distributed = pytest.importorskip("distributed", reason="pip install 'multiscale-sampler[distributed]'")
+
+# The cluster's own: it closes its event loop while sockets of workers that went first are still open.
+pytestmark = pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    options = {"n_workers": 2, "threads_per_worker": 1, "dashboard_address": ":0", "memory_limit": "2GiB"}
+    with distributed.LocalCluster(**options) as running:
+        yield running
+
+
+@pytest.fixture
+def client(cluster):
+    with distributed.Client(cluster) as connected:
+        yield connected
+
+
+@pytest.fixture
+def base(tmp_path):
+    array = zarr.create_array(tmp_path / "base.zarr", shape=(70, 50, 90), chunks=(16, 16, 16), dtype="uint16")
+    array[:] = noise(array.shape, "uint16")
+    return array
+
+
+def refuse_threads(*arguments, **options):
+    raise AssertionError("the build ran on threads of this process")
+
+
+def built(image, place, **options):
+    """Build with small regions in several passes; return the hashes of all files."""
+    write_pyramid(image, place, workers=2, memory_limit="1MiB", **options)
+    return hashes(place)
+
+
+SOURCES = {
+    "zarr": lambda array: open_image(array),
+    "dask": lambda array: da.from_zarr(array) + np.uint16(0),
+    "persisted": lambda array: (da.from_zarr(array) + np.uint16(0)).persist(),
+    "tree": lambda array: to_multiscale(open_image(array), 2),
+    "channels last": lambda array: xr.DataArray(da.from_zarr(array), dims=("z", "y", "c")),
+}
+
+
+@pytest.mark.parametrize("source", SOURCES)
+def test_write_pyramid__the_cluster_writes_the_same_bytes(base, client, tmp_path, monkeypatch, source):
+    options = {"chunks": 16, "compressors": None}
+    with dask.config.set(scheduler="threads"):
+        made = SOURCES[source](base)
+        if source == "tree":
+            options = {}
+        with pytest.warns(UserWarning, match="time and channels") if source == "channels last" else nullcontext():
+            expected = built(made, tmp_path / "threads.zarr", **options)
+    monkeypatch.setattr("multiscale_sampler.executors.ThreadPoolExecutor", refuse_threads)
+    made = SOURCES[source](base)
+    with pytest.warns(UserWarning, match="time and channels") if source == "channels last" else nullcontext():
+        assert built(made, tmp_path / "cluster.zarr", **options) == expected
+
+
+def test_add_levels__runs_on_the_cluster(base, client, tmp_path, monkeypatch):
+    for name in ("threads", "cluster"):
+        make_array(tmp_path / name, base[:], chunks=(16, 16, 16))
+    with dask.config.set(scheduler="threads"):
+        add_levels(tmp_path / "threads")
+    monkeypatch.setattr("multiscale_sampler.executors.ThreadPoolExecutor", refuse_threads)
+    add_levels(tmp_path / "cluster")
+    ours, theirs = (zarr.open_group(tmp_path / name) for name in ("cluster", "threads"))
+    for level in theirs:
+        np.testing.assert_array_equal(ours[level][:], theirs[level][:])
+    assert set(ours) == set(theirs)
+
+
+def test_write_pyramid__reports_progress_of_the_cluster(base, client, tmp_path):
+    seen = []
+    write_pyramid(base, tmp_path / "p.zarr", workers=2, memory_limit="1MiB", progress=seen.append)
+    assert [point.done for point in seen] == sorted(point.done for point in seen)
+    assert len(seen) > 4
+    assert seen[-1].done == seen[-1].total
+
+
+@pytest.mark.parametrize("target", ["memory", "disk"])
+def test_write_pyramid__what_only_this_process_holds_is_built_here(base, client, tmp_path, target):
+    image = noise((40, 40), "uint8") if target == "disk" else da.from_zarr(base).persist()
+    store = {} if target == "memory" else tmp_path / "p.zarr"
+    write_pyramid(image, store, chunks=16)
+    np.testing.assert_array_equal(open_pyramid(store)["scale0/image"], image)
+
+
+def test_write_pyramid__takes_threads_and_memory_of_the_cluster(base, client, tmp_path, monkeypatch):
+    plans = []
+
+    def noting(*arguments, **options):
+        plans.append(plan_pyramid(*arguments, **options))
+        return plans[-1]
+
+    monkeypatch.setattr("multiscale_sampler.builds.plan_pyramid", noting)
+    write_pyramid(base, tmp_path / "p.zarr")
+    (plan,) = plans
+    assert plan.workers == 2
+    assert plan.memory_limit == 2 * 2**30
+
+
+def fail_once(build, flag, *arguments):
+    """Build a region, unless the flag stands there: then take it away and kill the process."""
+    if os.path.exists(flag):
+        os.remove(flag)
+        os.kill(os.getpid(), signal.SIGKILL)
+    return build(*arguments)
+
+
+def test_write_pyramid__completes_though_a_worker_is_killed(base, tmp_path, monkeypatch):
+    with dask.config.set(scheduler="threads"):
+        expected = built(base, tmp_path / "threads.zarr")
+    flag = tmp_path / "kill"
+    flag.touch()
+    monkeypatch.setattr(engine_module, "_build_region", partial(fail_once, engine_module._build_region, str(flag)))
+    options = {"n_workers": 2, "threads_per_worker": 1, "dashboard_address": ":0"}
+    with distributed.LocalCluster(**options) as running, distributed.Client(running):
+        assert built(base, tmp_path / "cluster.zarr") == expected
+    assert not flag.exists()
+
+
+def fail(build, numbers, step, number, region, block=None):
+    if number in numbers:
+        raise OSError(28, "No space left on device")
+    return build(step, number, region, block)
+
+
+def test_write_pyramid__resumes_on_threads_what_failed_on_the_cluster(base, client, tmp_path, monkeypatch):
+    with dask.config.set(scheduler="threads"):
+        expected = built(base, tmp_path / "threads.zarr")
+    place = tmp_path / "cluster.zarr"
+    with monkeypatch.context() as patched:
+        patched.setattr(engine_module, "_build_region", partial(fail, engine_module._build_region, {3}))
+        patched.setattr("multiscale_sampler.executors.RETRIES", 0)
+        with pytest.raises(OSError, match="No space left") as caught:
+            built(base, place)
+    assert any("resume=True" in note for note in caught.value.__notes__)
+    with pytest.raises(ValueError, match="build"):
+        open_pyramid(place)
+    with dask.config.set(scheduler="threads"):
+        assert built(base, place, resume=True) == expected
+
+
+def test_run__a_cluster_that_goes_away_ends_in_one_clear_error():
+    options = {"n_workers": 1, "threads_per_worker": 1, "dashboard_address": ":0"}
+    with distributed.LocalCluster(**options) as running, distributed.Client(running) as client:
+
+        def calls():
+            yield (1,)
+            yield (2,)
+            running.close()
+            yield (3,)
+
+        with pytest.raises(ConnectionError, match="cluster"):
+            run(Crew(client), slow, None, calls(), 10, lambda nbytes: None)
+
+
+def slow(context, number):
+    # Longer than the test takes to cancel it.
+    import threading
+
+    threading.Event().wait(5)
+    return number
+
+
+def test_run__holds_no_more_than_twice_the_workers():
+    drawn, finished = [], []
+
+    def calls():
+        for number in range(50):
+            drawn.append(number)
+            assert len(drawn) - len(finished) <= 2 * 2
+            yield (number,)
+
+    run(None, lambda context, number: number, None, calls(), 2, finished.append)
+    assert sorted(finished) == list(range(50))
+
+
+def test_active_client__is_none_without_a_client_and_where_dask_is_told_so(client):
+    assert active_client() is client
+    with dask.config.set(scheduler="threads"):
+        assert active_client() is None
+
+
+def test_active_client__is_none_once_it_is_closed(cluster):
+    with distributed.Client(cluster) as client:
+        client.close()
+        assert active_client() is None
