@@ -1,0 +1,536 @@
+"""Anti-aliasing filters that reduce a block: weighted means about the centre of every window, and weighted votes.
+
+An output sits at the centre of its window and weighs the samples of its *support*, which reaches beyond the window
+by `halo` samples on either side. A block is a core of whole windows with margins around it; where a margin is
+shorter than the halo the image ends, and the weights of the samples that there are add up to one again. Weights
+depend on the distance alone and are added up in the order of the samples, so that a value has the same bits
+whatever the blocks.
+
+Filters are applied axis after axis, the slowest first: its loop runs along contiguous memory, reads the block in
+its own dtype, and leaves less for the axes behind. All of it happens in slabs that stay in cache.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from .compiling import compiled
+from .windows import Block, Missing
+
+Kernel = Literal["gaussian", "linear", "cubic", "lanczos"]
+Float64s = npt.NDArray[np.float64]
+Int64s = npt.NDArray[np.int64]
+Margins = Sequence[tuple[int, int]]
+
+# Reach of the kernels that are functions of distance / factor.
+RADII = {"linear": 1, "cubic": 2, "lanczos": 3}
+# A gaussian's standard deviation is its full width at half maximum divided by this.
+FULL_WIDTH = 2.0 * math.sqrt(2.0 * math.log(2.0))
+# Valid weights that cancel to less than this part of their sum of magnitudes would only amplify noise.
+LEAST_SUM = 2.0**-10
+# Elements of the first axis' result that are carried through the other axes at a time: half a second-level cache.
+SLAB = 1 << 16
+# From here on an inner run is long enough for a loop of its own.
+WIDE = 64
+# Outputs of narrower runs that are taken together, and elements that are weighed together: both in first-level cache.
+PIECE = 1024
+# Bits of the votes of a window: their sum, rounding included, must not reach 2**63.
+VOTE_BITS = 61
+# Multiplicative hashing (Knuth): the upper bits of the product with 2**64 divided by the golden ratio.
+GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+HASH_BITS = np.uint64(20)
+
+
+def sigma(factor: int) -> float:
+    """Return the standard deviation, in samples, of the gaussian for a factor.
+
+    It takes the point spread of a sample to that of a window: Cardoso et al., "Scale factor point spread function
+    matching: beyond aliasing in image resampling", MICCAI 2015.
+    """
+    return math.sqrt(factor**2 - 1) / FULL_WIDTH
+
+
+def halo(kernel: Kernel, factor: int) -> int:
+    """Return how many samples beyond a window its value depends on, on either side."""
+    if factor == 1:
+        return 0
+    within = (factor - 1) / 2
+    if kernel == "gaussian":
+        return max(0, math.floor(4.0 * sigma(factor) - within))
+    # Weights are zero at the radius itself.
+    return math.ceil(RADII[kernel] * factor - within) - 1
+
+
+@lru_cache(maxsize=256)
+def kernel_weights(kernel: Kernel, factor: int) -> Float64s:
+    """Return the weights of a window's support; they add up to one."""
+    reach = halo(kernel, factor)
+    distances = [abs(sample - (factor - 1) / 2) for sample in range(-reach, factor + reach)]
+    weights = [_weight(kernel, distance, factor) for distance in distances]
+    total = math.fsum(weights)
+    scaled = np.array([weight / total for weight in weights])
+    scaled.flags.writeable = False
+    return scaled
+
+
+def _weight(kernel: Kernel, distance: float, factor: int) -> float:
+    if factor == 1:
+        return 1.0
+    if kernel == "gaussian":
+        return math.exp(-0.5 * (distance / sigma(factor)) ** 2)
+    x = distance / factor
+    if kernel == "linear":
+        return max(0.0, 1.0 - x)
+    if kernel == "cubic":
+        # Keys 1981, a = -1/2.
+        return (1.5 * x - 2.5) * x * x + 1.0 if x < 1.0 else ((-0.5 * x + 2.5) * x - 4.0) * x + 2.0
+    return _sinc(x) * _sinc(x / 3.0)
+
+
+def _sinc(x: float) -> float:
+    if x == 0.0:
+        return 1.0
+    # Exactly zero where it crosses: the sine of a rounded multiple of pi is not.
+    return 0.0 if x.is_integer() else math.sin(math.pi * x) / (math.pi * x)
+
+
+class Support(NamedTuple):
+    """Where the supports of the windows of a block lie along one axis."""
+
+    axis: int
+    """The axis."""
+    factor: int
+    """Samples from one window to the next."""
+    start: int
+    """First sample of the first support; negative where the image ends before."""
+    outputs: int
+    """Number of windows."""
+
+    def slab(self, lower: int, upper: int, size: int, length: int) -> tuple[slice, Support]:
+        """Return the samples, of `size`, under some of the windows, and the support of these within them."""
+        start = self.start + lower * self.factor
+        first = max(0, start)
+        last = min(size, start + (upper - lower - 1) * self.factor + length)
+        return slice(first, last), self._replace(start=start - first, outputs=upper - lower)
+
+
+def _supports(block: Block, factors: Sequence[int], margins: Margins, kernel: Kernel) -> tuple[Block, list[Support]]:
+    """Return a block without margins along axes that are not reduced, and the supports along those that are."""
+    inside, axes = [], []
+    for axis, (size, factor, (lower, upper)) in enumerate(zip(block.shape, factors, margins, strict=True)):
+        inside.append(slice(lower, size - upper) if factor == 1 else slice(None))
+        if factor > 1:
+            outputs = -(-(size - lower - upper) // factor)
+            axes.append(Support(axis, factor, lower - halo(kernel, factor), outputs))
+    return np.ascontiguousarray(block[tuple(inside)]), axes
+
+
+def filter_windows(
+    block: Block,
+    factors: Sequence[int],
+    margins: Margins,
+    kernel: Kernel,
+    counted: bool,
+    *,
+    min_valid: float = 0.0,
+) -> Block:
+    """Reduce a block by a filter.
+
+    Parameters
+    ----------
+    block
+        C-contiguous (channels, *spatial), of any integer dtype of up to 32 bits, float32 or float64.
+    factors
+        Samples per window along each spatial axis.
+    margins
+        Samples before and after the core along each spatial axis. The core is whole windows; its last one may be
+        partial at the image's end. A margin shorter than `halo` means that the image ends there.
+    kernel
+        The weights.
+    counted
+        Whether NaN, in all channels alike, marks samples that are missing and left out; a window without valid ones
+        is NaN then. So is one whose valid weights cancel, down to 2**-10 of the sum of their magnitudes or
+        below it: kernels with negative lobes can.
+    min_valid
+        The share of a support, by magnitude of weight, that must be valid, else a value is NaN.
+
+    Returns
+    -------
+        float64 (channels, *reduced core).
+    """
+    block, axes = _supports(block, (1, *factors), ((0, 0), *margins), kernel)
+    if not axes:
+        return block.astype(np.float64)
+    out = np.empty(_reduced_shape(block.shape, axes), np.float64)
+    for part, first, target in _slabs(block, axes[0], len(kernel_weights(kernel, axes[0].factor)), out):
+        target[...] = _filter_slab(part, [first, *axes[1:]], kernel, counted, min_valid)
+    return out
+
+
+def _reduced_shape(shape: tuple[int, ...], axes: Sequence[Support]) -> tuple[int, ...]:
+    reduced = {support.axis: support.outputs for support in axes}
+    return tuple(reduced.get(axis, size) for axis, size in enumerate(shape))
+
+
+def _slabs(block: Block, first: Support, length: int, out: Block) -> Iterator[tuple[Block, Support, Block]]:
+    """Yield parts of a block, the supports along the first reduced axis within them, and what they fill of `out`.
+
+    Parts have the axes of the block, those before the first reduced one merged into its leading axis.
+    """
+    axis = first.axis
+    outer, size, behind = math.prod(block.shape[:axis]), block.shape[axis], block.shape[axis + 1 :]
+    samples = block.reshape(outer, size, *behind)
+    results = out.reshape(outer, first.outputs, *out.shape[axis + 1 :])
+    lead = (1,) * (axis - 1)
+    rows = max(1, SLAB // max(1, math.prod(behind)))
+    together = max(1, rows // max(1, first.outputs))
+    for entry in range(0, outer, together):
+        for lower in range(0, first.outputs, rows):
+            upper = min(lower + rows, first.outputs)
+            along, support = first.slab(lower, upper, size, length)
+            part = np.ascontiguousarray(samples[entry : entry + together, along])
+            target = results[entry : entry + together, lower:upper]
+            yield (
+                part.reshape(len(part), *lead, *part.shape[1:]),
+                support,
+                target.reshape(len(part), *lead, *target.shape[1:]),
+            )
+
+
+def _filter_slab(samples: Block, axes: list[Support], kernel: Kernel, counted: bool, min_valid: float) -> Block:
+    values = _weighted(samples, axes, kernel)
+    if not (counted and np.isnan(values).any()):
+        return values
+    # Every support that holds a missing sample has come out as NaN, and no other value is to change.
+    missing = np.isnan(samples)
+    sums = _weighted(np.where(missing, samples.dtype.type(0), samples), axes, kernel)
+    present = np.logical_not(missing).astype(samples.dtype)
+    weight = _weighted(present, axes, kernel)
+    lobes = any(kernel_weights(kernel, support.factor).min() < 0.0 for support in axes)
+    share = _weighted(present, axes, kernel, magnitudes=True) if lobes else weight
+    least = _extent(np.where(missing, samples.dtype.type(np.inf), samples), axes, kernel, greatest=False)
+    greatest = _extent(np.where(missing, samples.dtype.type(-np.inf), samples), axes, kernel, greatest=True)
+    with np.errstate(all="ignore"):
+        means = sums / weight
+    np.copyto(means, least, where=least == greatest)
+    means[(weight <= LEAST_SUM * share) | (share < min_valid)] = np.nan
+    np.copyto(values, means, where=np.isnan(values))
+    return values
+
+
+def _weighted(samples: Block, axes: list[Support], kernel: Kernel, *, magnitudes: bool = False) -> Block:
+    """Return the weighted means of all supports, axis after axis."""
+    for support in axes:
+        weights = kernel_weights(kernel, support.factor)
+        if magnitudes:
+            weights = np.abs(weights) / math.fsum(np.abs(weights))
+        rows, shape = _rows(samples, support)
+        out = np.empty((len(rows), support.outputs, rows.shape[2]), np.float64)
+        centre = halo(kernel, support.factor) + (support.factor - 1) // 2
+        # Infinities may cancel; only the interpreter would warn of it.
+        with np.errstate(all="ignore"):
+            _weigh_axis(rows, support.start, support.factor, weights, centre, out)
+        samples = out.reshape(shape)
+    return samples
+
+
+def _extent(samples: Block, axes: Sequence[Support], kernel: Kernel, *, greatest: bool) -> Block:
+    """Return the least or the greatest sample of all supports, axis after axis."""
+    for support in axes:
+        used = np.flatnonzero(kernel_weights(kernel, support.factor))
+        rows, shape = _rows(samples, support)
+        out = np.empty((len(rows), support.outputs, rows.shape[2]), samples.dtype)
+        _extremes(rows, support.start, support.factor, used, greatest, out)
+        samples = out.reshape(shape)
+    return samples
+
+
+def _rows(samples: Block, support: Support) -> tuple[Block, tuple[int, ...]]:
+    """Return samples as (outer, axis, inner), and the shape of what becomes of them."""
+    before, behind = samples.shape[: support.axis], samples.shape[support.axis + 1 :]
+    rows = samples.reshape(math.prod(before), samples.shape[support.axis], math.prod(behind))
+    return rows, (*before, support.outputs, *behind)
+
+
+def label_gaussian(block: Block, factors: Sequence[int], margins: Margins, missing: Missing) -> Block:
+    """Return, for every window, the label with the most gaussian-weighted votes in its support.
+
+    Votes are integers, so that their sums are exact and depend on no order; of a tie the smallest label wins.
+    Missing labels do not vote; where there are no others, the value is the missing one.
+
+    Parameters
+    ----------
+    block
+        C-contiguous integers, of any rank.
+    factors
+        Samples per window along each axis.
+    margins
+        Samples before and after the core along each axis, as for `filter_windows`.
+    missing
+        Which label is left out.
+    """
+    block, axes = _supports(block, factors, margins, "gaussian")
+    if not axes:
+        return block.copy()
+    labels = block.view(f"u{block.dtype.itemsize}")
+    # Signed labels in the order of unsigned ones: one compiled loop for both.
+    flip = labels.dtype.type(1 << (8 * block.dtype.itemsize - 1) if block.dtype.kind == "i" else 0)
+    nodata = np.array([0 if missing.nodata is None else missing.nodata], block.dtype).view(labels.dtype)[0] ^ flip
+    ordered = labels ^ flip if flip else labels
+    out = np.empty(_reduced_shape(block.shape, axes), labels.dtype)
+    # The leading axis is one of the image here; slabs want one before it.
+    lead = [support._replace(axis=support.axis + 1) for support in axes]
+    length = len(kernel_weights("gaussian", lead[0].factor))
+    for part, first, target in _slabs(ordered[np.newaxis], lead[0], length, out[np.newaxis]):
+        target[...] = _elect_slab(part, [first, *lead[1:]], missing.nodata is not None, nodata)
+    np.bitwise_xor(out, flip, out=out)
+    return out.view(block.dtype)
+
+
+def _elect_slab(labels: Block, axes: list[Support], has_nodata: bool, nodata: Any) -> Block:
+    least = _extent(labels, axes, "gaussian", greatest=False)
+    mixed = np.flatnonzero(least != _extent(labels, axes, "gaussian", greatest=True))
+    if len(mixed):
+        everywhere = [Support(axis, 1, 0, size) for axis, size in enumerate(labels.shape)]
+        for support in axes:
+            everywhere[support.axis] = support
+        votes = [_votes(support.factor, len(axes)) for support in everywhere]
+        table = np.zeros((len(votes), max(map(len, votes))), np.int64)
+        for row, along in zip(table, votes, strict=True):
+            row[: len(along)] = along
+        geometry = np.array(
+            [
+                (size, support.start, support.factor, support.outputs, len(along))
+                for size, support, along in zip(labels.shape, everywhere, votes, strict=True)
+            ]
+        )
+        # A hash wraps around; only the interpreter would warn of it.
+        with np.errstate(over="ignore"):
+            _elect(labels.reshape(-1), geometry, table, mixed, has_nodata, nodata, least.reshape(-1))
+    return least
+
+
+@lru_cache(maxsize=256)
+def _votes(factor: int, axes: int) -> Int64s:
+    """Return the weights of a gaussian as integers whose products, over so many axes, add up to less than 2**63."""
+    if factor == 1:
+        return np.ones(1, np.int64)
+    scaled = np.rint(kernel_weights("gaussian", factor) * 2.0 ** (VOTE_BITS // axes))
+    return np.maximum(scaled, 1.0).astype(np.int64)
+
+
+@compiled
+def _weigh_axis(x, start, factor, weights, centre, out):  # type: ignore[no-untyped-def]
+    size, inner = x.shape[1], x.shape[2]
+    count, length = out.shape[1], len(weights)
+    # Outputs whose support is whole; one that reaches beyond the image is weighed on its own.
+    lower = min(count, (max(0, -start) + factor - 1) // factor)
+    upper = max(lower, min(count, (size - length - start) // factor + 1))
+    halves = np.empty(length, np.float64)
+    offsets = np.empty(length, np.int64)
+    references = np.empty(PIECE, np.float64)
+    piece = max(1, PIECE // max(1, inner))
+    phases = np.empty((factor, (piece + length // factor + 1) * inner), x.dtype)
+    for entry in range(len(x)):
+        samples = x[entry].reshape(-1)
+        results = out[entry].reshape(-1)
+        for k in range(count):
+            if inner < WIDE and lower <= k < upper:
+                continue
+            first = start + k * factor
+            used = _place(weights, first, size, inner, halves, offsets)
+            reference = min(first + centre, size - 1) * inner
+            row = results[k * inner : (k + 1) * inner]
+            _weigh(samples, halves[:used], offsets[:used], reference, references, row)
+        if inner < WIDE:
+            for k in range(lower, upper, piece):
+                outputs = min(piece, upper - k)
+                begin = start + k * factor
+                _split(samples, begin, outputs + length // factor + 1, factor, inner, phases)
+                used = _place_phases(weights, factor, phases.shape[1], inner, halves, offsets)
+                reference = (centre % factor) * phases.shape[1] + (centre // factor) * inner
+                row = results[k * inner : (k + outputs) * inner]
+                _weigh(phases.reshape(-1), halves[:used], offsets[:used], reference, references, row)
+
+
+@compiled
+def _place(weights, first, size, inner, halves, offsets):  # type: ignore[no-untyped-def]
+    """Find the half weights and offsets of the samples under one support; return how many there are."""
+    lower, upper = max(0, -first), min(len(weights), size - first)
+    total = 0.0
+    if lower == 0 and upper == len(weights):
+        total = 1.0
+    else:
+        for tap in range(lower, upper):
+            total += weights[tap]
+    used = 0
+    for tap in range(lower, upper):
+        # A sample without weight is none, not even if it is infinite.
+        if weights[tap] != 0.0:
+            halves[used] = 0.5 * (weights[tap] / total)
+            offsets[used] = (first + tap) * inner
+            used += 1
+    return used
+
+
+@compiled
+def _place_phases(weights, factor, stride, inner, halves, offsets):  # type: ignore[no-untyped-def]
+    """Find the half weights and offsets of the samples under a whole support, in samples put apart by `_split`."""
+    used = 0
+    for tap in range(len(weights)):
+        if weights[tap] != 0.0:
+            halves[used] = 0.5 * weights[tap]
+            offsets[used] = (tap % factor) * stride + (tap // factor) * inner
+            used += 1
+    return used
+
+
+@compiled
+def _split(samples, begin, count, factor, inner, phases):  # type: ignore[no-untyped-def]
+    """Put every `factor`-th sample together, so that one tap of neighbouring outputs is one contiguous run."""
+    source = samples[begin * inner :]
+    for phase in range(factor):
+        row = phases[phase]
+        held = min(count, (len(source) // inner - phase + factor - 1) // factor)
+        if inner == 1:
+            for j in range(held):
+                row[j] = source[j * factor + phase]
+        else:
+            for j in range(held):
+                for i in range(inner):
+                    row[j * inner + i] = source[(j * factor + phase) * inner + i]
+
+
+@compiled
+def _weigh(x, halves, offsets, reference, references, out):  # type: ignore[no-untyped-def]
+    """Weigh runs of samples into `out`, one sample of every run after the other.
+
+    Deviations from a reference are weighed: for equal samples they are exactly zero, whatever the weights. Weights
+    are halved because the difference of two values can be twice the greatest one.
+    """
+    taps = len(halves)
+    for begin in range(0, len(out), len(references)):
+        row = out[begin : begin + len(references)]
+        width = len(row)
+        r = references[:width]
+        at = x[reference + begin : reference + begin + width]
+        for i in range(width):
+            value = np.float64(at[i])
+            r[i] = value if abs(value) < np.inf else 0.0
+            row[i] = 0.0
+        for tap in range(0, taps - 1, 2):
+            w, v = halves[tap], halves[tap + 1]
+            a = x[offsets[tap] + begin : offsets[tap] + begin + width]
+            b = x[offsets[tap + 1] + begin : offsets[tap + 1] + begin + width]
+            for i in range(width):
+                row[i] = (row[i] + (w * a[i] - w * r[i])) + (v * b[i] - v * r[i])
+        if taps % 2 == 1:
+            w = halves[taps - 1]
+            a = x[offsets[taps - 1] + begin : offsets[taps - 1] + begin + width]
+            for i in range(width):
+                row[i] += w * a[i] - w * r[i]
+        for i in range(width):
+            row[i] = (r[i] + row[i]) + row[i]
+
+
+@compiled
+def _extremes(x, start, factor, used, greatest, out):  # type: ignore[no-untyped-def]
+    size, inner = x.shape[1], x.shape[2]
+    for entry in range(len(x)):
+        for k in range(out.shape[1]):
+            found = False
+            for tap in used:
+                sample = start + k * factor + tap
+                if not 0 <= sample < size:
+                    continue
+                for i in range(inner):
+                    value, best = x[entry, sample, i], out[entry, k, i]
+                    closer = value > best if greatest else value < best
+                    out[entry, k, i] = value if closer or not found else best
+                found = True
+
+
+@compiled
+def _elect(x, geometry, votes, mixed, has_nodata, nodata, out):  # type: ignore[no-untyped-def]
+    last = len(geometry) - 1
+    size, start, factor, count, length = geometry[last]
+    rows = 1
+    for axis in range(last):
+        rows *= geometry[axis, 4]
+    starts, weights = np.empty(rows, np.int64), np.empty(rows, np.int64)
+    capacity = 2
+    while capacity < 2 * rows * length:
+        capacity *= 2
+    slots = np.zeros(capacity, np.int64)
+    homes = np.empty(rows * length, np.int64)
+    labels, sums = np.empty(rows * length, x.dtype), np.empty(rows * length, np.int64)
+    row, held = -1, 0
+    for output in mixed:
+        if output // count != row:
+            row = output // count
+            held = _place_rows(row, geometry, votes, starts, weights)
+        first = start + (output % count) * factor
+        used, at = 0, 0
+        for i in range(held):
+            for tap in range(max(0, -first), min(length, size - first)):
+                label = x[starts[i] + first + tap]
+                if has_nodata and label == nodata:
+                    continue
+                if used == 0 or labels[at] != label:
+                    at = _find(label, slots, homes, labels, used)
+                    if at == used:
+                        labels[at], sums[at] = label, 0
+                        used += 1
+                sums[at] += weights[i] * votes[last, tap]
+        if used == 0:
+            out[output] = nodata
+            continue
+        best = 0
+        for i in range(1, used):
+            if sums[i] > sums[best] or (sums[i] == sums[best] and labels[i] < labels[best]):
+                best = i
+        out[output] = labels[best]
+
+
+@compiled
+def _find(label, slots, homes, labels, used):  # type: ignore[no-untyped-def]
+    """Return where a label is among those `used`, or where it goes if it is new."""
+    mask = len(slots) - 1
+    slot = np.int64((np.uint64(label) * GOLDEN) >> HASH_BITS) & mask
+    while True:
+        at = slots[slot]
+        # What an earlier window left in a slot does not point back to it: nothing needs to be cleared.
+        if at >= used or homes[at] != slot:
+            slots[slot], homes[used] = used, slot
+            return used
+        if labels[at] == label:
+            return at
+        slot = (slot + 1) & mask
+
+
+@compiled
+def _place_rows(row, geometry, votes, starts, weights):  # type: ignore[no-untyped-def]
+    """Find the offsets and the votes of the rows of samples under one row of supports; return how many there are."""
+    held = 1
+    starts[0], weights[0] = 0, 1
+    stride = geometry[len(geometry) - 1, 0]
+    for axis in range(len(geometry) - 2, -1, -1):
+        size, start, factor, count, length = geometry[axis]
+        first = start + (row % count) * factor
+        row //= count
+        lower, upper = max(0, -first), min(length, size - first)
+        # Backwards, so that the rows found so far are read before they are overwritten.
+        for found in range(held - 1, -1, -1):
+            base, weight = starts[found], weights[found]
+            for tap in range(lower, upper):
+                to = found * (upper - lower) + tap - lower
+                starts[to], weights[to] = base + (first + tap) * stride, weight * votes[axis, tap]
+        held *= upper - lower
+        stride *= size
+    return held
