@@ -20,6 +20,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from .channels import from_channels, to_channels
 from .compiling import compiled
 from .windows import Block, Missing
 
@@ -36,6 +37,10 @@ FULL_WIDTH = 2.0 * math.sqrt(2.0 * math.log(2.0))
 LEAST_SUM = 2.0**-10
 # Elements of the first axis' result that are carried through the other axes at a time: half a second-level cache.
 SLAB = 1 << 16
+# The same where samples are missing: neighbouring slabs look at their common samples twice.
+SLAB_OF_GAPS = 1 << 19
+# Samples of a block that are held as channels of another dtype at a time.
+PART = 1 << 20
 # From here on an inner run is long enough for a loop of its own.
 WIDE = 64
 # Outputs of narrower runs that are taken together, and elements that are weighed together: both in first-level cache.
@@ -168,8 +173,48 @@ def filter_windows(
     if not axes:
         return block.astype(np.float64)
     out = np.empty(_reduced_shape(block.shape, axes), np.float64)
-    for part, first, target in _slabs(block, axes[0], len(kernel_weights(kernel, axes[0].factor)), out):
-        target[...] = _filter_slab(part, [first, *axes[1:]], kernel, counted, min_valid)
+    for part, first, target in _slabs(block, axes[0], kernel, out, SLAB):
+        target[...] = _weighted(part, [first, *axes[1:]], kernel)
+    if counted:
+        for part, first, target in _slabs(block, axes[0], kernel, out, SLAB_OF_GAPS):
+            # Every support that holds a missing sample has come out as NaN, and no other value is to change.
+            unknown = np.isnan(target)
+            if unknown.any():
+                np.copyto(target, _valid_means(part, [first, *axes[1:]], kernel, min_valid), where=unknown)
+    return out
+
+
+def filter_block(
+    block: Block, factors: Sequence[int], margins: Margins, kernel: Kernel, missing: Missing, *, min_valid: float = 0.0
+) -> Block:
+    """Reduce a block of any numeric dtype by a filter, to a block of the same dtype.
+
+    A few windows at a time, so that channels of a block that needs them take little memory.
+
+    Parameters
+    ----------
+    block, factors, margins, kernel, min_valid
+        As for `filter_windows`, without channels.
+    missing
+        Which values are left out, see `to_channels`.
+    """
+    # Parts along the first axis that can be cut are contiguous.
+    axis = next((axis for axis, size in enumerate(block.shape) if size > 1), 0)
+    size, factor, (lower, upper) = block.shape[axis], factors[axis], margins[axis]
+    reach, length = halo(kernel, factor), len(kernel_weights(kernel, factor))
+    outputs = tuple(-(-(n - sum(ends)) // step) for n, step, ends in zip(block.shape, factors, margins, strict=True))
+    out = np.empty(outputs, block.dtype.newbyteorder("="))
+    support = Support(axis, factor, lower - reach, outputs[axis])
+    windows = max(1, PART // (factor * math.prod(block.shape[axis + 1 :])), 4 * reach // factor)
+    for begin in range(0, outputs[axis], windows):
+        end = min(begin + windows, outputs[axis])
+        along, part = support.slab(begin, end, size, length)
+        core = min(size - upper, lower + end * factor)
+        inner = [*margins[:axis], (part.start + reach, along.stop - core), *margins[axis + 1 :]]
+        leading = (slice(None),) * axis
+        channels = to_channels(block[(*leading, along)], missing)
+        filtered = filter_windows(channels, factors, inner, kernel, bool(missing), min_valid=min_valid)
+        out[(*leading, slice(begin, end))] = from_channels(filtered, block.dtype, missing.nodata)
     return out
 
 
@@ -178,17 +223,21 @@ def _reduced_shape(shape: tuple[int, ...], axes: Sequence[Support]) -> tuple[int
     return tuple(reduced.get(axis, size) for axis, size in enumerate(shape))
 
 
-def _slabs(block: Block, first: Support, length: int, out: Block) -> Iterator[tuple[Block, Support, Block]]:
+def _slabs(
+    block: Block, first: Support, kernel: Kernel, out: Block, elements: int
+) -> Iterator[tuple[Block, Support, Block]]:
     """Yield parts of a block, the supports along the first reduced axis within them, and what they fill of `out`.
 
-    Parts have the axes of the block, those before the first reduced one merged into its leading axis.
+    Parts have the axes of the block, those before the first reduced one merged into its leading axis; what the
+    first filter makes of one has about so many `elements`.
     """
+    length = len(kernel_weights(kernel, first.factor))
     axis = first.axis
     outer, size, behind = math.prod(block.shape[:axis]), block.shape[axis], block.shape[axis + 1 :]
     samples = block.reshape(outer, size, *behind)
     results = out.reshape(outer, first.outputs, *out.shape[axis + 1 :])
     lead = (1,) * (axis - 1)
-    rows = max(1, SLAB // max(1, math.prod(behind)))
+    rows = max(1, elements // max(1, math.prod(behind)))
     together = max(1, rows // max(1, first.outputs))
     for entry in range(0, outer, together):
         for lower in range(0, first.outputs, rows):
@@ -203,25 +252,22 @@ def _slabs(block: Block, first: Support, length: int, out: Block) -> Iterator[tu
             )
 
 
-def _filter_slab(samples: Block, axes: list[Support], kernel: Kernel, counted: bool, min_valid: float) -> Block:
-    values = _weighted(samples, axes, kernel)
-    if not (counted and np.isnan(values).any()):
-        return values
-    # Every support that holds a missing sample has come out as NaN, and no other value is to change.
+def _valid_means(samples: Block, axes: list[Support], kernel: Kernel, min_valid: float) -> Block:
+    """Return the weighted means of the samples that are not missing, NaN where there are too few."""
     missing = np.isnan(samples)
-    sums = _weighted(np.where(missing, samples.dtype.type(0), samples), axes, kernel)
+    number = samples.dtype.type
+    sums = _weighted(np.where(missing, number(0), samples), axes, kernel)
     present = np.logical_not(missing).astype(samples.dtype)
     weight = _weighted(present, axes, kernel)
     lobes = any(kernel_weights(kernel, support.factor).min() < 0.0 for support in axes)
     share = _weighted(present, axes, kernel, magnitudes=True) if lobes else weight
-    least = _extent(np.where(missing, samples.dtype.type(np.inf), samples), axes, kernel, greatest=False)
-    greatest = _extent(np.where(missing, samples.dtype.type(-np.inf), samples), axes, kernel, greatest=True)
+    least = _extent(np.where(missing, number(np.inf), samples), axes, kernel, greatest=False)
+    greatest = _extent(np.where(missing, number(-np.inf), samples), axes, kernel, greatest=True)
     with np.errstate(all="ignore"):
         means = sums / weight
     np.copyto(means, least, where=least == greatest)
     means[(weight <= LEAST_SUM * share) | (share < min_valid)] = np.nan
-    np.copyto(values, means, where=np.isnan(values))
-    return values
+    return means
 
 
 def _weighted(samples: Block, axes: list[Support], kernel: Kernel, *, magnitudes: bool = False) -> Block:
@@ -286,8 +332,7 @@ def label_gaussian(block: Block, factors: Sequence[int], margins: Margins, missi
     out = np.empty(_reduced_shape(block.shape, axes), labels.dtype)
     # The leading axis is one of the image here; slabs want one before it.
     lead = [support._replace(axis=support.axis + 1) for support in axes]
-    length = len(kernel_weights("gaussian", lead[0].factor))
-    for part, first, target in _slabs(ordered[np.newaxis], lead[0], length, out[np.newaxis]):
+    for part, first, target in _slabs(ordered[np.newaxis], lead[0], "gaussian", out[np.newaxis], SLAB):
         target[...] = _elect_slab(part, [first, *lead[1:]], missing.nodata is not None, nodata)
     np.bitwise_xor(out, flip, out=out)
     return out.view(block.dtype)
