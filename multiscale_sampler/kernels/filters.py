@@ -512,40 +512,68 @@ def _elect(x, geometry, votes, mixed, has_nodata, nodata, out):  # type: ignore[
     capacity = 2
     while capacity < 2 * rows * length:
         capacity *= 2
-    slots = np.zeros(capacity, np.int64)
-    homes = np.empty(rows * length, np.int64)
-    labels, sums = np.empty(rows * length, x.dtype), np.empty(rows * length, np.int64)
+    slots, homes = np.zeros(capacity, np.int64), np.empty(rows * length, np.int64)
+    # One sum more than labels: that of the missing label, which does not count.
+    labels, sums = np.empty(rows * length, x.dtype), np.zeros(rows * length + 1, np.int64)
     row, held = -1, 0
     for output in mixed:
         if output // count != row:
             row = output // count
             held = _place_rows(row, geometry, votes, starts, weights)
         first = start + (output % count) * factor
-        used, at = 0, 0
-        for i in range(held):
-            for tap in range(max(0, -first), min(length, size - first)):
-                label = x[starts[i] + first + tap]
-                if has_nodata and label == nodata:
-                    continue
-                if used == 0 or labels[at] != label:
-                    at = _find(label, slots, homes, labels, used)
-                    if at == used:
-                        labels[at], sums[at] = label, 0
-                        used += 1
-                sums[at] += weights[i] * votes[last, tap]
-        if used == 0:
-            out[output] = nodata
-            continue
-        best = 0
-        for i in range(1, used):
-            if sums[i] > sums[best] or (sums[i] == sums[best] and labels[i] < labels[best]):
-                best = i
-        out[output] = labels[best]
+        lower, upper = max(0, -first), min(length, size - first)
+        used = _poll(
+            x[first + lower :],
+            starts[:held],
+            weights,
+            votes[last, lower:upper],
+            has_nodata,
+            nodata,
+            slots,
+            homes,
+            labels,
+            sums,
+        )
+        out[output] = _winner(labels[:used], sums) if used > 0 else nodata
 
 
 @compiled
-def _find(label, slots, homes, labels, used):  # type: ignore[no-untyped-def]
-    """Return where a label is among those `used`, or where it goes if it is new."""
+def _poll(x, starts, weights, votes, has_nodata, nodata, slots, homes, labels, sums):  # type: ignore[no-untyped-def]
+    """Add up the votes of every label of a support into `sums`; return how many labels there are."""
+    current = x[starts[0]]
+    at, used = _find(current, has_nodata and current == nodata, slots, homes, labels, sums, 0)
+    # Of the label at hand the sum is in a register: labels come in runs.
+    total = 0
+    for i in range(len(starts)):
+        weight = weights[i]
+        row = x[starts[i] : starts[i] + len(votes)]
+        for tap in range(len(votes)):
+            label = row[tap]
+            if label != current:
+                sums[at] = total
+                current = label
+                at, used = _find(current, has_nodata and current == nodata, slots, homes, labels, sums, used)
+                total = sums[at]
+            total += weight * votes[tap]
+    sums[at] = total
+    return used
+
+
+@compiled
+def _winner(labels, sums):  # type: ignore[no-untyped-def]
+    best = 0
+    for i in range(1, len(labels)):
+        if sums[i] > sums[best] or (sums[i] == sums[best] and labels[i] < labels[best]):
+            best = i
+    return labels[best]
+
+
+@compiled
+def _find(label, is_missing, slots, homes, labels, sums, used):  # type: ignore[no-untyped-def]
+    """Return where the sum of a label is, and how many labels there are, this one included."""
+    if is_missing:
+        sums[len(labels)] = 0
+        return len(labels), used
     mask = len(slots) - 1
     slot = np.int64((np.uint64(label) * GOLDEN) >> HASH_BITS) & mask
     while True:
@@ -553,9 +581,10 @@ def _find(label, slots, homes, labels, used):  # type: ignore[no-untyped-def]
         # What an earlier window left in a slot does not point back to it: nothing needs to be cleared.
         if at >= used or homes[at] != slot:
             slots[slot], homes[used] = used, slot
-            return used
+            labels[used], sums[used] = label, 0
+            return used, used + 1
         if labels[at] == label:
-            return at
+            return at, used
         slot = (slot + 1) & mask
 
 

@@ -6,7 +6,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from multiscale_sampler.kernels.channels import from_channels, to_channels
-from multiscale_sampler.kernels.filters import filter_windows
 from multiscale_sampler.kernels.windows import Missing
 from tests import oracles, strategies
 
@@ -36,14 +35,6 @@ def test_channels__hold_every_value(dtype, order):
     back = from_channels(channels.astype(np.float64), values.dtype)
     assert back.dtype == dtype
     assert back.tolist() == values.tolist()
-
-
-@pytest.mark.parametrize("kernel", ["gaussian", "linear", "cubic", "lanczos"])
-@pytest.mark.parametrize("dtype", REAL + COMPLEX)
-def test_channels__of_a_constant_filter_to_the_constant(dtype, kernel):
-    for value in ends(dtype)[:2]:
-        channels = filter_windows(to_channels(np.full((5, 6), value), NOTHING), (2, 3), [(0, 0)] * 2, kernel, False)
-        assert (from_channels(channels, np.dtype(dtype)) == value).all()
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "int32", "float32", "float64"])
