@@ -1,15 +1,31 @@
 """The least and the greatest value of every window.
 
 Without a rule for missing values NaN wins, as in numpy; with one, missing values are left out and a window
-without a valid one becomes the fill value, which the next level leaves out again.
+without a valid one becomes the fill value, which the next level leaves out again. A least share of valid
+samples (`Missing.min_valid`) would not compose from level to level: it is applied when a level is finished, by
+the numbers that `sums.count_valid` returns.
 """
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from .compiling import compiled
-from .windows import Block, Missing, as_rows, block_windows, most_rows, reduced_shape, window_rows
+from .windows import (
+    WIDE,
+    Block,
+    Missing,
+    as_rows,
+    block_windows,
+    most_rows,
+    next_rows,
+    reduced_shape,
+    rows_along,
+    take,
+    windows_with,
+)
 
 
 def minimum(block: Block, factors: tuple[int, ...], missing: Missing) -> Block:
@@ -26,29 +42,122 @@ def _extreme(block: Block, factors: tuple[int, ...], missing: Missing, *, greate
     windows = block_windows(block.shape, factors)
     out = np.empty(reduced_shape(block.shape, factors), block.dtype)
     flags = missing.arguments(block.dtype)
-    _extremes(block.reshape(-1), *windows, greatest, *flags, missing.fill(block.dtype), as_rows(out, windows))
+    start = missing.fill(block.dtype) if missing else _farthest(block.dtype, greatest)
+    _extremes(block.reshape(-1), *windows, greatest, *flags, start, as_rows(out, windows))
     return out
 
 
+def _farthest(dtype: np.dtype[Any], greatest: bool) -> Any:
+    """Return the value that every other one replaces."""
+    if dtype.kind == "f":
+        return dtype.type(-np.inf if greatest else np.inf)
+    limits = np.iinfo(dtype)
+    return dtype.type(limits.min if greatest else limits.max)
+
+
 @compiled
-def _extremes(x, sizes, factors, strides, inner, greatest, skip_nan, has_nodata, nodata, fill, out):  # type: ignore[no-untyped-def]
+def _extremes(x, sizes, factors, strides, inner, greatest, skip_nan, has_nodata, nodata, start, out):  # type: ignore[no-untyped-def]
     size, factor = sizes[-1], factors[-1]
+    rule = (greatest, skip_nan, has_nodata, nodata)
+    # The loops for windows two samples long compare values, with nothing to leave out.
+    pairs = inner == 1 and factor == 2 and not skip_nan and not has_nodata
     starts = np.empty(most_rows(factors), np.int64)
-    found = np.empty(out.shape[1], np.bool_)
+    along, covered = rows_along(sizes, factors), 0
+    # The order of comparisons is free: others go down the rows first, whose elements lie side by side.
+    folds = not pairs and inner < WIDE and len(starts) > 1
+    line = np.empty(size * inner if folds else 0, x.dtype)
+    part = np.empty(out.shape[1] if inner < WIDE else 0, x.dtype)
     for row in range(out.shape[0]):
+        covered = next_rows(row, along, covered, sizes, factors, strides, starts)
         best = out[row]
-        best[:] = fill
-        found[:] = False
-        for start in starts[: window_rows(row, sizes, factors, strides, starts)]:
-            for sample in range(size):
-                at = start + sample * inner
-                window = (sample // factor) * inner
-                for i in range(inner):
-                    value = x[at + i]
-                    if (skip_nan and value != value) or (has_nodata and value == nodata):
-                        continue
-                    k = window + i
-                    closer = value > best[k] if greatest else value < best[k]
-                    if closer or value != value or not found[k]:
-                        best[k] = value
-                        found[k] = True
+        best[:] = start
+        if pairs and greatest:
+            _greatest_of_pairs(x, starts[:covered], size, best)
+        elif pairs:
+            _least_of_pairs(x, starts[:covered], size, best)
+        elif folds:
+            line[:] = start
+            for at in starts[:covered]:
+                _keep(x[at : at + len(line)], line, rule)
+            _keep_along(line, size, factor, inner, part, best, rule)
+        else:
+            for at in starts[:covered]:
+                _keep_along(x[at : at + size * inner], size, factor, inner, part, best, rule)
+
+
+@compiled
+def _least_of_pairs(x, rows, size, best):  # type: ignore[no-untyped-def]
+    """Keep the least of windows two samples long, of two rows and a last one at a time."""
+    for k in range(0, len(rows) - 1, 2):
+        a, b = x[rows[k] :], x[rows[k + 1] :]
+        for i in range(size // 2):
+            best[i] = _lesser(b[2 * i + 1], _lesser(b[2 * i], _lesser(a[2 * i + 1], _lesser(a[2 * i], best[i]))))
+    if len(rows) % 2:
+        a = x[rows[-1] :]
+        for i in range(size // 2):
+            best[i] = _lesser(a[2 * i + 1], _lesser(a[2 * i], best[i]))
+    if size % 2:
+        for at in rows:
+            best[size // 2] = _lesser(x[at + size - 1], best[size // 2])
+
+
+@compiled
+def _greatest_of_pairs(x, rows, size, best):  # type: ignore[no-untyped-def]
+    """Keep the greatest of windows two samples long, as `_least_of_pairs` does."""
+    for k in range(0, len(rows) - 1, 2):
+        a, b = x[rows[k] :], x[rows[k + 1] :]
+        for i in range(size // 2):
+            best[i] = _greater(b[2 * i + 1], _greater(b[2 * i], _greater(a[2 * i + 1], _greater(a[2 * i], best[i]))))
+    if len(rows) % 2:
+        a = x[rows[-1] :]
+        for i in range(size // 2):
+            best[i] = _greater(a[2 * i + 1], _greater(a[2 * i], best[i]))
+    if size % 2:
+        for at in rows:
+            best[size // 2] = _greater(x[at + size - 1], best[size // 2])
+
+
+@compiled
+def _lesser(value, kept):  # type: ignore[no-untyped-def]
+    """Return the lesser of two values, NaN before all others."""
+    return value if (value < kept) | (value != value) else kept
+
+
+@compiled
+def _greater(value, kept):  # type: ignore[no-untyped-def]
+    """Return the greater of two values, NaN before all others."""
+    return value if (value > kept) | (value != value) else kept
+
+
+@compiled
+def _keep_along(samples, size, factor, inner, part, best, rule):  # type: ignore[no-untyped-def]
+    """Keep the best value of every window of one row, of any shape and by any rule."""
+    for sample in range(factor):
+        count = windows_with(sample, size, factor)
+        first = sample * inner
+        if inner < WIDE:
+            take(samples[first:], factor * inner, inner, part[: count * inner])
+            _keep(part, best[: count * inner], rule)
+        else:
+            for window in range(count):
+                at = first + window * factor * inner
+                _keep(samples[at : at + inner], best[window * inner : (window + 1) * inner], rule)
+
+
+@compiled
+def _keep(values, best, rule):  # type: ignore[no-untyped-def]
+    greatest, skip_nan, has_nodata, nodata = rule
+    if skip_nan or has_nodata:
+        # A window without a valid value so far holds the fill value, which is never valid itself.
+        for i in range(len(best)):
+            value, kept = values[i], best[i]
+            valid = ((value == value) | (not skip_nan)) & ((value != nodata) | (not has_nodata))
+            closer = (value > kept) if greatest else (value < kept)
+            empty = (kept == nodata) if has_nodata else (kept != kept)
+            best[i] = value if valid & (closer | empty | (value != value)) else kept
+    elif greatest:
+        for i in range(len(best)):
+            best[i] = _greater(values[i], best[i])
+    else:
+        for i in range(len(best)):
+            best[i] = _lesser(values[i], best[i])

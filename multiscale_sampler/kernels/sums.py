@@ -20,7 +20,19 @@ import numpy as np
 import numpy.typing as npt
 
 from .compiling import compiled
-from .windows import Block, Missing, as_rows, block_windows, most_rows, window_rows
+from .windows import (
+    WIDE,
+    Block,
+    Missing,
+    as_rows,
+    block_windows,
+    most_rows,
+    next_rows,
+    reduced_shape,
+    rows_along,
+    take,
+    windows_with,
+)
 
 Int64s = npt.NDArray[np.int64]
 
@@ -32,6 +44,8 @@ SCALE_DOWN = 2.0**-128
 SCALE_UP = 2.0**128
 # Veltkamp's constant: splits a float64 into two halves whose products are exact.
 SPLITTER = 2.0**27 + 1.0
+# Every integer up to here is a float32.
+EXACT_IN_FLOAT32 = 2**24
 
 
 def sum_windows(block: Block, factors: tuple[int, ...], total: Block) -> None:
@@ -46,8 +60,19 @@ def sum_valid_windows(block: Block, factors: tuple[int, ...], missing: Missing, 
     """Add up the valid values of every window into `total` and their number into `count`."""
     windows = block_windows(block.shape, factors)
     flags = missing.arguments(block.dtype)
+    if missing.nodata is None:
+        # NaN is rare, and a sum without one is the same however it was found.
+        sum_windows(block, factors, total)
     with np.errstate(over="ignore"):
         _add_valid(block.reshape(-1), *windows, *flags, as_rows(total, windows), as_rows(count, windows))
+
+
+def count_valid(block: Block, factors: tuple[int, ...], missing: Missing, dtype: npt.DTypeLike) -> Block:
+    """Return the number of valid samples of every window, in a dtype that can hold it."""
+    windows = block_windows(block.shape, factors)
+    count: Block = np.empty(reduced_shape(block.shape, factors), dtype)
+    _count(block.reshape(-1), *windows, *missing.arguments(block.dtype), as_rows(count, windows))
+    return count
 
 
 def sum_halves(block: Block, factors: tuple[int, ...], missing: Missing, total: Block, count: Block) -> None:
@@ -81,17 +106,22 @@ def merge_compensated(state: Block, factors: tuple[int, ...], total: Block) -> N
 
 def divide(total: Block, count: Block, fill: Any, out: Block) -> None:
     """Divide exact integer sums by `count`, rounding half to even, or float64 sums as floats."""
-    kernel = _divide_floats if out.dtype.kind == "f" else _divide_integers
+    if out.dtype.kind == "f":
+        kernel = _divide_floats
+    else:
+        kernel = _divide_narrow_integers if total.dtype.itemsize == 4 else _divide_integers
     kernel(total.reshape(-1), count.reshape(-1), fill, out.reshape(-1))
 
 
 def divide_whole(total: Block, count: tuple[Int64s, ...], out: Block) -> None:
     """Divide sums of windows without missing values by their number of samples, given axis by axis."""
     kernel = _divide_whole_floats if out.dtype.kind == "f" else _divide_whole_integers
-    rows = count_rows(count[:-1])
+    rows, last = count_rows(count[:-1]), count[-1][[0, -1]]
     width = total.shape[-1]
-    dtype = total.dtype
-    kernel(total.reshape(-1, width), rows.astype(dtype), count[-1].astype(dtype), out.reshape(-1, width))
+    if all((along == along[0]).all() for along in count):
+        # One long row takes less time than many short ones.
+        rows, width = rows[:1], total.size
+    kernel(total.reshape(-1, width), rows.astype(total.dtype), last.astype(total.dtype), out.reshape(-1, width))
 
 
 def count_rows(counts: tuple[Int64s, ...]) -> Int64s:
@@ -134,42 +164,134 @@ def compensated_total(total: Block) -> Block:
 def _add(x, sizes, factors, strides, inner, total):  # type: ignore[no-untyped-def]
     size, factor = sizes[-1], factors[-1]
     starts = np.empty(most_rows(factors), np.int64)
-    whole = size // 2
+    along, covered = rows_along(sizes, factors), 0
+    part = np.empty(total.shape[1] if inner < WIDE else 0, x.dtype)
     for row in range(total.shape[0]):
+        covered = next_rows(row, along, covered, sizes, factors, strides, starts)
         sums = total[row]
         sums[:] = 0
-        for start in starts[: window_rows(row, sizes, factors, strides, starts)]:
-            if inner == 1 and factor == 2:
-                samples = x[start : start + size]
-                for window in range(whole):
-                    sums[window] = sums[window] + samples[2 * window] + samples[2 * window + 1]
-                if size > 2 * whole:
-                    sums[whole] += samples[2 * whole]
-            else:
-                for sample in range(size):
-                    at = start + sample * inner
-                    window = (sample // factor) * inner
-                    for i in range(inner):
-                        sums[window + i] += x[at + i]
+        if inner == 1 and factor == 2:
+            _add_pairs(x, starts[:covered], size, sums)
+        elif inner == 1 and factor == 3:
+            _add_triples(x, starts[:covered], size, sums)
+        else:
+            for at in starts[:covered]:
+                _add_along(x[at : at + size * inner], size, factor, inner, part, sums)
+
+
+@compiled
+def _add_pairs(x, rows, size, sums):  # type: ignore[no-untyped-def]
+    """Add up windows two samples long, of two rows and a last one at a time."""
+    for k in range(0, len(rows) - 1, 2):
+        a, b = x[rows[k] :], x[rows[k + 1] :]
+        for i in range(size // 2):
+            sums[i] = sums[i] + a[2 * i] + a[2 * i + 1] + b[2 * i] + b[2 * i + 1]
+    if len(rows) % 2:
+        a = x[rows[-1] :]
+        for i in range(size // 2):
+            sums[i] = sums[i] + a[2 * i] + a[2 * i + 1]
+    if size % 2:
+        for at in rows:
+            sums[size // 2] += x[at + size - 1]
+
+
+@compiled
+def _add_triples(x, rows, size, sums):  # type: ignore[no-untyped-def]
+    """Add up windows three samples long."""
+    whole = size // 3
+    for at in rows:
+        a = x[at : at + size]
+        for i in range(whole):
+            sums[i] = sums[i] + a[3 * i] + a[3 * i + 1] + a[3 * i + 2]
+        for i in range(3 * whole, size):
+            sums[whole] += a[i]
+
+
+@compiled
+def _add_along(samples, size, factor, inner, part, sums):  # type: ignore[no-untyped-def]
+    """Add the samples of one row to the sums of windows of any shape."""
+    for sample in range(factor):
+        count = windows_with(sample, size, factor)
+        if inner < WIDE:
+            take(samples[sample * inner :], factor * inner, inner, part[: count * inner])
+            for i in range(count * inner):
+                sums[i] += part[i]
+        else:
+            for window in range(count):
+                at = (window * factor + sample) * inner
+                values, added = samples[at : at + inner], sums[window * inner : (window + 1) * inner]
+                for i in range(inner):
+                    added[i] += values[i]
 
 
 @compiled
 def _add_valid(x, sizes, factors, strides, inner, skip_nan, has_nodata, nodata, total, count):  # type: ignore[no-untyped-def]
+    """Add up and count valid values; without nodata, `total` holds the sums of all values already."""
     size, factor = sizes[-1], factors[-1]
+    rule = (skip_nan, has_nodata, nodata)
     starts = np.empty(most_rows(factors), np.int64)
+    along, covered = rows_along(sizes, factors), 0
+    part = np.empty(total.shape[1], x.dtype)
     for row in range(total.shape[0]):
         sums, counts = total[row], count[row]
+        covered = next_rows(row, along, covered, sizes, factors, strides, starts)
+        if not has_nodata and not _any_nan(sums):
+            _count_all(covered, size, factor, inner, counts)
+            continue
         sums[:] = 0
         counts[:] = 0
-        for start in starts[: window_rows(row, sizes, factors, strides, starts)]:
-            for sample in range(size):
-                at = start + sample * inner
-                window = (sample // factor) * inner
-                for i in range(inner):
-                    value = x[at + i]
-                    if not ((skip_nan and value != value) or (has_nodata and value == nodata)):
-                        sums[window + i] += value
-                        counts[window + i] += 1
+        for at in starts[:covered]:
+            _add_valid_along(x[at : at + size * inner], size, factor, inner, part, sums, counts, rule)
+
+
+@compiled
+def _any_nan(values):  # type: ignore[no-untyped-def]
+    # Counted, not looked for: a loop that can end early is not vectorized.
+    found = 0
+    for value in values:
+        found += value != value
+    return found > 0
+
+
+@compiled
+def _count_all(rows, size, factor, inner, counts):  # type: ignore[no-untyped-def]
+    """Fill in the number of samples of every window of a row."""
+    counts[:] = rows * factor
+    if size % factor:
+        counts[len(counts) - inner :] = rows * (size % factor)
+
+
+@compiled
+def _add_valid_along(samples, size, factor, inner, part, sums, counts, rule):  # type: ignore[no-untyped-def]
+    skip_nan, has_nodata, nodata = rule
+    for sample in range(factor):
+        values = part[: windows_with(sample, size, factor) * inner]
+        take(samples[sample * inner :], factor * inner, inner, values)
+        for i in range(len(values)):
+            value = values[i]
+            valid = ((value == value) | (not skip_nan)) & ((value != nodata) | (not has_nodata))
+            # A sum that began with zero is never -0.0, so that adding a zero leaves its bits alone.
+            sums[i] += value if valid else 0
+            counts[i] += valid
+
+
+@compiled
+def _count(x, sizes, factors, strides, inner, skip_nan, has_nodata, nodata, count):  # type: ignore[no-untyped-def]
+    size, factor = sizes[-1], factors[-1]
+    starts = np.empty(most_rows(factors), np.int64)
+    along, covered = rows_along(sizes, factors), 0
+    part = np.empty(count.shape[1], x.dtype)
+    for row in range(count.shape[0]):
+        counts = count[row]
+        counts[:] = 0
+        covered = next_rows(row, along, covered, sizes, factors, strides, starts)
+        for at in starts[:covered]:
+            for sample in range(factor):
+                values = part[: windows_with(sample, size, factor) * inner]
+                take(x[at + sample * inner :], factor * inner, inner, values)
+                for i in range(len(values)):
+                    value = values[i]
+                    counts[i] += ((value == value) | (not skip_nan)) & ((value != nodata) | (not has_nodata))
 
 
 @compiled
@@ -177,13 +299,15 @@ def _add_halves(x, sizes, factors, strides, inner, shift, has_nodata, nodata, up
     size, factor = sizes[-1], factors[-1]
     one = np.uint64(1)
     starts = np.empty(most_rows(factors), np.int64)
+    along, covered = rows_along(sizes, factors), 0
     for row in range(upper.shape[0]):
         uppers, lowers, counts = upper[row], lower[row], count[row]
         uppers[:] = 0
         lowers[:] = 0
         if has_nodata:
             counts[:] = 0
-        for start in starts[: window_rows(row, sizes, factors, strides, starts)]:
+        covered = next_rows(row, along, covered, sizes, factors, strides, starts)
+        for start in starts[:covered]:
             for sample in range(size):
                 at = start + sample * inner
                 window = (sample // factor) * inner
@@ -203,6 +327,7 @@ def _add_compensated(  # type: ignore[no-untyped-def]
     size, factor = sizes[-1], factors[-1]
     counting = skip_nan or has_nodata
     starts = np.empty(most_rows(factors), np.int64)
+    along, covered = rows_along(sizes, factors), 0
     for row in range(total.shape[0]):
         sums, errors, large, large_errors, counts = (
             total[row],
@@ -217,7 +342,8 @@ def _add_compensated(  # type: ignore[no-untyped-def]
         large_errors[:] = 0.0
         if counting:
             counts[:] = 0.0
-        for start in starts[: window_rows(row, sizes, factors, strides, starts)]:
+        covered = next_rows(row, along, covered, sizes, factors, strides, starts)
+        for start in starts[:covered]:
             for sample in range(size):
                 at = start + sample * inner
                 window = (sample // factor) * inner
@@ -243,11 +369,13 @@ def _add_compensated(  # type: ignore[no-untyped-def]
 def _merge_pairs(x, x_error, sizes, factors, strides, inner, total, error):  # type: ignore[no-untyped-def]
     size, factor = sizes[-1], factors[-1]
     starts = np.empty(most_rows(factors), np.int64)
+    along, covered = rows_along(sizes, factors), 0
     for row in range(total.shape[0]):
         sums, errors = total[row], error[row]
         sums[:] = 0.0
         errors[:] = 0.0
-        for start in starts[: window_rows(row, sizes, factors, strides, starts)]:
+        covered = next_rows(row, along, covered, sizes, factors, strides, starts)
+        for start in starts[:covered]:
             for sample in range(size):
                 at = start + sample * inner
                 window = (sample // factor) * inner
@@ -282,6 +410,14 @@ def _divide_integers(total, count, fill, out):  # type: ignore[no-untyped-def]
 
 
 @compiled
+def _divide_narrow_integers(total, count, fill, out):  # type: ignore[no-untyped-def]
+    """Divide sums of 32 bits, whose quotients are further from every half than a float64 errs."""
+    for i in range(len(total)):
+        quotient = np.int32(np.rint(total[i] / max(count[i], 1)))
+        out[i] = quotient if count[i] > 0 else fill
+
+
+@compiled
 def _divide_floats(total, count, fill, out):  # type: ignore[no-untyped-def]
     for i in range(len(total)):
         out[i] = total[i] / count[i] if count[i] > 0 else fill
@@ -289,17 +425,33 @@ def _divide_floats(total, count, fill, out):  # type: ignore[no-untyped-def]
 
 @compiled
 def _divide_whole_integers(total, row_count, column_count, out):  # type: ignore[no-untyped-def]
-    # All windows of a row but the last are alike, which lets their division be compiled as one loop of shifts.
+    # All windows of a row but the last are alike, which lets their division be compiled as one loop of vectors.
     last = total.shape[1] - 1
     for row in range(total.shape[0]):
         sums, values = total[row], out[row]
         count = row_count[row] * column_count[0]
-        if count & (count - 1) == 0:
+        if sums.itemsize == 4:
+            _divide_narrow_row(sums[:last], count, values)
+        elif count & (count - 1) == 0:
             _shift_half_to_even(sums[:last], count, values)
         else:
             for column in range(last):
                 values[column] = _half_to_even(sums[column], count)
-        values[last] = _half_to_even(sums[last], row_count[row] * column_count[last])
+        values[last] = _half_to_even(sums[last], row_count[row] * column_count[1])
+
+
+@compiled
+def _divide_narrow_row(sums, count, values):  # type: ignore[no-untyped-def]
+    """Divide sums of 32 bits as floats, which `rint` rounds half to even."""
+    power_of_two = count & (count - 1) == 0
+    if power_of_two and count << (8 * values.itemsize) <= EXACT_IN_FLOAT32:
+        inverse = np.float32(1 / count)
+        for i in range(len(sums)):
+            values[i] = np.int32(np.rint(np.float32(sums[i]) * inverse))
+    else:
+        # The quotient is further from every half than a float64 errs.
+        for i in range(len(sums)):
+            values[i] = np.int32(np.rint(sums[i] / count))
 
 
 @compiled
@@ -308,19 +460,21 @@ def _shift_half_to_even(sums, count, values):  # type: ignore[no-untyped-def]
     bits = 0
     while (1 << bits) < count:
         bits += 1
-    mask = count - 1
-    half = count >> 1
+    below_half = max((count >> 1) - 1, 0)
+    parity = min(count - 1, 1)
     for i in range(len(sums)):
-        quotient = sums[i] >> bits
-        # Above half, or at half and odd; a count of 1 has neither rest nor half.
-        values[i] = quotient + (((sums[i] & mask) + (quotient & 1) > half) & (half > 0))
+        values[i] = (sums[i] + below_half + ((sums[i] >> bits) & parity)) >> bits
 
 
 @compiled
 def _divide_whole_floats(total, row_count, column_count, out):  # type: ignore[no-untyped-def]
+    last = total.shape[1] - 1
     for row in range(total.shape[0]):
-        for column in range(total.shape[1]):
-            out[row, column] = total[row, column] / (row_count[row] * column_count[column])
+        sums, values = total[row], out[row]
+        count = row_count[row] * column_count[0]
+        for column in range(last):
+            values[column] = sums[column] / count
+        values[last] = sums[last] / (row_count[row] * column_count[1])
 
 
 @compiled

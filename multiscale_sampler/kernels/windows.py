@@ -3,8 +3,11 @@
 A block is taken as rows. Axes behind the last reduced one form an `inner` run that moves as one; neighbouring
 axes that are not reduced are merged; the last reduced axis is the row. Every loop of this package then reads:
 for each row of windows, for each input row that they cover (`window_rows`), for each window of the row, for
-each sample, for each element of the inner run. Samples of a window are always visited in C order, which fixes
-the order of floating-point sums whatever the rank. A last, partial window has the samples that there are.
+each sample, for each element of the inner run. Sums of floats visit the samples of a window in C order, which
+fixes their rounding whatever the rank. A last, partial window has the samples that there are.
+
+Loops are compiled to vector instructions where they go along a line of memory, so `take` brings the same
+sample of many windows side by side first, and what follows is arithmetic of whole lines.
 """
 
 from __future__ import annotations
@@ -18,6 +21,9 @@ import numpy.typing as npt
 from .compiling import compiled
 
 Block = npt.NDArray[Any]
+
+# Inner runs of this many elements fill vector registers by themselves.
+WIDE = 64
 
 
 class Windows(NamedTuple):
@@ -40,13 +46,15 @@ class Missing(NamedTuple):
     """Whether NaN is left out."""
     nodata: Any
     """The value that is left out, of the block's dtype, or None."""
+    min_valid: float = 0.0
+    """The least fraction of a window's samples that must be valid, or it counts as having no valid one."""
 
     def __bool__(self) -> bool:
         """Whether anything can be missing at all."""
         return self.skip_nan or self.nodata is not None
 
     def arguments(self, dtype: np.dtype[Any]) -> tuple[bool, bool, Any]:
-        """Return (skip_nan, has_nodata, nodata) as scalars that a kernel can compare with."""
+        """Return (skip_nan, has_nodata, nodata), by which a kernel tells valid values from others."""
         return self.skip_nan, self.nodata is not None, dtype.type(0 if self.nodata is None else self.nodata)
 
     def fill(self, dtype: np.dtype[Any]) -> Any:
@@ -104,28 +112,66 @@ def window_rows(
     starts: npt.NDArray[np.int64],
 ) -> int:
     """Fill `starts` with the offsets of the input rows under one row of windows, in C order; return how many."""
-    last = len(sizes) - 1
     remaining = row
-    base = 0
-    for axis in range(last - 1, -1, -1):
-        along = (sizes[axis] + factors[axis] - 1) // factors[axis]
-        base += (remaining % along) * factors[axis] * strides[axis]
-        remaining //= along
-    starts[0] = base
+    starts[0] = 0
     count = 1
-    below = 1
-    for axis in range(last):
-        below *= (sizes[axis] + factors[axis] - 1) // factors[axis]
-    remaining = row
-    for axis in range(last):
-        below //= (sizes[axis] + factors[axis] - 1) // factors[axis]
-        lower = (remaining // below) * factors[axis]
-        remaining %= below
+    for axis in range(len(sizes) - 2, -1, -1):
+        along = (sizes[axis] + factors[axis] - 1) // factors[axis]
+        outer = remaining // along
+        lower = (remaining - outer * along) * factors[axis]
+        remaining = outer
         covered = min(factors[axis], sizes[axis] - lower)
         # Backwards, so that the offsets found so far are read before they are overwritten.
-        for found in range(count - 1, -1, -1):
-            start = starts[found]
-            for sample in range(covered):
-                starts[found * covered + sample] = start + sample * strides[axis]
+        for sample in range(covered - 1, -1, -1):
+            for found in range(count):
+                starts[sample * count + found] = starts[found] + (lower + sample) * strides[axis]
         count *= covered
     return count
+
+
+@compiled
+def rows_along(sizes, factors):  # type: ignore[no-untyped-def]
+    """Return the number of windows along the axis before the row, from one to the next of which `next_rows` steps."""
+    last = len(sizes) - 2
+    return (sizes[last] + factors[last] - 1) // factors[last] if last >= 0 else 1
+
+
+@compiled
+def next_rows(row, along, count, sizes, factors, strides, starts):  # type: ignore[no-untyped-def]
+    """Do as `window_rows`, where `starts` holds the `count` offsets under the row of windows before this one."""
+    last = len(sizes) - 2
+    position = row % along
+    if position == 0 or (position + 1) * factors[last] > sizes[last]:
+        return window_rows(row, sizes, factors, strides, starts)
+    for k in range(count):
+        starts[k] += factors[last] * strides[last]
+    return count
+
+
+@compiled
+def take(samples, step, run, line):  # type: ignore[no-untyped-def]
+    """Fill `line` with runs of `run` elements, of which each begins `step` elements after the one before."""
+    if run > 1:
+        for first in range(0, len(line), run):
+            source = samples[first // run * step :]
+            for i in range(run):
+                line[first + i] = source[i]
+    # Steps that are known to the compiler become shuffles of vectors.
+    elif step == 2:
+        for i in range(len(line)):
+            line[i] = samples[2 * i]
+    elif step == 3:
+        for i in range(len(line)):
+            line[i] = samples[3 * i]
+    elif step == 4:
+        for i in range(len(line)):
+            line[i] = samples[4 * i]
+    else:
+        for i in range(len(line)):
+            line[i] = samples[step * i]
+
+
+@compiled
+def windows_with(sample, size, factor):  # type: ignore[no-untyped-def]
+    """Return how many windows of a row of `size` samples have a sample of this number: all, or all but the last."""
+    return (size - sample + factor - 1) // factor
