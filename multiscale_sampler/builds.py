@@ -15,15 +15,17 @@ import dask.array as da
 import numpy as np
 import xarray as xr
 import zarr
+from dask.base import tokenize
 
 from . import ngff
 from . import store as stores
 from .axes import image_axes, to_image
-from .coarsening import label_level
+from .coarsening import aligned_weights, label_level
 from .executors import Crew, active_client
 from .plan import Level, Plan, plan_pyramid
 from .pyramid import RECIPE_ATTRIBUTE, levels_of_tree, recipe_of, tree_of_plan
-from .regions import Base, Sweep, base_of, unread
+from .reducers import Reducer
+from .regions import ArrayBase, Base, Sweep, base_of, unread
 
 Arrays: TypeAlias = "Mapping[int, zarr.Array[Any]]"
 
@@ -43,6 +45,8 @@ class Build:
     recipe: dict[str, Any]
     bases: tuple[Base, ...]
     """For each plan, where its base is read."""
+    weights: ArrayBase | None
+    """Where the weights of voxels are read, with a size of 1 along axes that they do not have."""
     source: zarr.Array[Any] | None
     """The zarr array that the base is a view of, if it is one."""
     crew: Crew | None
@@ -65,6 +69,8 @@ class Build:
             "source": _identity(self.data[0]),
             "levels": [str(level) for level in self.levels],
             "recipe": self.recipe,
+            "method": [_method_identity(plan.reducer) for plan in self.plans],
+            "weights": None if self.weights is None else tokenize(self.weights.data),
             "format": [version, layout, str(encoding)],
         }
         return stores.Record(fingerprint, tuple(steps))
@@ -73,7 +79,13 @@ class Build:
         """Return the passes over the data that fill `arrays`."""
         whole = len(self.plans) == 1
         return [
-            Sweep.of(self.plans[number], step, self.bases[number], arrays if whole else {0: arrays[number]})
+            Sweep.of(
+                self.plans[number],
+                step,
+                self.bases[number],
+                arrays if whole else {0: arrays[number]},
+                self.weights,
+            )
             for number, step in record.passes
         ]
 
@@ -86,13 +98,19 @@ def _identity(data: Any) -> str:
     return str(data.name) if isinstance(data, da.Array) else f"array {data.shape} {data.dtype}"
 
 
+def _method_identity(reducer: Reducer) -> str:
+    """Return what tells one method from another; names do only in the table."""
+    return reducer.name if reducer.function is None else tokenize(reducer)
+
+
 def build_of_image(
     image: Any, target: stores.Location, shaping: Mapping[str, Any], storing: Mapping[str, Any]
 ) -> Build:
     """Make an image ready for writing: one plan for all levels."""
     image = stores.open_image(image) if stores.is_zarr(image) else to_image(image)
     ordered, order = _in_ngff_order(image)
-    crew = _crew_for([unread(image)], target)
+    weights = _weights_base(shaping.get("weights"), ordered)
+    crew = _crew_for([unread(image)], target) if weights is None or isinstance(weights.data, np.ndarray) else None
     plan = plan_pyramid(ordered, **shaping, **_resources_of(crew, storing))
     images = [ordered]
     for level in plan.levels[1:]:
@@ -105,6 +123,7 @@ def build_of_image(
         plans=(plan,),
         recipe=recipe_of(plan),
         bases=(base_of(image, order),),
+        weights=weights,
         source=stores.source_array(unread(image)),
         crew=crew,
     )
@@ -134,9 +153,17 @@ def build_of_tree(
         plans=tuple(plans),
         recipe={"method": "custom"},
         bases=tuple(base_of(level, order) for level, (_, order) in zip(levels, ordered, strict=True)),
+        weights=None,
         source=stores.source_array(data[0]),
         crew=crew,
     )
+
+
+def _weights_base(weights: xr.DataArray | None, image: xr.DataArray) -> ArrayBase | None:
+    """Return where weights are read, in the order of writing."""
+    if weights is None:
+        return None
+    return ArrayBase(unread(aligned_weights(weights, image)), tuple(range(image.ndim)))
 
 
 def _crew_for(data: Iterable[Any], target: stores.Location) -> Crew | None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, cast
 
 import dask.array as da
@@ -18,7 +19,8 @@ import xarray as xr
 from .axes import Boundary, coordinate_variable, image_axes, to_image
 from .ladder import factors_of_entry
 from .plan import Plan, check_choices, plan_ladder
-from .reducers import Block, Reducer, Reduction, get_reducer
+from .reducers import Method, get_reducer
+from .reductions import Block, Reduction, WeightedReduction
 
 # Blocks of coarser levels shrink with their factors; below this size neighbours are joined first.
 SMALLEST_BLOCK = 16 * 2**20
@@ -28,10 +30,12 @@ def coarsen(
     image: Any,
     factors: int | Mapping[str, int],
     *,
-    method: str | Reducer = "mean",
+    method: Method = "mean",
     boundary: Boundary = "pad",
     skipna: bool | None = None,
     nodata: Any = None,
+    min_valid: float = 0.0,
+    weights: xr.DataArray | None = None,
 ) -> xr.DataArray:
     """Reduce an image by integer factors, its coordinates with it.
 
@@ -50,6 +54,10 @@ def coarsen(
         Leave NaN out. Default: for floats.
     nodata
         A value to leave out; a window without any other becomes it.
+    min_valid
+        The least fraction of a window's voxels, 0 to 1, that must be valid for a valid result.
+    weights
+        Weights of the voxels for a mean, as in `plan_pyramid`.
 
     Returns
     -------
@@ -79,9 +87,19 @@ def coarsen(
     by_axis = factors_of_entry("factors", factors, image_axes(image))
     if all(factor == 1 for factor in by_axis):
         return cast("xr.DataArray", image)
-    plan = plan_ladder(image, [by_axis], method=method, boundary=boundary, skipna=skipna, nodata=nodata, workers=1)
+    plan = plan_ladder(
+        image,
+        [by_axis],
+        method=method,
+        boundary=boundary,
+        skipna=skipna,
+        nodata=nodata,
+        min_valid=min_valid,
+        weighted=weights is not None,
+        workers=1,
+    )
     reduction, level = plan.reduction, plan.levels[1]
-    state = first_state(image.data, level.factors, reduction, boundary)
+    state = base_state(image, level.factors, reduction, boundary, weights)
     data = finish_state(state, whole_counts(plan, 1), reduction)
     return label_level(image, data, plan, 1)
 
@@ -91,21 +109,76 @@ def whole_counts(plan: Plan, index: int) -> tuple[np.ndarray[Any, Any], ...]:
     return plan.counts(index, tuple(slice(0, size) for size in plan.levels[index].shape))
 
 
+def aligned_weights(weights: xr.DataArray, image: xr.DataArray) -> xr.DataArray:
+    """Return weights with the image's dims, in its order, and a size of 1 along those that they do not have.
+
+    Raises
+    ------
+    ValueError
+        If weights have another dim or size, or lie elsewhere than the image.
+    """
+    if not isinstance(weights, xr.DataArray) or not set(weights.dims) <= set(image.dims):
+        raise ValueError(
+            f"weights must be a DataArray with dims of the image, {image.dims!r}; these are "
+            f"{getattr(weights, 'dims', type(weights).__name__)!r}"
+        )
+    for dim in weights.dims:
+        if weights.sizes[dim] != image.sizes[dim]:
+            raise ValueError(f"weights have {weights.sizes[dim]!r} samples of {dim!r}, the image {image.sizes[dim]!r}")
+        if dim in weights.coords and not np.allclose(weights[dim], image[dim], rtol=1e-9):
+            raise ValueError(f"weights lie elsewhere along {dim!r} than the image; take them over with reindex_like")
+    bare = weights.drop_vars(weights.coords)
+    return bare.expand_dims([dim for dim in image.dims if dim not in weights.dims]).transpose(*image.dims)
+
+
+def base_state(
+    image: xr.DataArray,
+    factors: tuple[int, ...],
+    reduction: Reduction,
+    boundary: Boundary,
+    weights: xr.DataArray | None,
+) -> Any:
+    """Reduce a whole image, with the weights of its voxels if there are any, to the state of its windows."""
+    if weights is None:
+        return first_state(image.data, factors, reduction, boundary)
+    along = aligned_weights(weights, image).data
+    weighted = cast("WeightedReduction", reduction)
+    if isinstance(image.data, np.ndarray):
+        return merge_state(weighted.weigh(image.data, np.asarray(along)), factors, reduction, boundary)
+    blocks = tuple(sizes if n > 1 else (1,) for sizes, n in zip(image.data.chunks, along.shape, strict=True))
+    whole = da.broadcast_to(da.asarray(along).rechunk(blocks), image.shape, chunks=image.data.chunks)
+    pairs = da.map_blocks(
+        weighted.weigh,
+        image.data,
+        whole,
+        chunks=((2,), *image.data.chunks),
+        new_axis=[0],
+        dtype=reduction.state_dtype,
+        meta=np.empty((0,) * (image.ndim + 1), reduction.state_dtype),
+    )
+    return merge_state(pairs, factors, reduction, boundary)
+
+
 def first_state(array: Any, factors: tuple[int, ...], reduction: Reduction, boundary: Boundary) -> Any:
     """Reduce a whole base array to the state of its windows."""
-    array = _trimmed(array, factors, boundary)
-    if isinstance(array, np.ndarray):
-        return reduction.first(array, factors)
-    return _reduced_blocks(array, factors, reduction, state=False)
+    return _reduced(array, factors, reduction, boundary, state=False)
 
 
 def merge_state(state: Any, factors: tuple[int, ...], reduction: Reduction, boundary: Boundary) -> Any:
     """Reduce a whole state to that of windows of `factors` of its windows."""
-    leading = (1,) if reduction.components else ()
-    state = _trimmed(state, (*leading, *factors), boundary)
-    if isinstance(state, np.ndarray):
-        return reduction.merge(state, factors)
-    return _reduced_blocks(state, factors, reduction, state=True)
+    return _reduced(state, factors, reduction, boundary, state=True)
+
+
+def _reduced(array: Any, factors: tuple[int, ...], reduction: Reduction, boundary: Boundary, *, state: bool) -> Any:
+    leading = (1,) if state and reduction.components else ()
+    reaches = tuple(
+        Reach.of(n, factor, reduction.halo(factor), boundary)
+        for n, factor in zip(array.shape, (*leading, *factors), strict=True)
+    )
+    array = array[tuple(slice(0, reach.size) for reach in reaches)]
+    if isinstance(array, np.ndarray):
+        return _reduce_block(array, reaches=reaches, reduction=reduction, state=state)
+    return _reduced_blocks(array, reaches, reduction, state=state)
 
 
 def finish_state(state: Any, counts: Sequence[np.ndarray[Any, Any]], reduction: Reduction) -> Any:
@@ -134,35 +207,83 @@ def _finish_block(state: Block, *counts: np.ndarray[Any, Any], reduction: Reduct
     return reduction.finish(state, counts)
 
 
-def _reduce_block(block: Block, *, factors: tuple[int, ...], reduction: Reduction, state: bool) -> Block:
-    return reduction.merge(block, factors) if state else reduction.first(block, factors)
+@dataclass(frozen=True)
+class Reach:
+    """The windows along one axis of an array, and what lies beyond them."""
+
+    factor: int
+    """Samples of a window."""
+    halo: int
+    """Samples beyond a window that its value depends on, on either side."""
+    size: int
+    """Samples that any window's value depends on."""
+    tail: int
+    """Samples of these behind the last window."""
+
+    @classmethod
+    def of(cls, size: int, factor: int, halo: int, boundary: Boundary) -> Reach:
+        """Return the windows over an axis of `size` samples; "trim" leaves none to a last, partial window."""
+        if boundary != "trim":
+            return cls(factor, halo, size, 0)
+        whole = size // factor * factor
+        return cls(factor, halo, min(size, whole + halo), min(size - whole, halo))
+
+    def margins(self, block: int, blocks: int) -> tuple[int, int]:
+        """Return the samples before and behind the windows of one block of so many."""
+        return self.halo if block > 0 else 0, self.halo if block < blocks - 1 else self.tail
 
 
-def _trimmed(array: Any, factors: Sequence[int], boundary: Boundary) -> Any:
-    if boundary != "trim":
-        return array
-    return array[tuple(slice(0, n // f * f) for n, f in zip(array.shape, factors, strict=True))]
+def _reduce_block(block: Block, *, reaches: tuple[Reach, ...], reduction: Reduction, state: bool) -> Block:
+    """Reduce the only block, or one that needs no others."""
+    return _reduce_within(block, [(0, reach.tail) for reach in reaches], reaches, reduction, state=state)
 
 
-def _reduced_blocks(array: da.Array, factors: tuple[int, ...], reduction: Reduction, *, state: bool) -> da.Array:
+def _reduce_overlapping(
+    block: Block,
+    *,
+    reaches: tuple[Reach, ...],
+    reduction: Reduction,
+    state: bool,
+    blocks: tuple[int, ...],
+    block_id: tuple[int, ...] = (),
+) -> Block:
+    """Reduce one of many blocks that overlap; dask tells which."""
+    # Numbers of the block that comes out, which has an axis of components before the image's if the state begins here.
+    numbers = block_id[-len(reaches) :]
+    margins = [reach.margins(*place) for reach, *place in zip(reaches, numbers, blocks, strict=True)]
+    return _reduce_within(block, margins, reaches, reduction, state=state)
+
+
+def _reduce_within(
+    block: Block, margins: list[tuple[int, int]], reaches: tuple[Reach, ...], reduction: Reduction, *, state: bool
+) -> Block:
+    spatial = slice(1 if state and reduction.components else 0, None)
+    reduce = reduction.merge if state else reduction.first
+    return reduce(block, tuple(reach.factor for reach in reaches)[spatial], tuple(margins[spatial]))
+
+
+def _reduced_blocks(array: da.Array, reaches: tuple[Reach, ...], reduction: Reduction, *, state: bool) -> da.Array:
     """Reduce a dask array block by block, after aligning its blocks to whole windows."""
-    leading = bool(state and reduction.components)
-    all_factors = (1, *factors) if leading else factors
-    array = array.rechunk(_aligned_chunks(array, all_factors))
+    array = array.rechunk(_aligned_chunks(array, reaches))
     chunks = tuple(
-        tuple(-(-size // factor) for size in blocks) for blocks, factor in zip(array.chunks, all_factors, strict=True)
+        (*(size // reach.factor for size in blocks[:-1]), -(-(blocks[-1] - reach.tail) // reach.factor))
+        for blocks, reach in zip(array.chunks, reaches, strict=True)
     )
     grows = not state and bool(reduction.components)
     if grows:
         chunks = ((reduction.components,), *chunks)
+    options: dict[str, Any] = {"reaches": reaches, "reduction": reduction, "state": state}
+    overlapping = any(reach.halo for reach in reaches)
+    if overlapping:
+        options["blocks"] = array.numblocks
+        depth = {axis: reach.halo for axis, reach in enumerate(reaches)}
+        array = da.overlap.overlap(array, depth=depth, boundary="none", allow_rechunk=False)
     return cast(
         "da.Array",
         da.map_blocks(
-            _reduce_block,
+            _reduce_overlapping if overlapping else _reduce_block,
             array,
-            factors=factors,
-            reduction=reduction,
-            state=state,
+            **options,
             chunks=chunks,
             new_axis=[0] if grows else None,
             dtype=reduction.state_dtype,
@@ -171,19 +292,33 @@ def _reduced_blocks(array: da.Array, factors: tuple[int, ...], reduction: Reduct
     )
 
 
-def _aligned_chunks(array: da.Array, factors: Sequence[int]) -> tuple[tuple[int, ...] | int, ...]:
-    """Return chunks of whole windows, as near to the array's own as that allows."""
+def _aligned_chunks(array: da.Array, reaches: Sequence[Reach]) -> tuple[tuple[int, ...], ...]:
+    """Return chunks of whole windows, as near to the array's own as that allows, and no smaller than a halo."""
     joined = 1
-    aligned: list[tuple[int, ...] | int] = []
+    aligned: list[tuple[int, ...]] = []
     nbytes = math.prod(max(blocks) for blocks in array.chunks) * array.dtype.itemsize
-    for blocks, factor in zip(array.chunks, factors, strict=True):
+    for blocks, reach in zip(array.chunks, reaches, strict=True):
+        factor = reach.factor
         longer = factor if nbytes * joined * factor <= SMALLEST_BLOCK else 1
         joined *= longer
-        if longer == 1 and all(size % factor == 0 for size in blocks[:-1]):
-            aligned.append(blocks)
-        else:
-            aligned.append(max(max(blocks) * longer // factor, 1) * factor)
+        if longer > 1 or any(size % factor for size in blocks[:-1]):
+            length = max(max(blocks) * longer // factor, 1) * factor
+            ((*blocks,),) = da.core.normalize_chunks(length, (reach.size,))
+        aligned.append(_joined(blocks, reach))
     return tuple(aligned)
+
+
+def _joined(blocks: Sequence[int], reach: Reach) -> tuple[int, ...]:
+    """Return chunks of which none is smaller than the halo, or holds nothing but the tail."""
+    joined: list[int] = []
+    for size in blocks:
+        if joined and joined[-1] < reach.halo:
+            joined[-1] += size
+        else:
+            joined.append(size)
+    if len(joined) > 1 and joined[-1] < max(reach.halo, reach.tail + 1):
+        joined[-2:] = [sum(joined[-2:])]
+    return tuple(joined)
 
 
 def label_level(image: xr.DataArray, data: Any, plan: Plan, index: int) -> xr.DataArray:

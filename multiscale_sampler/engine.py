@@ -21,7 +21,7 @@ from .builds import Arrays, Build, build_of_image, build_of_tree
 from .executors import on_every_worker, run
 from .ladder import ChunkSizes, ScaleFactors
 from .progress import Advance, ProgressCallback, reporting
-from .reducers import Reducer
+from .reducers import Method
 from .regions import Block, Region, Sweep, reduce_region, unread
 
 # What is looked at to choose the contrast of a channel, per spatial axis of the coarsest level.
@@ -33,12 +33,14 @@ def write_pyramid(
     store: Any,
     *,
     scale_factors: ScaleFactors | None = None,
-    method: str | Reducer | None = None,
+    method: Method | None = None,
     boundary: Boundary | None = None,
     max_levels: int | None = None,
     min_size: ChunkSizes | None = None,
     skipna: bool | None = None,
     nodata: Any = None,
+    min_valid: float | None = None,
+    weights: xr.DataArray | None = None,
     version: ngff.NgffVersion = "0.5",
     layout: stores.Layout = "datatree",
     mode: stores.Mode = "w-",
@@ -64,7 +66,7 @@ def write_pyramid(
         tree.
     store
         Where to write: a path, a URL, or a zarr store or group.
-    scale_factors, method, boundary, max_levels, min_size, skipna, nodata
+    scale_factors, method, boundary, max_levels, min_size, skipna, nodata, min_valid, weights
         As in `plan_pyramid`, with its defaults: 2, "mean" and "pad".
     version
         Version of OME-NGFF: "0.5" (zarr v3) or "0.4" (zarr v2).
@@ -117,6 +119,8 @@ def write_pyramid(
         "min_size": min_size,
         "skipna": skipna,
         "nodata": nodata,
+        "min_valid": min_valid,
+        "weights": weights,
     }
     storing = {"chunks": chunks, "shards": shards, "memory_limit": memory_limit, "workers": workers}
     place = stores.place_of(store)
@@ -167,12 +171,14 @@ def add_levels(
     units: str | Mapping[str, str] | None = None,
     channel_names: Sequence[str] | None = None,
     scale_factors: ScaleFactors = 2,
-    method: str | Reducer = "mean",
+    method: Method = "mean",
     boundary: Boundary = "pad",
     max_levels: int | None = None,
     min_size: ChunkSizes | None = None,
     skipna: bool | None = None,
     nodata: Any = None,
+    min_valid: float = 0.0,
+    weights: xr.DataArray | None = None,
     chunks: ChunkSizes | None = None,
     shards: ChunkSizes | Literal[False] | None = None,
     compressors: Any = "auto",
@@ -195,7 +201,9 @@ def add_levels(
         Name of the base array in the group.
     dims, scale, translation, units, channel_names
         As in `open_image`: they overrule what is stored.
-    scale_factors, method, boundary, max_levels, min_size, skipna, nodata, chunks, shards, memory_limit, workers
+    scale_factors, method, boundary, max_levels, min_size, skipna, nodata, min_valid, weights
+        As in `plan_pyramid`.
+    chunks, shards, memory_limit, workers
         As in `plan_pyramid`.
     compressors, resume, progress, storage_options
         As in `write_pyramid`.
@@ -239,6 +247,8 @@ def add_levels(
         "min_size": min_size,
         "skipna": skipna,
         "nodata": nodata,
+        "min_valid": min_valid,
+        "weights": weights,
     }
     storing = {"chunks": chunks, "shards": shards, "memory_limit": memory_limit, "workers": workers}
     place = stores.place_of(group)

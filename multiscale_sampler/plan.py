@@ -26,7 +26,8 @@ from dask.utils import format_bytes, parse_bytes
 from . import resources
 from .axes import BOUNDARIES, Axis, Boundary, image_axes, to_image
 from .ladder import ChunkSizes, ScaleFactors, ladder, per_axis, positive
-from .reducers import Reducer, Reduction, get_reducer
+from .reducers import Method, Reducer, get_reducer
+from .reductions import Reduction
 
 # What tiles well on a screen and reads well from disks and object stores, by the number of spatial axes.
 DEFAULT_CHUNKS = {1: 262_144, 2: 512, 3: 64}
@@ -107,6 +108,8 @@ class Plan:
     """Whether NaN is left out; None: for floats."""
     nodata: Any
     """A value that is left out, or None."""
+    min_valid: float
+    """The least fraction of a window that must be valid for a valid result."""
     levels: tuple[Level, ...]
     """All levels, the base first."""
     source_chunks: tuple[int, ...]
@@ -125,7 +128,9 @@ class Plan:
     def reduction(self) -> Reduction:
         """The method bound to the image's dtype and missing-value rule."""
         window = max(math.prod(level.factors) for level in self.levels)
-        return self.reducer.bind(self.dtype, skipna=self.skipna, nodata=self.nodata, window=window)
+        return self.reducer.bind(
+            self.dtype, skipna=self.skipna, nodata=self.nodata, min_valid=self.min_valid, window=window
+        )
 
     @cached_property
     def passes(self) -> tuple[Pass, ...]:
@@ -146,6 +151,10 @@ class Plan:
         """Return how many voxels of level `source` a voxel of level `index` covers, axis by axis."""
         pairs = zip(self.levels[index].factors, self.levels[source].factors, strict=True)
         return tuple(factor // other for factor, other in pairs)
+
+    def halos(self, index: int) -> tuple[int, ...]:
+        """Return how many samples of its parent beyond a window a voxel of a level depends on, axis by axis."""
+        return tuple(map(self.reduction.halo, self.relative_factors(index, self.levels[index].parent)))
 
     def counts(self, index: int, region: tuple[slice, ...]) -> tuple[np.ndarray[Any, Any], ...]:
         """Return the base samples under each voxel of a region of a level, axis by axis, as int64 arrays."""
@@ -253,7 +262,7 @@ def plan_pyramid(
     image: Any,
     scale_factors: ScaleFactors = 2,
     *,
-    method: str | Reducer = "mean",
+    method: Method = "mean",
     boundary: Boundary = "pad",
     max_levels: int | None = None,
     min_size: ChunkSizes | None = None,
@@ -261,6 +270,8 @@ def plan_pyramid(
     shards: ChunkSizes | Literal[False] | None = None,
     skipna: bool | None = None,
     nodata: Any = None,
+    min_valid: float = 0.0,
+    weights: xr.DataArray | None = None,
     memory_limit: int | str | None = None,
     workers: int | None = None,
 ) -> Plan:
@@ -277,7 +288,7 @@ def plan_pyramid(
         more than one sample, and any integers will do (``[2, 3]``). "isotropic" halves, level by level, the
         axes whose spacing is finest until voxels are near cubic, then all spatial axes.
     method
-        Name of a reduction, see `Reducer`.
+        Name of a reduction, a `Reducer`, or a function ``f(windows, axis=-1)`` as numpy's reductions are.
     boundary
         What becomes of a last, partial window: "pad" reduces the voxels that it has and rounds sizes up,
         "trim" leaves it out, "exact" refuses it. The words are those of ``xarray.DataArray.coarsen``.
@@ -296,6 +307,12 @@ def plan_pyramid(
         Leave NaN out of every window. Default: for floats.
     nodata
         A value to leave out of every window.
+    min_valid
+        The least fraction of a window's voxels, 0 to 1, that must be valid for a valid result. Of methods that are
+        applied step by step, voxels are those of the level before; of filters, the fraction is one of weight.
+    weights
+        Weights of the voxels, with dims of the image: a mean by area, say, or over a mask. Voxels without a positive
+        weight count for nothing; a window of nothing else is NaN or `nodata`, of integers without it 0.
     memory_limit
         Bytes, or a text as "512MiB"; default: half of what this process may use.
     workers
@@ -335,6 +352,8 @@ def plan_pyramid(
         shards=shards,
         skipna=skipna,
         nodata=nodata,
+        min_valid=min_valid,
+        weighted=weights is not None,
         memory_limit=memory_limit,
         workers=workers,
     )
@@ -344,30 +363,33 @@ def plan_ladder(
     image: xr.DataArray,
     factors_of_levels: Sequence[tuple[int, ...]],
     *,
-    method: str | Reducer,
+    method: Method,
     boundary: Boundary,
     chunks: ChunkSizes | None = None,
     shards: ChunkSizes | Literal[False] | None = None,
     skipna: bool | None = None,
     nodata: Any = None,
+    min_valid: float = 0.0,
+    weighted: bool = False,
     memory_limit: int | str | None = None,
     workers: int | None = None,
 ) -> Plan:
     """Decide everything about levels whose factors, cumulative from the base, are decided already."""
-    reducer = get_reducer(method)
+    reducer = get_reducer(method, weighted=weighted)
     axes = image_axes(image)
     chunk_shape = _chunk_shape(image, axes, chunks)
     shard_shape = _shard_shape(image, axes, chunk_shape, shards)
     window = max((math.prod(factors) for factors in factors_of_levels), default=1)
-    reduction = reducer.bind(image.dtype, skipna=skipna, nodata=nodata, window=window)
+    reduction = reducer.bind(image.dtype, skipna=skipna, nodata=nodata, min_valid=min_valid, window=window)
     levels = _levels(axes, factors_of_levels, reducer, reduction, boundary)
     plan = Plan(
         name=str(image.name),
         dtype=image.dtype,
         reducer=reducer,
         boundary=boundary,
-        skipna=reduction.skip_nan if image.dtype.kind == "f" else skipna,
-        nodata=reduction.nodata,
+        skipna=reduction.binding.skip_nan if image.dtype.kind in "fcmM" else skipna,
+        nodata=reduction.binding.nodata,
+        min_valid=min_valid,
         levels=tuple(_stored(level, chunk_shape, shard_shape) for level in levels),
         source_chunks=_source_chunks(image),
         workers=positive("workers", workers) or resources.available_cores(),
@@ -578,13 +600,28 @@ def _region_nbytes(plan: Plan, source: int, levels: Sequence[int], region: tuple
     """Return the memory of one region at its peak: its block (as read and as reduced), states and levels."""
     reduction = plan.reduction
     state = max(reduction.components, 1) * reduction.state_dtype.itemsize
-    itemsize = plan.dtype.itemsize if source == 0 else state
-    total = 2 * math.prod(region) * itemsize
+    spans = _spans(plan, source, levels, region)
+    itemsize = plan.dtype.itemsize + reduction.working_itemsize if source == 0 else 2 * state
+    total = math.prod(spans[source]) * itemsize
+    for index in levels:
+        total += math.prod(spans[index]) * (plan.levels[index].dtype.itemsize + state) if index else 0
+    return total
+
+
+def _spans(plan: Plan, source: int, levels: Sequence[int], region: tuple[int, ...]) -> dict[int, tuple[int, ...]]:
+    """Return the shape of what a region must know of its source and of every level, halos included."""
+    spans = {source: region}
     for index in levels:
         relative = plan.relative_factors(index, source)
-        voxels = math.prod(-(-n // f) for n, f in zip(region, relative, strict=True))
-        total += voxels * (plan.levels[index].dtype.itemsize + state) if index else 0
-    return total
+        spans[index] = tuple(-(-n // f) for n, f in zip(region, relative, strict=True))
+    for index in reversed(levels):
+        parent = plan.levels[index].parent
+        if index and parent in spans:
+            factors, sizes = plan.relative_factors(index, parent), plan.levels[parent].shape
+            reach = zip(spans[index], factors, plan.halos(index), sizes, strict=True)
+            needed = [min(n * factor + 2 * halo, size) for n, factor, halo, size in reach]
+            spans[parent] = tuple(map(max, spans[parent], needed))
+    return spans
 
 
 def _check_memory(plan: Plan) -> None:

@@ -7,16 +7,17 @@ nothing. The tree remembers how it was made in the attribute ``multiscale`` of i
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import xarray as xr
 from dask.utils import format_bytes
 
 from .axes import Boundary, image_axes, to_image
-from .coarsening import finish_state, first_state, label_level, merge_state, whole_counts
+from .coarsening import base_state, finish_state, label_level, merge_state, whole_counts
 from .ladder import ChunkSizes, ScaleFactors
 from .plan import Plan, plan_pyramid, table
-from .reducers import Reducer
+from .reducers import Method, get_reducer
 
 NODE_PREFIX = "scale"
 RECIPE_ATTRIBUTE = "multiscale"
@@ -25,7 +26,7 @@ RECIPE_ATTRIBUTE = "multiscale"
 def to_multiscale(
     image: Any,
     scale_factors: ScaleFactors = 2,
-    method: str | Reducer = "mean",
+    method: Method | Mapping[str, Method] = "mean",
     chunks: ChunkSizes | None = None,
     *,
     boundary: Boundary = "pad",
@@ -33,6 +34,8 @@ def to_multiscale(
     min_size: ChunkSizes | None = None,
     skipna: bool | None = None,
     nodata: Any = None,
+    min_valid: float = 0.0,
+    weights: xr.DataArray | None = None,
 ) -> xr.DataTree:
     """Build the pyramid of an image as a lazy DataTree.
 
@@ -41,8 +44,10 @@ def to_multiscale(
     Parameters
     ----------
     image
-        An image, or an array that `to_image` can label.
-    scale_factors, method, boundary, max_levels, min_size, skipna, nodata
+        An image, an array that `to_image` can label, or a Dataset of images over common axes.
+    method
+        As in `plan_pyramid`; for a Dataset, one for all variables or a mapping with one for each.
+    scale_factors, boundary, max_levels, min_size, skipna, nodata, min_valid, weights
         As in `plan_pyramid`.
     chunks
         Dask chunks of every level: an int for the spatial axes, a mapping by dim, or one per axis. Default: the
@@ -66,23 +71,63 @@ def to_multiscale(
     >>> tree["scale2/image"].sizes
     Frozen({'y': 16, 'x': 16})
     """
+    options = {
+        "boundary": boundary,
+        "max_levels": max_levels,
+        "min_size": min_size,
+        "chunks": chunks,
+        "skipna": skipna,
+        "nodata": nodata,
+        "min_valid": min_valid,
+        "weights": weights,
+    }
+    if isinstance(image, xr.Dataset) and len(image.data_vars) > 1:
+        return _tree_of_dataset(image, scale_factors, method, options)
     image = to_image(image)
-    plan = plan_pyramid(
-        image,
-        scale_factors,
-        method=method,
-        boundary=boundary,
-        max_levels=max_levels,
-        min_size=min_size,
-        chunks=chunks,
-        skipna=skipna,
-        nodata=nodata,
-        workers=1,
-    )
-    return tree_of_plan(image, plan, rechunk=chunks is not None)
+    if isinstance(method, Mapping):
+        method = _method_of_each([image.name], method)[image.name]
+    plan = plan_pyramid(image, scale_factors, method=method, workers=1, **options)
+    return tree_of_plan(image, plan, rechunk=chunks is not None, weights=weights)
 
 
-def tree_of_plan(image: xr.DataArray, plan: Plan, *, rechunk: bool) -> xr.DataTree:
+def _tree_of_dataset(
+    dataset: xr.Dataset,
+    scale_factors: ScaleFactors,
+    method: Method | Mapping[str, Method],
+    options: Mapping[str, Any],
+) -> xr.DataTree:
+    """Return the pyramids of all variables in one tree; the one with the most dims decides on the levels."""
+    methods = _method_of_each(list(dataset.data_vars), method)
+    first, *others = sorted(dataset.data_vars, key=lambda name: -dataset[name].ndim)
+    trees = {first: to_multiscale(dataset[first], scale_factors, methods[first], **options)}
+    recipe = trees[first].attrs[RECIPE_ATTRIBUTE]
+    # The levels are decided: what decided on them is not to do so again.
+    shaped = {**options, "max_levels": None, "min_size": None}
+    for name in others:
+        ladder = [{d: f for d, f in by.items() if d in dataset[name].dims} for by in recipe["scale_factors"]]
+        trees[name] = to_multiscale(dataset[name], ladder, methods[name], **shaped)
+    levels = []
+    for index in range(len(trees[first].children)):
+        nodes = [tree[f"{NODE_PREFIX}{index}"].to_dataset() for tree in trees.values()]
+        try:
+            levels.append(xr.merge(nodes, join="exact", combine_attrs="drop_conflicts", compat="equals"))
+        except ValueError as error:
+            raise ValueError(
+                f"the values of methods {sorted(map(str, methods.values()))!r} sit at different positions in their "
+                "windows; build one tree for each"
+            ) from error
+    return assemble(levels, {**recipe, "method": {str(name): get_reducer(by).name for name, by in methods.items()}})
+
+
+def _method_of_each(names: Sequence[Any], method: Method | Mapping[str, Method]) -> dict[Any, Method]:
+    if not isinstance(method, Mapping):
+        return dict.fromkeys(names, method)
+    if set(method) != set(names):
+        raise ValueError(f"method={dict(method)!r} must name the variables {list(names)!r}, each of them and no other")
+    return dict(method)
+
+
+def tree_of_plan(image: xr.DataArray, plan: Plan, *, rechunk: bool, weights: xr.DataArray | None = None) -> xr.DataTree:
     """Return the lazy tree that a plan describes; with `rechunk`, in the plan's chunks."""
     chunks = dict(zip(plan.dims, plan.levels[0].chunks, strict=True))
     base = image.chunk(chunks) if image.chunks is None or rechunk else image
@@ -92,18 +137,18 @@ def tree_of_plan(image: xr.DataArray, plan: Plan, *, rechunk: bool) -> xr.DataTr
     for level in plan.levels[1:]:
         factors = plan.relative_factors(level.index, level.parent)
         if level.parent == 0:
-            states[level.index] = first_state(base.data, factors, reduction, plan.boundary)
+            states[level.index] = base_state(base, factors, reduction, plan.boundary, weights)
         else:
             states[level.index] = merge_state(states[level.parent], factors, reduction, plan.boundary)
         data = finish_state(states[level.index], whole_counts(plan, level.index), reduction)
         data = data.rechunk(level.chunks) if rechunk else data
         levels.append(label_level(image, data, plan, level.index))
-    return assemble(levels, recipe_of(plan))
+    return assemble([level.to_dataset(name=level.name) for level in levels], recipe_of(plan))
 
 
-def assemble(levels: list[xr.DataArray], recipe: dict[str, Any] | None = None) -> xr.DataTree:
-    """Return levels as a tree: one node each, the image under its own name."""
-    nodes = {f"/{NODE_PREFIX}{index}": level.to_dataset(name=level.name) for index, level in enumerate(levels)}
+def assemble(levels: Sequence[xr.Dataset], recipe: dict[str, Any] | None = None) -> xr.DataTree:
+    """Return levels as a tree, one node each."""
+    nodes = {f"/{NODE_PREFIX}{index}": level for index, level in enumerate(levels)}
     tree = xr.DataTree.from_dict(nodes)
     if recipe is not None:
         tree.attrs[RECIPE_ATTRIBUTE] = recipe
@@ -119,6 +164,7 @@ def recipe_of(plan: Plan) -> dict[str, Any]:
         "scale_factors": factors,
         "skipna": plan.skipna,
         "nodata": plan.nodata,
+        "min_valid": plan.min_valid,
     }
 
 
@@ -135,7 +181,8 @@ def levels_of_tree(tree: xr.DataTree) -> list[xr.DataArray]:
         variables = list(tree[node].data_vars.values())
         if len(variables) != 1:
             raise ValueError(
-                f"node {node!r} holds {len(variables)!r} variables; a level is one image, drop the others first"
+                f"node {node!r} holds {len(variables)!r} variables, and a level is one image; take the others away, as in "
+                "tree.map_over_datasets(lambda level: level.drop_vars('labels', errors='ignore'))"
             )
         levels.append(variables[0])
     if not levels:

@@ -20,6 +20,7 @@ import zarr
 
 from .executors import active_client
 from .plan import Pass, Plan, region_slices
+from .reductions import WeightedReduction
 from .store import Access, source_array
 
 Block: TypeAlias = npt.NDArray[Any]
@@ -122,26 +123,39 @@ class Sweep:
     """The base, if its stored chunks are those that level 0 gets."""
     blanks: Mapping[int, Block]
     """For levels of a zarr base, the state of a window of its fill value."""
+    weights: ArrayBase | None
+    """Where the weights of voxels are read, with a size of 1 along axes that they do not have."""
     keeps_blank: bool
     """Whether what is not stored of the base need not be stored of any level."""
 
     @classmethod
-    def of(cls, plan: Plan, step: Pass, base: Base, arrays: Mapping[int, zarr.Array[Any]]) -> Sweep:
+    def of(
+        cls,
+        plan: Plan,
+        step: Pass,
+        base: Base,
+        arrays: Mapping[int, zarr.Array[Any]],
+        weights: ArrayBase | None = None,
+    ) -> Sweep:
         """Return a pass over a base that fills the arrays of its levels."""
         levels = {index: Access.of(array) for index, array in arrays.items()}
         stored = base if isinstance(base, Access) and step.source == 0 else None
         copies = stored if stored and 0 in step.levels and levels[0].copies_from(stored) else None
-        blanks = _blank_states(plan, stored) if stored else {}
-        keeps_blank = stored is not None and _keeps_blank(plan, step, stored, levels)
-        return cls(plan, step, base, levels, copies, blanks, keeps_blank)
+        # What becomes of a window of fill is known beforehand, unless it is a matter of weights.
+        known = stored is not None and weights is None
+        blanks = _blank_states(plan, cast("Access", stored)) if known else {}
+        keeps_blank = known and _keeps_blank(plan, step, cast("Access", stored), levels)
+        return cls(plan, step, base, levels, copies, blanks, weights, keeps_blank)
 
     def sent(self) -> Sweep:
         """Return the pass as workers elsewhere get it: what is computed goes with every task (`values_of`)."""
         return replace(self, base=BlockBase(None)) if self._computes else self
 
     def values_of(self, region: Region) -> da.Array | None:
-        """Return the values of the base in a region, where they are computed; None where they are read."""
-        return cast("ArrayBase", self.base).lazy(region) if self._computes and self.step.source == 0 else None
+        """Return the values of the base that a region needs, where they are computed; None where they are read."""
+        if not self._computes or self.step.source != 0:
+            return None
+        return cast("ArrayBase", self.base).lazy(known_parts(self.plan, self.step, region)[0])
 
     @property
     def _computes(self) -> bool:
@@ -176,74 +190,124 @@ class Sweep:
 def reduce_region(sweep: Sweep, carried: Mapping[int, Access], region: Region) -> None:
     """Build what a region contributes to every level of a pass."""
     plan, step = sweep.plan, sweep.step
-    from_base = step.source == 0
-    if sweep.keeps_blank and cast("Access", sweep.base).is_blank(region):
+    known = known_parts(plan, step, region)
+    if sweep.keeps_blank and cast("Access", sweep.base).is_blank(known[0]):
         return
-    states = _base_states(sweep, region) if from_base else {step.source: _source_state(sweep, carried, region)}
+    if step.source == 0:
+        states = _base_states(sweep, region, known)
+    else:
+        states = {step.source: _source_state(sweep, carried, known[step.source])}
     for index in step.levels:
         part = part_of_level(plan, index, step.source, region)
         if index == 0 or _is_empty(part):
             continue
         parent = plan.levels[index].parent
         if parent != 0:
-            factors = plan.relative_factors(index, parent)
-            states[index] = plan.reduction.merge(_whole_windows(states[parent], part, factors), factors)
-        sweep.levels[index].write(part, plan.reduction.finish(states[index], plan.counts(index, part)))
+            states[index] = plan.reduction.merge(*_windows(plan, index, known[index], states[parent], known[parent]))
+        state = states[index][_within(part, known[index])]
+        sweep.levels[index].write(part, plan.reduction.finish(state, plan.counts(index, part)))
         if index in step.carried and index in carried:
-            carried[index].write((slice(0, plan.reduction.components), *part), states[index])
+            carried[index].write((slice(0, plan.reduction.components), *part), state)
 
 
-def _source_state(sweep: Sweep, carried: Mapping[int, Access], region: Region) -> Block:
+def known_parts(plan: Plan, step: Pass, region: Region) -> dict[int, Region]:
+    """Return what a region must know of its source and of each level, to make its part of all levels.
+
+    More than the parts themselves where values depend on samples beyond their windows.
+    """
+    known = {index: part_of_level(plan, index, step.source, region) for index in step.levels}
+    known[step.source] = region
+    for index in reversed(step.levels):
+        parent = plan.levels[index].parent
+        if index and not _is_empty(known[index]):
+            factors, sizes = plan.relative_factors(index, parent), plan.levels[parent].shape
+            reached = [
+                slice(max(0, along.start * factor - halo), min(size, along.stop * factor + halo))
+                for along, factor, halo, size in zip(known[index], factors, plan.halos(index), sizes, strict=True)
+            ]
+            pairs = zip(known[parent], reached, strict=True)
+            known[parent] = tuple(slice(min(a.start, b.start), max(a.stop, b.stop)) for a, b in pairs)
+    return known
+
+
+def _windows(
+    plan: Plan, index: int, part: Region, block: Block, held: Region
+) -> tuple[Block, tuple[int, ...], tuple[tuple[int, int], ...]]:
+    """Return the arguments that reduce a block, the part `held` of its parent, to a part of a level.
+
+    The block is cut to what the windows of the part depend on.
+    """
+    parent = plan.levels[index].parent
+    factors, sizes = plan.relative_factors(index, parent), plan.levels[parent].shape
+    inside, margins = [], []
+    for along, have, factor, halo, size in zip(part, held, factors, plan.halos(index), sizes, strict=True):
+        lower, upper = along.start * factor, min(along.stop * factor, size)
+        before, behind = min(halo, lower), min(halo, size - upper)
+        inside.append(slice(lower - before - have.start, upper + behind - have.start))
+        margins.append((before, behind))
+    return block[_behind(inside)], factors, tuple(margins)
+
+
+def _source_state(sweep: Sweep, carried: Mapping[int, Access], part: Region) -> Block:
     source = sweep.step.source
     if source in carried:
-        return carried[source].read((slice(0, sweep.plan.reduction.components), *region))
-    return sweep.levels[source].read(region)
+        return carried[source].read((slice(0, sweep.plan.reduction.components), *part))
+    return sweep.levels[source].read(part)
 
 
-def _base_states(sweep: Sweep, region: Region) -> dict[int, Block]:
+def _base_states(sweep: Sweep, region: Region, known: Mapping[int, Region]) -> dict[int, Block]:
     """Write level 0 where it is to be written, and return the states of the levels that follow from it."""
     plan = sweep.plan
     direct = [index for index in sweep.step.levels if index and plan.levels[index].parent == 0]
-    if 0 in sweep.step.levels and sweep.copies is None:
-        values = sweep.base.read(region)
-        sweep.levels[0].write(region, values)
+    writes = 0 in sweep.step.levels and sweep.copies is None
+    if sweep.copies is not None:
+        sweep.levels[0].copy(sweep.copies, region)
+    tiles: Iterator[tuple[Region, Block | None]] = iter(())
+    reaches = any(halo for index in direct for halo in plan.halos(index))
+    if writes or reaches:
+        values = sweep.base.read(known[0])
         is_fill = isinstance(sweep.base, Access) and sweep.base.is_fill(values)
-        tiles: Iterator[tuple[Region, Block | None]] = iter([(region, None if is_fill else values)])
-    else:
-        if sweep.copies is not None:
-            sweep.levels[0].copy(sweep.copies, region)
+        tiles = iter([(known[0], None if is_fill else values)])
+        if writes:
+            sweep.levels[0].write(region, values[_within(region, known[0])])
+    elif direct:
         factors = [math.lcm(*(plan.levels[index].factors[axis] for index in direct)) for axis in range(len(region))]
-        tiles = sweep.base.tiles(region, factors) if direct else iter(())
+        tiles = sweep.base.tiles(region, factors)
     states: dict[int, Block] = {}
     for tile, block in tiles:
         for index in direct:
-            _reduce_tile(sweep, index, region, tile, block, states)
+            _reduce_tile(sweep, index, known, tile, block, states)
     return states
 
 
 def _reduce_tile(
-    sweep: Sweep, index: int, region: Region, tile: Region, block: Block | None, states: dict[int, Block]
+    sweep: Sweep, index: int, known: Mapping[int, Region], tile: Region, block: Block | None, states: dict[int, Block]
 ) -> None:
-    """Reduce one tile of a region into its place in the state of a level."""
+    """Reduce one tile of what is known of the base into its place in the state of a level."""
     plan = sweep.plan
-    factors = plan.levels[index].factors
-    part = part_of_level(plan, index, 0, tile)
+    part = known[index] if tile == known[0] else part_of_level(plan, index, 0, tile)
     if _is_empty(part):
         return
-    if block is None and _is_whole(tile, part, factors):
+    if block is None and index in sweep.blanks and _is_whole(tile, part, plan.levels[index].factors):
         state = sweep.blanks[index]
     else:
         block = _fill_block(sweep, tile) if block is None else block
-        state = plan.reduction.first(_whole_windows(block, part, factors), factors)
-    if tile == region and block is not None:
+        block = block if sweep.weights is None else _weighed(sweep, block, tile)
+        state = plan.reduction.first(*_windows(plan, index, part, block, tile))
+    if part == known[index] and block is not None:
         states[index] = state
         return
-    whole = part_of_level(plan, index, 0, region)
     if index not in states:
         layers = state.shape[: state.ndim - len(part)]
-        states[index] = np.empty((*layers, *(along.stop - along.start for along in whole)), state.dtype)
-    inside = tuple(slice(a.start - b.start, a.stop - b.start) for a, b in zip(part, whole, strict=True))
-    states[index][_behind(inside)] = state
+        states[index] = np.empty((*layers, *(along.stop - along.start for along in known[index])), state.dtype)
+    states[index][_within(part, known[index])] = state
+
+
+def _weighed(sweep: Sweep, block: Block, tile: Region) -> Block:
+    weights = cast("ArrayBase", sweep.weights)
+    # Along axes that weights do not have there is one for all.
+    along = tuple(at if n > 1 else slice(0, 1) for at, n in zip(tile, weights.data.shape, strict=True))
+    return cast("WeightedReduction", sweep.plan.reduction).weigh(block, weights.read(along))
 
 
 def _fill_block(sweep: Sweep, tile: Region) -> Block:
@@ -301,11 +365,9 @@ def _is_empty(part: Region) -> bool:
     return any(along.stop <= along.start for along in part)
 
 
-def _whole_windows(block: Block, part: Region, factors: Sequence[int]) -> Block:
-    """Return a block without the samples behind the windows of `part`, which "trim" leaves out."""
-    lengths = [(along.stop - along.start) * factor for along, factor in zip(part, factors, strict=True)]
-    whole: Block = block[_behind(slice(0, length) for length in lengths)]
-    return whole
+def _within(part: Region, whole: Region) -> tuple[Any, ...]:
+    """Return the index of a part in a block of the whole."""
+    return _behind(slice(a.start - b.start, a.stop - b.start) for a, b in zip(part, whole, strict=True))
 
 
 def _behind(region: Iterable[slice]) -> tuple[Any, ...]:

@@ -14,6 +14,7 @@ ORDER = (
     "_version",
     "axes",
     "kernels",
+    "reductions",
     "reducers",
     "ladder",
     "resources",

@@ -70,6 +70,7 @@ def test_tree__says_how_it_was_made_in_plain_values():
         "scale_factors": [{"y": 2, "x": 2}, {"y": 3, "x": 3}],
         "skipna": None,
         "nodata": 7,
+        "min_valid": 0.0,
     }
 
 

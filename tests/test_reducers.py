@@ -16,9 +16,14 @@ def counts_of(shape, factors):
 
 
 def test_reducers__of_the_table_are_those_that_the_oracles_know():
-    assert set(REDUCERS) == set(METHODS)
-    assert {name for name, row in REDUCERS.items() if row.cascade == "exact"} == set(COMPOSING)
-    assert {name for name, row in REDUCERS.items() if row.cascade == "stepwise"} == set(STEPWISE)
+    assert set(METHODS) < set(REDUCERS)
+    assert {name for name, row in REDUCERS.items() if row.cascade == "exact"} == {
+        *COMPOSING,
+        "std",
+        "any",
+        "all",
+        "count",
+    }
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -51,7 +56,7 @@ def test_bind__makes_the_order_of_bytes_native(method, dtype):
     assert output.isnative
 
 
-@pytest.mark.parametrize("dtype", ["S4", "U4", "O", "M8[ns]", "V8"])
+@pytest.mark.parametrize("dtype", ["S4", "U4", "O", "V8"])
 @pytest.mark.parametrize("method", METHODS)
 def test_bind__refuses_what_has_no_kernel(method, dtype):
     with pytest.raises(TypeError, match=rf"'{method}'.*astype"):
@@ -100,22 +105,22 @@ def test_bind__refuses_a_nodata_that_no_voxel_can_have(dtype, nodata):
     ],
 )
 def test_bind__takes_a_nodata_of_any_kind_of_number(dtype, nodata):
-    kept = REDUCERS["mean"].bind(dtype, nodata=nodata).nodata
+    kept = REDUCERS["mean"].bind(dtype, nodata=nodata).binding.nodata
     assert kept == np.array(nodata).astype(dtype)
     assert not isinstance(kept, np.generic)
 
 
 def test_bind__nodata_nan_means_skipna():
     reduction = REDUCERS["mean"].bind("float32", skipna=False, nodata=np.nan)
-    assert reduction.skip_nan
-    assert reduction.nodata is None
+    assert reduction.binding.skip_nan
+    assert reduction.binding.nodata is None
 
 
 def test_bind__skips_nan_of_floats_unless_told_otherwise():
-    assert REDUCERS["mean"].bind("float32").skip_nan
-    assert not REDUCERS["mean"].bind("float32", skipna=False).skip_nan
-    assert not REDUCERS["mean"].bind("uint8", skipna=True).skip_nan
-    assert not REDUCERS["nearest"].bind("float32").skip_nan
+    assert REDUCERS["mean"].bind("float32").binding.skip_nan
+    assert not REDUCERS["mean"].bind("float32", skipna=False).binding.skip_nan
+    assert not REDUCERS["mean"].bind("uint8", skipna=True).binding.skip_nan
+    assert not REDUCERS["nearest"].bind("float32").binding.skip_nan
 
 
 def test_bind__nearest_refuses_nodata():

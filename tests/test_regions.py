@@ -103,9 +103,9 @@ def test_sparse__only_what_is_stored_is_reduced(tmp_path, monkeypatch, shards):
     seen = []
     first = SumReduction.first
 
-    def counting(self, block, factors):
+    def counting(self, block, *arguments):
         seen.append(block.size)
-        return first(self, block, factors)
+        return first(self, block, *arguments)
 
     base = sparse(tmp_path / "b.zarr", 0, shape=(256, 256), shards=shards)
     monkeypatch.setattr(SumReduction, "first", counting)
@@ -123,9 +123,9 @@ def test_sparse__regions_of_nothing_read_nothing(tmp_path, monkeypatch):
     regions = []
     base_states = regions_module._base_states
 
-    def counting(sweep, region):
+    def counting(sweep, region, known):
         regions.append(region)
-        return base_states(sweep, region)
+        return base_states(sweep, region, known)
 
     monkeypatch.setattr(regions_module, "_base_states", counting)
     write_pyramid(base, tmp_path / "p.zarr", scale_factors=[2])

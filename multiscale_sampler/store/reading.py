@@ -332,7 +332,7 @@ def open_pyramid(
         )
     images = [_level_image(array, axes, multiscales, chunks) for array, axes in zip(arrays, levels, strict=True)]
     name = _image_name(group, multiscales)
-    tree = assemble([image.rename(name) for image in images])
+    tree = assemble([image.to_dataset(name=name) for image in images])
     tree.attrs = foreign_attributes(group.attrs.asdict())
     return tree
 

@@ -1,0 +1,48 @@
+"""Means of windows by weights of the samples, as pairs of (weight, mean) that combine from level to level.
+
+The update of a weighted mean by one more sample is West's (Communications of the ACM 22, 1979, p. 532): the mean moves
+by a part of the distance, so that equal values have exactly themselves for a mean.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .compiling import compiled
+from .windows import Block, as_rows, block_windows, most_rows, reduced_shape, window_rows
+
+
+def combine(weights: Block, means: Block, factors: tuple[int, ...]) -> Block:
+    """Return the (weight, mean) of every window of samples of some weights and means, float64 (2, *windows).
+
+    A sample of weight 0 counts for nothing, whatever its mean.
+    """
+    windows = block_windows(means.shape, factors)
+    out = np.empty((2, *reduced_shape(means.shape, factors)))
+    # Infinities may cancel; only the interpreter would warn of it.
+    with np.errstate(all="ignore"):
+        _combine(weights.reshape(-1), means.reshape(-1), *windows, as_rows(out[0], windows), as_rows(out[1], windows))
+    return out
+
+
+@compiled
+def _combine(weights, means, sizes, factors, strides, inner, total, mean):  # type: ignore[no-untyped-def]
+    size, factor = sizes[-1], factors[-1]
+    starts = np.empty(most_rows(factors), np.int64)
+    for row in range(total.shape[0]):
+        totals, found = total[row], mean[row]
+        totals[:] = 0.0
+        found[:] = np.nan
+        for start in starts[: window_rows(row, sizes, factors, strides, starts)]:
+            for sample in range(size):
+                at = start + sample * inner
+                window = (sample // factor) * inner
+                for i in range(inner):
+                    weight, value, k = weights[at + i], means[at + i], window + i
+                    if weight > 0.0:
+                        if totals[k] > 0.0 and value != found[k]:
+                            # Of the two, the step from the heavier is the smaller and loses less.
+                            found[k] += (value - found[k]) * (weight / (totals[k] + weight))
+                        elif totals[k] == 0.0:
+                            found[k] = value
+                        totals[k] += weight

@@ -1,0 +1,118 @@
+"""The user's own methods: a reduction as numpy writes them, or a numba function of one window."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from .bound import Block, Counts, Margins, Reduction
+
+WindowFunction: TypeAlias = "Callable[..., Any]"
+
+
+@dataclass(frozen=True)
+class FunctionReduction(Reduction):
+    """A function of the window, applied step by step: the state is the level itself."""
+
+    function: WindowFunction
+    """``function(windows, axis=-1)``, or a numba function of the values of one window."""
+    result: np.dtype[Any] | None
+    """dtype of the levels; None: the base's."""
+
+    @property
+    def output_dtype(self) -> np.dtype[Any]:
+        """What the method says, else the base's."""
+        return self.dtype.newbyteorder("=") if self.result is None else self.result
+
+    @property
+    def state_dtype(self) -> np.dtype[Any]:
+        """The state is the level itself."""
+        return self.output_dtype
+
+    @property
+    def components(self) -> int:
+        """The state is the level itself."""
+        return 0
+
+    def first(self, block: Block, factors: tuple[int, ...], margins: Margins | None = None) -> Block:
+        """Call the function for the windows of a block."""
+        shape = tuple(-(-n // f) for n, f in zip(block.shape, factors, strict=True))
+        out = np.empty(shape, self.output_dtype)
+        for place, windows in windows_of_equal_size(block, factors):
+            values = _over_rows(self.function)(windows) if is_jitted(self.function) else self._called(windows)
+            out[place] = _rounded(values, self.output_dtype)
+        return out
+
+    def merge(self, state: Block, factors: tuple[int, ...], margins: Margins | None = None) -> Block:
+        """Call the function for the windows of a level."""
+        return self.first(state, factors, margins)
+
+    def finish(self, state: Block, counts: Counts) -> Block:
+        """Return the state, which is the level."""
+        return state
+
+    def _called(self, windows: Block) -> Block:
+        values = np.asarray(self.function(windows, axis=-1))
+        if values.shape != windows.shape[:-1]:
+            raise ValueError(
+                f"{self.function!r} made an array of shape {values.shape!r} of windows {windows.shape!r}; it must "
+                "reduce the axis that it is given, as numpy.mean(windows, axis) does"
+            )
+        return values
+
+
+def is_jitted(function: Any) -> bool:
+    """Whether a function was compiled by numba."""
+    return hasattr(function, "py_func")
+
+
+def windows_of_equal_size(block: Block, factors: tuple[int, ...]) -> Iterator[tuple[tuple[slice, ...], Block]]:
+    """Yield the windows of a block as (*windows, samples), and their place: the whole ones, and partial ones apart."""
+    along = [
+        [(slice(0, n // f), slice(0, n // f * f), f), (slice(n // f, None), slice(n // f * f, n), n % f)]
+        for n, f in zip(block.shape, factors, strict=True)
+    ]
+    for parts in itertools.product(*along):
+        place, inside, lengths = zip(*parts, strict=True)
+        samples = block[inside]
+        if 0 in lengths or not samples.size:
+            continue
+        split = [n for size, length in zip(samples.shape, lengths, strict=True) for n in (size // length, length)]
+        axes = (*range(0, len(split), 2), *range(1, len(split), 2))
+        yield place, samples.reshape(split).transpose(axes).reshape(*split[::2], -1)
+
+
+@lru_cache(maxsize=32)
+def _over_rows(function: WindowFunction) -> Callable[[Block], Block]:
+    """Return a compiled loop over windows that calls a compiled function for each."""
+    import numba
+
+    # Not cached on disk: the function is the user's, and may change under its name.
+    @numba.njit(nogil=True, error_model="numpy")
+    def loop(rows: npt.NDArray[Any]) -> list[Any]:
+        return [function(row) for row in rows]
+
+    def over(windows: Block) -> Block:
+        rows = np.ascontiguousarray(windows).reshape(-1, windows.shape[-1])
+        return np.array(loop(rows)).reshape(windows.shape[:-1])
+
+    return over
+
+
+def _rounded(values: Block, dtype: np.dtype[Any]) -> Block:
+    """Return values in a dtype: integers and booleans rounded half to even, and refused where they do not fit."""
+    if values.dtype.kind != "f" or dtype.kind not in "biu":
+        return values.astype(dtype, copy=False)
+    limits = (0, 1) if dtype.kind == "b" else (np.iinfo(dtype).min, np.iinfo(dtype).max)
+    whole = np.rint(values)
+    if not ((whole >= limits[0]) & (whole <= limits[1])).all():
+        raise ValueError(
+            f"a method made a value that dtype {str(dtype)!r} does not hold; give its Reducer another dtype"
+        )
+    return whole.astype(dtype)
