@@ -23,7 +23,7 @@ from .windows import (
     next_rows,
     reduced_shape,
     rows_along,
-    take,
+    split,
     windows_with,
 )
 
@@ -66,7 +66,7 @@ def _extremes(x, sizes, factors, strides, inner, greatest, skip_nan, has_nodata,
     # The order of comparisons is free: others go down the rows first, whose elements lie side by side.
     folds = not pairs and inner < WIDE and len(starts) > 1
     line = np.empty(size * inner if folds else 0, x.dtype)
-    part = np.empty(out.shape[1] if inner < WIDE else 0, x.dtype)
+    parts = np.empty((factor, out.shape[1] if inner < WIDE else 0), x.dtype)
     for row in range(out.shape[0]):
         covered = next_rows(row, along, covered, sizes, factors, strides, starts)
         best = out[row]
@@ -79,10 +79,10 @@ def _extremes(x, sizes, factors, strides, inner, greatest, skip_nan, has_nodata,
             line[:] = start
             for at in starts[:covered]:
                 _keep(x[at : at + len(line)], line, rule)
-            _keep_along(line, size, factor, inner, part, best, rule)
+            _keep_along(line, size, factor, inner, parts, best, rule)
         else:
             for at in starts[:covered]:
-                _keep_along(x[at : at + size * inner], size, factor, inner, part, best, rule)
+                _keep_along(x[at : at + size * inner], size, factor, inner, parts, best, rule)
 
 
 @compiled
@@ -130,17 +130,17 @@ def _greater(value, kept):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _keep_along(samples, size, factor, inner, part, best, rule):  # type: ignore[no-untyped-def]
+def _keep_along(samples, size, factor, inner, parts, best, rule):  # type: ignore[no-untyped-def]
     """Keep the best value of every window of one row, of any shape and by any rule."""
+    if inner < WIDE:
+        split(samples, size, factor, inner, inner, parts, 0, 0, len(best))
     for sample in range(factor):
         count = windows_with(sample, size, factor)
-        first = sample * inner
         if inner < WIDE:
-            take(samples[first:], factor * inner, inner, part[: count * inner])
-            _keep(part, best[: count * inner], rule)
+            _keep(parts[sample], best[: count * inner], rule)
         else:
             for window in range(count):
-                at = first + window * factor * inner
+                at = (window * factor + sample) * inner
                 _keep(samples[at : at + inner], best[window * inner : (window + 1) * inner], rule)
 
 

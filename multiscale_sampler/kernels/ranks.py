@@ -1,146 +1,289 @@
-"""The median and the mode of every window: the values are gathered, put in order and picked from.
+"""The median and the mode of every window: the values are put in order and picked from.
 
 Neither composes: the median of medians is not the median of the whole, so the table of reducers applies them
 step by step. Medians of an even number of values are the mean of the two in the middle, rounded half to even
 for integers; the mode of a tie is the least of the most frequent values. Neither the mode nor an odd median
 ever makes a value that is not in the window.
+
+All three methods are one loop. The windows of a row are taken a few at a time and laid out as *lines*: one line
+for each sample of a window, one column for each window. Where the samples of a window are all the same (most
+windows of a segmentation, and of an empty background) that is the result. The other columns are moved together
+and put in order by a sorting network, a fixed sequence of comparisons of two lines, which takes many windows at
+once and needs no branches. Values that do not count are replaced by one that comes last in order, and counted.
 """
 
 from __future__ import annotations
 
+from functools import lru_cache
+from typing import Any, Literal, TypeAlias
+
 import numpy as np
+import numpy.typing as npt
 
 from .compiling import compiled
-from .windows import Block, Missing, as_rows, block_windows, most_rows, reduced_shape, window_rows
+from .windows import (
+    Block,
+    Missing,
+    block_windows,
+    most_rows,
+    next_rows,
+    reduced_shape,
+    rows_along,
+    split,
+)
 
-# Up to here an insertion sort beats the library's.
-SHORT = 48
+# Windows of more samples than this are sorted one by one: networks grow faster than what sorting takes.
+LONGEST_NETWORK = 128
+# Columns of lines, and bytes that all lines together should take at most: they stay in the nearest cache.
+MOST_COLUMNS = 256
+LINES_BYTES = 2**15
+
+Pick: TypeAlias = Literal["median", "mode", "mode_nonzero"]
 
 
 def median(block: Block, factors: tuple[int, ...], missing: Missing) -> Block:
     """Return the median of the valid values of every window."""
-    return _pick(block, factors, missing, _medians_of_floats if block.dtype.kind == "f" else _medians)
+    lower, upper = _pick(block, factors, missing, "median")
+    kernel = _middle_of_floats if block.dtype.kind == "f" else _middle_of_integers
+    kernel(lower.reshape(-1), upper.reshape(-1))
+    return lower
 
 
 def mode(block: Block, factors: tuple[int, ...], missing: Missing) -> Block:
     """Return the most frequent valid value of every window, of equally frequent ones the least."""
-    return _pick(block, factors, missing, _modes)
+    return _pick(block, factors, missing, "mode")[0]
 
 
-def _pick(block: Block, factors: tuple[int, ...], missing: Missing, kernel) -> Block:  # type: ignore[no-untyped-def]
+def mode_nonzero(block: Block, factors: tuple[int, ...], missing: Missing) -> Block:
+    """Return the most frequent valid value but zero of every window, and zero where there is no other."""
+    return _pick(block, factors, missing, "mode_nonzero")[0]
+
+
+def _pick(block: Block, factors: tuple[int, ...], missing: Missing, pick: Pick) -> tuple[Block, Block]:
+    """Return the lower and the upper of the two values in the middle, or the most frequent value twice."""
+    factors = tuple(min(factor, size) for factor, size in zip(factors, block.shape, strict=True))
     windows = block_windows(block.shape, factors)
-    out = np.empty(reduced_shape(block.shape, factors), block.dtype)
-    flags = missing.arguments(block.dtype)
-    kernel(block.reshape(-1), *windows, *flags, missing.fill(block.dtype), as_rows(out, windows))
-    return out
+    dtype = block.dtype
+    lower = np.empty(reduced_shape(block.shape, factors), dtype)
+    upper = np.empty_like(lower) if pick == "median" else lower
+    last = dtype.type(np.nan) if dtype.kind == "f" else np.iinfo(dtype).max
+    samples = most_rows(windows.factors) * int(windows.factors[-1])
+    columns = min(MOST_COLUMNS, max(1, LINES_BYTES // (samples * dtype.itemsize)))
+    _pick_all(
+        block.reshape(-1),
+        *windows,
+        (*missing.arguments(dtype), pick == "mode_nonzero", dtype.type(last)),
+        missing.min_valid,
+        missing.fill(dtype),
+        pick == "median",
+        _network(samples),
+        columns,
+        lower.reshape(-1),
+        upper.reshape(-1),
+    )
+    return lower, upper
+
+
+@lru_cache(maxsize=64)
+def _network(samples: int) -> npt.NDArray[np.int64]:
+    """Return the pairs of lines to put in order one after the other, none if there would be too many.
+
+    Batcher's merge exchange for any number of lines (Knuth, The Art of Computer Programming 3, 5.2.2, algorithm M).
+    """
+    pairs = []
+    top = 1 << max(samples - 1, 0).bit_length() >> 1
+    p = top if samples <= LONGEST_NETWORK else 0
+    while p > 0:
+        q, r, d = top, 0, p
+        while d > 0:
+            pairs += [(i, i + d) for i in range(samples - d) if i & p == r]
+            d, q, r = q - p, q >> 1, p
+        p >>= 1
+    return np.array(pairs, np.int64).reshape(-1, 2)
 
 
 @compiled
-def _gather(  # type: ignore[no-untyped-def]
-    x, starts, size, factor, inner, column, skip_nan, has_nodata, nodata, values
-):
-    """Copy the valid values of one window into `values`; return how many there are."""
-    lower = (column // inner) * factor
-    upper = min(lower + factor, size)
-    count = 0
-    for start in starts:
-        for sample in range(lower, upper):
-            value = x[start + sample * inner + column % inner]
-            if not ((skip_nan and value != value) or (has_nodata and value == nodata)):
-                values[count] = value
-                count += 1
-    return count
+def _pick_all(x, sizes, factors, strides, inner, rule, min_valid, fill, middle, network, columns, lower, upper):  # type: ignore[no-untyped-def]
+    size, factor = sizes[-1], factors[-1]
+    starts = np.empty(most_rows(factors), np.int64)
+    along, covered = rows_along(sizes, factors), 0
+    lines = np.empty((len(starts) * factor, columns), x.dtype)
+    counts = np.empty((3, columns), np.int32)
+    windows = (size + factor - 1) // factor
+    # Some windows with all their inner run, or a part of the run of one.
+    together, piece = max(columns // inner, 1), min(inner, columns)
+    done, used = 0, 0
+    for row in range(len(lower) // (windows * inner)):
+        covered = next_rows(row, along, covered, sizes, factors, strides, starts)
+        for window in range(0, windows, together):
+            for offset in range(0, inner, piece):
+                run = min(piece, inner - offset)
+                width = min(together, windows - window) * run
+                if used + width > columns:
+                    _pick_columns(lines, counts, done, used, rule, min_valid, fill, middle, network, lower, upper)
+                    done, used = done + used, 0
+                shift = window * factor * inner + offset
+                shape = (size - window * factor, factor, inner, run)
+                _fill_lines(x, starts[:covered], shift, shape, rule, lines, counts, used, width)
+                used += width
+    _pick_columns(lines, counts, done, used, rule, min_valid, fill, middle, network, lower, upper)
 
 
 @compiled
-def _sort(values):  # type: ignore[no-untyped-def]
-    """Put values in ascending order, NaN last."""
-    if len(values) > SHORT:
-        values.sort()
-        return
-    for i in range(1, len(values)):
-        value = values[i]
-        j = i - 1
-        while j >= 0 and (values[j] > value or (values[j] != values[j] and value == value)):
-            values[j + 1] = values[j]
-            j -= 1
-        values[j + 1] = value
+def _fill_lines(x, rows, shift, shape, rule, lines, counts, left, width):  # type: ignore[no-untyped-def]
+    """Lay out the samples of some windows, and count those there are, the valid ones and those that are kept."""
+    skip_nan, has_nodata, _, skip_zero, last = rule
+    size, factor, inner, run = shape
+    right, whole = left + width, left + min(size // factor * run, width)
+    counts[:, left:whole] = len(rows) * factor
+    counts[:, whole:right] = len(rows) * (size % factor)
+    for k in range(len(rows)):
+        if whole < right:
+            lines[k * factor : (k + 1) * factor, whole:right] = last
+        split(x[rows[k] + shift :], size, factor, inner, run, lines, k * factor, left, width)
+    if len(rows) * factor < len(lines):
+        lines[len(rows) * factor :, left:right] = last
+    if skip_nan or has_nodata or skip_zero:
+        for k in range(len(rows) * factor):
+            end = whole if k % factor >= size % factor else right
+            _leave_out(lines[k, left:end], rule, counts[1, left:end], counts[2, left:end])
 
 
 @compiled
-def _medians(x, sizes, factors, strides, inner, skip_nan, has_nodata, nodata, fill, out):  # type: ignore[no-untyped-def]
+def _leave_out(line, rule, valid, kept):  # type: ignore[no-untyped-def]
+    """Replace the values of a line that do not count by one that is last in order."""
+    skip_nan, has_nodata, nodata, skip_zero, last = rule
+    for i in range(len(line)):
+        value = line[i]
+        good = ((value == value) | (not skip_nan)) & ((value != nodata) | (not has_nodata))
+        keep = good & ((value != 0) | (not skip_zero))
+        line[i] = value if keep else last
+        valid[i] -= not good
+        kept[i] -= not keep
+
+
+@compiled
+def _pick_columns(lines, counts, done, used, rule, min_valid, fill, middle, network, lower, upper):  # type: ignore[no-untyped-def]
+    """Pick the values of the windows laid out: at once where all samples are the same, else in order."""
+    skip_nan, has_nodata, _, skip_zero, _ = rule
+    low, high = lower[done : done + used], upper[done : done + used]
+    low[:] = lines[0, :used]
+    if middle:
+        high[:] = low
+    columns = _find_mixed(lines, counts[2, :used])
+    number = len(columns)
+    if number > 0:
+        kept = counts[2, :used][columns]
+        for k in range(len(lines) if number < used else 0):
+            line = lines[k]
+            for i in range(number):
+                line[i] = line[columns[i]]
+        _sort_columns(lines, number, network)
+        if middle:
+            _pick_middle(lines, kept, columns, low, high)
+        else:
+            _pick_longest_runs(lines, kept, columns, low)
+    if skip_nan or has_nodata or skip_zero:
+        _settle(counts, min_valid, fill, low, high)
+
+
+@compiled
+def _find_mixed(lines, kept):  # type: ignore[no-untyped-def]
+    """List the windows in which not all samples are the same, or not all are kept."""
+    mixed = np.empty(len(kept), np.uint8)
+    every = np.int32(len(lines))
+    for i in range(len(kept)):
+        mixed[i] = kept[i] != every
+    first = lines[0]
+    for k in range(1, len(lines)):
+        line = lines[k]
+        for i in range(len(kept)):
+            mixed[i] |= line[i] != first[i]
+    columns = np.empty(len(kept) + 1, np.int64)
+    number = 0
+    for i in range(len(kept)):
+        columns[number] = i
+        number += mixed[i]
+    return columns[:number]
+
+
+@compiled
+def _sort_columns(lines, number, network):  # type: ignore[no-untyped-def]
+    """Put each column in ascending order, NaN last."""
+    for k in range(len(network)):
+        a, b = lines[network[k, 0], :number], lines[network[k, 1], :number]
+        for i in range(number):
+            swap = (b[i] < a[i]) | (a[i] != a[i])
+            a[i], b[i] = (b[i] if swap else a[i]), (a[i] if swap else b[i])
+    if len(network) == 0:
+        for i in range(number):
+            column = lines[:, i].copy()
+            column.sort()
+            lines[:, i] = column
+
+
+@compiled
+def _pick_middle(lines, kept, columns, low, high):  # type: ignore[no-untyped-def]
+    for i in range(len(columns)):
+        count = max(kept[i], 1)
+        greatest = lines[count - 1, i]
+        nan = greatest != greatest
+        low[columns[i]] = greatest if nan else lines[(count - 1) // 2, i]
+        high[columns[i]] = greatest if nan else lines[count // 2, i]
+
+
+@compiled
+def _pick_longest_runs(lines, kept, columns, low):  # type: ignore[no-untyped-def]
+    """Pick the first of the longest runs of equal values; NaN equals NaN."""
+    number = len(columns)
+    best = lines[0, :number].copy()
+    most = np.ones(number, np.int32)
+    runs = np.ones(number, np.int32)
+    for k in range(1, len(lines)):
+        before, values = lines[k - 1, :number], lines[k, :number]
+        at = np.int32(k)
+        for i in range(number):
+            same = (values[i] == before[i]) | ((values[i] != values[i]) & (before[i] != before[i]))
+            run = np.int32(runs[i] + 1) if same else np.int32(1)
+            longer = (run > most[i]) & (at < kept[i])
+            best[i] = values[i] if longer else best[i]
+            most[i] = run if longer else most[i]
+            runs[i] = run
+    for i in range(number):
+        low[columns[i]] = best[i]
+
+
+@compiled
+def _settle(counts, min_valid, fill, low, high):  # type: ignore[no-untyped-def]
+    """Fill in the windows of which nothing is left, or too little is valid."""
+    zero = low.dtype.type(0)
+    samples, valid, kept = counts[0], counts[1], counts[2]
+    for i in range(len(low)):
+        if valid[i] == 0 or valid[i] / samples[i] < min_valid:
+            low[i] = fill
+            high[i] = fill
+        elif kept[i] == 0:
+            low[i] = zero
+            high[i] = zero
+
+
+@compiled
+def _middle_of_integers(lower, upper):  # type: ignore[no-untyped-def]
+    """Put the mean of two integers, rounded half to even, in the place of the lower."""
     # Of the values' own type: 64-bit unsigned integers and Python's would make floats of each other.
-    one = x.dtype.type(1)
-    starts = np.empty(most_rows(factors), np.int64)
-    values = np.empty(len(starts) * factors[-1], x.dtype)
-    for row in range(out.shape[0]):
-        rows = starts[: window_rows(row, sizes, factors, strides, starts)]
-        for column in range(out.shape[1]):
-            count = _gather(x, rows, sizes[-1], factors[-1], inner, column, skip_nan, has_nodata, nodata, values)
-            if count == 0:
-                out[row, column] = fill
-                continue
-            _sort(values[:count])
-            lower, upper = values[(count - 1) // 2], values[count // 2]
-            # The sum of the two could overflow; their common bits and half of the others cannot.
-            middle = (lower & upper) + ((lower ^ upper) >> one)
-            odd = (lower ^ upper) & one & middle
-            out[row, column] = middle + odd
+    one = lower.dtype.type(1)
+    for i in range(len(lower)):
+        # The sum of the two could overflow; their common bits and half of the others cannot.
+        middle = (lower[i] & upper[i]) + ((lower[i] ^ upper[i]) >> one)
+        lower[i] = middle + ((lower[i] ^ upper[i]) & one & middle)
 
 
 @compiled
-def _medians_of_floats(  # type: ignore[no-untyped-def]
-    x, sizes, factors, strides, inner, skip_nan, has_nodata, nodata, fill, out
-):
-    half = x.dtype.type(0.5)
-    starts = np.empty(most_rows(factors), np.int64)
-    values = np.empty(len(starts) * factors[-1], x.dtype)
-    for row in range(out.shape[0]):
-        rows = starts[: window_rows(row, sizes, factors, strides, starts)]
-        for column in range(out.shape[1]):
-            count = _gather(x, rows, sizes[-1], factors[-1], inner, column, skip_nan, has_nodata, nodata, values)
-            if count == 0:
-                out[row, column] = fill
-                continue
-            _sort(values[:count])
-            lower, upper = values[(count - 1) // 2], values[count // 2]
-            if values[count - 1] != values[count - 1]:
-                out[row, column] = values[count - 1]
-            elif lower == upper:
-                out[row, column] = lower
-            elif abs(lower) > 1 and abs(upper) > 1:
-                # Halves first: the sum of two great values overflows, and halves of these lose nothing.
-                out[row, column] = lower * half + upper * half
-            else:
-                out[row, column] = (lower + upper) * half
-
-
-@compiled
-def _modes(x, sizes, factors, strides, inner, skip_nan, has_nodata, nodata, fill, out):  # type: ignore[no-untyped-def]
-    starts = np.empty(most_rows(factors), np.int64)
-    values = np.empty(len(starts) * factors[-1], x.dtype)
-    for row in range(out.shape[0]):
-        rows = starts[: window_rows(row, sizes, factors, strides, starts)]
-        for column in range(out.shape[1]):
-            count = _gather(x, rows, sizes[-1], factors[-1], inner, column, skip_nan, has_nodata, nodata, values)
-            out[row, column] = _most_frequent(values[:count]) if count > 0 else fill
-
-
-@compiled
-def _most_frequent(values):  # type: ignore[no-untyped-def]
-    first = values[0]
-    uniform = True
-    for value in values:
-        if value != first:
-            uniform = False
-            break
-    if uniform:
-        return first
-    _sort(values)
-    best, most, run = values[0], 1, 1
-    for i in range(1, len(values)):
-        same = values[i] == values[i - 1] or (values[i] != values[i] and values[i - 1] != values[i - 1])
-        run = run + 1 if same else 1
-        if run > most:
-            best, most = values[i], run
-    return best
+def _middle_of_floats(lower, upper):  # type: ignore[no-untyped-def]
+    half = lower.dtype.type(0.5)
+    for i in range(len(lower)):
+        low, high = lower[i], upper[i]
+        if not (low == high or low != low):
+            # Halves first where the sum of two great values could overflow: halves of these lose nothing.
+            great = abs(low) > 1 and abs(high) > 1
+            lower[i] = low * half + high * half if great else (low + high) * half

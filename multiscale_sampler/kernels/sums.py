@@ -30,7 +30,7 @@ from .windows import (
     next_rows,
     reduced_shape,
     rows_along,
-    take,
+    split,
     windows_with,
 )
 
@@ -165,7 +165,7 @@ def _add(x, sizes, factors, strides, inner, total):  # type: ignore[no-untyped-d
     size, factor = sizes[-1], factors[-1]
     starts = np.empty(most_rows(factors), np.int64)
     along, covered = rows_along(sizes, factors), 0
-    part = np.empty(total.shape[1] if inner < WIDE else 0, x.dtype)
+    parts = np.empty((factor, total.shape[1] if inner < WIDE else 0), x.dtype)
     for row in range(total.shape[0]):
         covered = next_rows(row, along, covered, sizes, factors, strides, starts)
         sums = total[row]
@@ -176,7 +176,7 @@ def _add(x, sizes, factors, strides, inner, total):  # type: ignore[no-untyped-d
             _add_triples(x, starts[:covered], size, sums)
         else:
             for at in starts[:covered]:
-                _add_along(x[at : at + size * inner], size, factor, inner, part, sums)
+                _add_along(x[at : at + size * inner], size, factor, inner, parts, sums)
 
 
 @compiled
@@ -208,14 +208,16 @@ def _add_triples(x, rows, size, sums):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _add_along(samples, size, factor, inner, part, sums):  # type: ignore[no-untyped-def]
+def _add_along(samples, size, factor, inner, parts, sums):  # type: ignore[no-untyped-def]
     """Add the samples of one row to the sums of windows of any shape."""
+    if inner < WIDE:
+        split(samples, size, factor, inner, inner, parts, 0, 0, len(sums))
     for sample in range(factor):
         count = windows_with(sample, size, factor)
         if inner < WIDE:
-            take(samples[sample * inner :], factor * inner, inner, part[: count * inner])
+            values = parts[sample]
             for i in range(count * inner):
-                sums[i] += part[i]
+                sums[i] += values[i]
         else:
             for window in range(count):
                 at = (window * factor + sample) * inner
@@ -231,7 +233,7 @@ def _add_valid(x, sizes, factors, strides, inner, skip_nan, has_nodata, nodata, 
     rule = (skip_nan, has_nodata, nodata)
     starts = np.empty(most_rows(factors), np.int64)
     along, covered = rows_along(sizes, factors), 0
-    part = np.empty(total.shape[1], x.dtype)
+    parts = np.empty((factor, total.shape[1]), x.dtype)
     for row in range(total.shape[0]):
         sums, counts = total[row], count[row]
         covered = next_rows(row, along, covered, sizes, factors, strides, starts)
@@ -241,7 +243,7 @@ def _add_valid(x, sizes, factors, strides, inner, skip_nan, has_nodata, nodata, 
         sums[:] = 0
         counts[:] = 0
         for at in starts[:covered]:
-            _add_valid_along(x[at : at + size * inner], size, factor, inner, part, sums, counts, rule)
+            _add_valid_along(x[at : at + size * inner], size, factor, inner, parts, sums, counts, rule)
 
 
 @compiled
@@ -262,11 +264,11 @@ def _count_all(rows, size, factor, inner, counts):  # type: ignore[no-untyped-de
 
 
 @compiled
-def _add_valid_along(samples, size, factor, inner, part, sums, counts, rule):  # type: ignore[no-untyped-def]
+def _add_valid_along(samples, size, factor, inner, parts, sums, counts, rule):  # type: ignore[no-untyped-def]
     skip_nan, has_nodata, nodata = rule
+    split(samples, size, factor, inner, inner, parts, 0, 0, len(sums))
     for sample in range(factor):
-        values = part[: windows_with(sample, size, factor) * inner]
-        take(samples[sample * inner :], factor * inner, inner, values)
+        values = parts[sample, : windows_with(sample, size, factor) * inner]
         for i in range(len(values)):
             value = values[i]
             valid = ((value == value) | (not skip_nan)) & ((value != nodata) | (not has_nodata))
@@ -280,15 +282,15 @@ def _count(x, sizes, factors, strides, inner, skip_nan, has_nodata, nodata, coun
     size, factor = sizes[-1], factors[-1]
     starts = np.empty(most_rows(factors), np.int64)
     along, covered = rows_along(sizes, factors), 0
-    part = np.empty(count.shape[1], x.dtype)
+    parts = np.empty((factor, count.shape[1]), x.dtype)
     for row in range(count.shape[0]):
         counts = count[row]
         counts[:] = 0
         covered = next_rows(row, along, covered, sizes, factors, strides, starts)
         for at in starts[:covered]:
+            split(x[at:], size, factor, inner, inner, parts, 0, 0, len(counts))
             for sample in range(factor):
-                values = part[: windows_with(sample, size, factor) * inner]
-                take(x[at + sample * inner :], factor * inner, inner, values)
+                values = parts[sample, : windows_with(sample, size, factor) * inner]
                 for i in range(len(values)):
                     value = values[i]
                     counts[i] += ((value == value) | (not skip_nan)) & ((value != nodata) | (not has_nodata))

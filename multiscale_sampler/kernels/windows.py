@@ -6,7 +6,7 @@ for each row of windows, for each input row that they cover (`window_rows`), for
 each sample, for each element of the inner run. Sums of floats visit the samples of a window in C order, which
 fixes their rounding whatever the rank. A last, partial window has the samples that there are.
 
-Loops are compiled to vector instructions where they go along a line of memory, so `take` brings the same
+Loops are compiled to vector instructions where they go along a line of memory, so `split` brings the same
 sample of many windows side by side first, and what follows is arithmetic of whole lines.
 """
 
@@ -149,26 +149,35 @@ def next_rows(row, along, count, sizes, factors, strides, starts):  # type: igno
 
 
 @compiled
-def take(samples, step, run, line):  # type: ignore[no-untyped-def]
-    """Fill `line` with runs of `run` elements, of which each begins `step` elements after the one before."""
-    if run > 1:
-        for first in range(0, len(line), run):
-            source = samples[first // run * step :]
-            for i in range(run):
-                line[first + i] = source[i]
-    # Steps that are known to the compiler become shuffles of vectors.
-    elif step == 2:
-        for i in range(len(line)):
-            line[i] = samples[2 * i]
-    elif step == 3:
-        for i in range(len(line)):
-            line[i] = samples[3 * i]
-    elif step == 4:
-        for i in range(len(line)):
-            line[i] = samples[4 * i]
+def split(samples, size, factor, inner, run, lines, first, left, width):  # type: ignore[no-untyped-def]
+    """Bring the first, second, ... samples of the windows of a row side by side, each in a line of its own.
+
+    The windows are those of the next `size` samples, as many as fill `width` columns with the first `run` elements
+    of their inner run. Lines are filled from line `first` and column `left` on; where the last window has no sample,
+    a line is left as it is.
+    """
+    whole = min(size // factor, width // run)
+    # Numbers that are known to the compiler become shuffles of vectors.
+    if inner == 1 and factor == 2:
+        a, b = lines[first, left : left + whole], lines[first + 1, left : left + whole]
+        for i in range(whole):
+            a[i], b[i] = samples[2 * i], samples[2 * i + 1]
+    elif inner == 1 and factor == 3:
+        a, b = lines[first, left : left + whole], lines[first + 1, left : left + whole]
+        c = lines[first + 2, left : left + whole]
+        for i in range(whole):
+            a[i], b[i], c[i] = samples[3 * i], samples[3 * i + 1], samples[3 * i + 2]
     else:
-        for i in range(len(line)):
-            line[i] = samples[step * i]
+        for sample in range(factor):
+            line = lines[first + sample, left:]
+            for window in range(whole):
+                source = samples[(window * factor + sample) * inner :]
+                for i in range(run):
+                    line[window * run + i] = source[i]
+    if whole * run < width:
+        for sample in range(size - whole * factor):
+            for i in range(run):
+                lines[first + sample, left + whole * run + i] = samples[(whole * factor + sample) * inner + i]
 
 
 @compiled

@@ -9,8 +9,8 @@ from tests import oracles, strategies
 
 KERNELS = {"median": ranks.median, "mode": ranks.mode}
 DTYPES = (*oracles.INTEGERS, "float32", "float64")
-# More values than an insertion sort takes on.
-MANY = 2 * ranks.SHORT
+# More values than a sorting network takes on.
+MANY = 2 * ranks.LONGEST_NETWORK
 
 
 def ulps(method):
@@ -47,7 +47,7 @@ def test_ranks__nan_is_skipped_or_counts(method, skip_nan, shape, seed, data):
 @pytest.mark.parametrize("dtype", ["uint8", "int64", "uint64", "float32", "float64"])
 @pytest.mark.parametrize("method", KERNELS)
 @pytest.mark.parametrize("flavour", ["any", "few"])
-def test_ranks__of_windows_too_large_for_an_insertion_sort(method, dtype, flavour):
+def test_ranks__of_windows_too_large_for_a_network(method, dtype, flavour):
     block = strategies.random_values((MANY * 2 + 1,), dtype, 11, flavour)
     out = KERNELS[method](block, (MANY,), Missing(False, None))
     oracles.assert_level(out, oracles.reduced(block, (MANY,), method), dtype, ulps=ulps(method))
