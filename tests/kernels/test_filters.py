@@ -292,6 +292,20 @@ def test_filter_windows__whose_weights_are_all_negative_are_missing(kernel):
     assert np.isnan(whole(image, (2,), kernel, counted=True)[10])
 
 
+@pytest.mark.parametrize("kernel", ["cubic", "lanczos"])
+def test_filter_windows__whose_weights_all_but_cancel_are_missing(kernel):
+    """Else the little that is left of the weights would amplify the differences of the samples."""
+    weights = unscaled(kernel, 640, 64)[5]
+    valid = weights < 0
+    for sample in np.argsort(-weights):
+        if weights[sample] > 0 and weights[valid].sum() + weights[sample] <= 1e-4:
+            valid[sample] = True
+    valid[np.argmin(np.where((weights > 0) & ~valid, weights, np.inf))] = True
+    assert 0 < weights[valid].sum() < 2.0**-11 * np.abs(weights[valid]).sum()
+    image = np.where(valid, np.arange(640.0), np.nan)
+    assert np.isnan(whole(image, (64,), kernel, counted=True)[5])
+
+
 @pytest.mark.parametrize("kernel", KERNELS)
 def test_filter_windows__ask_for_a_share_of_valid_weight(kernel):
     image = np.arange(40.0)
