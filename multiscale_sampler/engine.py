@@ -84,7 +84,8 @@ def write_pyramid(
         As in `plan_pyramid`.
     resume
         Go on with an interrupted build of the same image with the same options: what is done is not done again,
-        and the bits are those of an undisturbed build. Without an interrupted build there, begin one.
+        and the bits are those of an undisturbed build. Without an interrupted build there, begin one, as `mode`
+        lets.
     progress
         True for a bar or lines on standard error, or a function that takes `Progress` values.
     storage_options

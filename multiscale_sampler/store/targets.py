@@ -11,12 +11,13 @@ import json
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeAlias, cast
 
 import numpy as np
 import xarray as xr
 import zarr
+from zarr.core.buffer import default_buffer_prototype
 from zarr.core.sync import sync
 
 from .. import ngff
@@ -112,7 +113,8 @@ class Target:
         same = like is None or like.dtype == level.dtype
         fill = encoding.fill_value if same else None
         if isinstance(begun := self.group.get(path), zarr.Array):
-            return begun
+            # In zarr v2 attributes are a file of their own, which an interrupted build may have left out.
+            return begun if begun.attrs.asdict() == attrs else begun.update_attributes(dict(attrs))
         for group in _parents(path):
             self.group.require_group(group)
         return self.group.create_array(
@@ -152,14 +154,21 @@ class Target:
         return Journal.of(self.group.require_group(SCRATCH), f"pass{number}", count)
 
     def drop_scratch(self) -> None:
-        """Delete what only the build itself needed."""
-        if SCRATCH in self.group:
-            del self.group[SCRATCH]
+        """Record that no pass is left, and delete what only they needed.
+
+        Without the record, a build that is stopped here would go on by what is left of its journal and carried
+        states, in whatever order they are being deleted.
+        """
+        build: Any = self.group.attrs[BUILD_ATTRIBUTE]
+        self.group.attrs[BUILD_ATTRIBUTE] = {**build, "passes": []}
+        _remove(self.group, [SCRATCH])
 
     def write_coordinates(self, index: int, image: xr.DataArray) -> None:
         """Write the coordinate arrays of a level beside its array, as xarray writes and finds them."""
         path = self.paths[index].rpartition("/")[0]
         coords = xr.Dataset(coords=image.coords).drop_encoding()
+        # An interrupted build may have left one half made, which xarray would take for an array to go on with.
+        _remove(self.group, [f"{path}/{name}" for name in coords.coords])
         store = cast("Any", self.group.store_path.store)
         inside = "/".join(part for part in (self.group.path, path) if part)
         with _silenced_string_warnings():
@@ -168,11 +177,19 @@ class Target:
             )
 
     def publish(self, attributes: Mapping[str, Any]) -> None:
-        """Make the pyramid visible: metadata last. What else stands in the group's attributes stays."""
-        kept = {key: value for key, value in self.group.attrs.asdict().items() if key != BUILD_ATTRIBUTE}
-        self.group.attrs.put(ngff.merged(kept, attributes))
-        if self.layout == "datatree" or self.was_consolidated:
-            consolidate(self.group)
+        """Make the pyramid visible: metadata last. What else stands in the group's attributes stays.
+
+        Metadata are consolidated while the group is still marked as a build, so that a single write publishes all.
+        """
+        consolidated = self.layout == "datatree" or self.was_consolidated
+        group = consolidate(self.group) if consolidated else self.group
+        kept = {key: value for key, value in group.attrs.asdict().items() if key != BUILD_ATTRIBUTE}
+        published = replace(group.metadata, attributes=ngff.merged(kept, attributes))
+        with _silenced_string_warnings():
+            documents = published.to_buffer_dict(default_buffer_prototype())
+        # Those of zarr v2 are several: last the one that tells readers what the group is.
+        for name in sorted(documents, key=lambda name: name == ".zattrs"):
+            sync((group.store_path / name).set(documents[name]))
 
 
 def _parents(path: str) -> Iterator[str]:
@@ -191,10 +208,10 @@ def _silenced_string_warnings() -> Iterator[None]:
         yield
 
 
-def consolidate(group: zarr.Group) -> None:
+def consolidate(group: zarr.Group) -> zarr.Group:
     """Gather the metadata of everything below a group in one document, as xarray looks for it."""
     with _silenced_string_warnings():
-        zarr.consolidate_metadata(group.store_path.store, path=group.path)
+        return zarr.consolidate_metadata(group.store_path.store, path=group.path)
 
 
 def level_paths(layout: Layout, name: str, count: int) -> tuple[str, ...]:
@@ -264,41 +281,35 @@ def create_target(
     """
     _refuse_zip(store)
     refuse_source_in_target(sources, store)
-    begun = _begun_group(store, storage_options) if resume else None
-    if begun is not None:
-        found = record.resumed(cast("Any", begun.attrs[BUILD_ATTRIBUTE]))
-        return Target(begun, paths, written, layout, found)
-    existing = _existing_group(store, mode, zarr_format, storage_options)
+    existing = _existing_node(store, storage_options, resume=resume)
+    if resume and existing is not None and (begun := _begun(existing)) is not None:
+        found = record.resumed(begun)
+        group = writable_group(cast("zarr.Group", existing))
+        _withdraw(group, begun.get("replaced", ()), _in_progress(written, found))
+        return Target(group, paths, written, layout, found)
     if existing is None:
         options = url_options(store, storage_options)
         group = zarr.open_group(as_store(store), mode="w-", zarr_format=zarr_format, storage_options=options)
+        ours: tuple[str, ...] = ()
     else:
-        group = existing
+        group = _usable_group(existing, mode, zarr_format, resume=resume)
         ours = _replaceable(group)
         _refuse_occupied(group, paths, ours)
-        _withdraw(group, ours)
-    group.attrs[BUILD_ATTRIBUTE] = {"written": list(written), **record.to_dict()}
+    _withdraw(group, ours, _in_progress(written, record))
     return Target(group, paths, written, layout, record)
 
 
-def _begun_group(store: Any, storage_options: Mapping[str, Any] | None) -> zarr.Group | None:
-    """Return the group in which a build was begun that has not ended; None if nothing is there.
+def _in_progress(written: Sequence[str], record: Record, **more: Any) -> dict[str, Any]:
+    """Return what a group says while a build is writing `written` into it."""
+    return {"written": list(written), **record.to_dict(), **more}
 
-    Raises
-    ------
-    FileExistsError
-        If anything else is there.
-    """
-    node = _existing_node(store, storage_options)
-    if node is None:
+
+def _begun(node: Node) -> Mapping[str, Any] | None:
+    """Return what a group says of a build in it that has not ended, None if there is none."""
+    if not isinstance(node, zarr.Group):
         return None
-    if not isinstance(node, zarr.Group) or not _is_begun(node.attrs.asdict()):
-        raise FileExistsError(f"{node.store_path} exists and is no interrupted build; there is nothing to resume")
-    return writable_group(node)
-
-
-def _is_begun(attributes: Mapping[str, Any]) -> bool:
-    return "passes" in cast("Any", attributes.get(BUILD_ATTRIBUTE, {}))
+    stored: Any = node.attrs.asdict().get(BUILD_ATTRIBUTE, {})
+    return cast("Mapping[str, Any]", stored) if "passes" in stored else None
 
 
 def _refuse_zip(store: Any) -> None:
@@ -310,16 +321,14 @@ def _refuse_zip(store: Any) -> None:
         )
 
 
-def _existing_group(
-    store: Any, mode: Mode, zarr_format: ZarrFormat, storage_options: Mapping[str, Any] | None
-) -> zarr.Group | None:
-    """Return the group that is there already, if `mode` lets it be used; None if nothing is there."""
-    node = _existing_node(store, storage_options)
-    if node is None:
-        return None
+def _usable_group(node: Node, mode: Mode, zarr_format: ZarrFormat, *, resume: bool) -> zarr.Group:
+    """Return the group that is there already, if `mode` lets it be used."""
     if isinstance(node, zarr.Array):
         raise FileExistsError(f"{node.store_path} is an array; a pyramid needs a group, choose another store")
-    if mode == "w-":
+    # A blank group is what a build leaves that was stopped before it could say what it is.
+    if resume and mode == "w-" and (len(node.attrs) or len(node)):
+        raise FileExistsError(f"{node.store_path} exists and is no interrupted build; there is nothing to resume")
+    if mode == "w-" and not resume:
         raise FileExistsError(
             f"{node.store_path} exists; choose another store, or replace the pyramid in it with mode='w'"
         )
@@ -331,14 +340,16 @@ def _existing_group(
     return writable_group(node)
 
 
-def _existing_node(store: Any, storage_options: Mapping[str, Any] | None) -> Node | None:
+def _existing_node(store: Any, storage_options: Mapping[str, Any] | None, *, resume: bool) -> Node | None:
+    """Return what is stored at a place; None if nothing is, or with `resume` only what zarr left of a first write."""
     place = local_path(store)
     if place is not None and place.is_file():
         raise FileExistsError(f"{shown(store)} exists and is no zarr store; choose another place")
     try:
         return open_node(store, storage_options=storage_options)
     except FileNotFoundError:
-        if place is not None and place.exists() and any(place.iterdir()):
+        names = [path.name for path in place.iterdir()] if place is not None and place.exists() else []
+        if any(not (resume and (name == ".zattrs" or name.endswith(".partial"))) for name in names):
             raise FileExistsError(f"{shown(store)} exists and is no zarr store; choose another place") from None
         return None
 
@@ -394,19 +405,32 @@ def _is_taken(group: zarr.Group, path: str) -> bool:
     return not sync(group.store_path.store.is_empty(inside))
 
 
-def _withdraw(group: zarr.Group, ours: Sequence[str]) -> None:
-    """Remove the pyramid of this package from a group: first its metadata, then its arrays, nothing else."""
-    foreign = foreign_attributes(group.attrs.asdict())
-    group.attrs.put({**foreign, BUILD_ATTRIBUTE: {"written": list(ours)}})
-    if group.metadata.zarr_format == 2:
-        # In zarr v3 consolidated metadata stand in the group's own document, which has just been written anew.
-        sync((group.store_path / ".zmetadata").delete())
-    for path in [*ours, SCRATCH]:
-        # Whether or not a node is left there: chunks of one whose removal was interrupted would show through.
+def _withdraw(group: zarr.Group, ours: Sequence[str], build: Mapping[str, Any]) -> None:
+    """Mark a group as a build, and remove the pyramid of this package that it held, and nothing else.
+
+    The mark comes first, and says what is being removed, so that a build that is stopped here can be gone on with.
+    """
+    if ours:
+        foreign = foreign_attributes(group.attrs.asdict())
+        owned = list(dict.fromkeys([*ours, *build["written"]]))
+        group.attrs.put({**foreign, BUILD_ATTRIBUTE: {**build, "written": owned, "replaced": list(ours)}})
+        if group.metadata.zarr_format == 2:
+            # In zarr v3 consolidated metadata stand in the group's own document, which has just been written anew.
+            sync((group.store_path / ".zmetadata").delete())
+        _remove(group, [*ours, SCRATCH])
+        for parent in {path.rpartition("/")[0] for path in ours} - {""}:
+            if isinstance(holder := group.get(parent), zarr.Group) and not len(holder):
+                del group[parent]
+    group.attrs[BUILD_ATTRIBUTE] = dict(build)
+
+
+def _remove(group: zarr.Group, paths: Sequence[str]) -> None:
+    """Delete what is below some paths, whether or not nodes are left there.
+
+    Chunks of a node whose removal was interrupted would show through.
+    """
+    for path in paths:
         sync((group.store_path / path).delete_dir())
-    for parent in {path.rpartition("/")[0] for path in ours} - {""}:
-        if isinstance(holder := group.get(parent), zarr.Group) and not len(holder):
-            del group[parent]
 
 
 def base_array(group: zarr.Array[Any] | zarr.Group, base: str) -> zarr.Array[Any]:
@@ -458,9 +482,9 @@ def open_target(
     multiscales = ngff.parse(attributes)
     name = (multiscales.name if multiscales else None) or group.basename or None
     consolidated = node.metadata.consolidated_metadata is not None
-    if resume and _is_begun(attributes):
-        found = record.resumed(cast("Any", attributes[BUILD_ATTRIBUTE]))
-        return Target(group, paths, paths[1:], "flat", found, name, consolidated)
+    if resume and (begun := _begun(node)) is not None:
+        found = record.resumed(begun)
+        return Target(group, paths, paths[1:], "flat", found, name, bool(begun.get("consolidated")))
     if BUILD_ATTRIBUTE in attributes:
         raise FileExistsError(
             f"{group.store_path} holds levels whose build has not finished; go on with it with resume=True (--resume)"
@@ -481,5 +505,5 @@ def open_target(
         raise FileExistsError(
             f"{group.store_path} holds {taken[0]!r} already; remove it, or write a new store with write_pyramid"
         )
-    group.attrs[BUILD_ATTRIBUTE] = {"written": list(paths[1:]), **record.to_dict()}
+    group.attrs[BUILD_ATTRIBUTE] = _in_progress(paths[1:], record, consolidated=consolidated)
     return Target(group, paths, paths[1:], "flat", record, name, consolidated)

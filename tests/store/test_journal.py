@@ -1,12 +1,5 @@
 """Interrupted builds: what the journal knows, who may write, and that what is resumed is what was begun."""
 
-import os
-import random
-import signal
-import subprocess
-import sys
-import textwrap
-
 import numpy as np
 import pytest
 import zarr
@@ -15,8 +8,6 @@ from multiscale_sampler import add_levels, create_test_image, open_image, open_p
 from multiscale_sampler.reducers import SumReduction
 from multiscale_sampler.store import Journal, claim, place_of
 from tests.data import hashes
-
-KILLS = 6
 
 
 @pytest.mark.parametrize("zarr_format", [2, 3])
@@ -156,27 +147,3 @@ def test_write_pyramid__refuses_a_second_builder(tmp_path, image):
     told = []
     write_pyramid(image, tmp_path / "one", progress=build_again, **OPTIONS)
     assert told
-
-
-def test_write_pyramid__killed_at_any_moment_resumes_to_the_same_bits(tmp_path, image):
-    write_pyramid(image, tmp_path / "whole", **OPTIONS)
-    script = textwrap.dedent("""
-        import sys
-        import multiscale_sampler as ms
-        image = ms.open_image(sys.argv[1], "0", scale=2.0, units="micrometer")
-        options = dict(scale_factors=[2, 4, 8], chunks=8, memory_limit="300KB", workers=2, resume=True)
-        ms.write_pyramid(image, sys.argv[2], progress=lambda p: print(p.done, flush=True), **options)
-    """)
-    arguments = [sys.executable, "-c", script, str(tmp_path / "raw"), str(tmp_path / "parts")]
-    moments = random.Random(0)
-    for _ in range(KILLS):
-        with subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True) as process:
-            # Each line is a finished region: a moment in the work, however slow the machine is.
-            lines = moments.randrange(1, 4)
-            seen = [line for line, _ in zip(process.stdout, range(lines), strict=False)]
-            os.kill(process.pid, signal.SIGKILL)
-        assert len(seen) == lines, "the build ended before it was killed"
-        with pytest.raises(ValueError, match="has not finished"):
-            open_pyramid(tmp_path / "parts")
-    write_pyramid(image, tmp_path / "parts", resume=True, **OPTIONS)
-    assert hashes(tmp_path / "parts") == hashes(tmp_path / "whole")
