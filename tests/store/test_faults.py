@@ -1,7 +1,10 @@
 """Builds that are killed, or whose store stops taking what it is given: no half pyramid is shown, and all go on."""
 
+import errno
 import itertools
 import random
+import shutil
+import subprocess
 import warnings
 from pathlib import Path
 
@@ -131,3 +134,89 @@ def test_build__killed_again_and_again_does_little_twice(tmp_path, undisturbed, 
     begun += resumed(call, source, target, options, monkeypatch)
     assert files(target) == whole
     assert begun <= outcome.begun + WORKERS * len(moments)
+
+
+# --- stores that take no more ----------------------------------------------------------------------------------
+
+
+class Quota(zarr.storage.WrapperStore):
+    """A store that has room for so many bytes, and no more from then on."""
+
+    def __init__(self, store, room):
+        super().__init__(store)
+        # Shared by the copies that zarr makes of a store: the bytes left, and those written.
+        self.room = room
+
+    def _with_store(self, store):
+        return type(self)(store, self.room)
+
+    def with_read_only(self, read_only=False):
+        return self._with_store(self._store.with_read_only(read_only))
+
+    def _take(self, value):
+        self.room["written"] += len(value)
+        if self.room["written"] > self.room["bytes"]:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    async def set(self, key, value):
+        self._take(value)
+        await super().set(key, value)
+
+    async def set_if_not_exists(self, key, value):
+        self._take(value)
+        await super().set_if_not_exists(key, value)
+
+
+def contents(store):
+    return {key: value.to_bytes() for key, value in store.items()}
+
+
+@pytest.mark.parametrize("version", ["0.4", "0.5"])
+def test_write_pyramid__a_store_without_room_is_an_error_and_goes_on_with_more(version):
+    image = np.random.default_rng(0).integers(0, 2**16, SHAPE, "uint16")
+    options = {**OPTIONS, "version": version}
+    whole, enough = {}, {"written": 0, "bytes": 10**9}
+    ms.write_pyramid(image, Quota(zarr.storage.MemoryStore(whole), enough), **options)
+    for fraction in (0.02, 0.1, 0.5, 0.8, 0.95, 0.999):
+        parts = {}
+        little = {"written": 0, "bytes": int(fraction * enough["written"])}
+        with pytest.raises(OSError, match="No space left") as stopped:
+            ms.write_pyramid(image, Quota(zarr.storage.MemoryStore(parts), little), **options)
+        assert stopped.value.errno == errno.ENOSPC
+        with pytest.raises((ValueError, FileNotFoundError)):
+            ms.open_pyramid(parts)
+        ms.write_pyramid(image, parts, resume=True, **options)
+        assert contents(parts) == contents(whole)
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """Return a file system of its own of half a MiB, and a function that makes it larger."""
+    place = tmp_path / "disk"
+    place.mkdir()
+
+    def mount(*options):
+        command = ["mount", "-t", "tmpfs", "-o", ",".join(options), "tmpfs", str(place)]
+        return subprocess.run(command, capture_output=True, text=True, check=False)
+
+    if shutil.which("mount") is None or (done := mount("size=512k")).returncode:
+        pytest.skip("this process may not mount a file system")
+    yield place, lambda: mount("remount", "size=64m").check_returncode()
+    subprocess.run(["umount", str(place)], check=True)
+
+
+@pytest.mark.parametrize("size", [300, 400])
+def test_write_pyramid__a_full_disk_is_an_error_and_the_build_goes_on_with_more_room(tmp_path, small_disk, size):
+    disk, enlarge = small_disk
+    # Of 300 samples level 0 finds room, and the coarser levels do not; of 400, not even that.
+    image = np.random.default_rng(0).integers(0, 2**16, (size, size), "uint16")
+    options = {"scale_factors": [2, 4, 8], "chunks": 32, "workers": 2, "memory_limit": "300KB", "compressors": None}
+    with pytest.raises(OSError, match="No space left") as stopped:
+        ms.write_pyramid(image, disk / "a.zarr", **options)
+    assert stopped.value.errno == errno.ENOSPC
+    assert "resume=True" in stopped.value.__notes__[0]
+    assert_unfinished(str(disk / "a.zarr"))
+    enlarge()
+    ms.write_pyramid(image, disk / "a.zarr", resume=True, **options)
+    ms.write_pyramid(image, tmp_path / "whole", **options)
+    assert hashes(disk / "a.zarr") == hashes(tmp_path / "whole")
