@@ -128,13 +128,15 @@ def test_write_pyramid__irregular_coordinates_are_not_replaced(tmp_path, row):
 
 @case("NZ-1", "OZ-1")
 @pytest.mark.parametrize("mode", ["w-", "w"])
-def test_write_pyramid__a_source_inside_the_target_is_refused(tmp_path, mode, row):
+@pytest.mark.parametrize("resume", [False, True])
+def test_write_pyramid__a_source_inside_the_target_is_refused(tmp_path, mode, resume, row):
+    place = tmp_path / "p.zarr"
     for path in ("raw", "s0"):
-        make_array(tmp_path / "p.zarr", BASE, path=path, chunks=(16, 16))
+        make_array(place, BASE, path=path, chunks=(16, 16))
     before = hashes(tmp_path)
     for path in ("raw", "s0"):
         with pytest.raises((ValueError, FileExistsError)):
-            write_pyramid(da.from_zarr(str(tmp_path / "p.zarr" / path)) * 1, tmp_path / "p.zarr", mode=mode)
+            write_pyramid(da.from_zarr(place / path) * 1, place, mode=mode, resume=resume)
     assert hashes(tmp_path) == before
 
 

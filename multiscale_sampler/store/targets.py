@@ -289,7 +289,9 @@ def create_target(
         return Target(group, paths, written, layout, found)
     if existing is None:
         options = url_options(store, storage_options)
-        group = zarr.open_group(as_store(store), mode="w-", zarr_format=zarr_format, storage_options=options)
+        # With "w-", zarr would refuse what it has left of its own first write.
+        how: Literal["a", "w-"] = "a" if resume else "w-"
+        group = zarr.open_group(as_store(store), mode=how, zarr_format=zarr_format, storage_options=options)
         ours: tuple[str, ...] = ()
     else:
         group = _usable_group(existing, mode, zarr_format, resume=resume)

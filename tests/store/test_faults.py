@@ -199,7 +199,7 @@ def small_disk(tmp_path):
         command = ["mount", "-t", "tmpfs", "-o", ",".join(options), "tmpfs", str(place)]
         return subprocess.run(command, capture_output=True, text=True, check=False)
 
-    if shutil.which("mount") is None or (done := mount("size=512k")).returncode:
+    if shutil.which("mount") is None or mount("size=512k").returncode:
         pytest.skip("this process may not mount a file system")
     yield place, lambda: mount("remount", "size=64m").check_returncode()
     subprocess.run(["umount", str(place)], check=True)

@@ -98,6 +98,40 @@ def test_write_pyramid__resume_begins_where_nothing_was_begun(tmp_path, image):
     assert len(open_pyramid(tmp_path / "new").children) == 4
 
 
+@pytest.mark.parametrize("left", ["group", ".zattrs", "zarr.0.partial"])
+@pytest.mark.parametrize("version", ["0.4", "0.5"])
+def test_write_pyramid__resume_begins_where_a_build_had_hardly_begun(tmp_path, image, left, version):
+    # What zarr has written of a group before the build could say in it what it is.
+    place = tmp_path / "new"
+    if left == "group":
+        zarr.open_group(place, mode="w", zarr_format=2 if version == "0.4" else 3)
+    else:
+        place.mkdir()
+        (place / left).write_text("{}")
+    with pytest.raises(FileExistsError, match="exists"):
+        write_pyramid(image, place, version=version, **OPTIONS)
+    write_pyramid(image, place, resume=True, version=version, **OPTIONS)
+    assert len(open_pyramid(place).children) == 4
+
+
+@pytest.mark.parametrize("left", ["attributes", "array", "file", "other-format"])
+def test_write_pyramid__resume_begins_nowhere_else(tmp_path, image, left):
+    place = tmp_path / "new"
+    group = zarr.open_group(place, mode="w", zarr_format=2 if left == "other-format" else 3)
+    match left:
+        case "attributes":
+            group.attrs["mine"] = 1
+        case "array":
+            create_test_image(place, "0", shape=(8, 8), chunks=(8, 8))
+        case "file":
+            (place / "zarr.json").unlink()
+            (place / "letter.txt").write_text("mine")
+    before = hashes(place)
+    with pytest.raises(FileExistsError):
+        write_pyramid(image, place, resume=True, **OPTIONS)
+    assert hashes(place) == before
+
+
 def test_write_pyramid__refuses_to_resume_another_build(tmp_path, image, monkeypatch):
     go_on = stop_after(monkeypatch, 3)
     with pytest.raises(StopError):
@@ -119,6 +153,12 @@ def test_write_pyramid__refuses_to_resume_what_has_ended(tmp_path, image):
     with pytest.raises(FileExistsError, match="nothing to resume"):
         write_pyramid(image, tmp_path / "whole", resume=True, **OPTIONS)
     assert hashes(tmp_path / "whole") == before
+
+
+def test_write_pyramid__resume_replaces_what_has_ended_where_that_is_asked(tmp_path, image):
+    write_pyramid(np.ones((20, 20), "u1"), tmp_path / "one", scale_factors=[2])
+    write_pyramid(image, tmp_path / "one", resume=True, mode="w", **OPTIONS)
+    assert len(open_pyramid(tmp_path / "one").children) == 4
 
 
 @pytest.mark.parametrize("zarr_format", [2, 3])
