@@ -20,7 +20,7 @@ class Case:
     name: str
     """What the command line calls it."""
     content: Literal["image", "labels", "pinky"]
-    """`create_test_image` with noise, its labels, or the real segmentation `pinky_seg512`."""
+    """The test image with noise, made-up labels, or the real segmentation `pinky_seg512`."""
     shape: tuple[int, ...]
     chunks: tuple[int, ...]
     dtype: str

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 import zarr
 from pytest_benchmark.fixture import BenchmarkFixture
@@ -66,11 +67,11 @@ class Bench:
         if case.method not in contender.instead:
             # Others round on every level, and some do not round but cut off.
             tolerance = 0 if contender.name.startswith("ours") else case.levels
-            corner = found[(slice(0, CORNER),) * found.ndim].astype(np.int64)
+            corner = np.asarray(found[(slice(0, CORNER),) * found.ndim]).astype(np.int64)
             assert np.abs(corner - expected_corner(case, job.base)).max() <= tolerance
 
 
-def expected_corner(case: Case, base: str) -> np.ndarray:
+def expected_corner(case: Case, base: str) -> npt.NDArray[np.int64]:
     """Return the corner of the coarsest level, computed by numpy."""
     array = zarr.open_array(base, mode="r")
     values = np.asarray(array[tuple(slice(0, CORNER << case.levels) for _ in case.shape)])

@@ -191,7 +191,7 @@ def tensorstore(case: KernelCase, block: Block) -> Run:
     import tensorstore as ts
 
     context = ts.Context({"data_copy_concurrency": {"limit": 1}})
-    method = "stride" if case.method == "nearest" else case.method
+    method: Any = "stride" if case.method == "nearest" else case.method
     view = ts.downsample(ts.array(block, context=context), case.factors, method)
 
     def run() -> Block:

@@ -143,7 +143,7 @@ def _difference(coarsest: Path, reference: Path, case: Case) -> str:
     import zarr
 
     expected = np.load(reference)
-    found = zarr.open_array(coarsest, mode="r")[...]
+    found = np.asarray(zarr.open_array(coarsest, mode="r")[...])
     if found.shape != expected.shape or found.dtype != expected.dtype:
         raise ValueError(f"wrote {found.shape} {found.dtype} where {expected.shape} {expected.dtype} was asked for")
     if case.method == "mode":
