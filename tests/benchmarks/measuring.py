@@ -63,9 +63,8 @@ def measure(contender: Contender, case: Case, folder: Path, cores: int) -> Measu
         return Measurement(**_ask(order, folder / "answer.json"))
     finally:
         restore(group, before)
+        # Before most of it reaches the disk, so that what this one wrote does not slow down the next.
         shutil.rmtree(target, ignore_errors=True)
-        # What this one left to be written to the disk is not to slow down the next.
-        os.sync()
 
 
 def snapshot(group: Path) -> dict[str, bytes | None]:
@@ -111,6 +110,8 @@ def main(order: dict[str, Any], answer: Path) -> None:
             from . import sources
 
             sources.write_source(case, folder)
+            # What is yet to be written to the disk is not to slow down the first contenders.
+            os.sync()
             found = {"failure": ""}
     except ModuleNotFoundError as error:
         found = {"failure": f"no module {error.name!r}: pip install 'multiscale-sampler[bench]'"}
