@@ -163,6 +163,12 @@ def _add_level_options(command: argparse.ArgumentParser) -> None:
         "--skipna", action=argparse.BooleanOptionalAction, help="leave NaN out (default: yes, for floats)"
     )
     group.add_argument(
+        "--min-valid",
+        type=float,
+        default=0.0,
+        help="least valid fraction of a window: 0.5 (default: 0, one voxel will do)",
+    )
+    group.add_argument(
         "--chunks", type=_by_dim(int), help="voxels per chunk: 64 or z=16,y=256,x=256 (default: as stored)"
     )
     group.add_argument("--shards", type=_shards, help="voxels per shard, as --chunks, or none (default: as stored)")
@@ -181,7 +187,7 @@ def _label_options(arguments: Arguments) -> dict[str, Any]:
 
 
 def _level_options(arguments: Arguments) -> dict[str, Any]:
-    names = "method boundary max_levels min_size nodata skipna chunks shards memory_limit workers"
+    names = "method boundary max_levels min_size nodata skipna min_valid chunks shards memory_limit workers"
     return {"scale_factors": _scale_factors(arguments.factors), **{n: getattr(arguments, n) for n in names.split()}}
 
 

@@ -181,8 +181,8 @@ def levels_of_tree(tree: xr.DataTree) -> list[xr.DataArray]:
         variables = list(tree[node].data_vars.values())
         if len(variables) != 1:
             raise ValueError(
-                f"node {node!r} holds {len(variables)!r} variables, and a level is one image; take the others away, as in "
-                "tree.map_over_datasets(lambda level: level.drop_vars('labels', errors='ignore'))"
+                f"node {node!r} holds {len(variables)!r} variables, and a level is one image; take the others away, "
+                "as in tree.map_over_datasets(lambda level: level.drop_vars('labels', errors='ignore'))"
             )
         levels.append(variables[0])
     if not levels:

@@ -15,7 +15,7 @@ once and needs no branches. Values that do not count are replaced by one that co
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import Any, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
