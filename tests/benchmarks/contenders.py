@@ -51,14 +51,16 @@ class Contender:
     build: Callable[[Job], Path]
     distribution: str
     """What to install for it."""
-    instead: Mapping[str, str] = field(default_factory=dict, hash=False)
-    """The method it uses where it does not have the case's."""
+    calls: Mapping[str, str] = field(default_factory=dict, hash=False)
+    """What it calls the cases' methods, where the table is to tell."""
+    lacks: tuple[str, ...] = ()
+    """The cases' methods that it does not have; it takes the one in `calls` instead."""
     optional: bool = False
     """Whether it runs only if it is asked for by name."""
 
     def title_for(self, case: Case) -> str:
-        """Return the title, with the method where it is not the case's."""
-        return f"{self.title} ({self.instead[case.method]})" if case.method in self.instead else self.title
+        """Return the title, with the method where its name is another than the case's."""
+        return f"{self.title} ({self.calls[case.method]})" if case.method in self.calls else self.title
 
 
 # --- levels beside the base ------------------------------------------------------------------------------------
@@ -207,22 +209,25 @@ def _xarray(job: Job) -> Path:
     return job.target / names[-1] / "image"
 
 
-ONLY_MEAN = {"mode": "mean"}
+# Their names for the methods of the cases, and the cases' methods that they do not have.
+ONLY_MEAN: tuple[Mapping[str, str], tuple[str, ...]] = ({"mode": "mean"}, ("mode",))
+OME_ZARR: tuple[Mapping[str, str], tuple[str, ...]] = ({"mean": "local_mean", "mode": "nearest"}, ("mode",))
+NGFF_ZARR: tuple[Mapping[str, str], tuple[str, ...]] = ({"mean": "dask_bin_shrink", "mode": "dask_image_mode"}, ())
 OURS = "multiscale-sampler"
 CONTENDERS: tuple[Contender, ...] = (
     Contender("limit", "limit: bare files, no zarr", "beside", _bare_files, "numcodecs"),
     Contender("ours", "multiscale_sampler `add_levels`", "beside", _ours_beside, OURS),
     Contender("tensorstore", "TensorStore downsample", "beside", _tensorstore_beside, "tensorstore"),
-    Contender("pyramid_sampler", "pyramid_sampler", "beside", _pyramid_sampler, "pyramid-sampler", ONLY_MEAN),
+    Contender("pyramid_sampler", "pyramid_sampler", "beside", _pyramid_sampler, "pyramid-sampler", *ONLY_MEAN),
     Contender("ours", "multiscale_sampler `write_pyramid`", "export", _ours_export, OURS),
     Contender("ours-codec", "the same, level 0 encoded anew", "export", _ours_codec, OURS),
     Contender("ours-chunks", "the same, chunks doubled", "export", _ours_chunks, OURS),
     Contender("ours-tree", "the same, from the tree of `to_multiscale`", "export", _ours_tree, OURS),
     Contender("ours-512MiB", "the same, within 512 MiB", "export", _ours_limited, OURS, optional=True),
     Contender("tensorstore", "TensorStore copy and downsample", "export", _tensorstore_export, "tensorstore"),
-    Contender("ome-zarr-py", "ome-zarr-py local_mean", "export", _ome_zarr, "ome-zarr", {"mode": "nearest"}),
-    Contender("ngff-zarr", "ngff-zarr dask_bin_shrink", "export", _ngff_zarr, "ngff-zarr"),
-    Contender("xarray", "xarray coarsen and `to_zarr`", "export", _xarray, "xarray", ONLY_MEAN),
+    Contender("ome-zarr-py", "ome-zarr-py", "export", _ome_zarr, "ome-zarr", *OME_ZARR),
+    Contender("ngff-zarr", "ngff-zarr", "export", _ngff_zarr, "ngff-zarr", *NGFF_ZARR),
+    Contender("xarray", "xarray coarsen and `to_zarr`", "export", _xarray, "xarray", *ONLY_MEAN),
 )
 NAMES: tuple[str, ...] = tuple(dict.fromkeys(contender.name for contender in CONTENDERS))
 DISTRIBUTIONS: tuple[str, ...] = tuple({contender.distribution for contender in CONTENDERS} | {"dask", "numba", "zarr"})

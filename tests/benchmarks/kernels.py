@@ -224,7 +224,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for case in CASES:
         print(_line(case, options.side, options.rounds), flush=True)
     print(
-        f"\nMedians of {options.rounds} rounds, in turns, on a block of {options.side}^3 voxels; on "
+        f"\nMedians over all rounds ({options.rounds}), in turns, on a block of {options.side}^3 voxels; on "
         f"{machine.describe(DISTRIBUTIONS, 1)}."
     )
     return 0

@@ -67,10 +67,10 @@ def as_markdown(comparisons: Sequence[Comparison], machine: str, rounds: int) ->
     """Return a table for each comparison, and what they were measured on."""
     tables = [_table(comparison) for comparison in comparisons]
     closing = (
-        f"Medians of {rounds} rounds, in which the contenders took turns, each in a process of its own; ratios are "
-        "medians over the rounds. Peak memory is that of the process, of which the interpreter and the libraries held "
-        "what is in brackets before the call that was timed. Differences are those of the coarsest level from "
-        f"multiscale_sampler's lazy tree. Measured on {machine}."
+        f"Medians over all rounds ({rounds}), in which the contenders took turns, each in a process of its own; "
+        "ratios are medians over the rounds too. Peak memory is that of the process, of which the interpreter and the "
+        "libraries held what is in brackets before the call that was timed. Differences are those of the coarsest "
+        f"level from multiscale_sampler's lazy tree. Measured on {machine}."
     )
     return "\n\n".join([*tables, closing])
 

@@ -39,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with tempfile.TemporaryDirectory(prefix="scaling-", dir=options.folder) as folder:
         runs = _run(cases, Path(folder), options.rounds, cores)
     print(_table(cases, runs))
-    print(f"\nMedians of {options.rounds} rounds on {machine.describe(DISTRIBUTIONS, cores)}.")
+    print(f"\nMedians over all rounds ({options.rounds}) on {machine.describe(DISTRIBUTIONS, cores)}.")
     return 0
 
 
