@@ -1,11 +1,12 @@
 """Interrupted builds: what the journal knows, who may write, and that what is resumed is what was begun."""
 
+import itertools
+
 import numpy as np
 import pytest
 import zarr
 
-from multiscale_sampler import add_levels, create_test_image, open_image, open_pyramid, write_pyramid
-from multiscale_sampler.reducers import SumReduction
+from multiscale_sampler import add_levels, create_test_image, engine, open_image, open_pyramid, write_pyramid
 from multiscale_sampler.store import Journal, claim, place_of
 from tests.data import hashes
 
@@ -38,17 +39,17 @@ class StopError(Exception):
 
 
 def stop_after(monkeypatch, count):
-    """Make the reduction fail at its `count`-th block; return a function that lets it go on."""
-    calls = iter(range(10**9))
-    finish = SumReduction.finish
+    """Make every region after `count` of them fail; return a function that lets them go on."""
+    calls = itertools.count()
+    reduce_region = engine.reduce_region
 
-    def failing(self, state, counts):
+    def failing(*args):
         if next(calls) >= count:
             raise StopError
-        return finish(self, state, counts)
+        reduce_region(*args)
 
-    monkeypatch.setattr(SumReduction, "finish", failing)
-    return lambda: monkeypatch.setattr(SumReduction, "finish", finish)
+    monkeypatch.setattr(engine, "reduce_region", failing)
+    return lambda: monkeypatch.setattr(engine, "reduce_region", reduce_region)
 
 
 # Little memory, so that there are many regions and several passes.
@@ -163,16 +164,17 @@ def test_write_pyramid__resume_replaces_what_has_ended_where_that_is_asked(tmp_p
 
 @pytest.mark.parametrize("zarr_format", [2, 3])
 def test_add_levels__resumes_and_refuses_without(tmp_path, monkeypatch, zarr_format):
+    options = {**OPTIONS, "memory_limit": "20KB"}
     for name in ("whole", "parts"):
         create_test_image(tmp_path / name, "0", shape=(90, 70), chunks=(16, 16), zarr_format=zarr_format)
-    add_levels(tmp_path / "whole", **OPTIONS)
+    add_levels(tmp_path / "whole", **options)
     go_on = stop_after(monkeypatch, 2)
     with pytest.raises(StopError):
-        add_levels(tmp_path / "parts", **OPTIONS)
+        add_levels(tmp_path / "parts", **options)
     go_on()
     with pytest.raises(FileExistsError, match="resume=True"):
-        add_levels(tmp_path / "parts", **OPTIONS)
-    add_levels(tmp_path / "parts", resume=True, **OPTIONS)
+        add_levels(tmp_path / "parts", **options)
+    add_levels(tmp_path / "parts", resume=True, **options)
     ours = {name: value for name, value in hashes(tmp_path / "parts").items() if name.startswith(("1", "2", "3"))}
     assert ours == {name: hashes(tmp_path / "whole")[name] for name in ours}
     assert sorted(zarr.open_group(tmp_path / "parts")) == ["0", "1", "2", "3"]
