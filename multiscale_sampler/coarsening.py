@@ -276,7 +276,9 @@ def _reduced_blocks(array: da.Array, reaches: tuple[Reach, ...], reduction: Redu
     overlapping = any(reach.halo for reach in reaches)
     if overlapping:
         options["blocks"] = array.numblocks
-        depth = {axis: reach.halo for axis, reach in enumerate(reaches)}
+        # An only block has no neighbours, and may be smaller than the halo, which dask refuses.
+        alone = [blocks == 1 for blocks in array.numblocks]
+        depth = {axis: 0 if alone[axis] else reach.halo for axis, reach in enumerate(reaches)}
         array = da.overlap.overlap(array, depth=depth, boundary="none", allow_rechunk=False)
     return cast(
         "da.Array",
