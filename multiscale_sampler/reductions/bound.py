@@ -128,6 +128,28 @@ class Reduction(ABC):
         return np.ascontiguousarray(block, dtype=dtype)
 
 
+class LevelReduction(Reduction):
+    """A method whose state is the level itself, by the same rule from level to level."""
+
+    @property
+    def state_dtype(self) -> np.dtype[Any]:
+        """That of the level."""
+        return self.output_dtype
+
+    @property
+    def components(self) -> int:
+        """None beside the level."""
+        return 0
+
+    def merge(self, state: Block, factors: tuple[int, ...], margins: Margins | None = None) -> Block:
+        """Reduce a block of a level, by the rule of the base."""
+        return self.first(state, factors, margins)
+
+    def finish(self, state: Block, counts: Counts) -> Block:
+        """Return the state, which is the level."""
+        return state
+
+
 def _products(counts: Counts) -> Block:
     """Return the samples of every window, in C order."""
     products: Block = np.ones(1, np.int64)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .bound import Block, Counts, Margins, Reduction, no_margins
+from .bound import Block, Counts, LevelReduction, Margins, Reduction, no_margins
 
 if TYPE_CHECKING:
     from ..kernels.filters import Kernel
@@ -81,18 +81,8 @@ class FilterReduction(Reduction):
 
 
 @dataclass(frozen=True)
-class VoteReduction(Reduction):
+class VoteReduction(LevelReduction):
     """The label with the most gaussian-weighted votes, step by step: the state is the level itself."""
-
-    @property
-    def state_dtype(self) -> np.dtype[Any]:
-        """The state is the level itself."""
-        return self.output_dtype
-
-    @property
-    def components(self) -> int:
-        """The state is the level itself."""
-        return 0
 
     def halo(self, factor: int) -> int:
         """Return how far votes come from beyond the window."""
@@ -106,11 +96,3 @@ class VoteReduction(Reduction):
 
         elected = filters.label_gaussian(self._working(block), factors, margins or no_margins(factors), self.missing)
         return elected.view(self.output_dtype)
-
-    def merge(self, state: Block, factors: tuple[int, ...], margins: Margins | None = None) -> Block:
-        """Let the labels of a level vote."""
-        return self.first(state, factors, margins)
-
-    def finish(self, state: Block, counts: Counts) -> Block:
-        """Return the state, which is the level."""
-        return state

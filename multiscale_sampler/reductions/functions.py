@@ -11,13 +11,13 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from .bound import Block, Counts, Margins, Reduction
+from .bound import Block, LevelReduction, Margins
 
 WindowFunction: TypeAlias = "Callable[..., Any]"
 
 
 @dataclass(frozen=True)
-class FunctionReduction(Reduction):
+class FunctionReduction(LevelReduction):
     """A function of the window, applied step by step: the state is the level itself."""
 
     function: WindowFunction
@@ -30,16 +30,6 @@ class FunctionReduction(Reduction):
         """What the method says, else the base's."""
         return self.dtype.newbyteorder("=") if self.result is None else self.result
 
-    @property
-    def state_dtype(self) -> np.dtype[Any]:
-        """The state is the level itself."""
-        return self.output_dtype
-
-    @property
-    def components(self) -> int:
-        """The state is the level itself."""
-        return 0
-
     def first(self, block: Block, factors: tuple[int, ...], margins: Margins | None = None) -> Block:
         """Call the function for the windows of a block."""
         shape = tuple(-(-n // f) for n, f in zip(block.shape, factors, strict=True))
@@ -48,14 +38,6 @@ class FunctionReduction(Reduction):
             values = _over_rows(self.function)(windows) if is_jitted(self.function) else self._called(windows)
             out[place] = _rounded(values, self.output_dtype)
         return out
-
-    def merge(self, state: Block, factors: tuple[int, ...], margins: Margins | None = None) -> Block:
-        """Call the function for the windows of a level."""
-        return self.first(state, factors, margins)
-
-    def finish(self, state: Block, counts: Counts) -> Block:
-        """Return the state, which is the level."""
-        return state
 
     def _called(self, windows: Block) -> Block:
         values = np.asarray(self.function(windows, axis=-1))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 
-from .bound import Block, Counts, Margins, Reduction
+from .bound import Block, Counts, LevelReduction, Margins, Reduction
 
 if TYPE_CHECKING:
     from ..kernels.windows import Missing
@@ -18,21 +18,11 @@ Pick: TypeAlias = Literal["median", "mode", "mode_nonzero"]
 
 
 @dataclass(frozen=True)
-class PickReduction(Reduction):
+class PickReduction(LevelReduction):
     """A method that does not compose, applied step by step: the state is the level itself."""
 
     pick: Pick
     """Name of the kernel."""
-
-    @property
-    def state_dtype(self) -> np.dtype[Any]:
-        """The state is the level itself."""
-        return self.output_dtype
-
-    @property
-    def components(self) -> int:
-        """The state is the level itself."""
-        return 0
 
     def first(self, block: Block, factors: tuple[int, ...], margins: Margins | None = None) -> Block:
         """Reduce a block of the base."""
@@ -41,14 +31,6 @@ class PickReduction(Reduction):
         kernel: Kernel = getattr(ranks, self.pick)
         missing = self.missing._replace(min_valid=self.binding.min_valid)
         return kernel(self._working(block), factors, missing).astype(self.output_dtype, copy=False)
-
-    def merge(self, state: Block, factors: tuple[int, ...], margins: Margins | None = None) -> Block:
-        """Reduce a block of a level, by the rule of the base."""
-        return self.first(state, factors, margins)
-
-    def finish(self, state: Block, counts: Counts) -> Block:
-        """Return the state, which is the level."""
-        return state
 
 
 @dataclass(frozen=True)
@@ -115,34 +97,16 @@ class ExtremeReduction(Reduction):
 
 
 @dataclass(frozen=True)
-class SampleReduction(Reduction):
+class SampleReduction(LevelReduction):
     """The first voxel of the window, whatever its dtype."""
-
-    @property
-    def state_dtype(self) -> np.dtype[Any]:
-        """The state is the level itself."""
-        return self.output_dtype
-
-    @property
-    def components(self) -> int:
-        """The state is the level itself."""
-        return 0
 
     def first(self, block: Block, factors: tuple[int, ...], margins: Margins | None = None) -> Block:
         """Pick from a block."""
         return block[tuple(slice(None, None, factor) for factor in factors)].astype(self.output_dtype)
 
-    def merge(self, state: Block, factors: tuple[int, ...], margins: Margins | None = None) -> Block:
-        """Pick from a level."""
-        return self.first(state, factors, margins)
-
-    def finish(self, state: Block, counts: Counts) -> Block:
-        """Return the state, which is the level."""
-        return state
-
 
 @dataclass(frozen=True)
-class TruthReduction(Reduction):
+class TruthReduction(LevelReduction):
     """Whether any, or all, of the valid values are other than zero; of none, as numpy says it."""
 
     every: bool
@@ -152,16 +116,6 @@ class TruthReduction(Reduction):
     def output_dtype(self) -> np.dtype[Any]:
         """Truth, whatever the values."""
         return np.dtype(np.bool_)
-
-    @property
-    def state_dtype(self) -> np.dtype[Any]:
-        """The state is the level itself."""
-        return self.output_dtype
-
-    @property
-    def components(self) -> int:
-        """The state is the level itself."""
-        return 0
 
     def first(self, block: Block, factors: tuple[int, ...], margins: Margins | None = None) -> Block:
         """Ask of a block of the base."""
@@ -179,29 +133,15 @@ class TruthReduction(Reduction):
         answers = kernel(np.ascontiguousarray(state).view(np.uint8), factors, Missing(False, None))
         return answers.view(np.dtype(np.bool_))
 
-    def finish(self, state: Block, counts: Counts) -> Block:
-        """Return the state, which is the level."""
-        return state
-
 
 @dataclass(frozen=True)
-class CountReduction(Reduction):
+class CountReduction(LevelReduction):
     """The number of valid voxels of the base."""
 
     @property
     def output_dtype(self) -> np.dtype[Any]:
         """As numpy counts."""
         return np.dtype(np.int64)
-
-    @property
-    def state_dtype(self) -> np.dtype[Any]:
-        """The state is the level itself."""
-        return self.output_dtype
-
-    @property
-    def components(self) -> int:
-        """The state is the level itself."""
-        return 0
 
     def first(self, block: Block, factors: tuple[int, ...], margins: Margins | None = None) -> Block:
         """Count in a block of the base."""
@@ -215,10 +155,6 @@ class CountReduction(Reduction):
         total = np.empty(reduced_shape(state.shape, factors), np.int64)
         sums.sum_windows(np.ascontiguousarray(state), factors, total)
         return total
-
-    def finish(self, state: Block, counts: Counts) -> Block:
-        """Return the state, which is the level."""
-        return state
 
 
 def valid_samples(block: Block, reduction: Reduction) -> Block:
