@@ -34,9 +34,9 @@ from .windows import (
 
 # Windows of more samples than this are sorted one by one: networks grow faster than what sorting takes.
 LONGEST_NETWORK = 128
-# Columns of lines, and bytes that all lines together should take at most: they stay in the nearest cache.
-MOST_COLUMNS = 256
-LINES_BYTES = 2**15
+# Columns of lines, and bytes that all lines together should take at most: they stay in the nearest caches.
+MOST_COLUMNS = 1024
+LINES_BYTES = 2**16
 
 Pick: TypeAlias = Literal["median", "mode", "mode_nonzero"]
 
@@ -67,7 +67,7 @@ def _pick(block: Block, factors: tuple[int, ...], missing: Missing, pick: Pick) 
     lower = np.empty(reduced_shape(block.shape, factors), dtype)
     upper = np.empty_like(lower) if pick == "median" else lower
     last = dtype.type(np.nan) if dtype.kind == "f" else np.iinfo(dtype).max
-    samples = most_rows(windows.factors) * int(windows.factors[-1])
+    samples = int(most_rows(windows.factors) * windows.factors[-1])
     columns = min(MOST_COLUMNS, max(1, LINES_BYTES // (samples * dtype.itemsize)))
     _pick_all(
         block.reshape(-1),
@@ -112,6 +112,7 @@ def _pick_all(x, sizes, factors, strides, inner, rule, min_valid, fill, middle, 
     windows = (size + factor - 1) // factor
     # Some windows with all their inner run, or a part of the run of one.
     together, piece = max(columns // inner, 1), min(inner, columns)
+    widest = min(together, windows) * piece
     done, used = 0, 0
     for row in range(len(lower) // (windows * inner)):
         covered = next_rows(row, along, covered, sizes, factors, strides, starts)
@@ -119,14 +120,13 @@ def _pick_all(x, sizes, factors, strides, inner, rule, min_valid, fill, middle, 
             for offset in range(0, inner, piece):
                 run = min(piece, inner - offset)
                 width = min(together, windows - window) * run
-                if used + width > columns:
-                    _pick_columns(lines, counts, done, used, rule, min_valid, fill, middle, network, lower, upper)
-                    done, used = done + used, 0
                 shift = window * factor * inner + offset
                 shape = (size - window * factor, factor, inner, run)
                 _fill_lines(x, starts[:covered], shift, shape, rule, lines, counts, used, width)
                 used += width
-    _pick_columns(lines, counts, done, used, rule, min_valid, fill, middle, network, lower, upper)
+                if used + widest > columns or done + used == len(lower):
+                    _pick_columns(lines, counts, done, used, rule, min_valid, fill, middle, network, lower, upper)
+                    done, used = done + used, 0
 
 
 @compiled
@@ -167,13 +167,16 @@ def _pick_columns(lines, counts, done, used, rule, min_valid, fill, middle, netw
     """Pick the values of the windows laid out: at once where all samples are the same, else in order."""
     skip_nan, has_nodata, _, skip_zero, _ = rule
     low, high = lower[done : done + used], upper[done : done + used]
-    low[:] = lines[0, :used]
-    if middle:
-        high[:] = low
+    # Copied one by one here and below: copies of slices would double the time it takes to compile.
+    for i in range(used):
+        low[i] = lines[0, i]
+        high[i] = lines[0, i]
     columns = _find_mixed(lines, counts[2, :used])
     number = len(columns)
     if number > 0:
-        kept = counts[2, :used][columns]
+        kept = np.empty(number, np.int32)
+        for i in range(number):
+            kept[i] = counts[2, columns[i]]
         for k in range(len(lines) if number < used else 0):
             line = lines[k]
             for i in range(number):
@@ -203,7 +206,7 @@ def _find_mixed(lines, kept):  # type: ignore[no-untyped-def]
     number = 0
     for i in range(len(kept)):
         columns[number] = i
-        number += mixed[i]
+        number += int(mixed[i])
     return columns[:number]
 
 
@@ -216,14 +219,36 @@ def _sort_columns(lines, number, network):  # type: ignore[no-untyped-def]
             swap = (b[i] < a[i]) | (a[i] != a[i])
             a[i], b[i] = (b[i] if swap else a[i]), (a[i] if swap else b[i])
     if len(network) == 0:
+        column = np.empty(len(lines), lines.dtype)
         for i in range(number):
-            column = lines[:, i].copy()
-            column.sort()
-            lines[:, i] = column
+            for k in range(len(lines)):
+                column[k] = lines[k, i]
+            _sort(column)
+            for k in range(len(lines)):
+                lines[k, i] = column[k]
+
+
+@compiled
+def _sort(values):  # type: ignore[no-untyped-def]
+    """Put values in ascending order, NaN last, by insertion over shrinking gaps (Shell).
+
+    The sort of the library would take as long to compile as all the rest.
+    """
+    gap = len(values)
+    while gap > 1:
+        gap = max(gap * 4 // 9, 1)
+        for i in range(gap, len(values)):
+            value = values[i]
+            j = i - gap
+            while j >= 0 and (values[j] > value or (values[j] != values[j] and value == value)):
+                values[j + gap] = values[j]
+                j -= gap
+            values[j + gap] = value
 
 
 @compiled
 def _pick_middle(lines, kept, columns, low, high):  # type: ignore[no-untyped-def]
+    """Pick the two values in the middle, or NaN twice if there is one among the values kept."""
     for i in range(len(columns)):
         count = max(kept[i], 1)
         greatest = lines[count - 1, i]
@@ -236,9 +261,13 @@ def _pick_middle(lines, kept, columns, low, high):  # type: ignore[no-untyped-de
 def _pick_longest_runs(lines, kept, columns, low):  # type: ignore[no-untyped-def]
     """Pick the first of the longest runs of equal values; NaN equals NaN."""
     number = len(columns)
-    best = lines[0, :number].copy()
-    most = np.ones(number, np.int32)
-    runs = np.ones(number, np.int32)
+    best = np.empty(number, lines.dtype)
+    most = np.empty(number, np.int32)
+    runs = np.empty(number, np.int32)
+    for i in range(number):
+        best[i] = lines[0, i]
+        most[i] = 1
+        runs[i] = 1
     for k in range(1, len(lines)):
         before, values = lines[k - 1, :number], lines[k, :number]
         at = np.int32(k)

@@ -446,7 +446,7 @@ def _divide_whole_integers(total, row_count, column_count, out):  # type: ignore
 def _divide_narrow_row(sums, count, values):  # type: ignore[no-untyped-def]
     """Divide sums of 32 bits as floats, which `rint` rounds half to even."""
     power_of_two = count & (count - 1) == 0
-    if power_of_two and count << (8 * values.itemsize) <= EXACT_IN_FLOAT32:
+    if power_of_two and int(count) << (8 * values.itemsize) <= EXACT_IN_FLOAT32:
         inverse = np.float32(1 / count)
         for i in range(len(sums)):
             values[i] = np.int32(np.rint(np.float32(sums[i]) * inverse))

@@ -1,3 +1,6 @@
+import itertools
+from collections import Counter
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -110,3 +113,76 @@ def test_mode__picks_from_the_window(seed, base):
     out = ranks.mode(block, (2, 3), Missing(False, None))
     for index, values in oracles.windows(block, (2, 3)):
         assert out[index] in values
+
+
+def modes_of_nonzero(block, factors, nodata=None):
+    """The most frequent values but zero, by Python's counting."""
+    shape = [oracles.level_size(n, f) for n, f in zip(block.shape, factors, strict=True)]
+    out = np.empty(shape, block.dtype)
+    for index, values in oracles.windows(block, factors):
+        valid = [v for v in values.tolist() if v == v and v != nodata]
+        counts = Counter(v for v in valid if v != 0)
+        most = max(counts.values(), default=0)
+        empty = 0 if valid else (np.nan if nodata is None else nodata)
+        out[index] = min((v for v, n in counts.items() if n == most), default=empty)
+    return out
+
+
+@pytest.mark.parametrize("nodata", [None, 1])
+@pytest.mark.parametrize("dtype", ["int8", "uint32", "uint64", "float32"])
+@given(shape=strategies.shapes(), seed=strategies.SEEDS, data=st.data())
+def test_mode_nonzero__is_the_most_frequent_value_but_zero(dtype, nodata, shape, seed, data):
+    block = strategies.random_values(shape, dtype, seed, "few")
+    if dtype == "float32":
+        block = strategies.with_missing(block, seed, fraction=0.2)
+    factors = data.draw(strategies.factors(block.ndim))
+    out = ranks.mode_nonzero(block, factors, Missing(dtype == "float32", nodata))
+    np.testing.assert_array_equal(out, modes_of_nonzero(block, factors, nodata))
+    assert out.dtype == dtype
+
+
+def test_mode_nonzero__keeps_a_thin_line_that_the_mode_loses():
+    block = np.array([[0, 5, 0, 0], [0, 5, 0, 0]], "uint8")
+    assert ranks.mode(block, (2, 4), Missing(False, None)).tolist() == [[0]]
+    assert ranks.mode_nonzero(block, (2, 2), Missing(False, None)).tolist() == [[5, 0]]
+
+
+@pytest.mark.parametrize("kernel", [ranks.median, ranks.mode, ranks.mode_nonzero])
+@pytest.mark.parametrize(("valid", "fraction", "kept"), [(2, 0.5, True), (1, 0.5, False), (1, 0.25, True), (0, 0, False)])
+def test_ranks__fill_windows_with_too_few_valid_values(kernel, valid, fraction, kept):
+    values = np.array([7] * valid + [9] * (4 - valid), "uint8")
+    assert kernel(values, (4,), Missing(False, 9, fraction)).tolist() == [7 if kept else 9]
+    with_nan = np.where(values == 9, np.nan, values)
+    np.testing.assert_array_equal(kernel(with_nan, (4,), Missing(True, None, fraction)), [7 if kept else np.nan])
+
+
+def test_ranks__the_least_number_is_that_of_the_samples_there_are():
+    """55 % of twenty is eleven, and of a partial window of two, one is not enough."""
+    block = np.array([3] * 11 + [0] * 9 + [3, 0], "int16")
+    assert ranks.median(block, (20,), Missing(False, 0, 0.55)).tolist() == [3, 0]
+    assert ranks.mode(block, (20,), Missing(False, 0, 0.5)).tolist() == [3, 3]
+
+
+def test_ranks__zeros_are_valid_to_the_mode_of_what_is_not_zero():
+    block = np.array([0, 0, 4, 9], "uint8")
+    assert ranks.mode_nonzero(block, (4,), Missing(False, 9, 0.75)).tolist() == [4]
+
+
+@pytest.mark.parametrize("shape", [(5, 3000), (3, 2, 1500), (2, 3, 700, 3), (4, 1100)])
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_ranks__of_rows_longer_than_what_is_taken_at_once(kernel, shape):
+    """Long rows, short ones and inner runs are laid out in pieces."""
+    block = strategies.random_values(shape, "uint16", 5, "few")
+    for factors in [(2,) * len(shape), (2, *(1,) * (len(shape) - 1)), (1, 2, *(1,) * (len(shape) - 2))]:
+        out = KERNELS[kernel](block, factors, Missing(False, None))
+        oracles.assert_level(out, oracles.reduced(block, factors, kernel), "uint16")
+
+
+@pytest.mark.parametrize("samples", [1, 2, 3, 4, 7, 8, 12])
+def test_network__puts_every_sequence_in_order(samples):
+    """A network that sorts all sequences of zeros and ones sorts everything (Knuth, 5.3.4, theorem Z)."""
+    for sequence in itertools.product((0, 1), repeat=samples):
+        values = list(sequence)
+        for i, j in ranks._network(samples).tolist():
+            values[i], values[j] = sorted((values[i], values[j]))
+        assert values == sorted(sequence)
