@@ -326,7 +326,7 @@ def get_reducer(method: Method, *, weighted: bool = False) -> Reducer:
         return method
     if callable(method):
         return Reducer(_name_of(method), function=method)
-    if method not in REDUCERS:
+    if not isinstance(method, str) or method not in REDUCERS:
         raise ValueError(f"unknown method {method!r}; choose one of {', '.join(map(repr, REDUCERS))}")
     return REDUCERS[method]
 

@@ -25,6 +25,14 @@ class FunctionReduction(LevelReduction):
     result: np.dtype[Any] | None
     """dtype of the levels; None: the base's."""
 
+    def __post_init__(self) -> None:
+        """Refuse what numba would only refuse once blocks are reduced."""
+        if is_jitted(self.function) and np.float16 in (self.dtype, self.result):
+            raise TypeError(
+                f"numba's functions, as {self.function!r}, take no float16; convert the image first, as in "
+                "image.astype('float32'), or pass a function of (windows, axis)"
+            )
+
     @property
     def output_dtype(self) -> np.dtype[Any]:
         """What the method says, else the base's."""
@@ -32,6 +40,7 @@ class FunctionReduction(LevelReduction):
 
     def first(self, block: Block, factors: tuple[int, ...], margins: Margins | None = None) -> Block:
         """Call the function for the windows of a block."""
+        block = block.astype(block.dtype.newbyteorder("="), copy=False)
         shape = tuple(-(-n // f) for n, f in zip(block.shape, factors, strict=True))
         out = np.empty(shape, self.output_dtype)
         for place, windows in windows_of_equal_size(block, factors):
@@ -89,12 +98,20 @@ def _over_rows(function: WindowFunction) -> Callable[[Block], Block]:
 
 def _rounded(values: Block, dtype: np.dtype[Any]) -> Block:
     """Return values in a dtype: integers and booleans rounded half to even, and refused where they do not fit."""
-    if values.dtype.kind != "f" or dtype.kind not in "biu":
+    if values.dtype == dtype or (dtype.kind not in "biu" and np.can_cast(values.dtype, dtype, "same_kind")):
         return values.astype(dtype, copy=False)
-    limits = (0, 1) if dtype.kind == "b" else (np.iinfo(dtype).min, np.iinfo(dtype).max)
-    whole = np.rint(values)
-    if not ((whole >= limits[0]) & (whole <= limits[1])).all():
+    whole = np.rint(values) if values.dtype.kind == "f" else values
+    if dtype.kind not in "biu" or whole.dtype.kind not in "biuf" or not _held(whole, dtype):
         raise ValueError(
             f"a method made a value that dtype {str(dtype)!r} does not hold; give its Reducer another dtype"
         )
     return whole.astype(dtype)
+
+
+def _held(whole: Block, dtype: np.dtype[Any]) -> bool:
+    """Whether whole numbers are all within the range of an integer dtype."""
+    least, greatest = (0, 1) if dtype.kind == "b" else (int(np.iinfo(dtype).min), int(np.iinfo(dtype).max))
+    if whole.dtype.kind == "f":
+        # As a float the greatest of 64 bits is one more than it is.
+        return bool(((whole >= float(least)) & (whole < float(greatest) + 1.0)).all())
+    return least <= int(whole.min()) and int(whole.max()) <= greatest
