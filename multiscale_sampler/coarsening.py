@@ -18,7 +18,7 @@ import xarray as xr
 
 from .axes import Boundary, coordinate_variable, image_axes, to_image
 from .ladder import factors_of_entry
-from .plan import Plan, check_choices, plan_ladder
+from .plan import Plan, check_choices, check_weights, plan_ladder
 from .reducers import Method, get_reducer
 from .reductions import Block, Reduction, WeightedReduction
 
@@ -115,18 +115,9 @@ def aligned_weights(weights: xr.DataArray, image: xr.DataArray) -> xr.DataArray:
     Raises
     ------
     ValueError
-        If weights have another dim or size, or lie elsewhere than the image.
+        As `check_weights`.
     """
-    if not isinstance(weights, xr.DataArray) or not set(weights.dims) <= set(image.dims):
-        raise ValueError(
-            f"weights must be a DataArray with dims of the image, {image.dims!r}; these are "
-            f"{getattr(weights, 'dims', type(weights).__name__)!r}"
-        )
-    for dim in weights.dims:
-        if weights.sizes[dim] != image.sizes[dim]:
-            raise ValueError(f"weights have {weights.sizes[dim]!r} samples of {dim!r}, the image {image.sizes[dim]!r}")
-        if dim in weights.coords and not np.allclose(weights[dim], image[dim], rtol=1e-9):
-            raise ValueError(f"weights lie elsewhere along {dim!r} than the image; take them over with reindex_like")
+    check_weights(weights, image)
     bare = weights.drop_vars(weights.coords)
     return bare.expand_dims([dim for dim in image.dims if dim not in weights.dims]).transpose(*image.dims)
 

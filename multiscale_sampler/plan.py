@@ -340,6 +340,8 @@ def plan_pyramid(
     """
     image = to_image(image)
     check_choices(image, boundary)
+    if weights is not None:
+        check_weights(weights, image)
     positive("max_levels", max_levels)
     axes = image_axes(image)
     sizes = _min_sizes(axes, _chunk_shape(image, axes, chunks), min_size, scale_factors)
@@ -407,6 +409,22 @@ def check_choices(image: xr.DataArray, boundary: str) -> None:
         raise ValueError(
             f"an image of shape {image.shape!r} has no voxels; a pyramid needs at least one along each axis"
         )
+
+
+def check_weights(weights: Any, image: xr.DataArray) -> None:
+    """Refuse weights of another dim or size than the image's, or that lie elsewhere, or are no numbers."""
+    if not isinstance(weights, xr.DataArray) or not set(weights.dims) <= set(image.dims):
+        raise ValueError(
+            f"weights must be a DataArray with dims of the image, {image.dims!r}; these are "
+            f"{getattr(weights, 'dims', type(weights).__name__)!r}"
+        )
+    if weights.dtype.kind not in "biuf":
+        raise ValueError(f"weights have dtype {str(weights.dtype)!r}; give real numbers, or a mask")
+    for dim in weights.dims:
+        if weights.sizes[dim] != image.sizes[dim]:
+            raise ValueError(f"weights have {weights.sizes[dim]!r} samples of {dim!r}, the image {image.sizes[dim]!r}")
+        if dim in weights.coords and not np.allclose(weights[dim], image[dim], rtol=1e-9):
+            raise ValueError(f"weights lie elsewhere along {dim!r} than the image; take them over with reindex_like")
 
 
 def _memory_limit(memory_limit: int | str | None) -> int:
