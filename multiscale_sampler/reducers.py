@@ -142,6 +142,11 @@ class Reducer:
         skip_nan = dtype.kind in "fcmM" and (skipna is None or skipna) and self.skips_missing
         if nodata is not None and _is_nan(nodata) and dtype.kind in "fcmM":
             skip_nan, nodata = True, None
+        if nodata is not None and dtype.kind in "mM":
+            raise ValueError(
+                f"method {self.name!r} leaves NaT out of times and no other value; put it in the place of "
+                f"nodata={nodata!r}, as in image.where(image != nodata)"
+            )
         if nodata is not None:
             nodata = _as_value_of(dtype, nodata)
         binding = Binding(dtype, skip_nan, nodata, window, min_valid)
