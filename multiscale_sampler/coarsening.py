@@ -99,9 +99,27 @@ def coarsen(
         workers=1,
     )
     reduction, level = plan.reduction, plan.levels[1]
-    state = base_state(image, level.factors, reduction, boundary, weights)
-    data = finish_state(state, whole_counts(plan, 1), reduction)
+    counts = whole_counts(plan, 1)
+    if isinstance(image.data, np.ndarray) and weights is None:
+        whole = tuple(slice(0, size) for size in level.shape)
+        inside, margins = windows_under(whole, level.factors, plan.halos(1), image.shape)
+        data = reduction.at_once(image.data[inside], level.factors, margins, counts)
+    else:
+        data = finish_state(base_state(image, level.factors, reduction, boundary, weights), counts, reduction)
     return label_level(image, data, plan, 1)
+
+
+def windows_under(
+    part: Sequence[slice], factors: Sequence[int], halos: Sequence[int], sizes: Sequence[int]
+) -> tuple[tuple[slice, ...], tuple[tuple[int, int], ...]]:
+    """Return the samples that the windows of a part depend on, and how many of them lie before and behind these."""
+    inside, margins = [], []
+    for along, factor, halo, size in zip(part, factors, halos, sizes, strict=True):
+        lower, upper = along.start * factor, min(along.stop * factor, size)
+        before, behind = min(halo, lower), min(halo, size - upper)
+        inside.append(slice(lower - before, upper + behind))
+        margins.append((before, behind))
+    return tuple(inside), tuple(margins)
 
 
 def whole_counts(plan: Plan, index: int) -> tuple[np.ndarray[Any, Any], ...]:

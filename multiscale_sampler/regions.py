@@ -18,6 +18,7 @@ import numpy.typing as npt
 import xarray as xr
 import zarr
 
+from .coarsening import windows_under
 from .executors import active_client
 from .plan import Pass, Plan, region_slices
 from .reductions import WeightedReduction
@@ -221,10 +222,7 @@ def known_parts(plan: Plan, step: Pass, region: Region) -> dict[int, Region]:
         parent = plan.levels[index].parent
         if index and not _is_empty(known[index]):
             factors, sizes = plan.relative_factors(index, parent), plan.levels[parent].shape
-            reached = [
-                slice(max(0, along.start * factor - halo), min(size, along.stop * factor + halo))
-                for along, factor, halo, size in zip(known[index], factors, plan.halos(index), sizes, strict=True)
-            ]
+            reached, _ = windows_under(known[index], factors, plan.halos(index), sizes)
             pairs = zip(known[parent], reached, strict=True)
             known[parent] = tuple(slice(min(a.start, b.start), max(a.stop, b.stop)) for a, b in pairs)
     return known
@@ -238,14 +236,9 @@ def _windows(
     The block is cut to what the windows of the part depend on.
     """
     parent = plan.levels[index].parent
-    factors, sizes = plan.relative_factors(index, parent), plan.levels[parent].shape
-    inside, margins = [], []
-    for along, have, factor, halo, size in zip(part, held, factors, plan.halos(index), sizes, strict=True):
-        lower, upper = along.start * factor, min(along.stop * factor, size)
-        before, behind = min(halo, lower), min(halo, size - upper)
-        inside.append(slice(lower - before - have.start, upper + behind - have.start))
-        margins.append((before, behind))
-    return block[_behind(inside)], factors, tuple(margins)
+    factors = plan.relative_factors(index, parent)
+    inside, margins = windows_under(part, factors, plan.halos(index), plan.levels[parent].shape)
+    return block[_within(inside, held)], factors, margins
 
 
 def _source_state(sweep: Sweep, carried: Mapping[int, Access], part: Region) -> Block:

@@ -67,6 +67,19 @@ def sum_valid_windows(block: Block, factors: tuple[int, ...], missing: Missing, 
         _add_valid(block.reshape(-1), *windows, *flags, as_rows(total, windows), as_rows(count, windows))
 
 
+def mean_valid_windows(block: Block, factors: tuple[int, ...], missing: Missing, fill: Any, out: Block) -> None:
+    """Fill `out` with the means of the valid values of every window of floats, and `fill` where there are none."""
+    windows = block_windows(block.shape, factors)
+    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+        _average_valid(block.reshape(-1), *windows, *missing.arguments(block.dtype), fill, as_rows(out, windows))
+
+
+def mean_narrow_windows(block: Block, factors: tuple[int, ...], out: Block) -> None:
+    """Fill `out` with the means of windows of integers whose sums fit 32 bits."""
+    windows = block_windows(block.shape, factors)
+    _average_narrow(block.reshape(-1), *windows, as_rows(out, windows))
+
+
 def count_valid(block: Block, factors: tuple[int, ...], missing: Missing, dtype: npt.DTypeLike) -> Block:
     """Return the number of valid samples of every window, in a dtype that can hold it."""
     windows = block_windows(block.shape, factors)
@@ -168,15 +181,20 @@ def _add(x, sizes, factors, strides, inner, total):  # type: ignore[no-untyped-d
     parts = np.empty((factor, total.shape[1] if inner < WIDE else 0), x.dtype)
     for row in range(total.shape[0]):
         covered = next_rows(row, along, covered, sizes, factors, strides, starts)
-        sums = total[row]
-        sums[:] = 0
-        if inner == 1 and factor == 2:
-            _add_pairs(x, starts[:covered], size, sums)
-        elif inner == 1 and factor == 3:
-            _add_triples(x, starts[:covered], size, sums)
-        else:
-            for at in starts[:covered]:
-                _add_along(x[at : at + size * inner], size, factor, inner, parts, sums)
+        _add_rows(x, starts[:covered], size, factor, inner, parts, total[row])
+
+
+@compiled
+def _add_rows(x, rows, size, factor, inner, parts, sums):  # type: ignore[no-untyped-def]
+    """Add up the windows of one row."""
+    sums[:] = 0
+    if inner == 1 and factor == 2:
+        _add_pairs(x, rows, size, sums)
+    elif inner == 1 and factor == 3:
+        _add_triples(x, rows, size, sums)
+    else:
+        for at in rows:
+            _add_along(x[at : at + size * inner], size, factor, inner, parts, sums)
 
 
 @compiled
@@ -239,11 +257,74 @@ def _add_valid(x, sizes, factors, strides, inner, skip_nan, has_nodata, nodata, 
         covered = next_rows(row, along, covered, sizes, factors, strides, starts)
         if not has_nodata and not _any_nan(sums):
             _count_all(covered, size, factor, inner, counts)
-            continue
-        sums[:] = 0
-        counts[:] = 0
-        for at in starts[:covered]:
-            _add_valid_along(x[at : at + size * inner], size, factor, inner, parts, sums, counts, rule)
+        else:
+            _add_valid_rows(x, starts[:covered], size, factor, inner, parts, sums, counts, rule)
+
+
+@compiled
+def _average_valid(x, sizes, factors, strides, inner, skip_nan, has_nodata, nodata, fill, out):  # type: ignore[no-untyped-def]
+    size, factor = sizes[-1], factors[-1]
+    rule = (skip_nan, has_nodata, nodata)
+    starts = np.empty(most_rows(factors), np.int64)
+    along, covered = rows_along(sizes, factors), 0
+    parts = np.empty((factor, out.shape[1]), x.dtype)
+    sums, counts = np.empty(out.shape[1]), np.empty(out.shape[1])
+    for row in range(out.shape[0]):
+        covered = next_rows(row, along, covered, sizes, factors, strides, starts)
+        rows, means = starts[:covered], out[row]
+        if not has_nodata:
+            # NaN is rare, and a sum without one is the same however it was found.
+            _add_rows(x, rows, size, factor, inner, parts, sums)
+            _count_all(covered, size, factor, inner, counts)
+        if has_nodata or _any_nan(sums):
+            _add_valid_rows(x, rows, size, factor, inner, parts, sums, counts, rule)
+        for i in range(len(means)):
+            # Divided first: a branch around the division would keep it from being vectorized.
+            mean = sums[i] / counts[i]
+            means[i] = mean if counts[i] > 0 else fill
+
+
+@compiled
+def _average_narrow(x, sizes, factors, strides, inner, out):  # type: ignore[no-untyped-def]
+    size, factor = sizes[-1], factors[-1]
+    starts = np.empty(most_rows(factors), np.int64)
+    along, covered = rows_along(sizes, factors), 0
+    parts = np.empty((factor, out.shape[1] if inner < WIDE else 0), x.dtype)
+    sums = np.empty(out.shape[1], np.int32)
+    whole, rest = size // factor * inner, size % factor
+    for row in range(out.shape[0]):
+        covered = next_rows(row, along, covered, sizes, factors, strides, starts)
+        rows, means = starts[:covered], out[row]
+        if inner == 1 and factor == 2 and covered == 4:
+            _average_pairs_of_four(x[rows[0] :], x[rows[1] :], x[rows[2] :], x[rows[3] :], means[:whole])
+            if rest > 0:
+                sums[whole] = 0
+                for at in rows:
+                    sums[whole] += x[at + size - 1]
+        else:
+            _add_rows(x, rows, size, factor, inner, parts, sums)
+            _divide_narrow_row(sums[:whole], np.int32(covered * factor), means)
+        if rest > 0:
+            _divide_narrow_row(sums[whole:], np.int32(covered * rest), means[whole:])
+
+
+@compiled
+def _average_pairs_of_four(a, b, c, d, means):  # type: ignore[no-untyped-def]
+    """Average windows of 2 x 2 x 2, without a detour over memory."""
+    three, one = np.int32(3), np.int32(1)
+    for i in range(len(means)):
+        upper = np.int32(a[2 * i]) + np.int32(a[2 * i + 1]) + np.int32(b[2 * i]) + np.int32(b[2 * i + 1])
+        total = upper + np.int32(c[2 * i]) + np.int32(c[2 * i + 1]) + np.int32(d[2 * i]) + np.int32(d[2 * i + 1])
+        means[i] = (total + three + ((total >> three) & one)) >> three
+
+
+@compiled
+def _add_valid_rows(x, rows, size, factor, inner, parts, sums, counts, rule):  # type: ignore[no-untyped-def]
+    """Add up and count the valid values of the windows of one row."""
+    sums[:] = 0
+    counts[:] = 0
+    for at in rows:
+        _add_valid_along(x[at : at + size * inner], size, factor, inner, parts, sums, counts, rule)
 
 
 @compiled

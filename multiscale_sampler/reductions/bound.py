@@ -110,6 +110,10 @@ class Reduction(ABC):
     def finish(self, state: Block, counts: Counts) -> Block:
         """Return the level's values; `counts` are the base samples of each window, axis by axis."""
 
+    def at_once(self, block: Block, factors: tuple[int, ...], margins: Margins, counts: Counts) -> Block:
+        """Reduce a block to a level from which no other follows."""
+        return self.finish(self.first(block, factors, margins), counts)
+
     @property
     def missing(self) -> Missing:
         """The rule for missing values as the kernels take it."""

@@ -86,6 +86,22 @@ class SumReduction(Reduction):
             sums.sum_windows(block, factors, state[0])
         return state
 
+    def at_once(self, block: Block, factors: tuple[int, ...], margins: Margins, counts: Counts) -> Block:
+        """Reduce a block to a level; most means without ever storing sums, which are larger than the block."""
+        from ..kernels import sums
+
+        narrow = self.state_dtype.itemsize == 4 and not self.counted
+        floats = self.accumulator == "floats" and self.counted and not self.binding.min_valid
+        if not self.average or not (narrow or floats):
+            return super().at_once(block, factors, margins, counts)
+        block = self._working(block)
+        out: Block = np.empty(tuple(map(len, counts)), np.float64 if self.dtype == np.float16 else block.dtype)
+        if narrow:
+            sums.mean_narrow_windows(block, factors, out)
+        else:
+            sums.mean_valid_windows(block, factors, self.missing, self.missing.fill(out.dtype), out)
+        return out.view(np.bool_) if self.dtype.kind == "b" else out.astype(self.output_dtype, copy=False)
+
     def merge(self, state: Block, factors: tuple[int, ...], margins: Margins | None = None) -> Block:
         """Add up windows of sums."""
         from ..kernels import sums

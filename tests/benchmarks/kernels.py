@@ -19,6 +19,7 @@ import numpy.typing as npt
 
 import multiscale_sampler as ms
 from multiscale_sampler.reducers import get_reducer
+from multiscale_sampler.reductions import no_margins
 
 from . import machine
 
@@ -115,12 +116,12 @@ def copy(case: KernelCase, block: Block) -> Run:
 
 
 def ours(case: KernelCase, block: Block) -> Run:
-    """Reduce by this package: to the state that is carried between levels, and from there to the level."""
+    """Reduce by this package, as `coarsen` does."""
     reduction = get_reducer(case.method).bind(block.dtype, window=math.prod(case.factors))
     counts = tuple(
         np.full(size // factor, factor, np.int64) for size, factor in zip(block.shape, case.factors, strict=True)
     )
-    return lambda: reduction.finish(reduction.first(block, case.factors), counts)
+    return lambda: reduction.at_once(block, case.factors, no_margins(case.factors), counts)
 
 
 def numpy(case: KernelCase, block: Block) -> Run:
