@@ -201,3 +201,279 @@ def parent_of(levels, index):
 def images_of(tree):
     """The images of a tree, the base first."""
     return [next(iter(tree[f"scale{k}"].data_vars.values())) for k in range(len(tree.children))]
+
+
+# All methods
+
+REDUCTIONS |= {
+    "std": lambda kept, dtype: _deviation(kept),
+    "mode_nonzero": lambda kept, dtype: _mode([v for v in kept if v != 0] or [0], dtype),
+}
+MARKS = ("mean", "sum", "min", "max", "std", "median", "mode", "mode_nonzero", "gaussian", "linear", "cubic", "lanczos")
+FILTERS = ("gaussian", "linear", "cubic", "lanczos")
+STEPS = ("median", "mode", "mode_nonzero", "label_gaussian", *FILTERS)
+TAKES = {
+    "mean": "biufc",
+    "sum": "biufc",
+    "min": "biufmM",
+    "max": "biufmM",
+    "std": "biufc",
+    "median": "biufmM",
+    "mode": "biufmM",
+    "mode_nonzero": "biuf",
+    "nearest": "biufcmM",
+    "any": "biufc",
+    "all": "biufc",
+    "count": "biufcmM",
+    "label_gaussian": "biu",
+    **dict.fromkeys(FILTERS, "biufc"),
+}
+NOT_A_TIME = -(2**63)
+
+
+def _deviation(kept):
+    """The standard deviation of a window, to 200 bits behind the point."""
+    if any(isinstance(v, float) for v in kept):
+        return math.nan
+    mean = Fraction(sum(kept)) / len(kept)
+    variance = sum((v - mean) ** 2 for v in kept) / len(kept)
+    return Fraction(math.isqrt(variance.numerator * variance.denominator << 400), variance.denominator << 200)
+
+
+def level_dtype(dtype, method):
+    """The dtype of a level, of any method: as numpy's function of the name has it, else the base's."""
+    native = np.dtype(dtype).newbyteorder("=")
+    if method in ("any", "all"):
+        return np.dtype(bool)
+    if method == "count":
+        return np.dtype(np.int64)
+    if method == "std":
+        return np.std(np.zeros(1, native)).dtype
+    return output_dtype(native, method) if method == "sum" else native
+
+
+def is_missing(array, skipna=None, nodata=None):
+    """Which voxels are left out: NaN and NaT unless told otherwise, and nodata."""
+    missing = np.zeros(array.shape, bool)
+    if array.dtype.kind in "fcmM" and skipna is not False:
+        missing |= array != array
+    if nodata is not None:
+        missing |= array == np.array(nodata, array.dtype)
+    return missing
+
+
+def level_of(array, factors, method, *, boundary="pad", skipna=None, nodata=None, min_valid=0.0):
+    """A level of a method that looks at its window alone: exact objects, of complex numbers a pair of such arrays."""
+    missing = is_missing(array, skipna, nodata)
+    shape = [level_size(n, f, boundary) for n, f in zip(array.shape, factors, strict=True)]
+    values = _parts(array)
+    out = [np.empty(shape, object) for _ in values]
+    rule = (method, array.dtype, nodata, min_valid)
+    for index, gone in windows(missing, factors, boundary):
+        inside = tuple(slice(i * f, (i + 1) * f) for i, f in zip(index, factors, strict=True))
+        for level, value in zip(out, _window(values[(slice(None), *inside)], gone, rule), strict=False):
+            level[index] = value
+    if array.dtype.kind == "c" and method in ("mean", "sum", "nearest"):
+        return out
+    return out[0]
+
+
+def _parts(array):
+    """The real and the imaginary part, the ticks, or the values, along a leading axis."""
+    native = array.astype(array.dtype.newbyteorder("="))
+    if native.dtype.kind == "c":
+        return np.stack([native.real, native.imag])
+    return (native.view(np.int64) if native.dtype.kind in "mM" else native)[np.newaxis]
+
+
+def _window(parts, gone, rule):
+    """The values of a voxel, one for each part."""
+    method, dtype, nodata, min_valid = rule
+    parts = parts.reshape(len(parts), -1)
+    kept = [[exact(v) for v in part[~gone]] for part in parts]
+    if method == "nearest":
+        return [exact(part[0]) for part in parts]
+    if method == "count":
+        return [int((~gone).sum())]
+    if method in ("any", "all"):
+        return [getattr(np, method)((parts[:, ~gone] != 0).any(axis=0))]
+    if not kept[0] or len(kept[0]) < Fraction(min_valid) * gone.size:
+        return [_nothing(method, dtype, part, nodata) for part in range(len(parts))]
+    if dtype.kind in "mM":
+        return [NOT_A_TIME if NOT_A_TIME in kept[0] else REDUCTIONS[method](kept[0], np.dtype("int64"))]
+    number = parts.dtype
+    if method == "std":
+        return [_norm([_window_value(part, method, number) for part in kept])]
+    return [_window_value(part, method, number) for part in kept]
+
+
+def _nothing(method, dtype, part, nodata):
+    """What a voxel is for which too few samples are valid."""
+    if method == "std":
+        return math.nan
+    if dtype.kind in "mM":
+        return NOT_A_TIME if nodata is None else int(np.array(nodata, dtype).view(np.int64))
+    if nodata is None:
+        return math.nan
+    return exact(_parts(np.array([nodata], dtype))[part][0])
+
+
+def _norm(parts):
+    """The deviation of complex numbers from those of their parts."""
+    if len(parts) == 1 or any(isinstance(v, float) for v in parts):
+        return parts[0] if len(parts) == 1 else math.nan
+    square = sum(v * v for v in parts)
+    return Fraction(math.isqrt(square.numerator * square.denominator << 400), square.denominator << 200)
+
+
+def _window_value(kept, method, dtype):
+    if method not in ("mode", "mode_nonzero") and any(isinstance(v, float) and math.isnan(v) for v in kept):
+        return math.nan
+    return REDUCTIONS[method](kept, dtype)
+
+
+def pyramid_of(array, levels, method, *, boundary="pad", **rule):
+    """Every level of a method that looks at its window alone, the base left out.
+
+    Levels of composing methods are those of the base at once; of others, those of the level before, rounded.
+    """
+    native = array.astype(array.dtype.newbyteorder("="))
+    typed, made = [native], []
+    for index in range(1, len(levels)):
+        parent = parent_of(levels, index) if method in STEPS else 0
+        factors = tuple(f // g for f, g in zip(levels[index], levels[parent], strict=True))
+        if method == "label_gaussian":
+            level = elected(typed[parent], factors, boundary, rule.get("nodata"))
+        else:
+            level = level_of(typed[parent], factors, method, boundary=boundary, **rule)
+        made.append(level)
+        if method in STEPS:
+            ticks = native.dtype.kind in "mM"
+            typed.append(as_dtype(level, np.int64).view(native.dtype) if ticks else as_dtype(level, native.dtype))
+    return made
+
+
+# Filters: a matrix of weights for each axis, in extended precision
+
+
+def weights_of(kernel, size, factor, boundary="pad"):
+    """Weights of the samples of an axis (columns) in each of its windows (rows), not divided by their sum."""
+    outputs = level_size(size, factor, boundary)
+    if factor == 1:
+        return np.eye(size, dtype=np.longdouble)
+    centres = np.arange(outputs) * factor + np.longdouble(factor - 1) / 2
+    distance = np.abs(np.arange(size) - centres[:, None])
+    x = distance / factor
+    if kernel == "gaussian":
+        variance = np.longdouble(factor**2 - 1) / (8 * np.log(np.longdouble(2)))
+        near = distance <= np.maximum(4 * np.sqrt(variance), (factor - 1) / 2)
+        return np.where(near, np.exp(-(distance**2) / (2 * variance)), 0)
+    if kernel == "linear":
+        return np.maximum(1 - x, 0)
+    if kernel == "cubic":
+        outer = np.where(x < 2, -(x**3) / 2 + 5 * x**2 / 2 - 4 * x + 2, 0)
+        return np.where(x < 1, 3 * x**3 / 2 - 5 * x**2 / 2 + 1, outer)
+    lobes = np.sinc(x) * np.sinc(x / 3)
+    return np.where((x < 3) & ((x == 0) | (x != np.rint(x))), lobes, 0)
+
+
+def _apply(matrices, array):
+    for axis, matrix in enumerate(matrices):
+        array = np.moveaxis(np.tensordot(matrix, array, (1, axis)), 0, axis)
+    return array
+
+
+def filtered(parts, scale, sure, factors, kernel, boundary="pad", min_valid=0.0, *, spreads=False):
+    """Filter parts of numbers in which NaN is missing, or spreads to all that has a weight of it.
+
+    Returns their values, a bound of the magnitudes that went into them, and where rounding cannot decide whether
+    there is a value at all.
+    """
+    matrices = [weights_of(kernel, n, f, boundary) for n, f in zip(sure.shape, factors, strict=True)]
+    signed = [m / m.sum(axis=1, keepdims=True) for m in matrices]
+    absolute = [np.abs(m) / np.abs(m).sum(axis=1, keepdims=True) for m in matrices]
+    if spreads:
+        gone = [_apply([np.abs(m) for m in signed], np.isnan(part).astype(np.longdouble)) > 0 for part in parts]
+        plain = [np.where(np.isnan(part), 0, part) for part in parts]
+        values = [np.where(g, np.nan, _apply(signed, part)) for g, part in zip(gone, plain, strict=True)]
+        return values, _apply([np.abs(m) for m in signed], np.nan_to_num(scale)), np.ones(values[0].shape, bool)
+    valid = ~np.isnan(parts[0])
+    present = valid.astype(np.longdouble)
+    weight, share = _apply(signed, present), _apply(absolute, present)
+    # Weights of all samples add up to one, but for rounding.
+    share = np.where(np.abs(share - 1) < 1e-12, 1, share)
+    unclear = _apply([np.abs(m) for m in signed], np.where(sure, 0, np.longdouble(1))) > 0
+    least = np.longdouble(2) ** -10 * share
+    void = (weight <= least) | (share < min_valid)
+    close = (np.abs(weight - least) < 1e-9) & (share > 0) & ~valid.all()
+    close |= (np.abs(share - min_valid) < 1e-9) & (min_valid > 0) & (share < 1 - 1e-9)
+    with np.errstate(all="ignore"):
+        values = [np.where(void, np.nan, _apply(signed, np.where(valid, part, 0)) / weight) for part in parts]
+        reach = _apply([np.abs(m) for m in signed], np.where(valid, scale, 0)) / np.where(void, 1, weight)
+    return values, reach, ~(unclear | close)
+
+
+def filter_pyramid(array, levels, kernel, *, boundary="pad", skipna=None, nodata=None, min_valid=0.0):
+    """Every level of a filter but the base, as (values of the parts, magnitudes, where they are sure)."""
+    parts = [part.astype(np.longdouble) for part in _parts(array)]
+    missing = is_missing(array, skipna, nodata)
+    parts = [np.where(missing, np.nan, part) for part in parts]
+    spreads = skipna is False and nodata is None
+    scale = sum(np.abs(np.where(missing, 0, part)) for part in parts)
+    made = [(parts, scale, np.ones(array.shape, bool))]
+    for index in range(1, len(levels)):
+        parent = parent_of(levels, index)
+        factors = tuple(f // g for f, g in zip(levels[index], levels[parent], strict=True))
+        made.append(filtered(*made[parent], factors, kernel, boundary, min_valid, spreads=spreads))
+    return made[1:]
+
+
+def assert_filtered(actual, expected, dtype, nodata=None):
+    """Hold a level of a filter against values in extended precision, rounded where these leave no doubt."""
+    actual = np.asarray(actual)
+    dtype = np.dtype(dtype).newbyteorder("=")
+    parts, scale, sure = expected
+    assert actual.dtype == dtype
+    assert actual.shape == sure.shape
+    fill = None if nodata is None else _parts(np.array([nodata], dtype))[:, 0]
+    real = np.zeros(0, dtype).real.dtype
+    tolerance = {"f2": 1e-3, "f4": 1e-6, "f8": 1e-12}.get(real.str[1:], 1e-14)
+    for number, (found, part) in enumerate(zip(_parts(actual), parts, strict=True)):
+        gone = sure & np.isnan(part)
+        if not gone.any():
+            pass
+        elif fill is None:
+            assert np.isnan(found[gone].astype(float)).all()
+        else:
+            assert (found[gone] == fill[number]).all()
+        there = sure & ~np.isnan(part)
+        value, held = part[there], found[there].astype(np.longdouble)
+        allowed = tolerance * scale[there]
+        if real.kind != "f":
+            least, most = (0, 1) if real.kind == "b" else (np.iinfo(real).min, np.iinfo(real).max)
+            value = np.clip(value, np.longdouble(least), np.longdouble(most))
+            allowed = np.longdouble(0.5) + np.maximum(allowed, 1e-9)
+        wrong = ~(np.abs(held - value) <= allowed)
+        assert not wrong.any(), f"{held[wrong][0]!r}, expected {value[wrong][0]!r}; {wrong.sum()} of {wrong.size}"
+
+
+def elected(labels, factors, boundary="pad", nodata=None):
+    """The label with the most votes of every window, weighted by a gaussian in integers of 60 bits and more."""
+    along = [_whole_weights(n, f, boundary) for n, f in zip(labels.shape, factors, strict=True)]
+    out = np.empty([len(matrix) for matrix in along], object)
+    for index in np.ndindex(*out.shape):
+        votes = Counter()
+        rows = [matrix[i] for matrix, i in zip(along, index, strict=True)]
+        for place in itertools.product(*rows):
+            label = int(labels[place])
+            if label != nodata:
+                votes[label] += math.prod(row[i] for row, i in zip(rows, place, strict=True))
+        most = max(votes.values(), default=0)
+        out[index] = min((label for label, n in votes.items() if n == most), default=nodata)
+    return out
+
+
+def _whole_weights(size, factor, boundary):
+    """For every window of an axis, the integer weights of the samples that have any."""
+    weights = weights_of("gaussian", size, factor, boundary)
+    return [{i: int(w * 2.0**60) for i, w in enumerate(row) if w > 0} for row in weights]

@@ -1,0 +1,286 @@
+"""Every method for every dtype, rank, odd shape, boundary and chunking: equal to the oracle, or refused by the plan.
+
+The matrix is generated. A run looks at every legal method x dtype x rank, over which boundaries and chunkings take
+turns; with ``--hypothesis-profile=thorough`` at all of it.
+"""
+
+import itertools
+import warnings
+from fractions import Fraction
+from typing import NamedTuple
+
+import dask
+import dask.array as da
+import numpy as np
+import pytest
+from hypothesis import settings
+
+import multiscale_sampler as ms
+from multiscale_sampler.reducers import REDUCERS
+from tests import oracles, strategies
+from tests.oracles import FILTERS, TAKES, level_dtype
+
+DTYPES = (*oracles.DTYPES, "complex64", "complex128", "datetime64[s]", "timedelta64[ms]", ">u2", ">f4")
+# No method takes these, but that none is lost on the way where values are only picked or counted.
+STRANGE = ("S4", "U4", "O", "V8", "longdouble", "clongdouble")
+BOUNDARIES = ("pad", "trim", "exact")
+CHUNKINGS = ("numpy", "threes", "uneven")
+ODD = {1: (23,), 2: (9, 13), 3: (5, 7, 5), 4: (3, 5, 2, 5), 5: (2, 5, 1, 3, 5)}
+WHOLE = {1: (24,), 2: (12, 24), 3: (4, 8, 4), 4: (3, 4, 2, 8), 5: (2, 4, 1, 3, 8)}
+LADDERS = {
+    1: [(2,), (4,), (6,)],
+    2: [(2, 2), (4, 4), (6, 6)],
+    3: [(2, 2, 2), (4, 4, 4)],
+    4: [(3, 2, 1, 2), (3, 4, 2, 4)],
+    5: [(2, 2, 1, 3, 2), (2, 4, 1, 3, 4)],
+}
+PICKING = ("median", "mode", "mode_nonzero", "label_gaussian", "any", "all")
+THOROUGH = settings.get_profile("thorough").max_examples
+
+
+class Case(NamedTuple):
+    method: str
+    dtype: str
+    rank: int
+    boundary: str
+    chunking: str
+    odd: bool
+
+    @property
+    def legal(self):
+        whole = self.boundary != "exact" or not self.odd
+        return np.dtype(self.dtype).kind in TAKES[self.method] and self.dtype not in STRANGE and whole
+
+    @property
+    def shape(self):
+        return (ODD if self.odd else WHOLE)[self.rank]
+
+
+def cases():
+    for method, dtype, rank, boundary, chunking in itertools.product(
+        REDUCERS, (*DTYPES, *STRANGE), LADDERS, BOUNDARIES, CHUNKINGS
+    ):
+        yield Case(method, dtype, rank, boundary, chunking, odd=True)
+        if boundary == "exact":
+            yield Case(method, dtype, rank, boundary, chunking, odd=False)
+
+
+LEGAL = [case for case in cases() if case.legal]
+ILLEGAL = [case for case in cases() if not case.legal]
+PAIRS = list(dict.fromkeys((case.method, case.dtype) for case in LEGAL))
+
+
+def chosen(method, dtype):
+    """Cases of a method and a dtype: one for each rank, or all if a run is to be thorough."""
+    of_pair = [case for case in LEGAL if (case.method, case.dtype) == (method, dtype)]
+    if settings().max_examples >= THOROUGH:
+        return of_pair
+    turn = PAIRS.index((method, dtype))
+    wanted = {(rank, BOUNDARIES[(turn + rank) % 3], CHUNKINGS[(turn // 3 + rank) % 3]) for rank in LADDERS}
+    return [case for case in of_pair if (case.rank, case.boundary, case.chunking) in wanted]
+
+
+def values_of(shape, dtype, method, seed):
+    """Values of the whole range, or few different ones for methods that choose; some of floats and times missing."""
+    rng = np.random.default_rng(seed)
+    dtype = np.dtype(dtype)
+    if dtype.kind == "c":
+        parts = [values_of(shape, dtype.type(0).real.dtype, method, seed + part) for part in (0, 1)]
+        array = np.empty(shape, dtype)
+        array.real, array.imag = parts
+        return array
+    if dtype.kind in "mM":
+        ticks = rng.integers(-(10**6), 10**6, shape) // (10**5 if method in PICKING else 1)
+        return strategies.with_missing(ticks.astype(dtype), seed, 0.1, np.array("NaT", dtype))
+    array = strategies.random_values(shape, dtype.newbyteorder("="), seed)
+    if method in PICKING and dtype.kind != "b":
+        array = rng.choice(np.append(array.ravel()[:3], [array.dtype.type(0)]), shape)
+    return strategies.with_missing(array, seed, 0.1).astype(dtype) if dtype.kind == "f" else array.astype(dtype)
+
+
+def image_of(array, chunking="numpy"):
+    blocks = {"numpy": None, "threes": 3, "uneven": tuple(uneven(n) for n in array.shape)}[chunking]
+    return ms.to_image(array if blocks is None else da.from_array(array, blocks), strategies.dims_of(array.shape))
+
+
+def uneven(size):
+    sizes = []
+    while sum(sizes) < size:
+        sizes.append(min((2, 3, 1)[len(sizes) % 3], size - sum(sizes)))
+    return tuple(sizes)
+
+
+def ladder_of(rank):
+    return [dict(zip(strategies.SPATIAL, factors, strict=False)) for factors in LADDERS[rank]]
+
+
+def levels_of(tree):
+    with dask.config.set(scheduler="sync"):
+        return [level.values for level in dask.compute(*oracles.images_of(tree))]
+
+
+def assert_same_bits(actual, expected):
+    assert actual.dtype == expected.dtype
+    assert np.ascontiguousarray(actual).tobytes() == np.ascontiguousarray(expected).tobytes()
+
+
+def assert_pyramid(array, levels, method, boundary="pad", **rule):
+    """Hold the levels of a pyramid, the base left out, against the oracle."""
+    factors = [(1,) * array.ndim, *LADDERS[array.ndim]]
+    dtype = level_dtype(array.dtype, method)
+    assert len(levels) == len(factors) - 1
+    if method in FILTERS:
+        expected = oracles.filter_pyramid(array, factors, method, boundary=boundary, **rule)
+        for level, exact in zip(levels, expected, strict=True):
+            oracles.assert_filtered(level, exact, dtype, rule.get("nodata"))
+        return
+    expected = oracles.pyramid_of(array, factors, method, boundary=boundary, **rule)
+    for level, exact, by in zip(levels, expected, factors[1:], strict=True):
+        assert level.dtype == dtype
+        if dtype.kind in "mM":
+            oracles.assert_level(level.view(np.int64), exact, np.int64)
+        elif dtype.kind == "c":
+            for part, values, of in zip((level.real, level.imag), exact, (array.real, array.imag), strict=True):
+                oracles.assert_level(part, values, part.dtype, **tolerance(of, by, method, boundary))
+        else:
+            oracles.assert_level(level, exact, dtype, **tolerance(array, by, method, boundary))
+
+
+def tolerance(array, factors, method, boundary):
+    """What a float may be off by: a rounding, and what a sum in double precision loses."""
+    if method not in ("mean", "sum", "std") or (array.dtype.kind not in "fc" and method != "std"):
+        return {"ulps": 1} if method == "median" else {}
+    bits = 45 if method == "std" else 100 if array.dtype == np.float64 else 50
+    size = oracles.magnitudes(np.abs(array) if array.dtype.kind == "c" else array, factors, boundary)
+    return {"ulps": 4 if method == "std" else 1, "slack": size * Fraction(1, 2**bits)}
+
+
+def test_matrix__is_this_large(capsys):
+    pairs = {(case.method, case.dtype) for case in cases()}
+    with capsys.disabled():
+        looked = sum(len(chosen(*pair)) for pair in PAIRS)
+        print(
+            f"\nmatrix: {len(LEGAL)} legal cases of {len(PAIRS)} methods x dtypes ({looked} in this run), "
+            f"{len(ILLEGAL)} illegal of {len(pairs) - len(PAIRS)} and of odd shapes under 'exact'"
+        )
+    assert set(REDUCERS) == set(TAKES)
+    assert (len(PAIRS), len(LEGAL), len(ILLEGAL)) == (268, 12060, 12420)
+
+
+@pytest.mark.parametrize(("method", "dtype"), PAIRS)
+def test_matrix__legal_cases_equal_the_oracle(method, dtype):
+    for case in chosen(method, dtype):
+        array = values_of(case.shape, dtype, method, seed=case.rank)
+        image = image_of(array, case.chunking)
+        try:
+            tree = ms.to_multiscale(image, ladder_of(case.rank), method, boundary=case.boundary)
+            assert_pyramid(array, levels_of(tree)[1:], method, case.boundary)
+        except Exception as error:
+            error.add_note(str(case))
+            raise
+
+
+@pytest.mark.parametrize("method", REDUCERS)
+def test_matrix__illegal_cases_are_refused_by_the_plan(method, refuse_to_compute):
+    store = {}
+    for case in ILLEGAL:
+        if case.method != method:
+            continue
+        strange = case.dtype in STRANGE or np.dtype(case.dtype).kind not in TAKES[method]
+        image = image_of(np.zeros(case.shape, case.dtype), case.chunking)
+        ladder, options = ladder_of(case.rank), {"method": method, "boundary": case.boundary}
+        message = rf"'{method}' does not take" if strange else "exact"
+        message += "|exact" if case.odd and case.boundary == "exact" else ""
+        with pytest.raises((TypeError, ValueError), match=message):
+            ms.plan_pyramid(image, ladder, **options)
+        with pytest.raises((TypeError, ValueError), match=message):
+            ms.to_multiscale(image, ladder, **options)
+        if case.chunking == "numpy":
+            with pytest.raises((TypeError, ValueError), match=message):
+                ms.write_pyramid(image, store, scale_factors=ladder, **options)
+            with pytest.raises((TypeError, ValueError), match=message):
+                ms.coarsen(image, 2, **options)
+    assert not store
+
+
+# Names of the base's dtype in which a rule for missing values is tried: (dtype, nodata).
+RULES = [
+    ("uint8", {"nodata": 0}),
+    ("int64", {"nodata": -(2**63)}),
+    ("uint64", {"nodata": 2**64 - 1}),
+    ("bool", {"nodata": False}),
+    ("float32", {"skipna": False}),
+    ("float64", {"nodata": 0.0}),
+    ("float16", {"nodata": 0.0, "min_valid": 0.75}),
+    ("complex64", {"nodata": 0.0}),
+    ("complex128", {"skipna": False}),
+    ("complex64", {"min_valid": 0.75}),
+    ("datetime64[s]", {"skipna": False}),
+    ("datetime64[s]", {"nodata": np.datetime64(0, "s")}),
+    ("timedelta64[ms]", {"nodata": np.timedelta64(0, "ms")}),
+    ("datetime64[s]", {"min_valid": 0.75}),
+    ("uint16", {"nodata": 0, "min_valid": 0.5}),
+    ("float32", {"min_valid": 1.0}),
+    (">f4", {"nodata": 0, "min_valid": 0.25}),
+]
+
+
+@pytest.mark.parametrize(("dtype", "rule"), RULES, ids=str)
+@pytest.mark.parametrize("method", REDUCERS)
+def test_matrix__rules_for_missing_values_equal_the_oracle_or_are_refused(method, dtype, rule):
+    kind = np.dtype(dtype).kind
+    array = values_of(ODD[2], dtype, "mode", seed=3)
+    array[np.random.default_rng(4).random(array.shape) < 0.3] = rule.get("nodata", array[-1, -1])
+    image = image_of(array, "uneven")
+    legal = kind in TAKES[method]
+    legal &= "nodata" not in rule or (method != "nearest" and kind not in "mM")
+    legal &= "min_valid" not in rule or method in oracles.MARKS
+    if not legal:
+        with pytest.raises((TypeError, ValueError), match=f"'{method}'"):
+            ms.plan_pyramid(image, ladder_of(2), method=method, **rule)
+        return
+    levels = levels_of(ms.to_multiscale(image, ladder_of(2), method, **rule))
+    assert_pyramid(array, levels[1:], method, **rule)
+
+
+WRITTEN = [pair for turn, pair in enumerate(PAIRS) if turn % 3 == 0]
+
+
+# Zarr has no settled name for times and complex numbers of other programs.
+@pytest.mark.filterwarnings("ignore::zarr.errors.UnstableSpecificationWarning")
+@pytest.mark.parametrize(("method", "dtype"), WRITTEN)
+def test_matrix__what_is_written_and_what_is_coarsened_has_the_bits_of_the_tree(method, dtype):
+    array = values_of((21, 13), dtype, method, seed=5)
+    image, store = image_of(array, "uneven"), {}
+    expected = levels_of(ms.to_multiscale(image, [2, 4], method))
+    ms.write_pyramid(image, store, scale_factors=[2, 4], method=method, chunks=5, workers=1)
+    written = [level.values for level in oracles.images_of(ms.open_pyramid(store))]
+    for actual, level in zip(written, expected, strict=True):
+        assert_same_bits(actual.astype(level.dtype), level)
+    assert_same_bits(ms.coarsen(image_of(array), 2, method=method).values, expected[1])
+
+
+LAYOUTS = {
+    "big-endian": lambda a: a.astype(a.dtype.newbyteorder(">")),
+    "fortran": np.asfortranarray,
+    "strided": lambda a: np.repeat(np.repeat(a, 2, axis=0), 3, axis=1)[::2, ::3],
+    "reversed": lambda a: a[::-1, ::-1].copy()[::-1, ::-1],
+}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("method", REDUCERS)
+def test_layouts__of_memory_make_no_difference(method, layout):
+    for dtype in ("uint8", "int32", "uint64", "float32", "complex64", "datetime64[s]"):
+        if np.dtype(dtype).kind not in TAKES[method]:
+            continue
+        array = values_of((9, 11), dtype, method, seed=6)
+        other = LAYOUTS[layout](array)
+        np.testing.assert_array_equal(other, array)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "scale_factors", UserWarning)
+            expected = levels_of(ms.to_multiscale(image_of(array), [2, 4], method))
+            found = levels_of(ms.to_multiscale(image_of(other), [2, 4], method))
+        for actual, level in zip(found[1:], expected[1:], strict=True):
+            assert_same_bits(actual, level)
+        assert_same_bits(ms.coarsen(image_of(other), 2, method=method).values, expected[1])
