@@ -114,7 +114,7 @@ def build_of_image(
     plan = plan_pyramid(ordered, **shaping, **_resources_of(crew, storing))
     images = [ordered]
     for level in plan.levels[1:]:
-        images.append(label_level(ordered, np.broadcast_to(level.dtype.type(0), level.shape), plan, level.index))
+        images.append(label_level(ordered, np.broadcast_to(np.zeros((), level.dtype), level.shape), plan, level.index))
     return Build(
         name=str(image.name),
         levels=plan.levels,

@@ -139,4 +139,4 @@ def fill_value_for(fill: Any, dtype: np.dtype[Any], zarr_format: ZarrFormat) -> 
     """Return the fill value of an array: a given one, else zero in zarr v3 and null in zarr v2."""
     if fill is not None or zarr_format == 2:
         return fill
-    return dtype.type(0)
+    return np.zeros((), dtype)[()]
