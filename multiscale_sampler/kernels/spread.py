@@ -1,9 +1,11 @@
-"""The spread of the values of every window, from moments that combine from level to level without loss.
+"""Variances of windows, kept so that they can be merged: count, mean and sum of squared distances from it.
 
-The moments are components (leading axis) of float64: the number of valid values, their mean, and the sum of their
-squared distances from it. Of complex values the mean has two components, and distances are those in the plane. Values
-are added one at a time (Welford, Technometrics 4, 1962, p. 419), windows of windows as pairs (Chan, Golub and
-LeVeque, The American Statistician 37, 1983, p. 242); neither squares a sum, and the spread of equal values is 0.
+The state of a window has the float64 components (leading axis) count, mean and M2, the sum of the squared distances
+of its values from their mean; of complex values count, real and imaginary part of the mean, and M2. Values are taken
+in one by one (Welford, Technometrics 4, 1962, p. 419), states are merged by the pairwise formula of Chan, Golub and
+LeVeque (Updating formulae and a pairwise algorithm for computing sample variances, Stanford STAN-CS-79-773, 1979;
+The American Statistician 37, 1983, p. 242). Neither subtracts two great sums, and both give exactly zero for values
+that are all the same. Integers of 64 bits are rounded to float64 first.
 """
 
 from __future__ import annotations
@@ -11,94 +13,120 @@ from __future__ import annotations
 import numpy as np
 
 from .compiling import compiled
-from .windows import Block, Missing, as_rows, block_windows, most_rows, reduced_shape, window_rows
+from .windows import (
+    Block,
+    Missing,
+    as_rows,
+    block_windows,
+    most_rows,
+    next_rows,
+    reduced_shape,
+    rows_along,
+    split,
+    windows_with,
+)
 
 
 def first(block: Block, factors: tuple[int, ...], missing: Missing) -> Block:
-    """Return the moments of the valid values of every window."""
-    if block.dtype.kind != "c":
-        return _moments(block, factors, missing)
-    absent = np.isnan(block) if missing.skip_nan else np.zeros(block.shape, np.bool_)
-    if missing.nodata is not None:
-        absent |= block == missing.nodata
-    parts = [np.where(absent, np.nan, part.astype(np.float64)) for part in (block.real, block.imag)]
-    real, imaginary = (_moments(part, factors, Missing(bool(missing), None)) for part in parts)
-    return np.stack([real[0], real[1], imaginary[1], real[2] + imaginary[2]])
+    """Return the state of every window of a block of values."""
+    windows = block_windows(block.shape, factors)
+    shape = reduced_shape(block.shape, factors)
+    mean = np.empty(shape, np.complex128 if block.dtype.kind == "c" else np.float64)
+    count, squares = np.empty((2, *shape))
+    rows = [as_rows(component, windows) for component in (count, mean, squares)]
+    flags = missing.arguments(block.dtype)
+    # What is infinite or overflows is so in silence, as when compiled.
+    with np.errstate(all="ignore"):
+        _take_in(block.reshape(-1), *windows, *flags, *rows)
+    return _stack(count, mean, squares)
 
 
 def merge(state: Block, factors: tuple[int, ...]) -> Block:
-    """Return the moments of windows of windows."""
-    windows = block_windows(state.shape[1:], factors)
-    out = np.empty((len(state), *reduced_shape(state.shape[1:], factors)))
-    rows = out.reshape(len(state), *as_rows(out[0], windows).shape)
-    # Infinities may cancel; only the interpreter would warn of it.
+    """Return the state of windows of `factors` windows of a state."""
+    count, mean, squares = _components(state)
+    windows = block_windows(count.shape, factors)
+    shape = reduced_shape(count.shape, factors)
+    merged = np.empty(shape), np.empty(shape, mean.dtype), np.empty(shape)
+    rows = [as_rows(component, windows) for component in merged]
     with np.errstate(all="ignore"):
-        _merge(state.reshape(len(state), -1), *windows, rows)
-    return out
+        _merge(count.reshape(-1), mean.reshape(-1), squares.reshape(-1), *windows, *rows)
+    return _stack(*merged)
 
 
 def finish(state: Block) -> Block:
-    """Return the standard deviations (of the population), NaN where no value was valid."""
+    """Return the population's standard deviation (ddof=0) of every window, NaN where no value is valid."""
     with np.errstate(all="ignore"):
-        deviations: Block = np.sqrt(state[-1] / state[0])
-    return deviations
+        deviation: Block = np.sqrt(state[-1] / state[0])
+    return deviation
 
 
-def _moments(block: Block, factors: tuple[int, ...], missing: Missing) -> Block:
-    windows = block_windows(block.shape, factors)
-    out = np.empty((3, *reduced_shape(block.shape, factors)))
-    rows = [as_rows(component, windows) for component in out]
-    with np.errstate(all="ignore"):
-        _add(block.reshape(-1), *windows, *missing.arguments(block.dtype), *rows)
-    return out
+def _stack(count: Block, mean: Block, squares: Block) -> Block:
+    parts = (mean.real, mean.imag) if mean.dtype.kind == "c" else (mean,)
+    return np.stack((count, *parts, squares))
+
+
+def _components(state: Block) -> tuple[Block, Block, Block]:
+    """Return (count, mean, squares) of a state, the parts of a complex mean as one."""
+    state = np.ascontiguousarray(state)
+    if len(state) == 3:
+        return state[0], state[1], state[2]
+    mean = np.empty(state.shape[1:], np.complex128)
+    mean.real, mean.imag = state[1], state[2]
+    return state[0], mean, state[3]
 
 
 @compiled
-def _add(x, sizes, factors, strides, inner, skip_nan, has_nodata, nodata, count, mean, squares):  # type: ignore[no-untyped-def]
+def _take_in(x, sizes, factors, strides, inner, skip_nan, has_nodata, nodata, count, mean, squares):  # type: ignore[no-untyped-def]
     size, factor = sizes[-1], factors[-1]
     starts = np.empty(most_rows(factors), np.int64)
+    along, covered = rows_along(sizes, factors), 0
+    parts = np.empty((factor, count.shape[1]), x.dtype)
+    as_mean = mean.dtype.type
     for row in range(count.shape[0]):
-        counts, means, sums = count[row], mean[row], squares[row]
-        counts[:] = 0.0
-        means[:] = 0.0
-        sums[:] = 0.0
-        for start in starts[: window_rows(row, sizes, factors, strides, starts)]:
-            for sample in range(size):
-                at = start + sample * inner
-                window = (sample // factor) * inner
-                for i in range(inner):
-                    value = x[at + i]
-                    if (skip_nan and value != value) or (has_nodata and value == nodata):
-                        continue
-                    k = window + i
-                    counts[k] += 1.0
-                    distance = value - means[k] if counts[k] > 1.0 else 0.0
-                    means[k] = means[k] + distance / counts[k] if counts[k] > 1.0 else value
-                    # NaN that is not left out, and infinity, have no spread that is a number.
-                    sums[k] += distance * (value - means[k])
+        covered = next_rows(row, along, covered, sizes, factors, strides, starts)
+        counts, means, distances = count[row], mean[row], squares[row]
+        counts[:] = 0
+        means[:] = 0
+        distances[:] = 0
+        for at in starts[:covered]:
+            split(x[at:], size, factor, inner, inner, parts, 0, 0, len(counts))
+            for sample in range(factor):
+                values = parts[sample, : windows_with(sample, size, factor) * inner]
+                for i in range(len(values)):
+                    value = values[i]
+                    if ((value == value) | (not skip_nan)) & ((value != nodata) | (not has_nodata)):
+                        counts[i] += 1.0
+                        before = as_mean(value) - means[i]
+                        means[i] += before / counts[i]
+                        distances[i] += _product(before, as_mean(value) - means[i])
 
 
 @compiled
-def _merge(state, sizes, factors, strides, inner, out):  # type: ignore[no-untyped-def]
-    size, factor, last = sizes[-1], factors[-1], len(state) - 1
+def _merge(count, mean, squares, sizes, factors, strides, inner, counts, means, distances):  # type: ignore[no-untyped-def]
+    size, factor = sizes[-1], factors[-1]
     starts = np.empty(most_rows(factors), np.int64)
-    for row in range(out.shape[1]):
-        out[:, row] = 0.0
-        for start in starts[: window_rows(row, sizes, factors, strides, starts)]:
-            for sample in range(size):
-                for i in range(inner):
-                    at = start + sample * inner + i
-                    k = (sample // factor) * inner + i
-                    added, held = state[0, at], out[0, row, k]
-                    if added == 0.0:
-                        continue
-                    total = held + added
-                    apart = 0.0
-                    for part in range(1, last):
-                        distance = state[part, at] - out[part, row, k] if held > 0.0 else 0.0
-                        apart += distance * distance
-                        out[part, row, k] = (
-                            out[part, row, k] + distance * (added / total) if held > 0.0 else state[part, at]
-                        )
-                    out[last, row, k] += state[last, at] + apart * (held * added / total)
-                    out[0, row, k] = total
+    along, covered = rows_along(sizes, factors), 0
+    for row in range(counts.shape[0]):
+        covered = next_rows(row, along, covered, sizes, factors, strides, starts)
+        counts[row] = 0
+        means[row] = 0
+        distances[row] = 0
+        for at in starts[:covered]:
+            for k in range(size * inner):
+                i = (k // (factor * inner)) * inner + k % inner
+                more = count[at + k]
+                if counts[row, i] == 0:
+                    counts[row, i], means[row, i], distances[row, i] = more, mean[at + k], squares[at + k]
+                elif more > 0:
+                    total = counts[row, i] + more
+                    apart = mean[at + k] - means[row, i]
+                    means[row, i] += apart * (more / total)
+                    between = _product(apart, apart) * (counts[row, i] * (more / total))
+                    distances[row, i] += squares[at + k] + between
+                    counts[row, i] = total
+
+
+@compiled
+def _product(a, b):  # type: ignore[no-untyped-def]
+    """Return the real part of a times the conjugate of b, which for a == b is the square of the absolute value."""
+    return a.real * b.real + a.imag * b.imag

@@ -76,3 +76,10 @@ def test_moments__keep_small_spreads_of_great_values():
     block = np.array([1e9, 1e9 + 1, 1e9 + 2, 1e9 + 3])
     state = spread.merge(spread.first(block, (2,), NOTHING), (2,))
     np.testing.assert_allclose(spread.finish(state), [np.sqrt(1.25)], rtol=1e-12)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "complex64"])
+def test_moments__nan_counts_beside_nodata_unless_it_is_skipped(dtype):
+    block = np.array([1, np.nan, 7, 3], dtype)
+    assert np.isnan(spread.finish(spread.first(block, (4,), Missing(False, 7)))).all()
+    assert spread.finish(spread.first(block, (4,), Missing(True, 7))).tolist() == [1]

@@ -209,3 +209,52 @@ def test_divide_compensated__is_right_where_floats_are_difficult(values, expecte
     out = np.empty(1)
     sums.divide_compensated(total, count, 0.0, out)
     np.testing.assert_array_equal(out, [expected])
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "float32", "complex64"])
+@given(shape=strategies.shapes(), seed=strategies.SEEDS, data=st.data())
+def test_count_valid__counts_what_is_not_missing(dtype, shape, seed, data):
+    block = strategies.random_values(shape, "uint8", seed, "few").astype(dtype)
+    if block.dtype.kind != "u":
+        block = strategies.with_missing(block, seed, fraction=0.2)
+    factors = data.draw(strategies.factors(block.ndim))
+    out = sums.count_valid(block, factors, Missing(True, 1), np.uint16)
+    assert out.dtype == np.uint16
+    for index, values in oracles.windows(block, factors):
+        assert out[index] == sum(v == v and v != 1 for v in values.tolist())
+
+
+@given(shape=strategies.shapes(), seed=strategies.SEEDS, data=st.data())
+def test_sum_valid_windows__has_the_same_bits_whether_nan_stand_beside_or_not(shape, seed, data):
+    block = strategies.random_values((*shape, 9), "float32", seed)
+    factors = (*data.draw(strategies.factors(len(shape))), 2)
+    whole, gaps = (np.empty((2, *reduced_shape(block.shape, factors))) for _ in range(2))
+    sums.sum_valid_windows(block, factors, Missing(True, None), *whole)
+    block[..., -1] = np.nan
+    sums.sum_valid_windows(block, factors, Missing(True, None), *gaps)
+    np.testing.assert_array_equal(gaps[..., :-1], whole[..., :-1])
+    assert (gaps[:, ..., -1] == 0).all()
+
+
+def test_sum_valid_windows__of_infinities_is_nan_with_nothing_missing():
+    block = np.array([np.inf, -np.inf, 1, np.nan], np.float32)
+    total, count = np.empty((2, 2))
+    sums.sum_valid_windows(block, (2,), Missing(True, None), total, count)
+    np.testing.assert_array_equal(total, [np.nan, 1])
+    assert count.tolist() == [2, 1]
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 4, 6, 8, 27, 2**15 - 1, 2**15])
+@pytest.mark.parametrize("state", ["int32", "int64"])
+@pytest.mark.parametrize("dtype", ["int8", "uint8", "int16", "uint16"])
+def test_divide__of_narrow_and_of_wide_sums_rounds_alike(dtype, state, count):
+    limits = np.iinfo(dtype)
+    values = np.linspace(limits.min, limits.max, 97).astype(np.int64)
+    around = np.concatenate([values * count + count // 2 + step for step in (-1, 0, 1)])
+    total = np.clip(around, limits.min * count, limits.max * count).astype(state)
+    expected = [oracles.half_to_even(t, count) for t in total.tolist()]
+    out = np.empty((1, len(total)), dtype)
+    sums.divide_whole(total.reshape(1, -1), (np.array([1]), np.full(len(total), count)), out)
+    assert out[0].tolist() == expected
+    sums.divide(total, np.full(len(total), count, state), out.dtype.type(0), out)
+    assert out[0].tolist() == expected
