@@ -87,34 +87,38 @@ def _extremes(x, sizes, factors, strides, inner, greatest, skip_nan, has_nodata,
 
 @compiled
 def _least_of_pairs(x, rows, size, best):  # type: ignore[no-untyped-def]
-    """Keep the least of windows two samples long, of two rows and a last one at a time."""
-    for k in range(0, len(rows) - 1, 2):
+    """Keep the least of windows two samples long, of one or two rows at a time as `sums` does."""
+    whole = size // 2
+    paired = len(rows) - len(rows) % 2 if x.itemsize == 1 else 0
+    for k in range(0, paired, 2):
         a, b = x[rows[k] :], x[rows[k + 1] :]
-        for i in range(size // 2):
+        for i in range(whole):
             best[i] = _lesser(b[2 * i + 1], _lesser(b[2 * i], _lesser(a[2 * i + 1], _lesser(a[2 * i], best[i]))))
-    if len(rows) % 2:
-        a = x[rows[-1] :]
-        for i in range(size // 2):
+    for k in range(paired, len(rows)):
+        a = x[rows[k] :]
+        for i in range(whole):
             best[i] = _lesser(a[2 * i + 1], _lesser(a[2 * i], best[i]))
-    if size % 2:
+    if size > 2 * whole:
         for at in rows:
-            best[size // 2] = _lesser(x[at + size - 1], best[size // 2])
+            best[whole] = _lesser(x[at + size - 1], best[whole])
 
 
 @compiled
 def _greatest_of_pairs(x, rows, size, best):  # type: ignore[no-untyped-def]
     """Keep the greatest of windows two samples long, as `_least_of_pairs` does."""
-    for k in range(0, len(rows) - 1, 2):
+    whole = size // 2
+    paired = len(rows) - len(rows) % 2 if x.itemsize == 1 else 0
+    for k in range(0, paired, 2):
         a, b = x[rows[k] :], x[rows[k + 1] :]
-        for i in range(size // 2):
+        for i in range(whole):
             best[i] = _greater(b[2 * i + 1], _greater(b[2 * i], _greater(a[2 * i + 1], _greater(a[2 * i], best[i]))))
-    if len(rows) % 2:
-        a = x[rows[-1] :]
-        for i in range(size // 2):
+    for k in range(paired, len(rows)):
+        a = x[rows[k] :]
+        for i in range(whole):
             best[i] = _greater(a[2 * i + 1], _greater(a[2 * i], best[i]))
-    if size % 2:
+    if size > 2 * whole:
         for at in rows:
-            best[size // 2] = _greater(x[at + size - 1], best[size // 2])
+            best[whole] = _greater(x[at + size - 1], best[whole])
 
 
 @compiled

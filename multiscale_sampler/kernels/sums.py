@@ -199,18 +199,22 @@ def _add_rows(x, rows, size, factor, inner, parts, sums):  # type: ignore[no-unt
 
 @compiled
 def _add_pairs(x, rows, size, sums):  # type: ignore[no-untyped-def]
-    """Add up windows two samples long, of two rows and a last one at a time."""
-    for k in range(0, len(rows) - 1, 2):
+    """Add up windows two samples long."""
+    whole = size // 2
+    # Bytes are many to a vector, and two rows at once save loads and stores of sums. Wider samples come faster
+    # from memory in one stream than in two.
+    paired = len(rows) - len(rows) % 2 if x.itemsize == 1 else 0
+    for k in range(0, paired, 2):
         a, b = x[rows[k] :], x[rows[k + 1] :]
-        for i in range(size // 2):
+        for i in range(whole):
             sums[i] = sums[i] + a[2 * i] + a[2 * i + 1] + b[2 * i] + b[2 * i + 1]
-    if len(rows) % 2:
-        a = x[rows[-1] :]
-        for i in range(size // 2):
+    for k in range(paired, len(rows)):
+        a = x[rows[k] :]
+        for i in range(whole):
             sums[i] = sums[i] + a[2 * i] + a[2 * i + 1]
-    if size % 2:
+    if size > 2 * whole:
         for at in rows:
-            sums[size // 2] += x[at + size - 1]
+            sums[whole] += x[at + size - 1]
 
 
 @compiled
