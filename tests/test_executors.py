@@ -37,6 +37,14 @@ def client(cluster):
         yield connected
 
 
+@pytest.fixture(autouse=True)
+def scheduler_of_dask():
+    """Leave dask's setting as it was: a client whose cluster goes away does not take its own back."""
+    before = dask.config.get("scheduler", None)
+    yield
+    dask.config.set(scheduler=before)
+
+
 @pytest.fixture
 def base(tmp_path):
     array = zarr.create_array(tmp_path / "base.zarr", shape=(70, 50, 90), chunks=(16, 16, 16), dtype="uint16")
