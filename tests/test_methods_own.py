@@ -440,3 +440,15 @@ def test_pickling__of_a_tree_keeps_its_levels():
         level = ms.to_multiscale(image, LADDER, method)["scale2/image"]
         copy = pickle.loads(cloudpickle.dumps(level))
         np.testing.assert_array_equal(copy.compute(scheduler="sync").values, level.compute(scheduler="sync").values)
+
+
+def test_complex__nodata_and_infinities_are_told_apart():
+    image = ms.to_image(np.array([[7, np.inf, 7, 7], [3, -np.inf, 7, 7]], "complex64"))
+    found = ms.coarsen(image, 2, method="mean", nodata=7).values
+    assert np.isnan(found[0, 0])
+    assert found[0, 1] == 7
+
+
+def test_complex__nan_cannot_be_a_value_beside_nodata():
+    with pytest.raises(ValueError, match=r"nodata=.*drop skipna=False"):
+        ms.plan_pyramid(ms.to_image(np.ones((4, 4), "complex64")), [2], nodata=7, skipna=False)

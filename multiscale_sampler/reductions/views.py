@@ -20,6 +20,14 @@ class ComplexReduction(Reduction):
     parts: Reduction
     """The reduction of either part, which leaves NaN out if any number can be missing."""
 
+    def __post_init__(self) -> None:
+        """Refuse rules for missing values that parts cannot tell apart."""
+        binding = self.binding
+        if binding.nodata is not None and not binding.skip_nan:
+            raise ValueError(
+                f"complex numbers cannot leave out nodata={binding.nodata!r} and take NaN as a value; drop skipna=False"
+            )
+
     @property
     def output_dtype(self) -> np.dtype[Any]:
         """As wide as the parts'."""
@@ -51,11 +59,13 @@ class ComplexReduction(Reduction):
 
     def finish(self, state: Block, counts: Counts) -> Block:
         """Join the parts."""
-        real, imaginary = (self.parts.finish(half, counts) for half in np.split(state, 2))
+        halves = np.split(state, 2)
+        real, imaginary = (self.parts.finish(half, counts) for half in halves)
         values = np.empty(real.shape, self.output_dtype)
         values.real, values.imag = real, imaginary
         if self.binding.nodata is not None:
-            values[np.isnan(values)] = self.binding.nodata
+            # Not wherever a value is NaN: sums of infinities are, too.
+            values[self.too_few(halves[0][-1], counts)] = self.binding.nodata
         return values
 
 
