@@ -168,8 +168,12 @@ class Chunks:
     def _store(self, index: Index, encoded: Any) -> None:
         path = self.path(index)
         os.makedirs(os.path.dirname(path), exist_ok=True)
-        with open(path, "wb") as file:
-            file.write(encoded)
+        try:
+            with open(path, "wb") as file:
+                file.write(encoded)
+        except OSError as error:
+            # A write that fails names no file by itself, as opening one does.
+            raise OSError(error.errno, error.strerror, path) from error
 
 
 @dataclass(frozen=True)

@@ -214,6 +214,7 @@ def test_write_pyramid__a_full_disk_is_an_error_and_the_build_goes_on_with_more_
     with pytest.raises(OSError, match="No space left") as stopped:
         ms.write_pyramid(image, disk / "a.zarr", **options)
     assert stopped.value.errno == errno.ENOSPC
+    assert str(tmp_path) in str(stopped.value.filename)
     assert "resume=True" in stopped.value.__notes__[0]
     assert_unfinished(str(disk / "a.zarr"))
     enlarge()
