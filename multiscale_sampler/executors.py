@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
+import dask
 from dask.base import get_scheduler, is_dask_collection
 
 from .progress import Advance
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 
 # A task that was lost with its worker is done again so often before the build gives up.
 RETRIES = 3
+# What a client makes of dask's setting, and what stands for it there.
+CLUSTERS = ("dask.distributed", "distributed")
 CLUSTER_LOST = "the Dask cluster has gone away, or dropped a task of the build; see to its scheduler"
 
 Task: TypeAlias = "Callable[..., int]"
@@ -33,6 +36,9 @@ Task: TypeAlias = "Callable[..., int]"
 def active_client() -> Client | None:
     """Return the Dask client that computations go to at present, None without one."""
     if "distributed" not in sys.modules:
+        return None
+    chosen = dask.config.get("scheduler", None)
+    if callable(chosen) or (isinstance(chosen, str) and chosen not in CLUSTERS):
         return None
     from distributed import Client
 

@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 import zarr
+from dask.local import get_sync
 
 from .coarsening import windows_under
 from .executors import active_client
@@ -52,7 +53,7 @@ class ArrayBase:
         block = self._sliced(region)
         if self.is_lazy:
             # In the worker's own thread: regions run side by side already. What a cluster holds, only it computes.
-            block = block.compute(scheduler=None if active_client() else "synchronous")
+            block = block.compute(scheduler=None if active_client() else get_sync)
         return np.asarray(block).transpose(self.order)
 
     @property

@@ -21,7 +21,11 @@ from .data import hashes, make_array, noise
 distributed = pytest.importorskip("distributed", reason="pip install 'multiscale-sampler[distributed]'")
 
 # The cluster's own: it closes its event loop while sockets of workers that went first are still open.
-pytestmark = pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning"),
+    # Older dask warns where a test computes on threads beside a client, which is what it is about.
+    pytest.mark.filterwarnings("ignore:Running on a single-machine scheduler:UserWarning"),
+]
 
 
 @pytest.fixture(scope="module")
