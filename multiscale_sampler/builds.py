@@ -110,7 +110,8 @@ def build_of_image(
     image = stores.open_image(image) if stores.is_zarr(image) else to_image(image)
     ordered, order = _in_ngff_order(image)
     weights = _weights_base(shaping.get("weights"), ordered)
-    crew = _crew_for([unread(image)], target) if weights is None or isinstance(weights.data, np.ndarray) else None
+    data = unread(image)
+    crew = _crew_for([data], target) if weights is None or isinstance(weights.data, np.ndarray) else None
     plan = plan_pyramid(ordered, **shaping, **_resources_of(crew, storing))
     images = [ordered]
     for level in plan.levels[1:]:
@@ -119,12 +120,12 @@ def build_of_image(
         name=str(image.name),
         levels=plan.levels,
         images=tuple(images),
-        data=(unread(image),),
+        data=(data,),
         plans=(plan,),
         recipe=recipe_of(plan),
         bases=(base_of(image, order),),
         weights=weights,
-        source=stores.source_array(unread(image)),
+        source=stores.source_array(data),
         crew=crew,
     )
 

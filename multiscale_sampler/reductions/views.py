@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from .bound import Block, Counts, Margins, Reduction
+from .picks import valid_samples
 
 
 @dataclass(frozen=True)
@@ -47,10 +48,8 @@ class ComplexReduction(Reduction):
         """Reduce a block of the base."""
         real, imaginary = block.real, block.imag
         if self.binding.counted:
-            missing = np.isnan(block) if self.binding.skip_nan else np.zeros(block.shape, np.bool_)
-            if self.binding.nodata is not None:
-                missing |= block == self.dtype.type(self.binding.nodata)
-            real, imaginary = (np.where(missing, part.dtype.type(np.nan), part) for part in (real, imaginary))
+            valid = valid_samples(block, self)
+            real, imaginary = (np.where(valid, part, part.dtype.type(np.nan)) for part in (real, imaginary))
         return np.concatenate([self.parts.first(part, factors, margins) for part in (real, imaginary)])
 
     def merge(self, state: Block, factors: tuple[int, ...], margins: Margins | None = None) -> Block:
