@@ -15,7 +15,7 @@ from .axes import Axis, to_image
 from .coarsening import coarsen
 from .engine import add_levels, write_pyramid
 from .plan import Plan, plan_pyramid
-from .pyramid import to_multiscale
+from .pyramid import reconstruct, to_multiscale
 from .reducers import Reducer
 from .sample_data import create_test_image
 from .store import open_image, open_pyramid
@@ -33,6 +33,7 @@ __all__ = [
     "open_image",
     "open_pyramid",
     "plan_pyramid",
+    "reconstruct",
     "to_image",
     "to_multiscale",
     "validate",

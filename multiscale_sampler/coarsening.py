@@ -99,6 +99,8 @@ def coarsen(
         workers=1,
     )
     reduction, level = plan.reduction, plan.levels[1]
+    if reduction.bands:
+        raise ValueError(f"method {plan.reducer.name!r} makes the bands of a whole pyramid; use to_multiscale")
     counts = whole_counts(plan, 1)
     if isinstance(image.data, np.ndarray) and weights is None:
         whole = tuple(slice(0, size) for size in level.shape)
@@ -120,6 +122,13 @@ def windows_under(
         inside.append(slice(lower - before, upper + behind))
         margins.append((before, behind))
     return tuple(inside), tuple(margins)
+
+
+def samples_under(start: int, stop: int, factor: int, size: int) -> slice:
+    """Return which of `size` coarse samples a `BandReduction` expands to the finer ones from `start` to `stop`."""
+    lower = (2 * start + 1 - factor) // (2 * factor)
+    upper = (2 * stop - 1 - factor) // (2 * factor) + 1
+    return slice(min(max(lower, 0), size - 1), min(max(upper, 0), size - 1) + 1)
 
 
 def whole_counts(plan: Plan, index: int) -> tuple[np.ndarray[Any, Any], ...]:

@@ -254,6 +254,11 @@ def add_levels(
     storing = {"chunks": chunks, "shards": shards, "memory_limit": memory_limit, "workers": workers}
     place = stores.place_of(group)
     build = build_of_image(image, place, shaping, storing)
+    if build.plans[0].reduction.bands:
+        raise ValueError(
+            f"method {build.plans[0].reducer.name!r} makes a band of level 0 too, and the base is not touched; write a "
+            "new store with write_pyramid"
+        )
     zarr_format = array.metadata.zarr_format
     version: ngff.NgffVersion = "0.4" if zarr_format == 2 else "0.5"
     encoding = replace(stores.encoding_like(array, zarr_format, compressors), fill_value=array.fill_value)

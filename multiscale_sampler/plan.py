@@ -80,7 +80,9 @@ class Pass:
     source: int
     """Level whose values (the base) or state (any other) are read."""
     levels: tuple[int, ...]
-    """Levels that are written, each after its parent."""
+    """Levels that are made, each after its parent."""
+    written: tuple[int, ...]
+    """Levels that are written: those that are made, but of bands those of which the next one is known."""
     region: tuple[int, ...]
     """Shape of a region in samples of the source."""
     carried: tuple[int, ...]
@@ -239,7 +241,7 @@ class Plan:
             yield f"spacing in {', '.join(units)}"
         for number, step in enumerate(self.export_passes, 1):
             source = "the base" if step.source == 0 else f"level {step.source}"
-            made = ", ".join(map(str, step.levels))
+            made = ", ".join(map(str, step.written))
             yield f"pass {number}: levels {made} from {source}, regions of {_by(step.region)}"
         yield (
             f"peak memory {format_bytes(self.peak_memory)} with {self.workers} workers "
@@ -520,13 +522,19 @@ def _levels(
     boundary: Boundary,
 ) -> list[Level]:
     none = tuple(axis.size for axis in axes)
-    levels = [Level(0, axes, (1,) * len(axes), 0, reduction.dtype, none, None)]
+    dtype = reduction.output_dtype if reduction.bands else reduction.dtype
+    levels = [Level(0, axes, (1,) * len(axes), 0, dtype, none, None)]
     for index, factors in enumerate(ladder, 1):
         coarser = tuple(
             axis.coarsen(factor, boundary=boundary, position=reducer.position)
             for axis, factor in zip(axes, factors, strict=True)
         )
         parent = _parent(levels, factors)
+        if reduction.bands and parent != index - 1:
+            raise ValueError(
+                f"levels of method {reducer.name!r} are expanded one into the other, but the factors {factors!r} are "
+                f"no multiples of {levels[-1].factors!r}; choose factors that are"
+            )
         levels.append(Level(index, coarser, factors, parent, reduction.output_dtype, none, None))
     return levels
 
@@ -570,7 +578,17 @@ def _passes(plan: Plan, *, copy_base: bool) -> Iterator[Pass]:
         todo = [index for index in todo if index not in chosen]
         region = _grown(plan, source, chosen, _region(plan, source, chosen))
         carried = tuple(i for i in chosen if i and any(plan.levels[later].parent == i for later in todo))
-        yield Pass(source, tuple(chosen), region, carried, _region_nbytes(plan, source, chosen, region))
+        nbytes = _region_nbytes(plan, source, chosen, region)
+        yield Pass(source, tuple(chosen), _written(plan, source, chosen), region, carried, nbytes)
+
+
+def _written(plan: Plan, source: int, made: Sequence[int]) -> tuple[int, ...]:
+    """Return which levels a pass writes that makes some from a source."""
+    if not plan.reduction.bands:
+        return tuple(made)
+    # A band wants the next level, which the last one made has in a later pass, if there is one.
+    known = sorted({source, *made})
+    return tuple(known if known[-1] == len(plan.levels) - 1 else known[:-1])
 
 
 def _region_budget(plan: Plan) -> int:
@@ -581,7 +599,7 @@ def _region(plan: Plan, source: int, levels: Sequence[int]) -> tuple[int, ...]:
     """Return the least region that is whole in the source and in every level it produces."""
     shape = plan.levels[source].shape
     written = [1] * len(shape)
-    for index in levels:
+    for index in {*levels, *_written(plan, source, levels)}:
         level = plan.levels[index]
         grid = level.shards or level.chunks
         relative = plan.relative_factors(index, source)
@@ -623,7 +641,8 @@ def _region_nbytes(plan: Plan, source: int, levels: Sequence[int], region: tuple
     total = math.prod(spans[source]) * itemsize
     for index in levels:
         total += math.prod(spans[index]) * (plan.levels[index].dtype.itemsize + state) if index else 0
-    return total
+    # A band is made of its state, and of as much that the next level tells of it.
+    return total + (2 * state * math.prod(spans[source]) if reduction.bands else 0)
 
 
 def _spans(plan: Plan, source: int, levels: Sequence[int], region: tuple[int, ...]) -> dict[int, tuple[int, ...]]:
@@ -631,7 +650,9 @@ def _spans(plan: Plan, source: int, levels: Sequence[int], region: tuple[int, ..
     spans = {source: region}
     for index in levels:
         relative = plan.relative_factors(index, source)
-        spans[index] = tuple(-(-n // f) for n, f in zip(region, relative, strict=True))
+        # A sample of a band lies between two of the next level, which may be beyond the region.
+        beyond = 2 if plan.reduction.bands and index != source else 0
+        spans[index] = tuple(-(-n // f) + beyond for n, f in zip(region, relative, strict=True))
     for index in reversed(levels):
         parent = plan.levels[index].parent
         if index and parent in spans:

@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from .axes import SamplePosition
 from .reductions import (
+    BandReduction,
     Binding,
     ComplexReduction,
     CountReduction,
@@ -297,6 +298,13 @@ REDUCERS: dict[str, Reducer] = {
             "lanczos",
             "windowed sinc (Lanczos, 3 lobes) about the centre of the window, six windows wide",
             partial(FilterReduction, kernel="lanczos"),
+            cascade="stepwise",
+            kinds=NUMBERS,
+        ),
+        _row(
+            "laplacian",
+            "band of a Laplacian pyramid: the gaussian level less the next one, expanded; `reconstruct` adds them up",
+            partial(BandReduction, kernel="gaussian"),
             cascade="stepwise",
             kinds=NUMBERS,
         ),

@@ -19,10 +19,10 @@ import xarray as xr
 import zarr
 from dask.local import get_sync
 
-from .coarsening import windows_under
+from .coarsening import samples_under, windows_under
 from .executors import active_client
 from .plan import Pass, Plan, region_slices
-from .reductions import WeightedReduction
+from .reductions import BandReduction, WeightedReduction
 from .store import Access, source_array
 
 Block: TypeAlias = npt.NDArray[Any]
@@ -142,9 +142,10 @@ class Sweep:
         """Return a pass over a base that fills the arrays of its levels."""
         levels = {index: Access.of(array) for index, array in arrays.items()}
         stored = base if isinstance(base, Access) and step.source == 0 else None
-        copies = stored if stored and 0 in step.levels and levels[0].copies_from(stored) else None
-        # What becomes of a window of fill is known beforehand, unless it is a matter of weights.
-        known = stored is not None and weights is None
+        values = 0 in step.levels and not plan.reduction.bands
+        copies = stored if stored and values and levels[0].copies_from(stored) else None
+        # What becomes of a window of fill is known beforehand, unless it is a matter of weights or of neighbours.
+        known = stored is not None and weights is None and not plan.reduction.bands
         blanks = _blank_states(plan, cast("Access", stored)) if known else {}
         keeps_blank = known and _keeps_blank(plan, step, cast("Access", stored), levels)
         return cls(plan, step, base, levels, copies, blanks, weights, keeps_blank)
@@ -200,16 +201,32 @@ def reduce_region(sweep: Sweep, carried: Mapping[int, Access], region: Region) -
     else:
         states = {step.source: _source_state(sweep, carried, known[step.source])}
     for index in step.levels:
-        part = part_of_level(plan, index, step.source, region)
-        if index == 0 or _is_empty(part):
-            continue
         parent = plan.levels[index].parent
-        if parent != 0:
+        if parent != 0 and not _is_empty(known[index]):
             states[index] = plan.reduction.merge(*_windows(plan, index, known[index], states[parent], known[parent]))
-        state = states[index][_within(part, known[index])]
-        sweep.levels[index].write(part, plan.reduction.finish(state, plan.counts(index, part)))
-        if index in step.carried and index in carried:
-            carried[index].write((slice(0, plan.reduction.components), *part), state)
+    parts = {index: part_of_level(plan, index, step.source, region) for index in (step.source, *step.levels)}
+    for index in step.written:
+        if (index or plan.reduction.bands) and not _is_empty(parts[index]):
+            state = _state_of_values(plan, index, parts[index], states, known)
+            sweep.levels[index].write(parts[index], plan.reduction.finish(state, plan.counts(index, parts[index])))
+    for index in step.carried:
+        if index in carried and not _is_empty(parts[index]):
+            state = states[index][_within(parts[index], known[index])]
+            carried[index].write((slice(0, plan.reduction.components), *parts[index]), state)
+
+
+def _state_of_values(
+    plan: Plan, index: int, part: Region, states: Mapping[int, Block], known: Mapping[int, Region]
+) -> Block:
+    """Return the state of the values of a level's part: its own or, of a band, what the next level does not tell."""
+    state: Block = states[index][_within(part, known[index])]
+    coarser = index + 1
+    if not plan.reduction.bands or coarser == len(plan.levels):
+        return state
+    factors = plan.relative_factors(coarser, index)
+    pairs = zip(part, known[coarser], factors, strict=True)
+    offsets = [along.start - held.start * factor for along, held, factor in pairs]
+    return cast("BandReduction", plan.reduction).band(state, states[coarser], factors, offsets)
 
 
 def known_parts(plan: Plan, step: Pass, region: Region) -> dict[int, Region]:
@@ -219,14 +236,30 @@ def known_parts(plan: Plan, step: Pass, region: Region) -> dict[int, Region]:
     """
     known = {index: part_of_level(plan, index, step.source, region) for index in step.levels}
     known[step.source] = region
+    if plan.reduction.bands:
+        known |= {
+            index: _with_neighbours(plan, index, known[index - 1], known[index]) for index in step.levels if index
+        }
     for index in reversed(step.levels):
         parent = plan.levels[index].parent
         if index and not _is_empty(known[index]):
             factors, sizes = plan.relative_factors(index, parent), plan.levels[parent].shape
             reached, _ = windows_under(known[index], factors, plan.halos(index), sizes)
-            pairs = zip(known[parent], reached, strict=True)
-            known[parent] = tuple(slice(min(a.start, b.start), max(a.stop, b.stop)) for a, b in pairs)
+            known[parent] = _hull(known[parent], reached)
     return known
+
+
+def _with_neighbours(plan: Plan, index: int, finer: Region, part: Region) -> Region:
+    """Return the part of a level with the samples that a part of the level before it is expanded from."""
+    factors, sizes = plan.relative_factors(index, index - 1), plan.levels[index].shape
+    pairs = zip(finer, factors, sizes, strict=True)
+    under = tuple(samples_under(along.start, along.stop, factor, size) for along, factor, size in pairs)
+    return under if _is_empty(part) else _hull(part, under)
+
+
+def _hull(a: Region, b: Region) -> Region:
+    """Return the least region that holds two."""
+    return tuple(slice(min(x.start, y.start), max(x.stop, y.stop)) for x, y in zip(a, b, strict=True))
 
 
 def _windows(
@@ -253,21 +286,23 @@ def _base_states(sweep: Sweep, region: Region, known: Mapping[int, Region]) -> d
     """Write level 0 where it is to be written, and return the states of the levels that follow from it."""
     plan = sweep.plan
     direct = [index for index in sweep.step.levels if index and plan.levels[index].parent == 0]
-    writes = 0 in sweep.step.levels and sweep.copies is None
+    writes = 0 in sweep.step.levels and sweep.copies is None and not plan.reduction.bands
     if sweep.copies is not None:
         sweep.levels[0].copy(sweep.copies, region)
+    states: dict[int, Block] = {}
     tiles: Iterator[tuple[Region, Block | None]] = iter(())
     reaches = any(halo for index in direct for halo in plan.halos(index))
-    if writes or reaches:
+    if writes or reaches or plan.reduction.bands:
         values = sweep.base.read(known[0])
         is_fill = isinstance(sweep.base, Access) and sweep.base.is_fill(values)
         tiles = iter([(known[0], None if is_fill else values)])
         if writes:
             sweep.levels[0].write(region, values[_within(region, known[0])])
+        if plan.reduction.bands:
+            states[0] = cast("BandReduction", plan.reduction).lift(values)
     elif direct:
         factors = [math.lcm(*(plan.levels[index].factors[axis] for index in direct)) for axis in range(len(region))]
         tiles = sweep.base.tiles(region, factors)
-    states: dict[int, Block] = {}
     for tile, block in tiles:
         for index in direct:
             _reduce_tile(sweep, index, known, tile, block, states)

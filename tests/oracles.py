@@ -209,9 +209,9 @@ REDUCTIONS |= {
     "std": lambda kept, dtype: _deviation(kept),
     "mode_nonzero": lambda kept, dtype: _mode([v for v in kept if v != 0] or [0], dtype),
 }
-MARKS = ("mean", "sum", "min", "max", "std", "median", "mode", "mode_nonzero", "gaussian", "linear", "cubic", "lanczos")
 FILTERS = ("gaussian", "linear", "cubic", "lanczos")
-STEPS = ("median", "mode", "mode_nonzero", "label_gaussian", *FILTERS)
+MARKS = ("mean", "sum", "min", "max", "std", "median", "mode", "mode_nonzero", "laplacian", *FILTERS)
+STEPS = ("median", "mode", "mode_nonzero", "label_gaussian", "laplacian", *FILTERS)
 TAKES = {
     "mean": "biufc",
     "sum": "biufc",
@@ -226,7 +226,7 @@ TAKES = {
     "all": "biufc",
     "count": "biufcmM",
     "label_gaussian": "biu",
-    **dict.fromkeys(FILTERS, "biufc"),
+    **dict.fromkeys((*FILTERS, "laplacian"), "biufc"),
 }
 NOT_A_TIME = -(2**63)
 
@@ -249,6 +249,8 @@ def level_dtype(dtype, method):
         return np.dtype(np.int64)
     if method == "std":
         return np.std(np.zeros(1, native)).dtype
+    if method == "laplacian":
+        return (np.zeros(1, native) * np.ones(1, np.float32)).dtype
     return output_dtype(native, method) if method == "sum" else native
 
 
@@ -426,6 +428,36 @@ def filter_pyramid(array, levels, kernel, *, boundary="pad", skipna=None, nodata
         factors = tuple(f // g for f, g in zip(levels[index], levels[parent], strict=True))
         made.append(filtered(*made[parent], factors, kernel, boundary, min_valid, spreads=spreads))
     return made[1:]
+
+
+def band_pyramid(array, levels, *, boundary="pad", **rule):
+    """Every band, that of the base included, in the form of `filter_pyramid`."""
+    base = filter_pyramid(array, [(1,) * array.ndim] * 2, "gaussian", **rule)
+    made = base + filter_pyramid(array, levels, "gaussian", boundary=boundary, **rule)
+    bands = []
+    for index, (parts, scale, sure) in enumerate(made[:-1]):
+        factors = tuple(f // g for f, g in zip(levels[index + 1], levels[index], strict=True))
+        coarser, size, certain = made[index + 1]
+        told = [np.nan_to_num(expanded(part, factors, sure.shape), nan=0.0) for part in coarser]
+        # Where a sample may be missing, or not, neither is what is made of it sure.
+        unsure = expanded(np.where(certain, 0.0, 1.0), factors, sure.shape) > 0
+        size = np.nan_to_num(expanded(np.nan_to_num(size), factors, sure.shape))
+        bands.append(([p - t for p, t in zip(parts, told, strict=True)], scale + size, sure & ~unsure))
+    return [*bands, made[-1]]
+
+
+def expanded(values, factors, shape):
+    """Interpolate linearly between the centres of windows, axis by axis; NaN is left out."""
+    for axis, (factor, size) in enumerate(zip(factors, shape, strict=True)):
+        place = (np.arange(size) + 0.5) / factor - 0.5
+        place = np.clip(place, 0, values.shape[axis] - 1)
+        lower = np.floor(place).astype(int)
+        upper = np.ceil(place).astype(int)
+        share = (place - lower).reshape([-1 if i == axis else 1 for i in range(values.ndim)])
+        a, b = np.take(values, lower, axis), np.take(values, upper, axis)
+        between = np.where(np.isnan(b), a, (1 - share) * a + share * b)
+        values = np.where(np.isnan(a), b, between)
+    return values
 
 
 def assert_filtered(actual, expected, dtype, nodata=None):

@@ -20,6 +20,7 @@ ORDER = (
     "resources",
     "plan",
     "coarsening",
+    "bands",
     "pyramid",
     "ngff",
     "store",

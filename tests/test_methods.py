@@ -113,7 +113,7 @@ def constant_level(value, dtype, method, count):
     return out.type(count) if method == "count" else np.array(value, out)[()]
 
 
-@pytest.mark.parametrize("method", REDUCERS)
+@pytest.mark.parametrize("method", [method for method in REDUCERS if method != "laplacian"])
 def test_constant__of_any_dtype_stays_at_its_least_and_greatest_value(method):
     for dtype in map(np.dtype, DTYPES):
         if dtype.kind not in TAKES[method]:

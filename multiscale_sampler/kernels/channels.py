@@ -99,6 +99,11 @@ def from_channels(channels: Block, dtype: np.dtype[Any], fill: Any = None) -> Bl
     return out.view(native)
 
 
+def joined_halves(channels: Block) -> Block:
+    """Return the channels of 64-bit integers as one of floats, rounded to double precision."""
+    return channels[:1] * HALF + channels[1:]
+
+
 def _narrowed(values: Block, dtype: np.dtype[Any]) -> Block:
     """Return float64 values in a float dtype, finite ones within its range."""
     if dtype == values.dtype:

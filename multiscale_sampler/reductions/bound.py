@@ -90,6 +90,11 @@ class Reduction(ABC):
         """Bytes for each voxel of the base, in the form in which a block is reduced."""
         return self.dtype.itemsize
 
+    @property
+    def bands(self) -> bool:
+        """Whether a level is what its state has and the next, coarser one does not tell (`BandReduction`)."""
+        return False
+
     def halo(self, factor: int) -> int:
         """Return how many samples beyond a window its value depends on, on either side of an axis."""
         return 0

@@ -124,7 +124,8 @@ def test_build__killed_again_and_again_does_little_twice(tmp_path, undisturbed, 
     call, options, whole, outcome, _ = undisturbed
     source, target = prepared(tmp_path, call, options)
     options = {**options, "resume": True}
-    moments = [Moment("creation", 20), Moment("levels", 12, torn=True), Moment("levels", 8), Moment("journal", 8)]
+    middle = outcome.operations["creation"] // 2
+    moments = [Moment("creation", middle), Moment("levels", 12, torn=True), Moment("levels", 8), Moment("journal", 8)]
     begun = 0
     for moment in moments:
         killed = build_in_child(call, source, target, options, str(tmp_path / "log"), moment)
