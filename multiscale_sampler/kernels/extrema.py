@@ -19,10 +19,9 @@ from .windows import (
     Missing,
     as_rows,
     block_windows,
-    most_rows,
     next_rows,
     reduced_shape,
-    rows_along,
+    rows_to_come,
     split,
     windows_with,
 )
@@ -61,8 +60,7 @@ def _extremes(x, sizes, factors, strides, inner, greatest, skip_nan, has_nodata,
     rule = (greatest, skip_nan, has_nodata, nodata)
     # The loops for windows two samples long compare values, with nothing to leave out.
     pairs = inner == 1 and factor == 2 and not skip_nan and not has_nodata
-    starts = np.empty(most_rows(factors), np.int64)
-    along, covered = rows_along(sizes, factors), 0
+    starts, along, covered = rows_to_come(sizes, factors)
     # The order of comparisons is free: others go down the rows first, whose elements lie side by side.
     folds = not pairs and inner < WIDE and len(starts) > 1
     line = np.empty(size * inner if folds else 0, x.dtype)

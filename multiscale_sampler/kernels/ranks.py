@@ -6,10 +6,10 @@ for integers; the mode of a tie is the least of the most frequent values. Neithe
 ever makes a value that is not in the window.
 
 All three methods are one loop. The windows of a row are taken a few at a time and laid out as *lines*: one line
-for each sample of a window, one column for each window. Where the samples of a window are all the same (most
-windows of a segmentation, and of an empty background) that is the result. The other columns are moved together
-and put in order by a sorting network, a fixed sequence of comparisons of two lines, which takes many windows at
-once and needs no branches. Values that do not count are replaced by one that comes last in order, and counted.
+for each sample of a window, one column for each window. Windows whose samples are all the same (most of a
+segmentation, and of an empty background) are found before, and left out. The columns are put in order by a
+sorting network, a fixed sequence of comparisons of two lines, which takes many windows at once and needs no
+branches. Values that do not count are replaced by one that comes last in order, and counted.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from .windows import (
     most_rows,
     next_rows,
     reduced_shape,
-    rows_along,
+    rows_to_come,
     split,
 )
 
@@ -37,6 +37,8 @@ LONGEST_NETWORK = 128
 # Columns of lines, and bytes that all lines together should take at most: they stay in the nearest caches.
 MOST_COLUMNS = 1024
 LINES_BYTES = 2**16
+# From one of so many windows on that are mixed, all are laid out: whole lines take less time than single samples.
+MANY = 4
 
 Pick: TypeAlias = Literal["median", "mode", "mode_nonzero"]
 
@@ -105,28 +107,103 @@ def _network(samples: int) -> npt.NDArray[np.int64]:
 @compiled
 def _pick_all(x, sizes, factors, strides, inner, rule, min_valid, fill, middle, network, columns, lower, upper):  # type: ignore[no-untyped-def]
     size, factor = sizes[-1], factors[-1]
-    starts = np.empty(most_rows(factors), np.int64)
-    along, covered = rows_along(sizes, factors), 0
+    starts, along, covered = rows_to_come(sizes, factors)
     lines = np.empty((len(starts) * factor, columns), x.dtype)
     counts = np.empty((3, columns), np.int32)
+    mixed, places = np.empty(columns, np.uint8), np.empty(columns, np.int64)
     windows = (size + factor - 1) // factor
     # Some windows with all their inner run, or a part of the run of one.
     together, piece = max(columns // inner, 1), min(inner, columns)
-    widest = min(together, windows) * piece
-    done, used = 0, 0
+    done, used = np.int64(0), np.int64(0)
     for row in range(len(lower) // (windows * inner)):
         covered = next_rows(row, along, covered, sizes, factors, strides, starts)
+        rows = starts[:covered]
         for window in range(0, windows, together):
             for offset in range(0, inner, piece):
                 run = min(piece, inner - offset)
                 width = min(together, windows - window) * run
                 shift = window * factor * inner + offset
                 shape = (size - window * factor, factor, inner, run)
-                _fill_lines(x, starts[:covered], shift, shape, rule, lines, counts, used, width)
-                used += width
-                if used + widest > columns or done + used == len(lower):
-                    _pick_columns(lines, counts, done, used, rule, min_valid, fill, middle, network, lower, upper)
-                    done, used = done + used, 0
+                _find_mixed(x, rows, shift, shape, mixed[:width], lower[done : done + width])
+                number = 0
+                for i in range(width):
+                    number += mixed[i]
+                wanted = width if MANY * number >= width else number
+                if used + wanted > columns:
+                    _pick_columns(lines, counts, places[:used], rule, min_valid, fill, middle, network, lower, upper)
+                    used = np.int64(0)
+                if wanted == width:
+                    _fill_lines(x, rows, shift, shape, rule, lines, counts, used, width)
+                    for i in range(width):
+                        places[used + i] = done + i
+                elif number > 0:
+                    _gather(x, rows, shift, shape, rule, mixed[:width], done, lines, counts, places, used)
+                if middle:
+                    for i in range(done, done + width):
+                        upper[i] = lower[i]
+                used += wanted
+                done += width
+    _pick_columns(lines, counts, places[:used], rule, min_valid, fill, middle, network, lower, upper)
+
+
+@compiled
+def _find_mixed(x, rows, shift, shape, mixed, low):  # type: ignore[no-untyped-def]
+    """Take the first sample of every window, and mark the windows in which not all are the same."""
+    size, factor, inner, run = shape
+    whole = min(size // factor, len(mixed) // run)
+    for k in range(len(rows)):
+        samples = x[rows[k] + shift :]
+        if inner == 1 and factor == 2:
+            if k == 0:
+                for i in range(whole):
+                    low[i] = samples[2 * i]
+                    mixed[i] = samples[2 * i] != samples[2 * i + 1]
+            else:
+                for i in range(whole):
+                    mixed[i] |= (samples[2 * i] != low[i]) | (samples[2 * i + 1] != low[i])
+            continue
+        for window in range(whole):
+            at, to = window * factor * inner, window * run
+            if k == 0:
+                for i in range(run):
+                    low[to + i] = samples[at + i]
+                    mixed[to + i] = samples[at + i] != samples[at + i]
+            for sample in range(factor):
+                for i in range(run):
+                    mixed[to + i] |= samples[at + sample * inner + i] != low[to + i]
+    # A partial window has fewer samples than there are lines.
+    for i in range(whole * run, len(mixed)):
+        mixed[i] = 1
+
+
+@compiled
+def _gather(x, rows, shift, shape, rule, mixed, done, lines, counts, places, used):  # type: ignore[no-untyped-def]
+    """Lay out the samples of the windows that are mixed, as `_fill_lines` does for all."""
+    skip_nan, has_nodata, nodata, skip_zero, last = rule
+    size, factor, inner, run = shape
+    for i in range(len(mixed)):
+        if mixed[i] == 0:
+            continue
+        window = i // run
+        at = shift + window * factor * inner + i - window * run
+        present = min(factor, size - window * factor)
+        valid, kept = 0, 0
+        for k in range(len(rows)):
+            for sample in range(factor):
+                value = last
+                if sample < present:
+                    value = x[rows[k] + at + sample * inner]
+                    good = ((value == value) | (not skip_nan)) & ((value != nodata) | (not has_nodata))
+                    keep = good & ((value != 0) | (not skip_zero))
+                    valid += good
+                    kept += keep
+                    value = value if keep else last
+                lines[k * factor + sample, used] = value
+        for k in range(len(rows) * factor, len(lines)):
+            lines[k, used] = last
+        counts[0, used], counts[1, used], counts[2, used] = len(rows) * present, valid, kept
+        places[used] = done + i
+        used += 1
 
 
 @compiled
@@ -163,51 +240,19 @@ def _leave_out(line, rule, valid, kept):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _pick_columns(lines, counts, done, used, rule, min_valid, fill, middle, network, lower, upper):  # type: ignore[no-untyped-def]
-    """Pick the values of the windows laid out: at once where all samples are the same, else in order."""
+def _pick_columns(lines, counts, places, rule, min_valid, fill, middle, network, lower, upper):  # type: ignore[no-untyped-def]
+    """Pick the values of the windows laid out, and put them in their places."""
     skip_nan, has_nodata, _, skip_zero, _ = rule
-    low, high = lower[done : done + used], upper[done : done + used]
-    # Copied one by one here and below: copies of slices would double the time it takes to compile.
-    for i in range(used):
-        low[i] = lines[0, i]
-        high[i] = lines[0, i]
-    columns = _find_mixed(lines, counts[2, :used])
-    number = len(columns)
-    if number > 0:
-        kept = np.empty(number, np.int32)
-        for i in range(number):
-            kept[i] = counts[2, columns[i]]
-        for k in range(len(lines) if number < used else 0):
-            line = lines[k]
-            for i in range(number):
-                line[i] = line[columns[i]]
-        _sort_columns(lines, number, network)
-        if middle:
-            _pick_middle(lines, kept, columns, low, high)
-        else:
-            _pick_longest_runs(lines, kept, columns, low)
+    if len(places) == 0:
+        return
+    _sort_columns(lines, len(places), network)
+    kept = counts[2]
+    if middle:
+        _pick_middle(lines, kept, places, lower, upper)
+    else:
+        _pick_longest_runs(lines, kept, places, lower)
     if skip_nan or has_nodata or skip_zero:
-        _settle(counts, min_valid, fill, low, high)
-
-
-@compiled
-def _find_mixed(lines, kept):  # type: ignore[no-untyped-def]
-    """List the windows in which not all samples are the same, or not all are kept."""
-    mixed = np.empty(len(kept), np.uint8)
-    every = np.int32(len(lines))
-    for i in range(len(kept)):
-        mixed[i] = kept[i] != every
-    first = lines[0]
-    for k in range(1, len(lines)):
-        line = lines[k]
-        for i in range(len(kept)):
-            mixed[i] |= line[i] != first[i]
-    columns = np.empty(len(kept) + 1, np.int64)
-    number = 0
-    for i in range(len(kept)):
-        columns[number] = i
-        number += int(mixed[i])
-    return columns[:number]
+        _settle(counts, places, min_valid, fill, lower, upper)
 
 
 @compiled
@@ -283,17 +328,17 @@ def _pick_longest_runs(lines, kept, columns, low):  # type: ignore[no-untyped-de
 
 
 @compiled
-def _settle(counts, min_valid, fill, low, high):  # type: ignore[no-untyped-def]
+def _settle(counts, places, min_valid, fill, low, high):  # type: ignore[no-untyped-def]
     """Fill in the windows of which nothing is left, or too little is valid."""
     zero = low.dtype.type(0)
     samples, valid, kept = counts[0], counts[1], counts[2]
-    for i in range(len(low)):
+    for i in range(len(places)):
         if valid[i] == 0 or valid[i] / samples[i] < min_valid:
-            low[i] = fill
-            high[i] = fill
+            low[places[i]] = fill
+            high[places[i]] = fill
         elif kept[i] == 0:
-            low[i] = zero
-            high[i] = zero
+            low[places[i]] = zero
+            high[places[i]] = zero
 
 
 @compiled

@@ -18,10 +18,9 @@ from .windows import (
     Missing,
     as_rows,
     block_windows,
-    most_rows,
     next_rows,
     reduced_shape,
-    rows_along,
+    rows_to_come,
     split,
     windows_with,
 )
@@ -78,8 +77,7 @@ def _components(state: Block) -> tuple[Block, Block, Block]:
 @compiled
 def _take_in(x, sizes, factors, strides, inner, skip_nan, has_nodata, nodata, count, mean, squares):  # type: ignore[no-untyped-def]
     size, factor = sizes[-1], factors[-1]
-    starts = np.empty(most_rows(factors), np.int64)
-    along, covered = rows_along(sizes, factors), 0
+    starts, along, covered = rows_to_come(sizes, factors)
     parts = np.empty((factor, count.shape[1]), x.dtype)
     as_mean = mean.dtype.type
     for row in range(count.shape[0]):
@@ -104,8 +102,7 @@ def _take_in(x, sizes, factors, strides, inner, skip_nan, has_nodata, nodata, co
 @compiled
 def _merge(count, mean, squares, sizes, factors, strides, inner, counts, means, distances):  # type: ignore[no-untyped-def]
     size, factor = sizes[-1], factors[-1]
-    starts = np.empty(most_rows(factors), np.int64)
-    along, covered = rows_along(sizes, factors), 0
+    starts, along, covered = rows_to_come(sizes, factors)
     for row in range(counts.shape[0]):
         covered = next_rows(row, along, covered, sizes, factors, strides, starts)
         counts[row] = 0

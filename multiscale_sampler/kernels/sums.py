@@ -26,10 +26,9 @@ from .windows import (
     Missing,
     as_rows,
     block_windows,
-    most_rows,
     next_rows,
     reduced_shape,
-    rows_along,
+    rows_to_come,
     split,
     windows_with,
 )
@@ -176,8 +175,7 @@ def compensated_total(total: Block) -> Block:
 @compiled
 def _add(x, sizes, factors, strides, inner, total):  # type: ignore[no-untyped-def]
     size, factor = sizes[-1], factors[-1]
-    starts = np.empty(most_rows(factors), np.int64)
-    along, covered = rows_along(sizes, factors), 0
+    starts, along, covered = rows_to_come(sizes, factors)
     parts = np.empty((factor, total.shape[1] if inner < WIDE else 0), x.dtype)
     for row in range(total.shape[0]):
         covered = next_rows(row, along, covered, sizes, factors, strides, starts)
@@ -253,8 +251,7 @@ def _add_valid(x, sizes, factors, strides, inner, skip_nan, has_nodata, nodata, 
     """Add up and count valid values; without nodata, `total` holds the sums of all values already."""
     size, factor = sizes[-1], factors[-1]
     rule = (skip_nan, has_nodata, nodata)
-    starts = np.empty(most_rows(factors), np.int64)
-    along, covered = rows_along(sizes, factors), 0
+    starts, along, covered = rows_to_come(sizes, factors)
     parts = np.empty((factor, total.shape[1]), x.dtype)
     for row in range(total.shape[0]):
         sums, counts = total[row], count[row]
@@ -269,8 +266,7 @@ def _add_valid(x, sizes, factors, strides, inner, skip_nan, has_nodata, nodata, 
 def _average_valid(x, sizes, factors, strides, inner, skip_nan, has_nodata, nodata, fill, out):  # type: ignore[no-untyped-def]
     size, factor = sizes[-1], factors[-1]
     rule = (skip_nan, has_nodata, nodata)
-    starts = np.empty(most_rows(factors), np.int64)
-    along, covered = rows_along(sizes, factors), 0
+    starts, along, covered = rows_to_come(sizes, factors)
     parts = np.empty((factor, out.shape[1]), x.dtype)
     sums, counts = np.empty(out.shape[1]), np.empty(out.shape[1])
     for row in range(out.shape[0]):
@@ -291,8 +287,7 @@ def _average_valid(x, sizes, factors, strides, inner, skip_nan, has_nodata, noda
 @compiled
 def _average_narrow(x, sizes, factors, strides, inner, out):  # type: ignore[no-untyped-def]
     size, factor = sizes[-1], factors[-1]
-    starts = np.empty(most_rows(factors), np.int64)
-    along, covered = rows_along(sizes, factors), 0
+    starts, along, covered = rows_to_come(sizes, factors)
     parts = np.empty((factor, out.shape[1] if inner < WIDE else 0), x.dtype)
     sums = np.empty(out.shape[1], np.int32)
     whole, rest = size // factor * inner, size % factor
@@ -365,8 +360,7 @@ def _add_valid_along(samples, size, factor, inner, parts, sums, counts, rule):  
 @compiled
 def _count(x, sizes, factors, strides, inner, skip_nan, has_nodata, nodata, count):  # type: ignore[no-untyped-def]
     size, factor = sizes[-1], factors[-1]
-    starts = np.empty(most_rows(factors), np.int64)
-    along, covered = rows_along(sizes, factors), 0
+    starts, along, covered = rows_to_come(sizes, factors)
     parts = np.empty((factor, count.shape[1]), x.dtype)
     for row in range(count.shape[0]):
         counts = count[row]
@@ -385,8 +379,7 @@ def _count(x, sizes, factors, strides, inner, skip_nan, has_nodata, nodata, coun
 def _add_halves(x, sizes, factors, strides, inner, shift, has_nodata, nodata, upper, lower, count):  # type: ignore[no-untyped-def]
     size, factor = sizes[-1], factors[-1]
     one = np.uint64(1)
-    starts = np.empty(most_rows(factors), np.int64)
-    along, covered = rows_along(sizes, factors), 0
+    starts, along, covered = rows_to_come(sizes, factors)
     for row in range(upper.shape[0]):
         uppers, lowers, counts = upper[row], lower[row], count[row]
         uppers[:] = 0
@@ -413,8 +406,7 @@ def _add_compensated(  # type: ignore[no-untyped-def]
 ):
     size, factor = sizes[-1], factors[-1]
     counting = skip_nan or has_nodata
-    starts = np.empty(most_rows(factors), np.int64)
-    along, covered = rows_along(sizes, factors), 0
+    starts, along, covered = rows_to_come(sizes, factors)
     for row in range(total.shape[0]):
         sums, errors, large, large_errors, counts = (
             total[row],
@@ -455,8 +447,7 @@ def _add_compensated(  # type: ignore[no-untyped-def]
 @compiled
 def _merge_pairs(x, x_error, sizes, factors, strides, inner, total, error):  # type: ignore[no-untyped-def]
     size, factor = sizes[-1], factors[-1]
-    starts = np.empty(most_rows(factors), np.int64)
-    along, covered = rows_along(sizes, factors), 0
+    starts, along, covered = rows_to_come(sizes, factors)
     for row in range(total.shape[0]):
         sums, errors = total[row], error[row]
         sums[:] = 0.0

@@ -130,10 +130,12 @@ def window_rows(
 
 
 @compiled
-def rows_along(sizes, factors):  # type: ignore[no-untyped-def]
-    """Return the number of windows along the axis before the row, from one to the next of which `next_rows` steps."""
+def rows_to_come(sizes, factors):  # type: ignore[no-untyped-def]
+    """Return what `next_rows` steps from: room for offsets, the windows along the axis before the row, no rows."""
     last = len(sizes) - 2
-    return (sizes[last] + factors[last] - 1) // factors[last] if last >= 0 else 1
+    along = (sizes[last] + factors[last] - 1) // factors[last] if last >= 0 else 1
+    # A literal zero would be a type of its own, for which all that it is given to is compiled once more.
+    return np.empty(most_rows(factors), np.int64), along, np.int64(0)
 
 
 @compiled
