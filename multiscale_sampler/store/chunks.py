@@ -38,7 +38,7 @@ _compressors: dict[tuple[int, int, bool], ZstdCompressor] = {}
 
 def buffer(purpose: str, shape: Sequence[int], dtype: np.dtype[Any]) -> Block:
     """Return an array of this thread's that is used again for the same purpose: new memory costs page faults."""
-    wanted = int(np.prod(shape)) * dtype.itemsize
+    wanted = math.prod(shape) * dtype.itemsize
     key = threading.get_ident(), purpose
     held = _buffers.get(key)
     if held is None or held.nbytes < wanted:
@@ -73,6 +73,8 @@ class Chunks:
     """The compressor, None without."""
     fill: Any
     """Value of chunks that are not stored, of the array's dtype; None if every chunk is."""
+    shape: tuple[int, ...]
+    """Shape of a chunk."""
 
     @classmethod
     def of(cls, array: zarr.Array[Any]) -> Chunks | None:
@@ -85,12 +87,7 @@ class Chunks:
             return None
         fill = None if array.fill_value is None else array.dtype.type(array.fill_value)
         folder = os.path.join(str(store.root), array.path)
-        return cls(folder, array, compressors[0] if compressors else None, fill)
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Shape of a chunk."""
-        return self.array.chunks
+        return cls(folder, array, compressors[0] if compressors else None, fill, array.chunks)
 
     def path(self, index: Index) -> str:
         """Return the file of a chunk."""
