@@ -6,11 +6,12 @@ locks and no data of each other.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence, Set
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, cast
 
 import numpy as np
+import numpy.typing as npt
 import xarray as xr
 import zarr
 
@@ -316,10 +317,10 @@ def _run_sweeps(build: Build, arrays: Arrays, target: stores.Target, progress: b
     target.drop_scratch()
 
 
-def _calls(sweep: Sweep, done: Set[int], report: Advance, *, apart: bool) -> Iterator[tuple[Any, ...]]:
+def _calls(sweep: Sweep, done: npt.NDArray[np.bool_], report: Advance, *, apart: bool) -> Iterator[tuple[Any, ...]]:
     """Yield the arguments of every region's task that is to be done, with `apart` the values of dask arrays too."""
     for number, region in enumerate(sweep.regions()):
-        if number in done:
+        if done[number]:
             report(sweep.region_nbytes(region))
         elif apart:
             yield number, region, sweep.values_of(region)

@@ -70,13 +70,14 @@ class Watch:
         path = "" if removal else os.fsdecode(args[1] if event in ("os.rename", "os.link") else args[0])
         if removal or path.startswith(self.folder):
             with self.lock:
-                self._count(event, path, removal)
+                # An opening that keeps what a file has cannot leave it torn.
+                self._count(path, removal, tears=event == "open" and _truncates(args))
 
-    def _count(self, event, path, removal):
+    def _count(self, path, removal, *, tears):
         phase = self._phase(path.removeprefix(self.folder), removal)
         moment = self.moment
         if moment and (phase, self.counts[phase]) == (moment.phase, moment.number):
-            if moment.torn and event == "open":
+            if moment.torn and tears:
                 self.moment = None
                 Path(path).write_bytes(b"torn")
             os.kill(os.getpid(), signal.SIGKILL)
@@ -103,6 +104,11 @@ class Watch:
 def _writes(args):
     _, mode, flags = args
     return any(letter in "wxa+" for letter in mode or "") or bool(flags & (os.O_WRONLY | os.O_RDWR))
+
+
+def _truncates(args):
+    _, mode, flags = args
+    return "w" in (mode or "") or bool(flags & os.O_TRUNC)
 
 
 def _is_chunk(path):

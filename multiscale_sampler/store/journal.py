@@ -1,27 +1,34 @@
 """What a build has done, kept in its own target: the journal from which an interrupted build goes on.
 
 A region is done when its mark is stored, and its mark is stored after everything else that it writes. The marks of
-one pass are the chunks of an array of one element per region, so that they need no lock, no listing while the
-build runs, and no more of a store than that it keeps what it was given. A build also *claims* its target, so that
-no second one writes there at the same time.
+one pass are an array of one element per region. In a folder they are bytes of one file, each written by itself: a
+million of them are read at once. Elsewhere every mark is a chunk, so that they need no lock and no more of a store
+than that it keeps what it was given. A build also *claims* its target, so that no second one writes there at the
+same time.
 """
 
 from __future__ import annotations
 
 import hashlib
+import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import filelock
 import numpy as np
+import numpy.typing as npt
 import zarr
 from zarr.core.sync import sync
 
-from .chunks import Access
+from .chunks import Chunks
 from .nodes import Location
+
+# What marks a region in the journal of its pass.
+DONE = 1
 
 _claimed: set[Location] = set()
 
@@ -30,33 +37,60 @@ _claimed: set[Location] = set()
 class Journal:
     """The regions of one pass that are done."""
 
-    marks: Access
-    """An array of one element, and one chunk, per region."""
+    marks: zarr.Array[Any]
+    """An element for each region."""
+    file: str | None
+    """The file that holds them all, byte by byte; None where every element is a chunk of its own."""
 
     @classmethod
     def of(cls, group: zarr.Group, name: str, count: int) -> Journal:
         """Open the journal of a pass of `count` regions, or begin it."""
         array = group.get(name)
         if not isinstance(array, zarr.Array):
+            together = isinstance(group.store_path.store, zarr.storage.LocalStore)
             array = group.create_array(
-                name, shape=(count,), chunks=(1,), dtype="uint8", fill_value=0, compressors=None, filters=None
+                name,
+                shape=(count,),
+                chunks=(count if together else 1,),
+                dtype="uint8",
+                fill_value=0,
+                compressors=None,
+                filters=None,
             )
-        return cls(Access.of(array))
+        chunks = Chunks.of(array)
+        if chunks is None:
+            return cls(array, None)
+        file = chunks.path((0,))
+        os.makedirs(os.path.dirname(file), exist_ok=True)
+        return cls(array, file)
 
-    def done(self) -> set[int]:
-        """Return the numbers of the regions that are done."""
-        array = self.marks.array
-        folder = array.metadata.encode_chunk_key((0,)).rpartition("/")[0]
-        place = "/".join(part for part in (array.path, folder) if part)
+    def done(self) -> npt.NDArray[np.bool_]:
+        """Return whether each region is done."""
+        done = np.zeros(self.marks.shape, np.bool_)
+        if self.file is None:
+            done[[int(name) for name in sync(self._names()) if name.isdigit()]] = True
+        elif os.path.exists(self.file):
+            # It is as long as the last mark wants it.
+            marked = np.fromfile(self.file, np.uint8)
+            done[: len(marked)] = marked == DONE
+        return done
 
-        async def names() -> list[str]:
-            return [name async for name in array.store_path.store.list_dir(place)]
-
-        return {int(name) for name in sync(names()) if name.isdigit()}
+    async def _names(self) -> list[str]:
+        """List the marks that are chunks."""
+        folder = self.marks.metadata.encode_chunk_key((0,)).rpartition("/")[0]
+        place = "/".join(part for part in (self.marks.path, folder) if part)
+        return [name async for name in self.marks.store_path.store.list_dir(place)]
 
     def mark(self, number: int) -> None:
         """Record that a region is done."""
-        self.marks.write((slice(number, number + 1),), np.ones(1, np.uint8))
+        if self.file is None:
+            self.marks[number] = DONE
+            return
+        descriptor = os.open(self.file, os.O_WRONLY | os.O_CREAT, 0o666)
+        try:
+            os.pwrite(descriptor, bytes([DONE]), number)
+        finally:
+            os.close(descriptor)
 
 
 @contextmanager

@@ -17,10 +17,10 @@ def test_journal__knows_what_was_marked(tmp_path, zarr_format, local):
     store = zarr.storage.LocalStore(tmp_path / "a") if local else zarr.storage.MemoryStore()
     group = zarr.open_group(store, mode="w", zarr_format=zarr_format)
     journal = Journal.of(group, "pass0", 2000)
-    assert journal.done() == set()
+    assert not journal.done().any()
     for number in (0, 7, 1999):
         journal.mark(number)
-    assert Journal.of(group, "pass0", 2000).done() == {0, 7, 1999}
+    assert np.flatnonzero(Journal.of(group, "pass0", 2000).done()).tolist() == [0, 7, 1999]
 
 
 @pytest.mark.parametrize(
@@ -86,7 +86,7 @@ def test_write_pyramid__does_nothing_twice_when_it_resumes(tmp_path, image, monk
     with pytest.raises(StopError):
         write_pyramid(image, tmp_path / "parts", **OPTIONS)
     go_on()
-    done = len(list((tmp_path / "parts" / "multiscale_sampler_build" / "pass0" / "c").iterdir()))
+    done = Journal.of(zarr.open_group(tmp_path / "parts/multiscale_sampler_build"), "pass0", 0).done().sum()
     told = []
     write_pyramid(image, tmp_path / "parts", resume=True, progress=told.append, **OPTIONS)
     assert done > 1
