@@ -12,6 +12,7 @@ import dask.array as da
 import numpy as np
 import numpy.typing as npt
 
+from .coarsening import rechunked
 from .reductions import BandReduction, Block
 
 # A sample lies between two of the next level, of which one may be in the neighbouring block.
@@ -49,7 +50,7 @@ def _joined(state: da.Array, coarser: da.Array, factors: Sequence[int], rule: An
     for size, along, factor in zip(state.shape[1:], coarser.chunks[1:], factors, strict=True):
         inner = [length * factor for length in along[:-1]]
         blocks.append((*inner, size - sum(inner)))
-    aligned = state.rechunk(tuple(blocks))
+    aligned = rechunked(state, tuple(blocks))
     depth = {axis: DEPTH if count > 1 else 0 for axis, count in enumerate(coarser.numblocks)}
     return cast(
         "da.Array",

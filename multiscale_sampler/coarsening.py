@@ -164,7 +164,7 @@ def base_state(
     if isinstance(image.data, np.ndarray):
         return merge_state(weighted.weigh(image.data, np.asarray(along)), factors, reduction, boundary)
     blocks = tuple(sizes if n > 1 else (1,) for sizes, n in zip(image.data.chunks, along.shape, strict=True))
-    whole = da.broadcast_to(da.asarray(along).rechunk(blocks), image.shape, chunks=image.data.chunks)
+    whole = da.broadcast_to(rechunked(da.asarray(along), blocks), image.shape, chunks=image.data.chunks)
     pairs = da.map_blocks(
         weighted.weigh,
         image.data,
@@ -282,7 +282,7 @@ def _reduce_within(
 
 def _reduced_blocks(array: da.Array, reaches: tuple[Reach, ...], reduction: Reduction, *, state: bool) -> da.Array:
     """Reduce a dask array block by block, after aligning its blocks to whole windows."""
-    array = array.rechunk(_aligned_chunks(array, reaches))
+    array = rechunked(array, _aligned_chunks(array, reaches))
     chunks = tuple(
         (*(size // reach.factor for size in blocks[:-1]), -(-(blocks[-1] - reach.tail) // reach.factor))
         for blocks, reach in zip(array.chunks, reaches, strict=True)
@@ -310,6 +310,14 @@ def _reduced_blocks(array: da.Array, reaches: tuple[Reach, ...], reduction: Redu
             meta=np.empty((0,) * len(chunks), reduction.state_dtype),
         ),
     )
+
+
+def rechunked(array: da.Array, chunks: Any) -> da.Array:
+    """Return a dask array in other chunks, each made of its neighbours.
+
+    Left to choose, dask would import distributed to ask for a cluster that could shuffle them instead.
+    """
+    return cast("da.Array", array.rechunk(chunks, method="tasks"))
 
 
 def _aligned_chunks(array: da.Array, reaches: Sequence[Reach]) -> tuple[tuple[int, ...], ...]:

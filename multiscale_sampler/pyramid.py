@@ -16,7 +16,7 @@ from dask.utils import format_bytes
 
 from .axes import Boundary, image_axes, to_image
 from .bands import add_band, band, lift
-from .coarsening import base_state, finish_state, label_level, merge_state, whole_counts
+from .coarsening import base_state, finish_state, label_level, merge_state, rechunked, whole_counts
 from .ladder import ChunkSizes, ScaleFactors
 from .plan import Plan, plan_pyramid, table
 from .reducers import Method, get_reducer
@@ -132,8 +132,11 @@ def _method_of_each(names: Sequence[Any], method: Method | Mapping[str, Method])
 
 def tree_of_plan(image: xr.DataArray, plan: Plan, *, rechunk: bool, weights: xr.DataArray | None = None) -> xr.DataTree:
     """Return the lazy tree that a plan describes; with `rechunk`, in the plan's chunks."""
-    chunks = dict(zip(plan.dims, plan.levels[0].chunks, strict=True))
-    base = image.chunk(chunks) if image.chunks is None or rechunk else image
+    chunks = plan.levels[0].chunks
+    if image.chunks is None:
+        base = image.chunk(dict(zip(plan.dims, chunks, strict=True)))
+    else:
+        base = image.copy(data=rechunked(image.data, chunks)) if rechunk else image
     reduction = plan.reduction
     states: dict[int, Any] = {}
     levels = [base]
@@ -148,7 +151,7 @@ def tree_of_plan(image: xr.DataArray, plan: Plan, *, rechunk: bool, weights: xr.
         levels = []
     for index, state in sorted(states.items()):
         data = finish_state(state, whole_counts(plan, index), reduction)
-        data = data.rechunk(plan.levels[index].chunks) if rechunk else data
+        data = rechunked(data, plan.levels[index].chunks) if rechunk else data
         levels.append(label_level(image, data, plan, index))
     return assemble([level.to_dataset(name=level.name) for level in levels], recipe_of(plan))
 

@@ -128,3 +128,14 @@ def test_import__the_guard_would_see_numba():
     code = "import multiscale_sampler.kernels.sums, sys; print('numba' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "True"
+
+
+def test_layering__building_loads_nothing_of_a_cluster():
+    """Which dask does by itself, where it is left to choose how blocks are joined."""
+    code = (
+        "import sys, dask.array as da, multiscale_sampler as ms\n"
+        "tree = ms.to_multiscale(da.ones((64, 48), chunks=7), 2, chunks=16, max_levels=3)\n"
+        "ms.write_pyramid(tree, {})\n"
+        "sys.exit('distributed' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-W", "error", "-c", code], cwd=PACKAGE.parent).returncode == 0
