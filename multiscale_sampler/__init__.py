@@ -13,13 +13,13 @@
 from ._version import __version__
 from .axes import Axis, to_image
 from .coarsening import coarsen
-from .engine import add_levels, write_pyramid
 from .plan import Plan, plan_pyramid
 from .pyramid import reconstruct, to_multiscale
 from .reducers import Reducer
 from .sample_data import create_test_image
 from .store import open_image, open_pyramid
 from .verify import Report, validate
+from .writing import add_levels, write_pyramid
 
 __all__ = [
     "Axis",

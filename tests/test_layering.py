@@ -29,6 +29,7 @@ ORDER = (
     "regions",
     "builds",
     "engine",
+    "writing",
     "sample_data",
     "verify",
     "accessor",
