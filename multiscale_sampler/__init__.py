@@ -19,7 +19,7 @@ from .reducers import Reducer
 from .sample_data import create_test_image
 from .store import open_image, open_pyramid
 from .verify import Report, validate
-from .writing import add_levels, write_pyramid
+from .writing import add_levels, write_labels, write_pyramid
 
 __all__ = [
     "Axis",
@@ -37,5 +37,6 @@ __all__ = [
     "to_image",
     "to_multiscale",
     "validate",
+    "write_labels",
     "write_pyramid",
 ]

@@ -7,6 +7,7 @@ layout carries too.
 
 from __future__ import annotations
 
+import colorsys
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -52,6 +53,10 @@ MULTISCALES_CONVENTION = {
 # Contrast from here to there of the values, so that single hot voxels do not darken the rest.
 WINDOW_QUANTILES = (0.001, 0.999)
 CHANNEL_COLORS = ("00FF00", "FF00FF", "00FFFF", "FFFF00", "FF0000", "0000FF")
+# Colours are a help for viewers that have none of their own, not a table of all ids.
+MOST_COLORS = 1024
+LARGEST_SHOWN_ID = 2**53
+GOLDEN_RATIO = 0.618033988749895
 RESAMPLING_NAMES = {"mean": "average"}
 
 
@@ -142,6 +147,7 @@ def image_attributes(
     recipe: Mapping[str, Any],
     written: Sequence[str],
     omero: Mapping[str, Any] | None = None,
+    image_label: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Return the attributes of a group that make it an OME-NGFF image.
 
@@ -165,6 +171,8 @@ def image_attributes(
         Paths of all arrays that were written, for ``metadata``: what may be replaced.
     omero
         How to display the channels.
+    image_label
+        What makes the image one of labels.
     """
     multiscales: dict[str, Any] = {
         "name": name,
@@ -182,7 +190,9 @@ def image_attributes(
             "written": list(written),
         },
     }
-    display = {} if omero is None else {"omero": dict(omero)}
+    display: dict[str, Any] = {} if omero is None else {"omero": dict(omero)}
+    if image_label is not None:
+        display["image-label"] = dict(image_label)
     if version == "0.4":
         # "version" is only SHOULD in 0.4, yet clients refuse a store without it.
         return {"multiscales": [{"version": version, **multiscales}], **display}
@@ -231,6 +241,34 @@ def _window(sample: npt.NDArray[Any]) -> dict[str, float]:
         if end == start:
             start = float(np.nextafter(start, -np.inf))
     return {"min": min(least, start), "max": max(greatest, end), "start": start, "end": end}
+
+
+def image_label(ids: Sequence[int], *, version: NgffVersion, source: str) -> dict[str, Any]:
+    """Return the ``image-label`` metadata: a colour for each of some ids, always the same for an id, and the image.
+
+    Zero is background; ids that a double cannot hold are left out, as many readers take numbers for doubles.
+    """
+    shown = [number for number in ids if 0 < number < LARGEST_SHOWN_ID][:MOST_COLORS]
+    colors = [{"label-value": number, "rgba": _label_color(number)} for number in shown]
+    return {"version": version, **({"colors": colors} if colors else {}), "source": {"image": source}}
+
+
+def _label_color(number: int) -> list[int]:
+    """Return the colour of an id: hues a golden ratio apart, so that neighbouring ids differ."""
+    hue = number * GOLDEN_RATIO % 1.0
+    return [*(round(255 * part) for part in colorsys.hsv_to_rgb(hue, 0.8, 1.0)), 255]
+
+
+def label_list(names: Sequence[str], *, version: NgffVersion) -> dict[str, Any]:
+    """Return the attributes of the group that lists the labels of an image."""
+    return {"labels": list(names)} if version == "0.4" else {"ome": {"version": version, "labels": list(names)}}
+
+
+def listed_labels(attributes: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the names that the attributes of a ``labels`` group list."""
+    namespace: Any = attributes.get("ome", attributes)
+    listed: Any = namespace.get("labels") if isinstance(namespace, Mapping) else None
+    return tuple(map(str, listed)) if isinstance(listed, Sequence) and not isinstance(listed, str) else ()
 
 
 def convention_attributes(

@@ -7,7 +7,7 @@ engine fills it, and metadata are published last.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, Literal, cast
 
 import numpy as np
@@ -26,6 +26,9 @@ from .regions import unread
 
 # What is looked at to choose the contrast of a channel, per spatial axis of the coarsest level.
 WINDOW_SAMPLE = 512
+# Where labels have their image.
+LABELLED_IMAGE = "../../"
+LABEL_METHODS = ("mode", "mode_nonzero", "nearest", "label_gaussian", "min", "max")
 
 
 def write_pyramid(
@@ -129,10 +132,50 @@ def write_pyramid(
         build = build_of_tree(image_or_tree, place, _given(shaping), storing)
     else:
         build = build_of_image(image_or_tree, place, _given(shaping), storing)
+    how = Export(version, layout, mode, compressors, resume, progress, storage_options)
+    labels = label_trees(image_or_tree) if isinstance(image_or_tree, xr.DataTree) else {}
+    builds = {name: label_build(tree, place, storing) for name, tree in labels.items()}
+    export(build, store, place, how, labels=builds)
+
+
+@dataclass(frozen=True)
+class Export:
+    """How a pyramid is stored in a group of its own."""
+
+    version: ngff.NgffVersion
+    """Version of OME-NGFF."""
+    layout: stores.Layout
+    """Where levels are in the group."""
+    mode: stores.Mode
+    """Whether a pyramid that is there may be replaced."""
+    compressors: Any = "auto"
+    """Codecs, as ``zarr.create_array`` takes them; "auto": the source's."""
+    resume: bool = False
+    """Whether to go on with an interrupted build."""
+    progress: bool | ProgressCallback | None = None
+    """Who is told of progress."""
+    storage_options: Mapping[str, Any] | None = None
+    """Options of the file system, with a URL."""
+
+
+def export(
+    build: Build,
+    store: Any,
+    place: stores.Location,
+    how: Export,
+    *,
+    labels: Mapping[str, Build] | None = None,
+    labels_of: str | None = None,
+) -> None:
+    """Write a pyramid into a store of its own, and those of its labels; metadata are published last.
+
+    `labels_of` is the path of the image that the pyramid is labels of, relative to it.
+    """
     for level in build.levels:
         ngff.check_exportable(level.axes)
+    version, layout = how.version, how.layout
     zarr_format = ngff.ZARR_FORMATS[version]
-    encoding = stores.encoding_like(build.source, zarr_format, compressors)
+    encoding = stores.encoding_like(build.source, zarr_format, how.compressors)
     attrs = stores.json_attributes(build.images[0].attrs, build.name)
     for coordinate in build.images[0].coords.values():
         stores.json_attributes(coordinate.attrs, str(coordinate.name))
@@ -148,17 +191,19 @@ def write_pyramid(
             written,
             record=build.record(version, layout, encoding, copy_base=True),
             layout=layout,
-            mode=mode,
-            resume=resume,
+            mode=how.mode,
+            resume=how.resume,
             zarr_format=zarr_format,
-            storage_options=storage_options,
+            storage_options=how.storage_options,
         )
         arrays = {level.index: target.create_level(level, encoding, attrs, like=build.source) for level in build.levels}
         if layout == "datatree":
             for level, image in zip(build.levels, build.images, strict=True):
                 target.write_coordinates(level.index, image)
-        run_sweeps(build, arrays, target, progress)
-        target.publish(_metadata(build, target, version, arrays, made_by="write_pyramid"))
+        run_sweeps(build, arrays, target, how.progress)
+        for name, label in (labels or {}).items():
+            _put_labels(label, target.group, name, how)
+        target.publish(_metadata(build, target, version, arrays, made_by="write_pyramid", labels_of=labels_of))
 
 
 def add_levels(
@@ -253,6 +298,9 @@ def add_levels(
     }
     storing = {"chunks": chunks, "shards": shards, "memory_limit": memory_limit, "workers": workers}
     place = stores.place_of(group)
+    above = stores.labels_group_above(cast("zarr.Group", group))
+    if above is not None:
+        check_labels(image.dtype, method)
     build = build_of_image(image, place, shaping, storing)
     if build.plans[0].reduction.bands:
         raise ValueError(
@@ -271,7 +319,150 @@ def add_levels(
         )
         arrays = {level.index: target.create_level(level, encoding, attrs, like=array) for level in build.levels[1:]}
         run_sweeps(build, arrays, target, progress)
-        target.publish(_metadata(build, target, version, {0: array, **arrays}, made_by="add_levels"))
+        labels_of = LABELLED_IMAGE if above is not None else None
+        target.publish(
+            _metadata(build, target, version, {0: array, **arrays}, made_by="add_levels", labels_of=labels_of)
+        )
+    if above is not None:
+        stores.register_label(above, target.group.basename or place[1][-1], version)
+
+
+def write_labels(
+    labels: Any,
+    store: Any,
+    name: str,
+    path: str | None = None,
+    *,
+    method: Method = "mode",
+    chunks: ChunkSizes | None = None,
+    shards: ChunkSizes | Literal[False] | None = None,
+    compressors: Any = "auto",
+    mode: stores.Mode = "w-",
+    memory_limit: int | str | None = None,
+    workers: int | None = None,
+    resume: bool = False,
+    progress: bool | ProgressCallback | None = None,
+    storage_options: Mapping[str, Any] | None = None,
+) -> None:
+    """Write the pyramid of labels beside the OME-Zarr image that they label, and register them there.
+
+    Labels get as many levels as the image, by the same factors, in the version and layout of the image, under
+    ``labels/<name>``. They say which image they label, and colours of the labels that the middle of the coarsest
+    level shows; the list of labels is the last that is written.
+
+    Parameters
+    ----------
+    labels
+        Integers of the image's size along the image's dims, channels left out or not: an array (which takes the
+        image's positions), a labelled image, or a tree of `to_multiscale` with as many levels as the image.
+    store, path
+        Place of the image.
+    name
+        Name of the labels.
+    method
+        A method that makes no id: "mode", "mode_nonzero", "nearest", "label_gaussian", "min", "max", or your own.
+    chunks, shards, memory_limit, workers
+        As in `plan_pyramid`.
+    compressors, mode, resume, progress, storage_options
+        As in `write_pyramid`.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no image.
+    FileExistsError
+        If there are labels of that name that `mode` does not let be replaced.
+    TypeError
+        If labels are no integers.
+    ValueError
+        If labels do not fit the image, or the method would make ids; before anything is written.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import multiscale_sampler as ms
+    >>> store = {}
+    >>> ms.write_pyramid(np.zeros((64, 64), "uint8"), store, scale_factors=[2])
+    >>> ms.write_labels(np.ones((64, 64), "uint16"), store, "cells")
+    >>> ms.open_pyramid(store)["labels/cells/scale1"].sizes
+    Frozen({'y': 32, 'x': 32})
+    """
+    _check_choice("mode", mode, stores.MODES)
+    group = stores.open_node(store, path, storage_options=storage_options)
+    image = stores.described_image(group)
+    if image.version not in ngff.ZARR_FORMATS:
+        raise ValueError(
+            f"{group.store_path} is OME-NGFF {image.version}, which is not written; convert it to one of "
+            f"{', '.join(map(repr, ngff.ZARR_FORMATS))} first"
+        )
+    version = image.version
+    storing = {"chunks": chunks, "shards": shards, "memory_limit": memory_limit, "workers": workers}
+    place = stores.place_of(group)
+    build = label_build(labels, place, storing, image=image, name=name, method=method)
+    how = Export(version, image.layout, mode, compressors, resume, progress)
+    root = stores.writable_group(cast("zarr.Group", group))
+    _put_labels(build, root, name, how)
+    if image.was_consolidated:
+        stores.consolidate(root)
+
+
+def label_build(
+    labels: Any,
+    place: stores.Location,
+    storing: Mapping[str, Any],
+    *,
+    image: stores.DescribedImage | None = None,
+    name: str | None = None,
+    method: Method = "mode",
+) -> Build:
+    """Make labels ready for writing, those of an image with its levels."""
+    if isinstance(labels, xr.DataTree):
+        build = build_of_tree(labels, place, {}, storing)
+        check_labels(build.levels[0].dtype, "mode")
+        if image is not None and len(build.levels) != len(image.levels):
+            # "the same number of scale levels as the original unlabeled image" (0.4, labels metadata)
+            raise ValueError(
+                f"the labels have {len(build.levels)!r} levels, the image {len(image.levels)!r}; OME-NGFF wants as many"
+            )
+        return build if name is None else replace(build, name=name)
+    placed = cast("stores.DescribedImage", image).placed(labels, name)
+    check_labels(placed.dtype, method)
+    shaping = {**cast("stores.DescribedImage", image).shaping(placed.dims), "method": method}
+    return build_of_image(placed, place, shaping, storing)
+
+
+def check_labels(dtype: np.dtype[Any], method: Method) -> None:
+    """Refuse what are no labels, and methods that make ids that are not there.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As they say.
+    """
+    # "all label images MUST be integer" (0.4, labels metadata)
+    if dtype.kind not in "iu":
+        raise TypeError(f"labels have dtype {str(dtype)!r}, OME-NGFF wants integers; convert them by astype('uint8')")
+    if isinstance(method, str) and method not in LABEL_METHODS:
+        raise ValueError(
+            f"method {method!r} makes ids that are not there; choose one of {', '.join(map(repr, LABEL_METHODS))}"
+        )
+
+
+def label_trees(tree: xr.DataTree) -> dict[str, xr.DataTree]:
+    """Return the trees of labels that stand beside the levels of an image, by name."""
+    return (
+        {str(name): node for name, node in tree[stores.LABELS].children.items()}
+        if stores.LABELS in tree.children
+        else {}
+    )
+
+
+def _put_labels(build: Build, image: zarr.Group, name: str, how: Export) -> None:
+    """Write labels below the group of their image, and list them."""
+    within = stores.label_place(image, name)
+    if not (how.resume and stores.is_finished(within)):
+        export(build, within, stores.place_of(within), how, labels_of=LABELLED_IMAGE)
+    stores.register_label(image.require_group(stores.LABELS), name, how.version)
 
 
 def _check_choice(option: str, value: Any, choices: Sequence[str]) -> None:
@@ -287,7 +478,13 @@ def _given(options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _metadata(
-    build: Build, target: stores.Target, version: ngff.NgffVersion, arrays: Arrays, *, made_by: str
+    build: Build,
+    target: stores.Target,
+    version: ngff.NgffVersion,
+    arrays: Arrays,
+    *,
+    made_by: str,
+    labels_of: str | None = None,
 ) -> dict[str, Any]:
     """Return the attributes that publish the pyramid."""
     levels = [level.axes for level in build.levels]
@@ -301,7 +498,8 @@ def _metadata(
         made_by=made_by,
         recipe=build.recipe,
         written=target.written,
-        omero=_omero(build.images[-1], arrays[len(levels) - 1]),
+        omero=None if labels_of else _omero(build.images[-1], arrays[len(levels) - 1]),
+        image_label=_image_label(build, arrays[len(levels) - 1], version, labels_of) if labels_of else None,
     )
     if target.layout == "datatree" and version != "0.4":
         # In zarr v2 the convention's attribute would take the place of OME-NGFF's own of the same name.
@@ -323,6 +521,12 @@ def _omero(image: xr.DataArray, coarsest: zarr.Array[Any]) -> dict[str, Any] | N
     middle = tuple(_middle(axis) for axis in axes)
     sample = np.asarray(coarsest[middle])
     return ngff.omero(labels, [np.take(sample, number, axis=channel) for number in range(len(labels))])
+
+
+def _image_label(build: Build, coarsest: zarr.Array[Any], version: ngff.NgffVersion, source: str) -> dict[str, Any]:
+    """Return what tells labels from images: whose they are, and colours of those that the coarsest level shows."""
+    middle = tuple(_middle(axis) for axis in image_axes(build.images[-1]))
+    return ngff.image_label(np.unique(np.asarray(coarsest[middle])).tolist(), version=version, source=source)
 
 
 def _middle(axis: Axis) -> slice:

@@ -2,12 +2,20 @@
 
 `nodes` opens places and finds the arrays behind an image, `reading` labels what is stored (`open_image`,
 `open_pyramid`), `encoding` says how levels are stored, `targets` makes and publishes pyramids, `journal`
-remembers what of one is done, `chunks` moves data.
+remembers what of one is done, `labels` stands them beside their image, `chunks` moves data.
 """
 
 from .chunks import Access, release_buffers
 from .encoding import Encoding, encoding_like, json_attributes
 from .journal import Journal, claim
+from .labels import (
+    DescribedImage,
+    described_image,
+    is_finished,
+    label_place,
+    labels_group_above,
+    register_label,
+)
 from .nodes import (
     Location,
     dimension_names,
@@ -18,7 +26,7 @@ from .nodes import (
     source_array,
     zarr_arrays,
 )
-from .reading import open_image, open_pyramid
+from .reading import LABELS, open_image, open_pyramid
 from .targets import (
     LAYOUTS,
     MODES,
@@ -27,17 +35,21 @@ from .targets import (
     Record,
     Target,
     base_array,
+    consolidate,
     create_target,
     level_paths,
     open_target,
     rehearse,
+    writable_group,
     written_paths,
 )
 
 __all__ = [
+    "LABELS",
     "LAYOUTS",
     "MODES",
     "Access",
+    "DescribedImage",
     "Encoding",
     "Journal",
     "Layout",
@@ -47,21 +59,28 @@ __all__ = [
     "Target",
     "base_array",
     "claim",
+    "consolidate",
     "create_target",
+    "described_image",
     "dimension_names",
     "encoding_like",
+    "is_finished",
     "is_in_memory",
     "is_zarr",
     "json_attributes",
+    "label_place",
+    "labels_group_above",
     "level_paths",
     "open_image",
     "open_node",
     "open_pyramid",
     "open_target",
     "place_of",
+    "register_label",
     "rehearse",
     "release_buffers",
     "source_array",
+    "writable_group",
     "written_paths",
     "zarr_arrays",
 ]

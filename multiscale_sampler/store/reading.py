@@ -33,6 +33,8 @@ ENCODING_ATTRIBUTES = frozenset({V2_DIMENSIONS, "coordinates", *CF_PACKING})
 BLOCK_LIMIT = "32MiB"
 # How far above an array its OME-NGFF group may be ("labels/nuclei/0" is three down).
 MOST_ANCESTORS = 3
+# Where OME-NGFF has the labels of an image.
+LABELS = "labels"
 # Coordinates are held in memory; an array above this beside an image is another image.
 LARGEST_COORDINATE = 64 * 2**20
 # A group with this attribute and without OME-NGFF metadata is a build that has not finished.
@@ -295,7 +297,7 @@ def open_pyramid(
     -------
     xarray.DataTree
         Nodes ``/scale0``, ``/scale1``, ... as `to_multiscale` makes them; each level's coordinates come from
-        its own transformations.
+        its own transformations. Labels of the image have such nodes in ``/labels/<name>``.
 
     Raises
     ------
@@ -334,7 +336,26 @@ def open_pyramid(
     name = _image_name(group, multiscales)
     tree = assemble([image.to_dataset(name=name) for image in images])
     tree.attrs = foreign_attributes(group.attrs.asdict())
+    for label, labels in _label_groups(group):
+        tree[f"{LABELS}/{label}"] = open_pyramid(labels, chunks=chunks)
     return tree
+
+
+def _label_groups(image: zarr.Group) -> Iterator[tuple[str, zarr.Group]]:
+    """Yield the groups of the labels that an image lists."""
+    labels = image.get(LABELS)
+    if not isinstance(labels, zarr.Group):
+        return
+    for name in ngff.listed_labels(labels.attrs.asdict()):
+        node = labels.get(name)
+        if isinstance(node, zarr.Group) and ngff.parse(node.attrs.asdict()) is not None:
+            yield name, node
+        else:
+            warnings.warn(
+                f"{labels.store_path} lists {name!r}, of which there is no OME-Zarr image; these labels are left out",
+                UserWarning,
+                stacklevel=3,
+            )
 
 
 def read_multiscales(group: zarr.Group) -> ngff.Multiscales:
