@@ -384,8 +384,8 @@ def write_labels(
     >>> store = {}
     >>> ms.write_pyramid(np.zeros((64, 64), "uint8"), store, scale_factors=[2])
     >>> ms.write_labels(np.ones((64, 64), "uint16"), store, "cells")
-    >>> ms.open_pyramid(store)["labels/cells/scale1"].sizes
-    Frozen({'y': 32, 'x': 32})
+    >>> ms.open_pyramid(store)["labels/cells/scale1/cells"].shape
+    (32, 32)
     """
     _check_choice("mode", mode, stores.MODES)
     group = stores.open_node(store, path, storage_options=storage_options)
