@@ -16,13 +16,14 @@ from .coarsening import coarsen
 from .engine import add_levels, write_pyramid
 from .plan import Plan, plan_pyramid
 from .pyramid import reconstruct, to_multiscale
-from .reducers import Reducer
+from .reducers import Methods, Reducer
 from .sample_data import create_test_image
 from .store import open_image, open_pyramid
 from .verify import Report, validate
 
 __all__ = [
     "Axis",
+    "Methods",
     "Plan",
     "Reducer",
     "Report",
