@@ -11,6 +11,7 @@
 """
 
 from ._version import __version__
+from .accessor import skip_non_dimension_nodes
 from .axes import Axis, to_image
 from .coarsening import coarsen
 from .engine import add_levels, write_pyramid
@@ -35,6 +36,7 @@ __all__ = [
     "open_pyramid",
     "plan_pyramid",
     "reconstruct",
+    "skip_non_dimension_nodes",
     "to_image",
     "to_multiscale",
     "validate",
