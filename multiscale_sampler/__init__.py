@@ -15,6 +15,7 @@ from .accessor import skip_non_dimension_nodes
 from .axes import Axis, to_image
 from .coarsening import coarsen
 from .engine import add_levels, write_pyramid
+from .interop import from_itk, from_ngff_multiscales, to_itk, to_ngff_multiscales
 from .plan import Plan, plan_pyramid
 from .pyramid import reconstruct, to_multiscale
 from .reducers import Methods, Reducer
@@ -32,13 +33,17 @@ __all__ = [
     "add_levels",
     "coarsen",
     "create_test_image",
+    "from_itk",
+    "from_ngff_multiscales",
     "open_image",
     "open_pyramid",
     "plan_pyramid",
     "reconstruct",
     "skip_non_dimension_nodes",
     "to_image",
+    "to_itk",
     "to_multiscale",
+    "to_ngff_multiscales",
     "validate",
     "write_pyramid",
 ]

@@ -31,6 +31,7 @@ ORDER = (
     "engine",
     "sample_data",
     "verify",
+    "interop",
     "accessor",
     "backend",
     "view",
