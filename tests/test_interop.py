@@ -117,6 +117,16 @@ def test_from_ngff_multiscales__takes_what_ngff_zarr_made():
     check_levels(ms.open_pyramid(store), base, [(1, 2, 2)], "mode", scale={"y": 2.0, "x": 0.5}, translation={"y": 7.0})
 
 
+def test_msi_10__no_unit_is_no_unit_in_ngff_zarr_either():
+    """MSI-10: a missing unit became an empty one."""
+    pytest.importorskip("ngff_zarr", reason=NO_CLIENT)
+    image = ms.to_image(noise((8, 8)), units={"y": "micrometer"})
+    multiscales = ms.to_ngff_multiscales(ms.to_multiscale(image, [2]))
+    assert [axis.unit for axis in multiscales.metadata.axes] == ["micrometer", None]
+    assert multiscales.images[1].axes_units == {"y": "micrometer"}
+    assert "units" not in ms.from_ngff_multiscales(multiscales)["scale1/image"].x.attrs
+
+
 def test_to_ngff_multiscales__refuses_axes_that_ngff_cannot_say():
     pytest.importorskip("ngff_zarr", reason=NO_CLIENT)
     tree = ms.to_multiscale(ms.to_image(noise((8, 8))).assign_coords(y=np.arange(8.0) ** 2), [2])
