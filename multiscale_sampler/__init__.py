@@ -11,11 +11,13 @@
 """
 
 from ._version import __version__
+from .accessor import skip_non_dimension_nodes
 from .axes import Axis, to_image
 from .coarsening import coarsen
+from .interop import from_itk, from_ngff_multiscales, to_itk, to_ngff_multiscales
 from .plan import Plan, plan_pyramid
 from .pyramid import reconstruct, to_multiscale
-from .reducers import Reducer
+from .reducers import Methods, Reducer
 from .sample_data import create_test_image
 from .store import open_image, open_pyramid
 from .verify import Report, validate
@@ -23,6 +25,7 @@ from .writing import add_levels, write_labels, write_pyramid
 
 __all__ = [
     "Axis",
+    "Methods",
     "Plan",
     "Reducer",
     "Report",
@@ -30,12 +33,17 @@ __all__ = [
     "add_levels",
     "coarsen",
     "create_test_image",
+    "from_itk",
+    "from_ngff_multiscales",
     "open_image",
     "open_pyramid",
     "plan_pyramid",
     "reconstruct",
+    "skip_non_dimension_nodes",
     "to_image",
+    "to_itk",
     "to_multiscale",
+    "to_ngff_multiscales",
     "validate",
     "write_labels",
     "write_pyramid",

@@ -277,7 +277,9 @@ def describe_levels(tree: xr.DataTree) -> list[dict[str, Any]]:
     described = []
     for index, level in enumerate(levels_of_tree(tree)):
         axes = image_axes(level)
-        chunks = level.encoding.get("chunks") or level.data.chunksize
+        # Of levels in memory, or as xarray reads them, all is one chunk.
+        blocks = level.shape if level.chunks is None else tuple(map(max, level.chunks))
+        chunks = level.encoding.get("chunks") or blocks
         described.append(
             {
                 "level": index,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from enum import Enum, StrEnum
 from functools import partial
 from typing import Any, Literal, TypeAlias, cast
 
@@ -35,7 +36,7 @@ from .reductions import (
 )
 
 Cascade: TypeAlias = Literal["exact", "stepwise"]
-Method: TypeAlias = "str | Reducer | Callable[..., Any]"
+Method: TypeAlias = "str | Enum | Reducer | Callable[..., Any]"
 
 # numpy's letters of the kinds of dtype.
 REAL = "biuf"
@@ -320,17 +321,63 @@ REDUCERS: dict[str, Reducer] = {
 }
 
 
+class Methods(StrEnum):
+    """The names that multiscale-spatial-image and ngff-zarr have for methods, for code that was written with these.
+
+    A member, its string, and a member of the other libraries' own enum stand for the method of the table that does
+    the same job.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import multiscale_sampler as ms
+    >>> tree = ms.to_multiscale(np.eye(4), [2], method=ms.Methods.XARRAY_COARSEN)
+    >>> tree.attrs["multiscale"]["method"]
+    'mean'
+    """
+
+    XARRAY_COARSEN = "xarray_coarsen"
+    ITK_BIN_SHRINK = "itk_bin_shrink"
+    ITK_GAUSSIAN = "itk_gaussian"
+    ITK_LABEL_GAUSSIAN = "itk_label_gaussian"
+    ITKWASM_BIN_SHRINK = "itkwasm_bin_shrink"
+    ITKWASM_GAUSSIAN = "itkwasm_gaussian"
+    ITKWASM_LABEL_IMAGE = "itkwasm_label_image"
+    DASK_BIN_SHRINK = "dask_bin_shrink"
+    DASK_IMAGE_GAUSSIAN = "dask_image_gaussian"
+    DASK_IMAGE_MODE = "dask_image_mode"
+    DASK_IMAGE_NEAREST = "dask_image_nearest"
+
+
+SAME_JOB: dict[str, str] = {
+    Methods.XARRAY_COARSEN: "mean",
+    Methods.ITK_BIN_SHRINK: "mean",
+    Methods.ITK_GAUSSIAN: "gaussian",
+    Methods.ITK_LABEL_GAUSSIAN: "label_gaussian",
+    Methods.ITKWASM_BIN_SHRINK: "mean",
+    Methods.ITKWASM_GAUSSIAN: "gaussian",
+    Methods.ITKWASM_LABEL_IMAGE: "label_gaussian",
+    Methods.DASK_BIN_SHRINK: "mean",
+    Methods.DASK_IMAGE_GAUSSIAN: "gaussian",
+    Methods.DASK_IMAGE_MODE: "mode",
+    Methods.DASK_IMAGE_NEAREST: "nearest",
+}
+
 WEIGHTED_MEAN = _row("weighted mean", "mean of the window by weights of its voxels", WeightedReduction, kinds=REAL)
 
 
 def get_reducer(method: Method, *, weighted: bool = False) -> Reducer:
-    """Return the row of the table that `method` names, or the reducer of a function.
+    """Return the row of the table that `method` names, here or in the libraries of `Methods`, or a function's reducer.
 
     Raises
     ------
     ValueError
         If no method has that name, or voxels are to be weighed by another than the mean.
     """
+    if isinstance(method, Enum):
+        method = cast("str", method.value)
+    if isinstance(method, str):
+        method = SAME_JOB.get(method, method)
     if weighted:
         if method not in ("mean", REDUCERS["mean"]):
             raise ValueError(f"weights go with the mean, not with method={method!r}; leave one of them out")

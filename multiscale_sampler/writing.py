@@ -21,7 +21,7 @@ from .builds import Arrays, Build, build_of_image, build_of_tree
 from .engine import run_sweeps
 from .ladder import ChunkSizes, ScaleFactors
 from .progress import ProgressCallback
-from .reducers import Method
+from .reducers import Method, get_reducer
 from .regions import unread
 
 # What is looked at to choose the contrast of a channel, per spatial axis of the coarsest level.
@@ -442,9 +442,10 @@ def check_labels(dtype: np.dtype[Any], method: Method) -> None:
     # "all label images MUST be integer" (0.4, labels metadata)
     if dtype.kind not in "iu":
         raise TypeError(f"labels have dtype {str(dtype)!r}, OME-NGFF wants integers; convert them by astype('uint8')")
-    if isinstance(method, str) and method not in LABEL_METHODS:
+    reducer = get_reducer(method)
+    if reducer.function is None and reducer.name not in LABEL_METHODS:
         raise ValueError(
-            f"method {method!r} makes ids that are not there; choose one of {', '.join(map(repr, LABEL_METHODS))}"
+            f"method {reducer.name!r} makes ids that are not there; choose one of {', '.join(map(repr, LABEL_METHODS))}"
         )
 
 

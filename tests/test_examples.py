@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from multiscale_sampler import open_pyramid, validate
+
 EXAMPLES = Path(__file__).parents[1] / "examples"
 SCRIPTS = sorted(EXAMPLES.glob("*.py"))
 
@@ -39,3 +41,18 @@ def test_compare_brightness__prints_the_table_of_the_readme(tmp_path):
     means = {line[:32].strip(): line[32:].split() for line in printed.splitlines()}
     assert len(means) == 5
     assert all(abs(float(mean) - 4.994) < 0.01 for mean in means["multiscale_sampler mean"])
+
+
+def test_drop_in__prints_what_the_readme_of_multiscale_spatial_image_shows(tmp_path):
+    printed = run(EXAMPLES / "drop_in.py", cwd=tmp_path)
+    for line in (
+        "image    (y, x) uint8 16kB dask.array<chunksize=(128, 128), meta=np.ndarray>",
+        "image    (y, x) uint8 4kB dask.array<chunksize=(64, 64), meta=np.ndarray>",
+        "* y        (y) float64 512B 0.5 2.5 4.5 6.5 8.5 ... 120.5 122.5 124.5 126.5",
+        "image    (y, x, c) float64 160kB dask.array<",
+        "* x        (x) float64 400B 1.5 5.5 9.5 13.5 17.5 ... 185.5 189.5 193.5 197.5",
+    ):
+        assert line in printed
+    level = open_pyramid(tmp_path / "multiscale.zarr")["scale2/image"]
+    assert [float(position) for position in level.x[:3]] == [1.5, 5.5, 9.5]
+    assert validate(tmp_path / "multiscale.zarr").ok

@@ -1,0 +1,251 @@
+"""What a tree of levels can do by itself: ``tree.multiscale``, registered with xarray by importing the package.
+
+Bindings only. The changes of all levels at once (`transpose`, `reindex_data_arrays`, `assign_coords`) are called as
+those of multiscale-spatial-image's accessor ``msi``.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Concatenate, ParamSpec, cast
+
+import xarray as xr
+from dask.utils import format_bytes, parse_bytes
+
+from .axes import Axis, image_axes
+from .pyramid import describe_levels, format_levels, levels_of_tree
+from .writing import write_pyramid
+
+P = ParamSpec("P")
+
+# A spacing this much wider than the one that is wanted is that one, rounded.
+SPACING_TOLERANCE = 1e-6
+
+
+def skip_non_dimension_nodes(
+    function: Callable[Concatenate[xr.Dataset, P], xr.Dataset],
+) -> Callable[Concatenate[xr.Dataset, P], xr.Dataset]:
+    """Let a function of a Dataset leave those without dimensions as they are, as is the root of a tree of levels.
+
+    Parameters
+    ----------
+    function
+        A function of a Dataset and anything else, as ``tree.map_over_datasets`` takes it.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import multiscale_sampler as ms
+    >>> @ms.skip_non_dimension_nodes
+    ... def transpose(level, *dims):
+    ...     return level.transpose(*dims)
+    >>> tree = ms.to_multiscale(np.zeros((4, 6)), [2])
+    >>> tree.map_over_datasets(transpose, "x", "y")["scale1/image"].shape
+    (3, 2)
+    """
+
+    @functools.wraps(function)
+    def of_levels(dataset: xr.Dataset, /, *args: P.args, **kwargs: P.kwargs) -> xr.Dataset:
+        return function(dataset, *args, **kwargs) if dataset.dims else dataset
+
+    return of_levels
+
+
+class LevelTable(list[dict[str, Any]]):
+    """What each level is, as plain values; printed, a table."""
+
+    def __repr__(self) -> str:
+        """Return the table."""
+        return format_levels(self)
+
+
+@xr.register_datatree_accessor("multiscale")
+class MultiscaleAccessor:
+    """The levels of a pyramid, as `to_multiscale` and `open_pyramid` make them.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import multiscale_sampler as ms
+    >>> tree = ms.to_multiscale(ms.to_image(np.ones((64, 64), "uint8"), scale=0.5), [2, 4])
+    >>> tree.multiscale.levels
+    dims y x
+    level  shape  dtype  chunks  scale  translation  units  size
+    0      64 64  uint8  64 64   0.5 0.5  0 0        -      4.00 kiB
+    1      32 32  uint8  32 32   1 1    0.25 0.25    -      1.00 kiB
+    2      16 16  uint8  16 16   2 2    0.75 0.75    -         256 B
+    >>> tree.multiscale.at(x=1.5).shape
+    (32, 32)
+    >>> tree.multiscale.fit(nbytes="2 kiB").shape
+    (32, 32)
+    """
+
+    def __init__(self, tree: xr.DataTree) -> None:
+        self._tree = tree
+
+    @property
+    def levels(self) -> LevelTable:
+        """Shape, dtype, chunks, spacing, position, units and bytes of every level; printed, a table."""
+        return LevelTable(describe_levels(self._tree))
+
+    def at(self, *, spacing: float | None = None, **spacings: float) -> xr.DataArray:
+        """Return the coarsest level that is as fine as a spacing asks for.
+
+        An axis that is coarser than that in level 0 already counts as fine enough where it is not coarser still.
+
+        Parameters
+        ----------
+        spacing
+            Distance between samples along all spatial axes.
+        **spacings
+            Distance between samples by axis, in its unit, as ``x=0.5``.
+
+        Raises
+        ------
+        ValueError
+            If no distance is given, an axis is not there, or its samples are not evenly spaced.
+        """
+        levels = [_regular_axes(level) for level in levels_of_tree(self._tree)]
+        wanted = _wanted(levels[0], spacing, spacings)
+        limits = {name: max(most, abs(levels[0][name].scale)) for name, most in wanted.items()}
+        fine = [
+            number
+            for number, axes in enumerate(levels)
+            if all(abs(axes[name].scale) <= most * (1 + SPACING_TOLERANCE) for name, most in limits.items())
+        ]
+        return levels_of_tree(self._tree)[fine[-1]]
+
+    def fit(self, *, nbytes: int | str | None = None, pixels: int | None = None) -> xr.DataArray:
+        """Return the finest level that is not larger than a limit.
+
+        Parameters
+        ----------
+        nbytes
+            The most bytes of all of a level's values, or a text as "512MiB".
+        pixels
+            The most values that a level may have.
+
+        Raises
+        ------
+        ValueError
+            If not exactly one limit is given, or even the coarsest level is larger.
+        """
+        if (nbytes is None) == (pixels is None):
+            raise ValueError(f"nbytes={nbytes!r} and pixels={pixels!r} are no one limit; give one of them")
+        levels = levels_of_tree(self._tree)
+        if pixels is not None:
+            fitting = [level for level in levels if level.size <= pixels]
+        else:
+            most = _bytes(cast("int | str", nbytes))
+            fitting = [level for level in levels if level.nbytes <= most]
+        if not fitting:
+            raise ValueError(
+                f"no level is as small as {pixels if nbytes is None else nbytes!r}: the coarsest has "
+                f"{levels[-1].size!r} pixels in {format_bytes(levels[-1].nbytes)}; build more levels"
+            )
+        return fitting[0]
+
+    def to_zarr(self, store: Any, **options: Any) -> None:
+        """Write the tree as an OME-Zarr image.
+
+        Parameters
+        ----------
+        store
+            Where to write.
+        **options
+            As in `write_pyramid`.
+        """
+        write_pyramid(self._tree, store, **options)
+
+    def transpose(self, *dims: str) -> xr.DataTree:
+        """Return the tree with the axes of every level in another order; without `dims`, in the reverse one.
+
+        Parameters
+        ----------
+        *dims
+            Names of all axes in the order that is wanted; ``...`` stands for all others.
+        """
+        return self._mapped(lambda level: _transposed(level, dims))
+
+    def reindex_data_arrays(
+        self,
+        indexers: Mapping[Any, Any] | None = None,
+        method: Any = None,
+        tolerance: float | Iterable[float] | str | None = None,
+        copy: bool = False,
+        fill_value: Any = None,
+        **indexers_kwargs: Any,
+    ) -> xr.DataTree:
+        """Return the tree with every level conformed to new coordinates, as ``Dataset.reindex`` does.
+
+        Parameters
+        ----------
+        indexers
+            New coordinates, by dimension.
+        method, tolerance, copy
+            As in ``xarray.Dataset.reindex``.
+        fill_value
+            What stands where a level had no such coordinate; None: NaN.
+        **indexers_kwargs
+            New coordinates by keyword, as ``c=["DAPI"]``.
+        """
+        options: dict[str, Any] = {"method": method, "tolerance": tolerance, "copy": copy}
+        if fill_value is not None:
+            options["fill_value"] = fill_value
+        return self._mapped(lambda level: level.reindex(indexers, **options, **indexers_kwargs))
+
+    def assign_coords(self, coords: Mapping[Any, Any] | None = None, **coords_kwargs: Any) -> xr.DataTree:
+        """Return the tree with coordinates added to every level, or put in the place of others.
+
+        Parameters
+        ----------
+        coords
+            Coordinates by name, as ``xarray.Dataset.assign_coords`` takes them: a function is called with each level.
+        **coords_kwargs
+            Coordinates by keyword, as ``c=["DAPI", "GFP"]``.
+        """
+        return self._mapped(lambda level: level.assign_coords(coords, **coords_kwargs))
+
+    def _mapped(self, function: Callable[[xr.Dataset], xr.Dataset]) -> xr.DataTree:
+        return self._tree.map_over_datasets(skip_non_dimension_nodes(function))
+
+
+def _regular_axes(level: xr.DataArray) -> dict[str, Axis]:
+    return {axis.name: axis for axis in image_axes(level)}
+
+
+def _wanted(axes: Mapping[str, Axis], spacing: float | None, spacings: Mapping[str, float]) -> dict[str, float]:
+    """Return the spacing that is wanted of each axis."""
+    if (spacing is None) == (not spacings):
+        raise ValueError(
+            "a level is chosen by one number, at(spacing=2.0), or by axis, at(x=2.0, y=2.0); give one of them"
+        )
+    spatial = [name for name, axis in axes.items() if axis.type == "space"]
+    wanted = dict(spacings) if spacing is None else dict.fromkeys(spatial, spacing)
+    for name, most in wanted.items():
+        if name not in axes:
+            raise ValueError(f"{name}={most!r}: the levels have the axes {list(axes)!r}; name only those")
+        if not axes[name].is_regular:
+            raise ValueError(f"{name}={most!r}: the samples of {name!r} are not evenly spaced; choose by other axes")
+        if not most > 0:
+            raise ValueError(f"{name}={most!r} is no distance between samples; give a positive number")
+    return wanted
+
+
+def _bytes(nbytes: int | str) -> int:
+    try:
+        return int(parse_bytes(nbytes))
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"nbytes={nbytes!r} is no amount of memory; write it as '512MiB'") from error
+
+
+def _transposed(level: xr.Dataset, dims: tuple[str, ...]) -> xr.Dataset:
+    """Return a level with its axes in another order, and so what is known of how it was stored."""
+    moved = level.transpose(*dims)
+    for name, image in moved.data_vars.items():
+        order = [level[name].dims.index(dim) for dim in image.dims]
+        for key in ("chunks", "shards"):
+            if image.encoding.get(key):
+                image.encoding[key] = tuple(image.encoding[key][axis] for axis in order)
+    return moved

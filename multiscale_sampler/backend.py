@@ -1,0 +1,104 @@
+"""The engine "multiscale" of xarray: anybody's OME-Zarr image through ``xarray.open_datatree`` and ``open_dataset``.
+
+A binding of `open_pyramid`, which gives the labels. The values are handed over as they are stored, not as dask
+arrays: whether and how they are chunked and cached is what xarray's own options say.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import xarray as xr
+from xarray.backends import BackendEntrypoint
+from xarray.backends.zarr import ZarrArrayWrapper
+from xarray.core.indexing import LazilyIndexedArray
+
+from .pyramid import NODE_PREFIX, levels_of_tree
+from .store import open_pyramid, source_array
+
+
+class MultiscaleBackendEntrypoint(BackendEntrypoint):
+    """Opens OME-Zarr images of any writer and version, with coordinates and units.
+
+    The options that it takes beside xarray's: ``group``, the path of the image in the store (as "labels/nuclei"),
+    ``storage_options`` of the file system, with a URL, and for one level ``level``, by default 0. It is never guessed
+    from the name of a store, which may hold anything: it must be asked for by ``engine="multiscale"``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import xarray as xr
+    >>> import multiscale_sampler as ms
+    >>> image = ms.to_image(np.ones((64, 64), "uint8"), scale=0.5, units="micrometer")
+    >>> ms.write_pyramid(image, "p.zarr", scale_factors=[2, 4])
+    >>> xr.open_dataset("p.zarr", engine="multiscale", level=2).x.values[:3]
+    array([0.75, 2.75, 4.75])
+    """
+
+    description = "Open OME-Zarr image pyramids of any writer, with coordinates and units"
+    supports_groups = True
+
+    def open_dataset(
+        self,
+        filename_or_obj: Any,
+        *,
+        drop_variables: str | Iterable[str] | None = None,
+        group: str | None = None,
+        level: int = 0,
+        storage_options: Mapping[str, Any] | None = None,
+    ) -> xr.Dataset:
+        """Open one level.
+
+        Raises
+        ------
+        ValueError
+            If the pyramid has no such level, or there is no pyramid.
+        """
+        tree = open_pyramid(filename_or_obj, group, storage_options=storage_options)
+        number, count = operator.index(level), len(levels_of_tree(tree))
+        if not 0 <= number < count:
+            raise ValueError(f"level={level!r} is none of this pyramid, which has the levels 0 to {count - 1}")
+        return _as_stored(tree[f"{NODE_PREFIX}{number}"].to_dataset(), drop_variables)
+
+    def open_datatree(
+        self,
+        filename_or_obj: Any,
+        *,
+        drop_variables: str | Iterable[str] | None = None,
+        group: str | None = None,
+        storage_options: Mapping[str, Any] | None = None,
+    ) -> xr.DataTree:
+        """Open all levels, as nodes ``/scale0``, ``/scale1``, ... ."""
+        groups = self.open_groups_as_dict(
+            filename_or_obj, drop_variables=drop_variables, group=group, storage_options=storage_options
+        )
+        return xr.DataTree.from_dict(groups)
+
+    def open_groups_as_dict(
+        self,
+        filename_or_obj: Any,
+        *,
+        drop_variables: str | Iterable[str] | None = None,
+        group: str | None = None,
+        storage_options: Mapping[str, Any] | None = None,
+    ) -> dict[str, xr.Dataset]:
+        """Open all levels, by the paths of their nodes."""
+        tree = open_pyramid(filename_or_obj, group, storage_options=storage_options)
+        return {node.path: _as_stored(node.to_dataset(inherit=False), drop_variables) for node in tree.subtree}
+
+
+def _as_stored(level: xr.Dataset, drop_variables: str | Iterable[str] | None) -> xr.Dataset:
+    """Return a level with stored arrays in the place of dask's views of them, and without some variables."""
+    dropped = [drop_variables] if isinstance(drop_variables, str) else list(drop_variables or ())
+    level = level.drop_vars(dropped, errors="ignore")
+    stored = {}
+    for name, image in level.data_vars.items():
+        array = source_array(image.data)
+        if array is not None:
+            preferred = dict(zip(image.dims, array.shards or array.chunks, strict=True))
+            encoding = {**image.encoding, "preferred_chunks": preferred}
+            lazily = LazilyIndexedArray(ZarrArrayWrapper(array))
+            stored[name] = xr.Variable(image.dims, lazily, image.attrs, encoding)
+    return level.assign(stored)
