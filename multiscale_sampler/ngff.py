@@ -8,6 +8,7 @@ layout carries too.
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias, cast
@@ -62,9 +63,9 @@ class Dataset:
     path: str
     """Path of the array, relative to the group."""
     scale: tuple[float, ...] | None
-    """Spacing along each axis; None where an old store says nothing."""
+    """Spacing along each axis; None where the store says nothing."""
     translation: tuple[float, ...] | None
-    """Position of sample 0 along each axis; None where the scale is."""
+    """Position of sample 0 along each axis; None where the store gives neither it nor a scale."""
 
 
 @dataclass(frozen=True)
@@ -81,6 +82,8 @@ class Multiscales:
     """The levels, in the order of the metadata."""
     channel_names: tuple[str, ...] | None
     """Labels of the channels, from ``omero``."""
+    assumed: tuple[str, ...] = ()
+    """What was assumed where the metadata say more or less than the specification lets them."""
 
 
 def ngff_order(axes: Sequence[Axis]) -> tuple[int, ...]:
@@ -289,6 +292,24 @@ def written_by_us(attributes: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(metadata.get("written", ())) if isinstance(metadata, Mapping) else ()
 
 
+def images_below(attributes: Mapping[str, Any]) -> tuple[str, ...] | None:
+    """Return the paths of the images that a plate, a well, a list of labels or a converted file names.
+
+    None where a group's attributes are nothing of the kind.
+    """
+    ome = attributes.get("ome")
+    namespace = ome if isinstance(ome, Mapping) else attributes
+    if "bioformats2raw.layout" in namespace:
+        return ("0",)
+    for within, listed in (("plate", "wells"), ("well", "images")):
+        collection = namespace.get(within)
+        if isinstance(collection, Mapping):
+            entries: Any = collection.get(listed) or ()
+            return tuple(str(entry["path"]) for entry in entries if isinstance(entry, Mapping) and "path" in entry)
+    labels = namespace.get("labels")
+    return tuple(map(str, labels)) if isinstance(labels, list) else None
+
+
 def parse(attributes: Mapping[str, Any]) -> Multiscales | None:
     """Return the first multiscale image that a group's attributes describe, or None if there is none.
 
@@ -313,32 +334,50 @@ def parse(attributes: Mapping[str, Any]) -> Multiscales | None:
 
 
 def _parse_entry(namespace: Mapping[str, Any], entry: Mapping[str, Any]) -> Multiscales:
-    axes = _parse_axes(entry)
+    datasets = entry["datasets"]
+    system, assumed = _parse_system(entry)
+    axes = None if system is None else _parse_axes(system)
     names = [name for name, _, _ in axes or ()]
     if len(set(names)) < len(names):
         raise ValueError(f"the axes of multiscales[0] have the names {names!r}; they must be unique")
-    outer = entry.get("coordinateTransformations") or ()
+    # From 0.6 on, transformations of the entry lead from the system of its levels to others.
+    outer = () if "coordinateSystems" in entry else entry.get("coordinateTransformations") or ()
+    repeated = [str(d.get("path")) for d in datasets if _repeats(d.get("coordinateTransformations") or ())]
+    if repeated:
+        assumed.append(f"that all transformations of one kind apply, in their order, to {', '.join(repeated)}")
+    if _repeats(outer):
+        assumed.append("that all transformations of one kind apply, in their order, to all levels")
     return Multiscales(
         version=str(namespace.get("version") or entry.get("version") or "unknown"),
         name=entry.get("name"),
         axes=axes,
-        datasets=tuple(_parse_dataset(dataset, outer) for dataset in entry["datasets"]),
+        datasets=tuple(_parse_dataset(dataset, outer, len(names)) for dataset in datasets),
         channel_names=_parse_channels(namespace),
+        assumed=tuple(assumed),
     )
 
 
-def _parse_axes(entry: Mapping[str, Any]) -> tuple[tuple[str, AxisType | None, str | None], ...] | None:
-    axes = entry.get("axes")
-    if axes is None and (systems := entry.get("coordinateSystems")):
-        # 0.6: the levels' transformations lead to the system that they all name as output.
-        outputs = {
-            _system_name(transform.get("output"))
-            for dataset in entry["datasets"]
-            for transform in dataset.get("coordinateTransformations", ())
-        }
-        axes = next((s["axes"] for s in systems if s.get("name") in outputs), systems[0]["axes"])
-    if axes is None:
-        return None
+def _parse_system(entry: Mapping[str, Any]) -> tuple[Any, list[str]]:
+    """Return the axes of an entry as they are written, None where it has none, and what was assumed of them."""
+    if entry.get("axes") is not None:
+        return entry["axes"], []
+    systems = entry.get("coordinateSystems")
+    if not systems:
+        return None, []
+    # 0.6: the levels' transformations lead to the system that they all name as output.
+    outputs = {
+        _system_name(transform.get("output"))
+        for dataset in entry["datasets"]
+        for transform in dataset.get("coordinateTransformations") or ()
+    }
+    named = [system for system in systems if system.get("name") in outputs]
+    if len(named) == len(outputs) == 1:
+        return named[0]["axes"], []
+    chosen = (named or systems)[0]
+    return chosen["axes"], [f"that all levels are placed in the coordinate system {chosen.get('name')!r}"]
+
+
+def _parse_axes(axes: Any) -> tuple[tuple[str, AxisType | None, str | None], ...]:
     # 0.3 had plain names.
     entries = [{"name": axis} if isinstance(axis, str) else axis for axis in axes]
     return tuple((str(axis["name"]), _known_type(axis.get("type")), axis.get("unit")) for axis in entries)
@@ -352,15 +391,22 @@ def _system_name(reference: Any) -> Any:
     return reference.get("name") if isinstance(reference, Mapping) else reference
 
 
-def _parse_dataset(dataset: Mapping[str, Any], outer: Transforms) -> Dataset:
+def _repeats(transforms: Transforms) -> bool:
+    """Whether there are several transformations of one kind, where one of each is allowed."""
+    kinds = [kind for kind, _ in _flattened(transforms)]
+    return len(set(kinds)) < len(kinds)
+
+
+def _parse_dataset(dataset: Mapping[str, Any], outer: Transforms, count: int) -> Dataset:
     path = dataset.get("path")
     if not isinstance(path, str):
         raise ValueError(f"a dataset of multiscales[0] has no path, found {dict(dataset)!r}")
     inner = dataset.get("coordinateTransformations") or ()
     lines = list(_flattened([*inner, *outer]))
-    if not lines:
+    identity = any(transform.get("type") == "identity" for transform in inner)
+    if not lines and not (identity and count):
         return Dataset(path, None, None)
-    length = len(lines[0][1])
+    length = len(lines[0][1]) if lines else count
     scale, translation = np.ones(length), np.zeros(length)
     for kind, values in lines:
         if len(values) != length:
@@ -369,7 +415,8 @@ def _parse_dataset(dataset: Mapping[str, Any], outer: Transforms) -> Dataset:
             scale, translation = scale * values, translation * values
         else:
             translation = translation + values
-    return Dataset(path, tuple(map(float, scale)), tuple(map(float, translation)))
+    stated = identity or any(kind == "scale" for kind, _ in lines)
+    return Dataset(path, tuple(map(float, scale)) if stated else None, tuple(map(float, translation)))
 
 
 def _flattened(transforms: Transforms) -> Iterator[tuple[str, list[float]]]:
@@ -381,7 +428,8 @@ def _flattened(transforms: Transforms) -> Iterator[tuple[str, list[float]]]:
         elif kind in ("scale", "translation"):
             values = transform.get(kind)
             if not isinstance(values, Sequence) or isinstance(values, str):
-                raise ValueError(f"a {kind} transformation without its numbers: {dict(transform)!r}")
+                beside = "; numbers in an array of their own are not read" if "path" in transform else ""
+                raise ValueError(f"a {kind} transformation without its numbers: {dict(transform)!r}{beside}")
             yield kind, [float(value) for value in values]
         elif kind != "identity":
             raise ValueError(f"transformation of type {kind!r} is no scale or translation; only those make a grid")
@@ -405,44 +453,57 @@ def numbered_labels(count: int) -> tuple[str, ...]:
     return tuple(f"channel {number}" for number in range(count))
 
 
+def coarsest_last(shapes: Sequence[Sequence[int]]) -> list[int]:
+    """Return the order in which levels go from the largest to the smallest, those of one size as they stand."""
+    return sorted(range(len(shapes)), key=lambda index: -math.prod(shapes[index]))
+
+
 def level_axes(multiscales: Multiscales, shapes: Sequence[Sequence[int]]) -> tuple[list[tuple[Axis, ...]], list[str]]:
     """Return the axes of every level from the metadata and the arrays' shapes, and what had to be assumed.
 
     Stores older than 0.4 may lack axes (then they are the last of t, c, z, y, x) and transformations (then
-    levels are taken to cover the field of level 0 in windows).
+    levels are taken to cover the field of level 0 in windows). The first level must be the largest.
     """
-    assumed = []
+    assumed = list(multiscales.assumed)
     described = multiscales.axes
     if described is None:
         described = tuple((name, None, None) for name in OLD_AXES[-len(shapes[0]) :])
         assumed.append(f"axes {', '.join(name for name, _, _ in described)}")
     for dataset, shape in zip(multiscales.datasets, shapes, strict=True):
-        if {len(shape), len(dataset.scale or shape)} != {len(described)}:
+        lengths = {len(numbers) for numbers in (shape, dataset.scale, dataset.translation) if numbers is not None}
+        if lengths != {len(described)}:
             names = ", ".join(name for name, _, _ in described)
             raise ValueError(
-                f"the metadata describe the axes {names}, but {dataset.path!r} has the shape {tuple(shape)!r} "
-                f"and the scale {dataset.scale!r}"
+                f"the metadata describe the axes {names}, but {dataset.path!r} has the shape {tuple(shape)!r}, "
+                f"the scale {dataset.scale!r} and the translation {dataset.translation!r}"
             )
-    base = tuple(
+    unstated = [dataset.path for dataset in multiscales.datasets if dataset.scale is None]
+    if multiscales.datasets[0].path in unstated:
+        assumed.append("scale 1 at level 0, and levels that are windows of it")
+    elif unstated:
+        assumed.append(f"that {', '.join(unstated)} are windows of level 0")
+    axes = [
         Axis(name, size, unit=unit, type=kind) for (name, kind, unit), size in zip(described, shapes[0], strict=True)
-    )
-    levels: list[tuple[Axis, ...]] = []
-    for dataset, shape in zip(multiscales.datasets, shapes, strict=True):
-        if dataset.scale is None or dataset.translation is None:
-            if not levels:
-                assumed.append("scale 1 at level 0, and levels that are windows of it")
-            levels.append(_assumed_axes(base, shape))
-            continue
-        levels.append(
-            tuple(
-                dataclasses.replace(axis, size=size, scale=scale, translation=translation)
-                for axis, size, scale, translation in zip(base, shape, dataset.scale, dataset.translation, strict=True)
-            )
-        )
+    ]
+    base = _placed(multiscales.datasets[0], axes)
+    levels = [base]
+    for dataset, shape in zip(multiscales.datasets[1:], shapes[1:], strict=True):
+        levels.append(_placed(dataset, _windows(base, shape)))
     return levels, assumed
 
 
-def _assumed_axes(base: Sequence[Axis], shape: Sequence[int]) -> tuple[Axis, ...]:
+def _placed(dataset: Dataset, axes: Sequence[Axis]) -> tuple[Axis, ...]:
+    """Return a level's axes at the positions that its metadata state; what they leave out stays as it is."""
+    scales = dataset.scale or [axis.scale for axis in axes]
+    translations = dataset.translation or [axis.translation for axis in axes]
+    return tuple(
+        dataclasses.replace(axis, scale=scale, translation=translation)
+        for axis, scale, translation in zip(axes, scales, translations, strict=True)
+    )
+
+
+def _windows(base: Sequence[Axis], shape: Sequence[int]) -> tuple[Axis, ...]:
+    """Return the axes of a level of a shape whose samples are windows of the base's."""
     factors = [max(round(axis.size / size), 1) for axis, size in zip(base, shape, strict=True)]
     return tuple(
         dataclasses.replace(axis.coarsen(factor), size=size)
