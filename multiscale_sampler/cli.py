@@ -311,13 +311,15 @@ def _add_validate(commands: Any) -> None:
     command = _command(commands, "validate", _validate, "Hold a pyramid of any writer against the specification.")
     command.add_argument("store", help="the OME-Zarr image: a path, a URL or a .zip file")
     command.add_argument("--path", help="path of the image's group in the store")
+    command.add_argument("--strict", action="store_true", help="count as errors what the specification recommends")
+    command.add_argument("--metadata-only", action="store_true", help="leave out arrays and labels, as schemas do")
     command.add_argument("--json", action="store_true", help="print JSON")
 
 
 def _validate(arguments: Arguments) -> int:
     from . import validate
 
-    report = validate(arguments.store, arguments.path)
+    report = validate(arguments.store, arguments.path, strict=arguments.strict, metadata_only=arguments.metadata_only)
     print(json.dumps(report.to_dict(), indent=2) if arguments.json else report)
     return 0 if report.ok else 1
 

@@ -1,6 +1,6 @@
 """Axes to OME-NGFF ``multiscales`` and back, for the versions of the specification; dicts only, no files.
 
-Writes 0.4 and 0.5, reads 0.1 to 0.6. The specification: https://ngff.openmicroscopy.org. Beside it stands the
+Writes 0.4, 0.5 and 0.6, reads 0.1 to 0.6. The specification: https://ngff.openmicroscopy.org. Beside it stands the
 domain-agnostic ``multiscales`` convention of https://github.com/zarr-conventions/multiscales, which the default
 layout carries too.
 """
@@ -19,13 +19,15 @@ import numpy.typing as npt
 from ._version import __version__
 from .axes import Axis, AxisType
 
-NgffVersion: TypeAlias = Literal["0.4", "0.5"]
+NgffVersion: TypeAlias = Literal["0.4", "0.5", "0.6"]
 Transforms: TypeAlias = "Sequence[Mapping[str, Any]]"
 
-ZARR_FORMATS: dict[NgffVersion, Literal[2, 3]] = {"0.4": 2, "0.5": 3}
+ZARR_FORMATS: dict[NgffVersion, Literal[2, 3]] = {"0.4": 2, "0.5": 3, "0.6": 3}
 TYPE_ORDER: dict[AxisType, int] = {"time": 0, "channel": 1, "space": 2}
 # "the length of axes is 2-5"; versions before 0.3 had no axes and were always these five.
 MOST_AXES = 5
+# The name that 0.6's text gives the coordinate system of a pyramid's levels.
+SYSTEM = "intrinsic"
 OLD_AXES = ("t", "c", "z", "y", "x")
 
 # The specification asks for names of the UDUNITS-2 database; these are the spellings that files have for them.
@@ -95,8 +97,8 @@ def ngff_order(axes: Sequence[Axis]) -> tuple[int, ...]:
     return tuple(sorted(range(len(axes)), key=lambda index: TYPE_ORDER[axes[index].type or "space"]))
 
 
-def check_exportable(axes: Sequence[Axis]) -> None:
-    """Refuse axes that OME-NGFF cannot say, with what to do about it."""
+def check_exportable(axes: Sequence[Axis], version: NgffVersion = "0.5") -> None:
+    """Refuse axes that a version of OME-NGFF cannot say, with what to do about it."""
     names = [axis.name for axis in axes]
     counts = {kind: sum(axis.type == kind for axis in axes) for kind in TYPE_ORDER}
     # "The length of "axes" must be between 2 and 5"; "The "axes" MUST contain 2 or 3 entries of "type:space""
@@ -111,7 +113,13 @@ def check_exportable(axes: Sequence[Axis]) -> None:
             "select along one of them, or keep the pyramid in xarray (to_multiscale)"
         )
     for axis in axes:
-        _line(axis)
+        scale = _line(axis)[0]
+        # 0.6: "scale" has an exclusive minimum of 0.
+        if version == "0.6" and scale < 0:
+            raise ValueError(
+                f"OME-NGFF 0.6 wants scales above 0, and {axis.name!r} descends in steps of {scale!r}; reverse it with "
+                f"image.isel({axis.name}=slice(None, None, -1)), or write version '0.5'"
+            )
 
 
 def _line(axis: Axis) -> tuple[float, float, str | None]:
@@ -169,13 +177,14 @@ def image_attributes(
     omero
         How to display the channels.
     """
+    axes_entry = [_axis_entry(axis) for axis in levels[0]]
+    systems = (
+        {"coordinateSystems": [{"name": SYSTEM, "axes": axes_entry}]} if version == "0.6" else {"axes": axes_entry}
+    )
     multiscales: dict[str, Any] = {
         "name": name,
-        "axes": [_axis_entry(axis) for axis in levels[0]],
-        "datasets": [
-            {"path": path, "coordinateTransformations": _transformations(axes)}
-            for path, axes in zip(paths, levels, strict=True)
-        ],
+        **systems,
+        "datasets": [_dataset_entry(path, axes, version) for path, axes in zip(paths, levels, strict=True)],
         "type": method,
         "metadata": {
             "description": "levels reduced from the base by multiscale_sampler",
@@ -198,13 +207,26 @@ def _axis_entry(axis: Axis) -> dict[str, str]:
     return entry if unit is None else {**entry, "unit": unit}
 
 
-def _transformations(axes: Sequence[Axis]) -> list[dict[str, Any]]:
-    # "They MUST contain exactly one scale transformation"; "If translation is given it MUST be listed after scale"
+def _dataset_entry(path: str, axes: Sequence[Axis], version: NgffVersion) -> dict[str, Any]:
     lines = [_line(axis) for axis in axes]
-    return [
-        {"type": "scale", "scale": [scale for scale, _, _ in lines]},
-        {"type": "translation", "translation": [translation for _, translation, _ in lines]},
-    ]
+    scales, translations = [scale for scale, _, _ in lines], [translation for _, translation, _ in lines]
+    return {"path": path, "coordinateTransformations": transformations(path, scales, translations, version)}
+
+
+def transformations(
+    path: str, scales: Sequence[float], translations: Sequence[float], version: NgffVersion
+) -> list[dict[str, Any]]:
+    """Return the transformations that place a level, as a version says them."""
+    scale = {"type": "scale", "scale": list(scales)}
+    translation = {"type": "translation", "translation": list(translations)}
+    if version != "0.6":
+        # "They MUST contain exactly one scale transformation"; "If translation is given it MUST be listed after scale"
+        return [scale, translation]
+    ends = {"input": {"path": path}, "output": {"name": SYSTEM}}
+    if not any(translations):
+        # A sequence for level 0 is more than some clients read.
+        return [{**scale, **ends}]
+    return [{"type": "sequence", **ends, "transformations": [scale, translation]}]
 
 
 def omero(labels: Sequence[str], samples: Sequence[npt.NDArray[Any]]) -> dict[str, Any]:
