@@ -13,6 +13,7 @@
 from ._version import __version__
 from .axes import Axis, to_image
 from .coarsening import coarsen
+from .converting import convert
 from .engine import add_levels, write_pyramid
 from .plan import Plan, plan_pyramid
 from .pyramid import reconstruct, to_multiscale
@@ -29,6 +30,7 @@ __all__ = [
     "__version__",
     "add_levels",
     "coarsen",
+    "convert",
     "create_test_image",
     "open_image",
     "open_pyramid",

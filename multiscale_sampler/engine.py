@@ -157,7 +157,7 @@ def write_pyramid(
         if layout == "datatree":
             for level, image in zip(build.levels, build.images, strict=True):
                 target.write_coordinates(level.index, image)
-        _run_sweeps(build, arrays, target, progress)
+        run_sweeps(build, arrays, target, progress)
         target.publish(_metadata(build, target, version, arrays, made_by="write_pyramid"))
 
 
@@ -270,7 +270,7 @@ def add_levels(
             cast("zarr.Group", group), base, len(build.levels), version, record=record, resume=resume
         )
         arrays = {level.index: target.create_level(level, encoding, attrs, like=array) for level in build.levels[1:]}
-        _run_sweeps(build, arrays, target, progress)
+        run_sweeps(build, arrays, target, progress)
         target.publish(_metadata(build, target, version, {0: array, **arrays}, made_by="add_levels"))
 
 
@@ -296,7 +296,7 @@ class _Pass:
     journal: stores.Journal
 
 
-def _run_sweeps(build: Build, arrays: Arrays, target: stores.Target, progress: bool | ProgressCallback | None) -> None:
+def run_sweeps(build: Build, arrays: Arrays, target: stores.Target, progress: bool | ProgressCallback | None) -> None:
     """Fill the levels, pass by pass, leaving out the regions that an interrupted build has done."""
     sweeps = build.sweeps(target.record, arrays)
     carried: dict[int, stores.Access] = {}

@@ -26,6 +26,10 @@ ZARR_FORMATS: dict[NgffVersion, Literal[2, 3]] = {"0.4": 2, "0.5": 3, "0.6": 3}
 TYPE_ORDER: dict[AxisType, int] = {"time": 0, "channel": 1, "space": 2}
 # "the length of axes is 2-5"; versions before 0.3 had no axes and were always these five.
 MOST_AXES = 5
+# What stands under "ome" from 0.5 on, and beside everything else before.
+OME_KEYS = (
+    *("multiscales", "omero", "image-label", "labels", "plate", "well", "bioformats2raw.layout", "series", "_creator"),
+)
 # The name that 0.6's text gives the coordinate system of a pyramid's levels.
 SYSTEM = "intrinsic"
 OLD_AXES = ("t", "c", "z", "y", "x")
@@ -303,6 +307,93 @@ def merged(existing: Mapping[str, Any], published: Mapping[str, Any]) -> dict[st
         **{key: old[key] for key in ("omero",) if key in old},
     }
     return {**existing, **published, "ome": namespace} if within else {**existing, **published, **namespace}
+
+
+def moved(attributes: Mapping[str, Any], version: NgffVersion) -> dict[str, Any]:
+    """Return a group's attributes with OME-NGFF's own where a version wants them; what they say stays as it is.
+
+    From 0.5 on they stand under "ome". The zarr convention's ``multiscales`` goes in 0.4, whose own has that name.
+    """
+    ome = attributes.get("ome")
+    if isinstance(ome, Mapping):
+        namespace = {key: value for key, value in ome.items() if key != "version"}
+        foreign = {key: value for key, value in attributes.items() if key != "ome"}
+    else:
+        namespace = {key: value for key, value in attributes.items() if key in OME_KEYS}
+        foreign = {key: value for key, value in attributes.items() if key not in OME_KEYS}
+    if isinstance(label := namespace.get("image-label"), Mapping):
+        stated = {"version": version} if version == "0.4" else {}
+        rest = {key: value for key, value in label.items() if key != "version"}
+        namespace["image-label"] = {**rest, **stated}
+    if version != "0.4":
+        return {**foreign, "ome": {"version": version, **namespace}} if namespace else foreign
+    foreign = {key: value for key, value in foreign.items() if key not in ("zarr_conventions", "multiscales")}
+    return {**foreign, **namespace}
+
+
+def converted(
+    attributes: Mapping[str, Any],
+    levels: Mapping[str, Sequence[Axis]],
+    version: NgffVersion,
+    *,
+    restated: bool,
+) -> dict[str, Any]:
+    """Return the attributes of an image's group in another version.
+
+    Parameters
+    ----------
+    attributes
+        The attributes as they are, in any version.
+    levels
+        The axes of every level by the path of its array, finest first.
+    version
+        The version to come to.
+    restated
+        Whether axes and transformations are to be said anew from `levels`, because something was assumed of them.
+    """
+    result = moved(attributes, version)
+    namespace = result if version == "0.4" else result["ome"]
+    (entry,) = namespace["multiscales"]
+    placed = ("axes", "coordinateSystems", "coordinateTransformations", "datasets", "version")
+    kept = {key: value for key, value in entry.items() if key not in placed}
+    stated = {"version": version} if version == "0.4" else {}
+    if restated or ("coordinateSystems" in entry) != (version == "0.6"):
+        place = _restated(entry, levels, version)
+    else:
+        place = {key: entry[key] for key in placed if key != "version" and entry.get(key)}
+    namespace["multiscales"] = [{**stated, **kept, **place}]
+    return result
+
+
+def _restated(entry: Mapping[str, Any], levels: Mapping[str, Sequence[Axis]], version: NgffVersion) -> dict[str, Any]:
+    """Return axes and datasets of an entry, in a version, from the axes of its levels."""
+    written, _ = _parse_system(entry)
+    if written is None or any(isinstance(axis, str) for axis in written):
+        written = [_axis_entry(axis) for axis in next(iter(levels.values()))]
+    systems = {"coordinateSystems": [{"name": SYSTEM, "axes": written}]} if version == "0.6" else {"axes": written}
+    given = {dataset["path"]: dataset for dataset in entry["datasets"]}
+    datasets = [{**given[path], **_dataset_entry(path, axes, version)} for path, axes in levels.items()]
+    for dataset in datasets if version != "0.6" else ():
+        scale, translation = dataset["coordinateTransformations"]
+        if not any(translation["translation"]):
+            # 0.6 says it so, and what came from there goes back the way it came.
+            dataset["coordinateTransformations"] = [scale]
+    return {**systems, "datasets": datasets}
+
+
+def further_systems(attributes: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the names of the coordinate systems of an image other than that of its levels, which only 0.6 can say."""
+    ome = attributes.get("ome")
+    entries = ome.get("multiscales") if isinstance(ome, Mapping) else None
+    if not entries:
+        return ()
+    names = [system.get("name") for system in entries[0].get("coordinateSystems", ())]
+    outputs = {
+        _system_name(transform.get("output"))
+        for dataset in entries[0]["datasets"]
+        for transform in dataset.get("coordinateTransformations") or ()
+    }
+    return tuple(str(name) for name in names if name not in outputs)
 
 
 def written_by_us(attributes: Mapping[str, Any]) -> tuple[str, ...]:

@@ -32,6 +32,7 @@ ORDER = (
     "engine",
     "sample_data",
     "verify",
+    "converting",
     "accessor",
     "backend",
     "view",

@@ -9,6 +9,7 @@ from .chunks import Access, release_buffers
 from .encoding import Encoding, encoding_like, json_attributes
 from .journal import Journal, claim
 from .nodes import (
+    V2_DIMENSIONS,
     Location,
     dimension_names,
     is_in_memory,
@@ -18,7 +19,7 @@ from .nodes import (
     source_array,
     zarr_arrays,
 )
-from .reading import open_image, open_pyramid
+from .reading import open_image, open_pyramid, pyramid_levels, read_multiscales
 from .targets import (
     LAYOUTS,
     MODES,
@@ -27,16 +28,19 @@ from .targets import (
     Record,
     Target,
     base_array,
+    consolidate,
     create_target,
     level_paths,
     open_target,
     rehearse,
+    writable_group,
     written_paths,
 )
 
 __all__ = [
     "LAYOUTS",
     "MODES",
+    "V2_DIMENSIONS",
     "Access",
     "Encoding",
     "Journal",
@@ -47,6 +51,7 @@ __all__ = [
     "Target",
     "base_array",
     "claim",
+    "consolidate",
     "create_target",
     "dimension_names",
     "encoding_like",
@@ -59,9 +64,12 @@ __all__ = [
     "open_pyramid",
     "open_target",
     "place_of",
+    "pyramid_levels",
+    "read_multiscales",
     "rehearse",
     "release_buffers",
     "source_array",
+    "writable_group",
     "written_paths",
     "zarr_arrays",
 ]

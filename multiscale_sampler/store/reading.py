@@ -187,7 +187,7 @@ def _labelled_by_ngff(array: zarr.Array[Any], chunks: Any) -> xr.DataArray | Non
             continue
         # A level that the metadata name and that is gone is no reason not to open another.
         there = tuple(dataset for dataset in multiscales.datasets if isinstance(group.get(dataset.path), zarr.Array))
-        multiscales, _, levels, assumed = _levels(group, dataclasses.replace(multiscales, datasets=there))
+        multiscales, _, levels, assumed = pyramid_levels(group, dataclasses.replace(multiscales, datasets=there))
         # The caller of open_image.
         _warn_of(assumed, group, multiscales.version, stacklevel=4)
         index = [dataset.path for dataset in multiscales.datasets].index(relative)
@@ -195,7 +195,7 @@ def _labelled_by_ngff(array: zarr.Array[Any], chunks: Any) -> xr.DataArray | Non
     return None
 
 
-def _levels(
+def pyramid_levels(
     group: zarr.Group, multiscales: ngff.Multiscales
 ) -> tuple[ngff.Multiscales, list[zarr.Array[Any]], list[tuple[Axis, ...]], list[str]]:
     """Return the levels of a pyramid from the largest to the smallest, with their arrays and axes.
@@ -355,7 +355,7 @@ def open_pyramid(
     group = open_node(store, path, storage_options=storage_options)
     if not isinstance(group, zarr.Group):
         raise ValueError(f"{group.store_path} is an array, not a pyramid; open it with open_image")
-    multiscales, arrays, levels, assumed = _levels(group, read_multiscales(group))
+    multiscales, arrays, levels, assumed = pyramid_levels(group, read_multiscales(group))
     _warn_of(assumed, group, multiscales.version, stacklevel=2)
     images = [_level_image(array, axes, multiscales, chunks) for array, axes in zip(arrays, levels, strict=True)]
     name = _image_name(group, multiscales)
