@@ -14,6 +14,7 @@ from ._version import __version__
 from .accessor import skip_non_dimension_nodes
 from .axes import Axis, to_image
 from .coarsening import coarsen
+from .converting import convert
 from .interop import from_itk, from_ngff_multiscales, to_itk, to_ngff_multiscales
 from .plan import Plan, plan_pyramid
 from .pyramid import reconstruct, to_multiscale
@@ -32,6 +33,7 @@ __all__ = [
     "__version__",
     "add_levels",
     "coarsen",
+    "convert",
     "create_test_image",
     "from_itk",
     "from_ngff_multiscales",

@@ -119,6 +119,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_plan(commands)
     _add_info(commands)
     _add_validate(commands)
+    _add_convert(commands)
     _add_demo(commands)
     return parser
 
@@ -311,15 +312,48 @@ def _add_validate(commands: Any) -> None:
     command = _command(commands, "validate", _validate, "Hold a pyramid of any writer against the specification.")
     command.add_argument("store", help="the OME-Zarr image: a path, a URL or a .zip file")
     command.add_argument("--path", help="path of the image's group in the store")
+    command.add_argument("--strict", action="store_true", help="count as errors what the specification recommends")
+    command.add_argument("--metadata-only", action="store_true", help="leave out arrays and labels, as schemas do")
     command.add_argument("--json", action="store_true", help="print JSON")
 
 
 def _validate(arguments: Arguments) -> int:
     from . import validate
 
-    report = validate(arguments.store, arguments.path)
+    report = validate(arguments.store, arguments.path, strict=arguments.strict, metadata_only=arguments.metadata_only)
     print(json.dumps(report.to_dict(), indent=2) if arguments.json else report)
     return 0 if report.ok else 1
+
+
+def _add_convert(commands: Any) -> None:
+    command = _command(commands, "convert", _convert, "Convert a pyramid of any writer to another version of OME-NGFF.")
+    command.add_argument("source", help="the OME-Zarr image: a path, a URL or a .zip file")
+    command.add_argument(
+        "target", nargs="?", help="where to write a copy (default: convert in place, 0.5 to 0.6 or back)"
+    )
+    command.add_argument("--path", help="path of the image's group in the source")
+    command.add_argument("--ngff", required=True, choices=[*ZARR_FORMATS], help="version of OME-NGFF to convert to")
+    command.add_argument(
+        "--chunks", type=_by_dim(int), help="voxels per chunk: 64 or z=16,y=256,x=256 (default: as stored)"
+    )
+    command.add_argument("--shards", type=_shards, help="voxels per shard, as --chunks, or none (default: as stored)")
+    command.add_argument("--memory-limit", help="memory to use: 512MiB, 8GB (default: half of what there is)")
+    command.add_argument("--workers", type=int, help="regions at a time (default: the cores there are)")
+    _add_quiet(command)
+
+
+def _convert(arguments: Arguments) -> int:
+    from . import convert
+
+    convert(
+        arguments.source,
+        arguments.target,
+        path=arguments.path,
+        version=arguments.ngff,
+        progress=None if arguments.quiet or arguments.target is None else True,
+        **{name: getattr(arguments, name) for name in ("chunks", "shards", "memory_limit", "workers")},
+    )
+    return 0
 
 
 def _add_demo(commands: Any) -> None:

@@ -1,6 +1,6 @@
 """Axes to OME-NGFF ``multiscales`` and back, for the versions of the specification; dicts only, no files.
 
-Writes 0.4 and 0.5, reads 0.1 to 0.6. The specification: https://ngff.openmicroscopy.org. Beside it stands the
+Writes 0.4, 0.5 and 0.6, reads 0.1 to 0.6. The specification: https://ngff.openmicroscopy.org. Beside it stands the
 domain-agnostic ``multiscales`` convention of https://github.com/zarr-conventions/multiscales, which the default
 layout carries too.
 """
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import colorsys
 import dataclasses
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias, cast
@@ -19,13 +20,19 @@ import numpy.typing as npt
 from ._version import __version__
 from .axes import Axis, AxisType
 
-NgffVersion: TypeAlias = Literal["0.4", "0.5"]
+NgffVersion: TypeAlias = Literal["0.4", "0.5", "0.6"]
 Transforms: TypeAlias = "Sequence[Mapping[str, Any]]"
 
-ZARR_FORMATS: dict[NgffVersion, Literal[2, 3]] = {"0.4": 2, "0.5": 3}
+ZARR_FORMATS: dict[NgffVersion, Literal[2, 3]] = {"0.4": 2, "0.5": 3, "0.6": 3}
 TYPE_ORDER: dict[AxisType, int] = {"time": 0, "channel": 1, "space": 2}
 # "the length of axes is 2-5"; versions before 0.3 had no axes and were always these five.
 MOST_AXES = 5
+# What stands under "ome" from 0.5 on, and beside everything else before.
+OME_KEYS = (
+    *("multiscales", "omero", "image-label", "labels", "plate", "well", "bioformats2raw.layout", "series", "_creator"),
+)
+# The name that 0.6's text gives the coordinate system of a pyramid's levels.
+SYSTEM = "intrinsic"
 OLD_AXES = ("t", "c", "z", "y", "x")
 
 # The specification asks for names of the UDUNITS-2 database; these are the spellings that files have for them.
@@ -67,9 +74,9 @@ class Dataset:
     path: str
     """Path of the array, relative to the group."""
     scale: tuple[float, ...] | None
-    """Spacing along each axis; None where an old store says nothing."""
+    """Spacing along each axis; None where the store says nothing."""
     translation: tuple[float, ...] | None
-    """Position of sample 0 along each axis; None where the scale is."""
+    """Position of sample 0 along each axis; None where the store gives neither it nor a scale."""
 
 
 @dataclass(frozen=True)
@@ -86,6 +93,8 @@ class Multiscales:
     """The levels, in the order of the metadata."""
     channel_names: tuple[str, ...] | None
     """Labels of the channels, from ``omero``."""
+    assumed: tuple[str, ...] = ()
+    """What was assumed where the metadata say more or less than the specification lets them."""
 
 
 def ngff_order(axes: Sequence[Axis]) -> tuple[int, ...]:
@@ -97,8 +106,8 @@ def ngff_order(axes: Sequence[Axis]) -> tuple[int, ...]:
     return tuple(sorted(range(len(axes)), key=lambda index: TYPE_ORDER[axes[index].type or "space"]))
 
 
-def check_exportable(axes: Sequence[Axis]) -> None:
-    """Refuse axes that OME-NGFF cannot say, with what to do about it."""
+def check_exportable(axes: Sequence[Axis], version: NgffVersion = "0.5") -> None:
+    """Refuse axes that a version of OME-NGFF cannot say, with what to do about it."""
     names = [axis.name for axis in axes]
     counts = {kind: sum(axis.type == kind for axis in axes) for kind in TYPE_ORDER}
     # "The length of "axes" must be between 2 and 5"; "The "axes" MUST contain 2 or 3 entries of "type:space""
@@ -113,7 +122,13 @@ def check_exportable(axes: Sequence[Axis]) -> None:
             "select along one of them, or keep the pyramid in xarray (to_multiscale)"
         )
     for axis in axes:
-        _line(axis)
+        scale = _line(axis)[0]
+        # 0.6: "scale" has an exclusive minimum of 0.
+        if version == "0.6" and scale < 0:
+            raise ValueError(
+                f"OME-NGFF 0.6 wants scales above 0, and {axis.name!r} descends in steps of {scale!r}; reverse it with "
+                f"image.isel({axis.name}=slice(None, None, -1)), or write version '0.5'"
+            )
 
 
 def _line(axis: Axis) -> tuple[float, float, str | None]:
@@ -174,13 +189,14 @@ def image_attributes(
     image_label
         What makes the image one of labels.
     """
+    axes_entry = [_axis_entry(axis) for axis in levels[0]]
+    systems = (
+        {"coordinateSystems": [{"name": SYSTEM, "axes": axes_entry}]} if version == "0.6" else {"axes": axes_entry}
+    )
     multiscales: dict[str, Any] = {
         "name": name,
-        "axes": [_axis_entry(axis) for axis in levels[0]],
-        "datasets": [
-            {"path": path, "coordinateTransformations": _transformations(axes)}
-            for path, axes in zip(paths, levels, strict=True)
-        ],
+        **systems,
+        "datasets": [_dataset_entry(path, axes, version) for path, axes in zip(paths, levels, strict=True)],
         "type": method,
         "metadata": {
             "description": "levels reduced from the base by multiscale_sampler",
@@ -205,13 +221,26 @@ def _axis_entry(axis: Axis) -> dict[str, str]:
     return entry if unit is None else {**entry, "unit": unit}
 
 
-def _transformations(axes: Sequence[Axis]) -> list[dict[str, Any]]:
-    # "They MUST contain exactly one scale transformation"; "If translation is given it MUST be listed after scale"
+def _dataset_entry(path: str, axes: Sequence[Axis], version: NgffVersion) -> dict[str, Any]:
     lines = [_line(axis) for axis in axes]
-    return [
-        {"type": "scale", "scale": [scale for scale, _, _ in lines]},
-        {"type": "translation", "translation": [translation for _, translation, _ in lines]},
-    ]
+    scales, translations = [scale for scale, _, _ in lines], [translation for _, translation, _ in lines]
+    return {"path": path, "coordinateTransformations": transformations(path, scales, translations, version)}
+
+
+def transformations(
+    path: str, scales: Sequence[float], translations: Sequence[float], version: NgffVersion
+) -> list[dict[str, Any]]:
+    """Return the transformations that place a level, as a version says them."""
+    scale = {"type": "scale", "scale": list(scales)}
+    translation = {"type": "translation", "translation": list(translations)}
+    if version != "0.6":
+        # "They MUST contain exactly one scale transformation"; "If translation is given it MUST be listed after scale"
+        return [scale, translation]
+    ends = {"input": {"path": path}, "output": {"name": SYSTEM}}
+    if not any(translations):
+        # A sequence for level 0 is more than some clients read.
+        return [{**scale, **ends}]
+    return [{"type": "sequence", **ends, "transformations": [scale, translation]}]
 
 
 def omero(labels: Sequence[str], samples: Sequence[npt.NDArray[Any]]) -> dict[str, Any]:
@@ -250,7 +279,9 @@ def image_label(ids: Sequence[int], *, version: NgffVersion, source: str) -> dic
     """
     shown = [number for number in ids if 0 < number < LARGEST_SHOWN_ID][:MOST_COLORS]
     colors = [{"label-value": number, "rgba": _label_color(number)} for number in shown]
-    return {"version": version, **({"colors": colors} if colors else {}), "source": {"image": source}}
+    # From 0.6 on, labels have no version of their own.
+    stated = {} if version == "0.6" else {"version": version}
+    return {**stated, **({"colors": colors} if colors else {}), "source": {"image": source}}
 
 
 def _label_color(number: int) -> list[int]:
@@ -318,6 +349,93 @@ def merged(existing: Mapping[str, Any], published: Mapping[str, Any]) -> dict[st
     return {**existing, **published, "ome": namespace} if within else {**existing, **published, **namespace}
 
 
+def moved(attributes: Mapping[str, Any], version: NgffVersion) -> dict[str, Any]:
+    """Return a group's attributes with OME-NGFF's own where a version wants them; what they say stays as it is.
+
+    From 0.5 on they stand under "ome". The zarr convention's ``multiscales`` goes in 0.4, whose own has that name.
+    """
+    ome = attributes.get("ome")
+    if isinstance(ome, Mapping):
+        namespace = {key: value for key, value in ome.items() if key != "version"}
+        foreign = {key: value for key, value in attributes.items() if key != "ome"}
+    else:
+        namespace = {key: value for key, value in attributes.items() if key in OME_KEYS}
+        foreign = {key: value for key, value in attributes.items() if key not in OME_KEYS}
+    if isinstance(label := namespace.get("image-label"), Mapping):
+        stated = {"version": version} if version == "0.4" else {}
+        rest = {key: value for key, value in label.items() if key != "version"}
+        namespace["image-label"] = {**rest, **stated}
+    if version != "0.4":
+        return {**foreign, "ome": {"version": version, **namespace}} if namespace else foreign
+    foreign = {key: value for key, value in foreign.items() if key not in ("zarr_conventions", "multiscales")}
+    return {**foreign, **namespace}
+
+
+def converted(
+    attributes: Mapping[str, Any],
+    levels: Mapping[str, Sequence[Axis]],
+    version: NgffVersion,
+    *,
+    restated: bool,
+) -> dict[str, Any]:
+    """Return the attributes of an image's group in another version.
+
+    Parameters
+    ----------
+    attributes
+        The attributes as they are, in any version.
+    levels
+        The axes of every level by the path of its array, finest first.
+    version
+        The version to come to.
+    restated
+        Whether axes and transformations are to be said anew from `levels`, because something was assumed of them.
+    """
+    result = moved(attributes, version)
+    namespace = result if version == "0.4" else result["ome"]
+    (entry,) = namespace["multiscales"]
+    placed = ("axes", "coordinateSystems", "coordinateTransformations", "datasets", "version")
+    kept = {key: value for key, value in entry.items() if key not in placed}
+    stated = {"version": version} if version == "0.4" else {}
+    if restated or ("coordinateSystems" in entry) != (version == "0.6"):
+        place = _restated(entry, levels, version)
+    else:
+        place = {key: entry[key] for key in placed if key != "version" and entry.get(key)}
+    namespace["multiscales"] = [{**stated, **kept, **place}]
+    return result
+
+
+def _restated(entry: Mapping[str, Any], levels: Mapping[str, Sequence[Axis]], version: NgffVersion) -> dict[str, Any]:
+    """Return axes and datasets of an entry, in a version, from the axes of its levels."""
+    written, _ = _parse_system(entry)
+    if written is None or any(isinstance(axis, str) for axis in written):
+        written = [_axis_entry(axis) for axis in next(iter(levels.values()))]
+    systems = {"coordinateSystems": [{"name": SYSTEM, "axes": written}]} if version == "0.6" else {"axes": written}
+    given = {dataset["path"]: dataset for dataset in entry["datasets"]}
+    datasets = [{**given[path], **_dataset_entry(path, axes, version)} for path, axes in levels.items()]
+    for dataset in datasets if version != "0.6" else ():
+        scale, translation = dataset["coordinateTransformations"]
+        if not any(translation["translation"]):
+            # 0.6 says it so, and what came from there goes back the way it came.
+            dataset["coordinateTransformations"] = [scale]
+    return {**systems, "datasets": datasets}
+
+
+def further_systems(attributes: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the names of the coordinate systems of an image other than that of its levels, which only 0.6 can say."""
+    ome = attributes.get("ome")
+    entries = ome.get("multiscales") if isinstance(ome, Mapping) else None
+    if not entries:
+        return ()
+    names = [system.get("name") for system in entries[0].get("coordinateSystems", ())]
+    outputs = {
+        _system_name(transform.get("output"))
+        for dataset in entries[0]["datasets"]
+        for transform in dataset.get("coordinateTransformations") or ()
+    }
+    return tuple(str(name) for name in names if name not in outputs)
+
+
 def written_by_us(attributes: Mapping[str, Any]) -> tuple[str, ...]:
     """Return the paths of the arrays that this package wrote into a group, by the group's own metadata."""
     ome = attributes.get("ome")
@@ -325,6 +443,24 @@ def written_by_us(attributes: Mapping[str, Any]) -> tuple[str, ...]:
     entry = entries[0] if isinstance(entries, list) and entries else None
     metadata = entry.get("metadata") if isinstance(entry, Mapping) else None
     return tuple(metadata.get("written", ())) if isinstance(metadata, Mapping) else ()
+
+
+def images_below(attributes: Mapping[str, Any]) -> tuple[str, ...] | None:
+    """Return the paths of the images that a plate, a well, a list of labels or a converted file names.
+
+    None where a group's attributes are nothing of the kind.
+    """
+    ome = attributes.get("ome")
+    namespace = ome if isinstance(ome, Mapping) else attributes
+    if "bioformats2raw.layout" in namespace:
+        return ("0",)
+    for within, listed in (("plate", "wells"), ("well", "images")):
+        collection = namespace.get(within)
+        if isinstance(collection, Mapping):
+            entries: Any = collection.get(listed) or ()
+            return tuple(str(entry["path"]) for entry in entries if isinstance(entry, Mapping) and "path" in entry)
+    labels = namespace.get("labels")
+    return tuple(map(str, labels)) if isinstance(labels, list) else None
 
 
 def parse(attributes: Mapping[str, Any]) -> Multiscales | None:
@@ -351,32 +487,50 @@ def parse(attributes: Mapping[str, Any]) -> Multiscales | None:
 
 
 def _parse_entry(namespace: Mapping[str, Any], entry: Mapping[str, Any]) -> Multiscales:
-    axes = _parse_axes(entry)
+    datasets = entry["datasets"]
+    system, assumed = _parse_system(entry)
+    axes = None if system is None else _parse_axes(system)
     names = [name for name, _, _ in axes or ()]
     if len(set(names)) < len(names):
         raise ValueError(f"the axes of multiscales[0] have the names {names!r}; they must be unique")
-    outer = entry.get("coordinateTransformations") or ()
+    # From 0.6 on, transformations of the entry lead from the system of its levels to others.
+    outer = () if "coordinateSystems" in entry else entry.get("coordinateTransformations") or ()
+    repeated = [str(d.get("path")) for d in datasets if _repeats(d.get("coordinateTransformations") or ())]
+    if repeated:
+        assumed.append(f"that all transformations of one kind apply, in their order, to {', '.join(repeated)}")
+    if _repeats(outer):
+        assumed.append("that all transformations of one kind apply, in their order, to all levels")
     return Multiscales(
         version=str(namespace.get("version") or entry.get("version") or "unknown"),
         name=entry.get("name"),
         axes=axes,
-        datasets=tuple(_parse_dataset(dataset, outer) for dataset in entry["datasets"]),
+        datasets=tuple(_parse_dataset(dataset, outer, len(names)) for dataset in datasets),
         channel_names=_parse_channels(namespace),
+        assumed=tuple(assumed),
     )
 
 
-def _parse_axes(entry: Mapping[str, Any]) -> tuple[tuple[str, AxisType | None, str | None], ...] | None:
-    axes = entry.get("axes")
-    if axes is None and (systems := entry.get("coordinateSystems")):
-        # 0.6: the levels' transformations lead to the system that they all name as output.
-        outputs = {
-            _system_name(transform.get("output"))
-            for dataset in entry["datasets"]
-            for transform in dataset.get("coordinateTransformations", ())
-        }
-        axes = next((s["axes"] for s in systems if s.get("name") in outputs), systems[0]["axes"])
-    if axes is None:
-        return None
+def _parse_system(entry: Mapping[str, Any]) -> tuple[Any, list[str]]:
+    """Return the axes of an entry as they are written, None where it has none, and what was assumed of them."""
+    if entry.get("axes") is not None:
+        return entry["axes"], []
+    systems = entry.get("coordinateSystems")
+    if not systems:
+        return None, []
+    # 0.6: the levels' transformations lead to the system that they all name as output.
+    outputs = {
+        _system_name(transform.get("output"))
+        for dataset in entry["datasets"]
+        for transform in dataset.get("coordinateTransformations") or ()
+    }
+    named = [system for system in systems if system.get("name") in outputs]
+    if len(named) == len(outputs) == 1:
+        return named[0]["axes"], []
+    chosen = (named or systems)[0]
+    return chosen["axes"], [f"that all levels are placed in the coordinate system {chosen.get('name')!r}"]
+
+
+def _parse_axes(axes: Any) -> tuple[tuple[str, AxisType | None, str | None], ...]:
     # 0.3 had plain names.
     entries = [{"name": axis} if isinstance(axis, str) else axis for axis in axes]
     return tuple((str(axis["name"]), _known_type(axis.get("type")), axis.get("unit")) for axis in entries)
@@ -390,15 +544,22 @@ def _system_name(reference: Any) -> Any:
     return reference.get("name") if isinstance(reference, Mapping) else reference
 
 
-def _parse_dataset(dataset: Mapping[str, Any], outer: Transforms) -> Dataset:
+def _repeats(transforms: Transforms) -> bool:
+    """Whether there are several transformations of one kind, where one of each is allowed."""
+    kinds = [kind for kind, _ in _flattened(transforms)]
+    return len(set(kinds)) < len(kinds)
+
+
+def _parse_dataset(dataset: Mapping[str, Any], outer: Transforms, count: int) -> Dataset:
     path = dataset.get("path")
     if not isinstance(path, str):
         raise ValueError(f"a dataset of multiscales[0] has no path, found {dict(dataset)!r}")
     inner = dataset.get("coordinateTransformations") or ()
     lines = list(_flattened([*inner, *outer]))
-    if not lines:
+    identity = any(transform.get("type") == "identity" for transform in inner)
+    if not lines and not (identity and count):
         return Dataset(path, None, None)
-    length = len(lines[0][1])
+    length = len(lines[0][1]) if lines else count
     scale, translation = np.ones(length), np.zeros(length)
     for kind, values in lines:
         if len(values) != length:
@@ -407,7 +568,8 @@ def _parse_dataset(dataset: Mapping[str, Any], outer: Transforms) -> Dataset:
             scale, translation = scale * values, translation * values
         else:
             translation = translation + values
-    return Dataset(path, tuple(map(float, scale)), tuple(map(float, translation)))
+    stated = identity or any(kind == "scale" for kind, _ in lines)
+    return Dataset(path, tuple(map(float, scale)) if stated else None, tuple(map(float, translation)))
 
 
 def _flattened(transforms: Transforms) -> Iterator[tuple[str, list[float]]]:
@@ -419,7 +581,8 @@ def _flattened(transforms: Transforms) -> Iterator[tuple[str, list[float]]]:
         elif kind in ("scale", "translation"):
             values = transform.get(kind)
             if not isinstance(values, Sequence) or isinstance(values, str):
-                raise ValueError(f"a {kind} transformation without its numbers: {dict(transform)!r}")
+                beside = "; numbers in an array of their own are not read" if "path" in transform else ""
+                raise ValueError(f"a {kind} transformation without its numbers: {dict(transform)!r}{beside}")
             yield kind, [float(value) for value in values]
         elif kind != "identity":
             raise ValueError(f"transformation of type {kind!r} is no scale or translation; only those make a grid")
@@ -443,44 +606,57 @@ def numbered_labels(count: int) -> tuple[str, ...]:
     return tuple(f"channel {number}" for number in range(count))
 
 
+def coarsest_last(shapes: Sequence[Sequence[int]]) -> list[int]:
+    """Return the order in which levels go from the largest to the smallest, those of one size as they stand."""
+    return sorted(range(len(shapes)), key=lambda index: -math.prod(shapes[index]))
+
+
 def level_axes(multiscales: Multiscales, shapes: Sequence[Sequence[int]]) -> tuple[list[tuple[Axis, ...]], list[str]]:
     """Return the axes of every level from the metadata and the arrays' shapes, and what had to be assumed.
 
     Stores older than 0.4 may lack axes (then they are the last of t, c, z, y, x) and transformations (then
-    levels are taken to cover the field of level 0 in windows).
+    levels are taken to cover the field of level 0 in windows). The first level must be the largest.
     """
-    assumed = []
+    assumed = list(multiscales.assumed)
     described = multiscales.axes
     if described is None:
         described = tuple((name, None, None) for name in OLD_AXES[-len(shapes[0]) :])
         assumed.append(f"axes {', '.join(name for name, _, _ in described)}")
     for dataset, shape in zip(multiscales.datasets, shapes, strict=True):
-        if {len(shape), len(dataset.scale or shape)} != {len(described)}:
+        lengths = {len(numbers) for numbers in (shape, dataset.scale, dataset.translation) if numbers is not None}
+        if lengths != {len(described)}:
             names = ", ".join(name for name, _, _ in described)
             raise ValueError(
-                f"the metadata describe the axes {names}, but {dataset.path!r} has the shape {tuple(shape)!r} "
-                f"and the scale {dataset.scale!r}"
+                f"the metadata describe the axes {names}, but {dataset.path!r} has the shape {tuple(shape)!r}, "
+                f"the scale {dataset.scale!r} and the translation {dataset.translation!r}"
             )
-    base = tuple(
+    unstated = [dataset.path for dataset in multiscales.datasets if dataset.scale is None]
+    if multiscales.datasets[0].path in unstated:
+        assumed.append("scale 1 at level 0, and levels that are windows of it")
+    elif unstated:
+        assumed.append(f"that {', '.join(unstated)} are windows of level 0")
+    axes = [
         Axis(name, size, unit=unit, type=kind) for (name, kind, unit), size in zip(described, shapes[0], strict=True)
-    )
-    levels: list[tuple[Axis, ...]] = []
-    for dataset, shape in zip(multiscales.datasets, shapes, strict=True):
-        if dataset.scale is None or dataset.translation is None:
-            if not levels:
-                assumed.append("scale 1 at level 0, and levels that are windows of it")
-            levels.append(_assumed_axes(base, shape))
-            continue
-        levels.append(
-            tuple(
-                dataclasses.replace(axis, size=size, scale=scale, translation=translation)
-                for axis, size, scale, translation in zip(base, shape, dataset.scale, dataset.translation, strict=True)
-            )
-        )
+    ]
+    base = _placed(multiscales.datasets[0], axes)
+    levels = [base]
+    for dataset, shape in zip(multiscales.datasets[1:], shapes[1:], strict=True):
+        levels.append(_placed(dataset, _windows(base, shape)))
     return levels, assumed
 
 
-def _assumed_axes(base: Sequence[Axis], shape: Sequence[int]) -> tuple[Axis, ...]:
+def _placed(dataset: Dataset, axes: Sequence[Axis]) -> tuple[Axis, ...]:
+    """Return a level's axes at the positions that its metadata state; what they leave out stays as it is."""
+    scales = dataset.scale or [axis.scale for axis in axes]
+    translations = dataset.translation or [axis.translation for axis in axes]
+    return tuple(
+        dataclasses.replace(axis, scale=scale, translation=translation)
+        for axis, scale, translation in zip(axes, scales, translations, strict=True)
+    )
+
+
+def _windows(base: Sequence[Axis], shape: Sequence[int]) -> tuple[Axis, ...]:
+    """Return the axes of a level of a shape whose samples are windows of the base's."""
     factors = [max(round(axis.size / size), 1) for axis, size in zip(base, shape, strict=True)]
     return tuple(
         dataclasses.replace(axis.coarsen(factor), size=size)

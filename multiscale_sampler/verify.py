@@ -1,40 +1,34 @@
 """Stores held against rules: metadata against the specification, arrays against metadata.
 
 `validate` collects everything that is wrong with an OME-Zarr image, of any writer, each finding with the place,
-what was expected and found, and the sentence of the specification that asks for it. The shape of the metadata
-is checked by the models of yaozarrs; what models of JSON cannot see (arrays, shapes, positions) is checked here.
+what was found and expected, and the sentence of the specification that asks for it. The rules of the metadata as
+such are in `specification`; what they cannot see (arrays, shapes, positions, labels) is checked here.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import warnings
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias
+from typing import Any
 
 import numpy as np
 import zarr
 
 from . import ngff
 from .axes import Axis, position_tolerance
+from .specification import RULE_SETS, Finding, document_findings, namespace_of
 from .store import dimension_names, open_node
 
-Severity: TypeAlias = Literal["error", "warning"]
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One thing that is wrong."""
-
-    severity: Severity
-    """An "error" breaks a MUST or makes the store unreadable, a "warning" a SHOULD or a client."""
-    location: str
-    """Where: a path in the store or in the metadata."""
-    message: str
-    """What was found, and what was expected."""
-    rule: str = ""
-    """The sentence that asks for it."""
+# Where labels lie below an image.
+LABELS = "labels"
+ARRAY_PATH = '"path": its value contains the path to the array for this resolution relative to the current zarr group.'
+JSON_DOCUMENT = "The metadata of zarr are JSON documents."
+LABELS_LIST = 'The "labels" group MUST contain "labels", a list of the paths to the labels objects.'
+LENGTHS = 'The length of "scale" and "translation" MUST be the same as the length of "axes".'
+INTEGER_LABELS = "The pixels of the label images MUST be integer data types."
+LABELS_VERSION = 'The "version" MUST be the same within a hierarchy; clients refuse the image where it is missing.'
 
 
 @dataclass(frozen=True)
@@ -72,13 +66,25 @@ class Report:
         return "\n".join(lines)
 
 
-def validate(store: Any, path: str | None = None, *, storage_options: Mapping[str, Any] | None = None) -> Report:
-    """Hold an OME-Zarr image against the specification. No pixel is read.
+def validate(
+    store: Any,
+    path: str | None = None,
+    *,
+    strict: bool = False,
+    metadata_only: bool = False,
+    storage_options: Mapping[str, Any] | None = None,
+) -> Report:
+    """Hold an OME-Zarr image, with its labels, against the specification. No pixel is read.
 
     Parameters
     ----------
     store, path
-        Place of the group with the ``multiscales`` metadata.
+        Place of the group with the ``multiscales`` metadata, of an image or of labels.
+    strict
+        Count as errors what the specification only recommends (and its strict schemas demand).
+    metadata_only
+        Hold only the metadata of the group itself against the rules, as the official JSON schemas do; without
+        arrays, coordinates and labels.
     storage_options
         Options of the file system, with a URL.
 
@@ -101,120 +107,148 @@ def validate(store: Any, path: str | None = None, *, storage_options: Mapping[st
     >>> ms.validate(store).ok
     True
     """
-    node = open_node(store, path, storage_options=storage_options)
+    try:
+        node = open_node(store, path, storage_options=storage_options)
+    except json.JSONDecodeError as error:
+        finding = Finding("error", "", f"metadata that are no JSON ({error})", "a JSON document", JSON_DOCUMENT)
+        return Report("/".join(map(str, filter(None, (store, path)))), (finding,))
     place = str(node.store_path)
     if isinstance(node, zarr.Array):
-        return Report(place, (Finding("error", "", "an array, not a group with multiscales metadata"),))
+        finding = Finding("error", "", "an array", "a group with multiscales metadata", ARRAY_PATH)
+        return Report(place, (finding,))
     # Consolidated metadata may promise what is gone.
     group = zarr.open_group(node.store_path.store, path=node.path, mode="r", use_consolidated=False)
-    return Report(place, tuple(_findings(group)))
+    findings = list(document_findings(group.attrs.asdict(), strict=strict))
+    findings += _format_findings(group)
+    if not metadata_only:
+        findings += _content_findings(group, findings)
+        findings += _labels_findings(group, strict=strict)
+    return Report(place, tuple(findings))
 
 
-def _findings(group: zarr.Group) -> Iterator[Finding]:
+def _format_findings(group: zarr.Group) -> Iterator[Finding]:
+    """Yield where the version of the metadata and the format of the store do not go together."""
+    version = _version(group.attrs.asdict())
+    known = RULE_SETS.get(version)
+    zarr_format = group.metadata.zarr_format
+    if known is not None and zarr_format != ngff.ZARR_FORMATS[known]:
+        expected = f"zarr format {ngff.ZARR_FORMATS[known]}"
+        rule = "Up to 0.4 metadata and arrays are zarr v2, from 0.5 on zarr v3."
+        yield Finding("error", "", f"OME-NGFF {version} in zarr format {zarr_format}", expected, rule)
+
+
+def _version(attributes: Mapping[str, Any]) -> str:
+    namespace = namespace_of(attributes)
+    entries = namespace.get("multiscales")
+    first = entries[0] if isinstance(entries, list) and entries and isinstance(entries[0], Mapping) else {}
+    return str(namespace.get("version") or first.get("version"))
+
+
+def _content_findings(group: zarr.Group, known: Sequence[Finding]) -> Iterator[Finding]:
+    """Yield what is wrong with the arrays of an image, and with what its metadata say of them."""
     attributes = group.attrs.asdict()
     try:
         multiscales = ngff.parse(attributes)
     except ValueError as error:
-        yield Finding("error", "multiscales", str(error))
+        if all(finding.severity != "error" for finding in known):
+            yield Finding("error", "multiscales", str(error), "metadata that can be read")
         return
     if multiscales is None:
-        yield Finding(
-            "error",
-            "",
-            "no multiscales metadata",
-            'each image group has a "multiscales" list in its metadata',
-        )
+        if all(finding.location != "multiscales" for finding in known):
+            yield Finding("error", "multiscales", "no multiscales metadata", "those of a labelled image")
         return
-    yield from _model_findings(attributes, multiscales.version, group.metadata.zarr_format)
     arrays: list[zarr.Array[Any]] = []
     for dataset in multiscales.datasets:
-        node = group.get(dataset.path)
+        try:
+            node = group.get(dataset.path)
+        except (ValueError, TypeError, KeyError) as error:
+            # Codecs, data types and chunk grids that nobody knows, or broken documents.
+            yield Finding(
+                "error", dataset.path, f"it cannot be opened ({error})", "an array that zarr knows", ARRAY_PATH
+            )
+            continue
         if isinstance(node, zarr.Array):
             arrays.append(node)
         else:
-            yield Finding(
-                "error",
-                dataset.path,
-                "the metadata name this array, but there is none",
-                '"path" whose value contains the path to the array for this resolution',
-            )
+            yield Finding("error", dataset.path, "there is none", "the array that the metadata name", ARRAY_PATH)
     if len(arrays) == len(multiscales.datasets):
-        yield from _array_findings(multiscales, arrays)
+        yield from _array_findings(multiscales, arrays, labels="image-label" in namespace_of(attributes))
         yield from _geometry_findings(group, multiscales, arrays)
 
 
-def _model_findings(attributes: Mapping[str, Any], version: str, zarr_format: int) -> Iterator[Finding]:
-    """Yield what the models of the version find wrong with the metadata themselves."""
-    from pydantic import ValidationError
-    from yaozarrs import v04, v05
-
-    if version not in ngff.ZARR_FORMATS:
-        yield Finding(
-            "warning",
-            "version",
-            f"found {version!r}; the metadata models cover {sorted(ngff.ZARR_FORMATS)!r}",
-        )
+def _labels_findings(group: zarr.Group, *, strict: bool) -> Iterator[Finding]:
+    """Yield what is wrong with the labels of an image, each at its place below the image."""
+    labels = group.get(LABELS)
+    if not isinstance(labels, zarr.Group):
         return
-    if zarr_format != ngff.ZARR_FORMATS[version]:
-        yield Finding("error", "", f"OME-NGFF {version} in zarr format {zarr_format}", "0.4 is zarr v2, 0.5 is zarr v3")
-    document = attributes.get("ome", attributes)
-    model = v05.Image if version == "0.5" else v04.Image
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        try:
-            model.model_validate(_with_ascending_scales(document))
-        except ValidationError as error:
-            for problem in error.errors():
-                yield Finding("error", ".".join(map(str, problem["loc"])), problem["msg"])
-    for warning in caught:
-        yield Finding("warning", "multiscales", str(warning.message))
+    attributes = labels.attrs.asdict()
+    namespace = namespace_of(attributes)
+    paths = namespace.get("labels")
+    if not isinstance(paths, list) or not all(isinstance(path, str) for path in paths):
+        yield Finding("warning", LABELS, f"labels: {paths!r}", "a list of the paths of labels", LABELS_LIST)
+        return
+    if paths and "ome" in attributes and "version" not in namespace:
+        yield Finding("warning", f"{LABELS}.version", "missing", "the version of the image", LABELS_VERSION)
+    count = _level_count(group)
+    for path in paths:
+        place = f"{LABELS}/{path}"
+        node = labels.get(path)
+        if not isinstance(node, zarr.Group):
+            yield Finding("error", place, "there is none", "the labels that the metadata name", LABELS_LIST)
+            continue
+        report = validate(node, strict=strict)
+        for finding in report.findings:
+            yield dataclasses.replace(finding, location=f"{place}: {finding.location}".removesuffix(": "))
+        if "image-label" not in namespace_of(node.attrs.asdict()):
+            sentence = 'Each label image SHOULD contain the "image-label" key.'
+            yield Finding("warning", place, "no image-label metadata", "the metadata of labels", sentence)
+            yield from _integer_findings(node, place)
+        if count is not None and _level_count(node) not in (None, count):
+            found, expected = f"{_level_count(node)} levels", f"as many as the image has, {count}"
+            sentence = "The labels MUST have the same number of entries (scale levels) as the original image."
+            yield Finding("warning", place, found, expected, sentence)
 
 
-def _with_ascending_scales(document: Mapping[str, Any]) -> Any:
-    """Return metadata with positive scales: the models order levels by scale and stumble over descending axes."""
-
-    def rebuilt(value: Any, key: str = "") -> Any:
-        if isinstance(value, Mapping):
-            return {name: rebuilt(item, name) for name, item in value.items()}
-        if isinstance(value, list):
-            return [abs(n) if key == "scale" and isinstance(n, int | float) else rebuilt(n) for n in value]
-        return value
-
-    return rebuilt(document)
+def _level_count(group: zarr.Group) -> int | None:
+    try:
+        multiscales = ngff.parse(group.attrs.asdict())
+    except ValueError:
+        return None
+    return None if multiscales is None else len(multiscales.datasets)
 
 
-def _array_findings(multiscales: ngff.Multiscales, arrays: Sequence[zarr.Array[Any]]) -> Iterator[Finding]:
+def _integer_findings(group: zarr.Group, place: str) -> Iterator[Finding]:
+    for name, array in group.arrays():
+        if array.dtype.kind not in "iu":
+            yield Finding("error", f"{place}/{name}", f"dtype {array.dtype}", "integers", INTEGER_LABELS)
+
+
+def _array_findings(
+    multiscales: ngff.Multiscales, arrays: Sequence[zarr.Array[Any]], *, labels: bool
+) -> Iterator[Finding]:
     """Yield what is wrong with the arrays as such."""
     names = tuple(name for name, _, _ in multiscales.axes or ())
+    version = RULE_SETS.get(multiscales.version)
     for dataset, array in zip(multiscales.datasets, arrays, strict=True):
+        place = dataset.path
         if names and array.ndim != len(names):
-            yield Finding(
-                "error",
-                dataset.path,
-                f"{array.ndim} axes, the metadata describe {len(names)}",
-                'the length of "axes" must be equal to the dimensionality of the zarr arrays',
-            )
+            sentence = 'The length of "axes" MUST be equal to the dimensionality of the zarr arrays.'
+            yield Finding("error", place, f"{array.ndim} axes", f"{len(names)}, as the metadata describe", sentence)
         if array.dtype != arrays[0].dtype:
-            yield Finding(
-                "warning",
-                dataset.path,
-                f"dtype {array.dtype}, level 0 has {arrays[0].dtype}; some clients refuse that",
-                "0.6: all arrays MUST have the same data type",
-            )
-        if multiscales.version == "0.5" and dimension_names(array) != names:
-            yield Finding(
-                "warning",
-                dataset.path,
-                f"dimension_names are {dimension_names(array)!r}, the axes are {names!r}",
-                'the "dimension_names" attribute MUST match the names of the axes',
-            )
-        if multiscales.version == "0.4" and getattr(array.metadata, "dimension_separator", "/") != "/":
-            yield Finding(
-                "warning",
-                dataset.path,
-                "chunk keys are separated by '.'; some clients read only '/'",
-                'chunks SHOULD use the nested layout, "dimension_separator": "/"',
-            )
+            found = f"dtype {array.dtype}"
+            expected = f"{arrays[0].dtype}, as level 0 has; some clients refuse another"
+            sentence = "0.6: all arrays MUST have the same data type."
+            yield Finding("error" if version == "0.6" else "warning", place, found, expected, sentence)
+        if labels and array.dtype.kind not in "iu":
+            yield Finding("error", place, f"dtype {array.dtype}", "integers", INTEGER_LABELS)
+        if version == "0.5" and dimension_names(array) != names:
+            found = f"dimension_names are {dimension_names(array)!r}"
+            sentence = 'The "dimension_names" attribute MUST match the names of the axes.'
+            yield Finding("warning", place, found, f"the axes, {names!r}", sentence)
+        if version == "0.4" and getattr(array.metadata, "dimension_separator", "/") != "/":
+            found, expected = "chunk keys are separated by '.'", "'/'; some clients read only that"
+            sentence = 'Chunks SHOULD use the nested layout, "dimension_separator": "/".'
+            yield Finding("warning", place, found, expected, sentence)
 
 
 def _geometry_findings(
@@ -222,16 +256,21 @@ def _geometry_findings(
 ) -> Iterator[Finding]:
     """Yield where shapes and positions contradict each other."""
     if any(array.ndim != arrays[0].ndim for array in arrays):
-        yield Finding("error", "datasets", "levels differ in the number of their axes", "all MUST have the same number")
+        found = "levels differ in the number of their axes"
+        yield Finding(
+            "error", "datasets", found, "the same number", "All arrays MUST have the same number of dimensions."
+        )
         return
     try:
         levels, _ = ngff.level_axes(multiscales, [array.shape for array in arrays])
     except ValueError as error:
-        yield Finding("error", "coordinateTransformations", str(error))
+        yield Finding("error", "coordinateTransformations", str(error), "positions that fit the arrays", LENGTHS)
         return
     for dataset, axes, finer in zip(multiscales.datasets[1:], levels[1:], levels, strict=False):
         if any(axis.size > other.size for axis, other in zip(axes, finer, strict=True)):
-            yield Finding("error", dataset.path, "larger than the level before", "ordered from largest to smallest")
+            found, expected = "larger than the level before", "a smaller one"
+            sentence = 'The "path"s MUST be ordered from largest (i.e. highest resolution) to smallest.'
+            yield Finding("error", dataset.path, found, expected, sentence)
     for dataset, axes in zip(multiscales.datasets, levels, strict=True):
         yield from _extent_findings(dataset.path, axes, levels[0])
         yield from _coordinate_findings(group, dataset.path, axes)
@@ -243,13 +282,9 @@ def _extent_findings(path: str, axes: Sequence[Axis], base: Sequence[Axis]) -> I
         ratio = axis.scale / other.scale
         covered = axis.size * ratio
         if covered > other.size + ratio or covered <= other.size - ratio:
-            yield Finding(
-                "warning",
-                path,
-                f"{axis.size} samples of scale {axis.scale:g} along {axis.name!r} do not cover the {other.size} of "
-                f"scale {other.scale:g} at level 0",
-                "scale: the pixel size in physical units",
-            )
+            found = f"{axis.size} samples of scale {axis.scale:g} along {axis.name!r} do not cover level 0"
+            expected = f"its {other.size} of scale {other.scale:g}, up to a partial window"
+            yield Finding("warning", path, found, expected, '"scale" specifies the pixel size in physical units.')
 
 
 def _coordinate_findings(group: zarr.Group, path: str, axes: Sequence[Axis]) -> Iterator[Finding]:
@@ -264,10 +299,10 @@ def _coordinate_findings(group: zarr.Group, path: str, axes: Sequence[Axis]) -> 
         if " since " in str(stored.attrs.get("units", "")):
             continue
         if stored.shape != (axis.size,):
-            yield Finding("error", place, f"{stored.shape} coordinates for {axis.size} samples of {path!r}")
+            yield Finding("error", place, f"{stored.shape} coordinates", f"{axis.size}, one per sample of {path!r}")
             continue
         positions = np.asarray(stored[...])
         distance = float(np.abs(positions - axis.coordinates()).max())
         if not distance <= position_tolerance(positions, axis.scale):
-            message = f"the coordinates are up to {distance:g} away from the transformations of {path!r}"
-            yield Finding("error", place, message)
+            found = f"coordinates up to {distance:g} away"
+            yield Finding("error", place, found, f"those of the transformations of {path!r}")

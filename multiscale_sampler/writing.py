@@ -72,7 +72,7 @@ def write_pyramid(
     scale_factors, method, boundary, max_levels, min_size, skipna, nodata, min_valid, weights
         As in `plan_pyramid`, with its defaults: 2, "mean" and "pad".
     version
-        Version of OME-NGFF: "0.5" (zarr v3) or "0.4" (zarr v2).
+        Version of OME-NGFF: "0.5" (zarr v3), "0.4" (zarr v2) or "0.6" (zarr v3, which few clients read as yet).
     layout
         "datatree": every level in a group of its own (``scale0/image``), with coordinate arrays and consolidated
         metadata, as ``xarray.open_datatree`` reads it. "flat": ``0``, ``1``, ...
@@ -172,7 +172,7 @@ def export(
     `labels_of` is the path of the image that the pyramid is labels of, relative to it.
     """
     for level in build.levels:
-        ngff.check_exportable(level.axes)
+        ngff.check_exportable(level.axes, how.version)
     version, layout = how.version, how.layout
     zarr_format = ngff.ZARR_FORMATS[version]
     encoding = stores.encoding_like(build.source, zarr_format, how.compressors)

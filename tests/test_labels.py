@@ -13,7 +13,7 @@ from multiscale_sampler import engine
 from tests import oracles
 from tests.data import hashes
 
-KINDS = [("0.5", "datatree"), ("0.5", "flat"), ("0.4", "datatree"), ("0.4", "flat")]
+KINDS = [("0.6", "datatree"), ("0.5", "datatree"), ("0.5", "flat"), ("0.4", "datatree"), ("0.4", "flat")]
 SCALE = {"z": 2.0, "y": 0.5, "x": 0.25}
 
 
@@ -77,7 +77,7 @@ def test_write_labels__says_whose_they_are_and_gives_ids_colours(tmp_path, label
     ms.write_labels(labels, place, "cells")
     said = attributes_of(place, "labels/cells")["image-label"]
     assert said["source"] == {"image": "../../"}
-    assert said["version"] == version
+    assert said.get("version") == (None if version == "0.6" else version)
     colors = {color["label-value"]: color["rgba"] for color in said["colors"]}
     # 0 is background, and 2**64 - 1 no number that every reader of JSON can hold.
     assert set(colors) == {3, 7, 2**40}
@@ -236,7 +236,7 @@ def test_open_pyramid__says_which_labels_are_listed_and_not_there(tmp_path, labe
     assert list(tree["labels"].children) == ["cells"]
 
 
-@pytest.mark.parametrize(("version", "layout"), KINDS)
+@pytest.mark.parametrize(("version", "layout"), [kind for kind in KINDS if kind[0] != "0.6"])
 def test_clients__see_the_labels(tmp_path, labels, version, layout):
     """ome-zarr-py follows the list, and its models take the image and its labels."""
     io = pytest.importorskip("ome_zarr.io", reason="the extra 'clients' brings ome-zarr")

@@ -23,6 +23,7 @@ ORDER = (
     "bands",
     "pyramid",
     "ngff",
+    "specification",
     "store",
     "progress",
     "executors",
@@ -33,6 +34,7 @@ ORDER = (
     "sample_data",
     "verify",
     "interop",
+    "converting",
     "accessor",
     "backend",
     "view",
@@ -41,7 +43,7 @@ ORDER = (
 # These stand on the public functions, which they may take from the package itself.
 BINDINGS = ("accessor", "backend", "view", "cli")
 FILES = sorted(PACKAGE.rglob("*.py"))
-HEAVY = ("numba", "distributed", "matplotlib", "rich", "pydantic", "yaozarrs", "neuroglancer")
+HEAVY = ("numba", "distributed", "matplotlib", "rich", "neuroglancer")
 
 
 def name_of(path):

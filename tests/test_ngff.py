@@ -187,7 +187,7 @@ def test_parse__names_what_is_broken(broken):
 # --- writing ---------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("version", ["0.4", "0.5"])
+@pytest.mark.parametrize("version", ["0.4", "0.5", "0.6"])
 def test_image_attributes__are_what_parse_reads(version):
     base = (Axis("c", 2), Axis("y", 9, 0.5, 3.0, "micrometer"), Axis("x", 8, 0.25, -1.0, "micrometer"))
     levels = [tuple(axis.coarsen(1 if axis.type == "channel" else factor) for axis in base) for factor in (1, 2, 3)]
@@ -201,7 +201,7 @@ def test_image_attributes__are_what_parse_reads(version):
     assert assumed == []
 
 
-@pytest.mark.parametrize("version", ["0.4", "0.5"])
+@pytest.mark.parametrize("version", ["0.4", "0.5", "0.6"])
 def test_written_by_us__is_what_was_written_and_nothing_of_others(version):
     attributes = json.loads(json.dumps(written([(Axis("y", 4), Axis("x", 4))], version)))
     assert ngff.written_by_us(attributes) == ("scale0/em", "scale0/y")
@@ -211,7 +211,7 @@ def test_written_by_us__is_what_was_written_and_nothing_of_others(version):
     assert ngff.written_by_us({}) == ()
 
 
-@pytest.mark.parametrize("version", ["0.4", "0.5"])
+@pytest.mark.parametrize("version", ["0.4", "0.5", "0.6"])
 def test_image_attributes__fill_what_the_strict_schema_asks_for(version):
     attributes = written([(Axis("y", 4), Axis("x", 4))], version)
     document = attributes if version == "0.4" else attributes["ome"]
@@ -219,8 +219,37 @@ def test_image_attributes__fill_what_the_strict_schema_asks_for(version):
     assert one["type"] == "mean"
     assert one["name"] == "em"
     assert one["metadata"]["kwargs"] == {"boundary": "pad"}
-    assert "unit" not in one["axes"][0]
+    axes = one["coordinateSystems"][0]["axes"] if version == "0.6" else one["axes"]
+    assert "unit" not in axes[0]
     assert (one if version == "0.4" else document)["version"] == version
+
+
+def test_image_attributes__of_0_6_lead_from_the_path_of_a_level_to_one_system():
+    """Level 0 at the origin is a bare scale: some clients read no more."""
+    axes = (Axis("y", 9, 0.5), Axis("x", 9, 0.25))
+    one = written([axes, tuple(axis.coarsen(3) for axis in axes)], "0.6")["ome"]["multiscales"][0]
+    assert "axes" not in one
+    (system,) = one["coordinateSystems"]
+    assert [axis["name"] for axis in system["axes"]] == ["y", "x"]
+    (first,), (second,) = (dataset["coordinateTransformations"] for dataset in one["datasets"])
+    ends = {"output": {"name": system["name"]}}
+    assert first == {"type": "scale", "scale": [0.5, 0.25], "input": {"path": "scale0/em"}, **ends}
+    assert second == {
+        "type": "sequence",
+        "transformations": [
+            {"type": "scale", "scale": [1.5, 0.75]},
+            {"type": "translation", "translation": [0.5, 0.25]},
+        ],
+        "input": {"path": "scale1/em"},
+        **ends,
+    }
+
+
+def test_check_exportable__0_6_has_no_descending_axes():
+    axes = (Axis("y", 9, -0.5), Axis("x", 9))
+    ngff.check_exportable(axes, "0.5")
+    with pytest.raises(ValueError, match=r"'y' descends.*isel\(y=slice.*version '0.5'"):
+        ngff.check_exportable(axes, "0.6")
 
 
 def test_image_attributes__each_level_has_a_scale_and_then_a_translation():

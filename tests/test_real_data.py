@@ -98,6 +98,38 @@ def test_validate__invalid_stores_are_not_ok(name):
     assert all(finding.message for finding in report.findings)
 
 
+INVALID = {
+    "image-01": "no multiscales metadata",
+    "image-02": "no multiscales metadata",
+    "image-03": "there is none",
+    "image-04": "2 axes",
+}
+
+
+@pytest.mark.parametrize(("name", "found"), INVALID.items())
+def test_validate__invalid_stores_have_a_finding_each(name, found):
+    report = validate(real("ome_zarr_small", "fractal-examples", "invalid", f"{name}.zarr"))
+    errors = [finding for finding in report.findings if finding.severity == "error"]
+    assert found in [finding.found for finding in errors]
+    assert all(finding.location and finding.expected and finding.rule for finding in errors)
+
+
+@pytest.mark.parametrize(
+    ("parts", "warned"),
+    [
+        # "seconds" is none of the names of UDUNITS-2.
+        (("tubhiswt5d_v04", "tubhiswt4D_sub.zarr"), {"multiscales[0].axes[0].unit"}),
+        # The labels have four levels, the image as it is published here one; their list states no version.
+        (("idr6001240_v05_sharded", "6001240_labels_v0.5.zarr"), {"labels.version", "labels/0"}),
+    ],
+    ids=["tubhiswt", "idr6001240"],
+)
+def test_validate__published_pyramids_are_ok_with_warnings(parts, warned):
+    report = validate(real(*parts))
+    assert report.ok, str(report)
+    assert warned <= {finding.location for finding in report.findings}
+
+
 @pytest.mark.parametrize("path", [path for path in SMALL if path.startswith("fractal") or path[-3:] in ("0.4", "0.5")])
 def test_validate__valid_stores_are_ok(path):
     report = validate(real("ome_zarr_small", *path.split("/")))

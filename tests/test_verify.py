@@ -312,6 +312,129 @@ def test_validate__finds_everything_at_once(tmp_path):
     assert sorted(locations) == ["scale0/y", "scale1/image", "scale1/image"]
 
 
+def test_validate__an_array_that_zarr_cannot_open(tmp_path):
+    make(tmp_path / "p.zarr", layout="flat")
+    document = tmp_path / "p.zarr" / "1" / "zarr.json"
+    document.write_text(document.read_text().replace('"bytes"', '"of_tomorrow"'))
+    (finding,) = errors_at(tmp_path / "p.zarr", "1")
+    assert "cannot be opened" in finding.found
+    assert "of_tomorrow" in finding.found
+
+
+def test_validate__a_document_that_is_no_json(tmp_path):
+    make(tmp_path / "p.zarr")
+    (tmp_path / "p.zarr" / "zarr.json").write_text("{")
+    (finding,) = validate(tmp_path / "p.zarr").findings
+    assert finding.severity == "error"
+    assert "no JSON" in finding.found
+
+
+def test_validate__levels_of_another_dtype_are_an_error_in_0_6(tmp_path):
+    group = make(tmp_path / "p.zarr", "0.6")
+    assert validate(tmp_path / "p.zarr").findings == ()
+    _replaced(group, "scale1/image", noise((2, 4, 6), "float32"))
+    assert errors_at(tmp_path / "p.zarr", "scale1/image")
+
+
+# --- labels ----------------------------------------------------------------------------------------------------
+
+
+def make_labels(store, version="0.5", dtype="uint16", scale_factors=(2,), **listing):
+    """Write a good image with labels "nuclei"; return the group of the labels."""
+    make(store, version, layout="flat")
+    write_pyramid(
+        to_image(noise((4, 8, 12), dtype), "zyx", scale={"y": 0.5}, units="micrometer"),
+        store / "labels" / "nuclei",
+        scale_factors=list(scale_factors),
+        method="nearest",
+        version=version,
+        layout="flat",
+    )
+    labels = zarr.open_group(store / "labels", mode="a", zarr_format=2 if version == "0.4" else 3)
+    paths = listing.get("paths", ["nuclei"])
+    labels.attrs.put({"labels": paths} if version == "0.4" else {"ome": {"version": version, "labels": paths}})
+    nuclei = labels["nuclei"]
+    colors = {"colors": [{"label-value": 1, "rgba": [255, 0, 0, 255]}], "source": {"image": "../../"}}
+    document = nuclei.attrs.asdict()
+    if version == "0.4":
+        nuclei.attrs.put({**document, "image-label": {"version": "0.4", **colors}})
+    else:
+        nuclei.attrs.put({"ome": {**document["ome"], "image-label": colors}})
+    return labels
+
+
+@pytest.mark.parametrize("version", [*VERSIONS, "0.6"])
+def test_validate__good_labels_are_good(tmp_path, version):
+    make_labels(tmp_path / "p.zarr", version)
+    assert validate(tmp_path / "p.zarr").findings == ()
+    assert validate(tmp_path / "p.zarr", "labels/nuclei").findings == ()
+
+
+def test_validate__labels_that_are_not_there(tmp_path):
+    make_labels(tmp_path / "p.zarr", paths=["nuclei", "cells"])
+    (finding,) = errors_at(tmp_path / "p.zarr", "labels/cells")
+    assert "there is none" in finding.message
+
+
+def test_validate__labels_that_are_no_integers(tmp_path):
+    make_labels(tmp_path / "p.zarr", dtype="float32")
+    found = errors_at(tmp_path / "p.zarr", "labels/nuclei")
+    assert [finding.location for finding in found] == ["labels/nuclei: 0", "labels/nuclei: 1"]
+    assert all("float32" in finding.found and "integer" in finding.rule for finding in found)
+
+
+def test_validate__a_defect_of_labels_is_told_at_their_place(tmp_path):
+    labels = make_labels(tmp_path / "p.zarr")
+    del labels["nuclei/1"]
+    (finding,) = errors_at(tmp_path / "p.zarr", "labels/nuclei: 1")
+    assert "there is none" in finding.message
+    assert validate(tmp_path / "p.zarr", metadata_only=True).ok
+
+
+def test_validate__labels_of_fewer_levels_are_a_warning(tmp_path):
+    make_labels(tmp_path / "p.zarr", scale_factors=())
+    (finding,) = validate(tmp_path / "p.zarr").findings
+    assert (finding.severity, finding.location, finding.found) == ("warning", "labels/nuclei", "1 levels")
+
+
+def test_validate__a_list_of_labels_without_a_version(tmp_path):
+    labels = make_labels(tmp_path / "p.zarr")
+    labels.attrs.put({"ome": {"labels": ["nuclei"]}})
+    (finding,) = validate(tmp_path / "p.zarr").findings
+    assert (finding.severity, finding.location) == ("warning", "labels.version")
+
+
+def test_validate__labels_without_their_own_metadata(tmp_path):
+    labels = make_labels(tmp_path / "p.zarr", dtype="float32")
+    document = labels["nuclei"].attrs.asdict()["ome"]
+    document.pop("image-label")
+    labels["nuclei"].attrs.put({"ome": document})
+    report = validate(tmp_path / "p.zarr")
+    assert [f.location for f in report.findings if f.severity == "warning"] == ["labels/nuclei"]
+    assert sorted(f.location for f in report.findings if f.severity == "error") == [
+        "labels/nuclei/0",
+        "labels/nuclei/1",
+    ]
+
+
+# --- options ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("version", [*VERSIONS, "0.6"])
+@pytest.mark.parametrize("key", ["name", "type", "metadata"])
+def test_validate__what_is_only_recommended_is_an_error_where_that_is_asked(tmp_path, version, key):
+    group = make(tmp_path / "p.zarr", version)
+    assert validate(tmp_path / "p.zarr", strict=True).ok
+    document = document_of(group, version)
+    document["multiscales"][0].pop(key)
+    put(group, version, document)
+    report = validate(tmp_path / "p.zarr")
+    assert report.ok
+    assert [finding.severity for finding in report.findings] == ["warning"]
+    assert key in report.findings[0].found
+    assert not validate(tmp_path / "p.zarr", strict=True).ok
+
+
 # --- the report ------------------------------------------------------------------------------------------------
 
 
@@ -334,4 +457,4 @@ def test_report__is_plain_values(tmp_path):
     values = json.loads(json.dumps(validate(group).to_dict()))
     assert values["ok"] is False
     assert values["store"].endswith("p.zarr")
-    assert values["findings"][0].keys() == {"severity", "location", "message", "rule"}
+    assert values["findings"][0].keys() == {"severity", "location", "found", "expected", "rule"}

@@ -17,6 +17,7 @@ from .labels import (
     register_label,
 )
 from .nodes import (
+    V2_DIMENSIONS,
     Location,
     dimension_names,
     is_in_memory,
@@ -26,7 +27,7 @@ from .nodes import (
     source_array,
     zarr_arrays,
 )
-from .reading import LABELS, open_image, open_pyramid
+from .reading import LABELS, open_image, open_pyramid, pyramid_levels, read_multiscales
 from .targets import (
     LAYOUTS,
     MODES,
@@ -48,6 +49,7 @@ __all__ = [
     "LABELS",
     "LAYOUTS",
     "MODES",
+    "V2_DIMENSIONS",
     "Access",
     "DescribedImage",
     "Encoding",
@@ -76,6 +78,8 @@ __all__ = [
     "open_pyramid",
     "open_target",
     "place_of",
+    "pyramid_levels",
+    "read_multiscales",
     "register_label",
     "rehearse",
     "release_buffers",

@@ -87,6 +87,11 @@ def open_image(
     ValueError
         If a group holds several arrays and `path` names none, or an argument does not fit the array.
 
+    Warns
+    -----
+    UserWarning
+        If OME-NGFF metadata label the array and leave something to be assumed, as old or incomplete ones do.
+
     Examples
     --------
     >>> import numpy as np, zarr
@@ -138,7 +143,8 @@ def _one_array(node: zarr.Array[Any] | zarr.Group) -> zarr.Array[Any]:
         return node
     multiscales = ngff.parse(node.attrs.asdict())
     if multiscales is not None:
-        return array_at(node, multiscales.datasets[0].path)
+        levels = [array_at(node, dataset.path) for dataset in multiscales.datasets]
+        return levels[ngff.coarsest_last([level.shape for level in levels])[0]]
     arrays = dict(node.arrays())
     images = {name: array for name, array in arrays.items() if dimension_names(array) != (name,)}
     if len(images) == 1:
@@ -183,12 +189,40 @@ def _labelled_by_ngff(array: zarr.Array[Any], chunks: Any) -> xr.DataArray | Non
             continue
         # A level that the metadata name and that is gone is no reason not to open another.
         there = tuple(dataset for dataset in multiscales.datasets if isinstance(group.get(dataset.path), zarr.Array))
-        multiscales = dataclasses.replace(multiscales, datasets=there)
-        shapes = [array_at(group, dataset.path).shape for dataset in there]
-        axes, _ = ngff.level_axes(multiscales, shapes)
-        index = [dataset.path for dataset in there].index(relative)
-        return _level_image(array, axes[index], multiscales, chunks).rename(_image_name(group, multiscales))
+        multiscales, _, levels, assumed = pyramid_levels(group, dataclasses.replace(multiscales, datasets=there))
+        # The caller of open_image.
+        _warn_of(assumed, group, multiscales.version, stacklevel=4)
+        index = [dataset.path for dataset in multiscales.datasets].index(relative)
+        return _level_image(array, levels[index], multiscales, chunks).rename(_image_name(group, multiscales))
     return None
+
+
+def pyramid_levels(
+    group: zarr.Group, multiscales: ngff.Multiscales
+) -> tuple[ngff.Multiscales, list[zarr.Array[Any]], list[tuple[Axis, ...]], list[str]]:
+    """Return the levels of a pyramid from the largest to the smallest, with their arrays and axes.
+
+    Returns also what had to be assumed.
+    """
+    arrays = [array_at(group, dataset.path) for dataset in multiscales.datasets]
+    order = ngff.coarsest_last([array.shape for array in arrays])
+    datasets = tuple(multiscales.datasets[index] for index in order)
+    ordered = dataclasses.replace(multiscales, datasets=datasets)
+    arrays = [arrays[index] for index in order]
+    levels, assumed = ngff.level_axes(ordered, [array.shape for array in arrays])
+    if datasets != multiscales.datasets:
+        assumed.append(f"levels in the order of their sizes, {', '.join(dataset.path for dataset in datasets)}")
+    return ordered, arrays, levels, assumed
+
+
+def _warn_of(assumed: Sequence[str], group: zarr.Group, version: str, *, stacklevel: int) -> None:
+    if assumed:
+        warnings.warn(
+            f"the metadata of {group.store_path} (OME-NGFF {version}) are incomplete or irregular; assumed: "
+            f"{'; '.join(assumed)}",
+            UserWarning,
+            stacklevel=stacklevel + 1,
+        )
 
 
 def _ancestors(array: zarr.Array[Any]) -> Iterator[tuple[zarr.Group, str]]:
@@ -323,15 +357,8 @@ def open_pyramid(
     group = open_node(store, path, storage_options=storage_options)
     if not isinstance(group, zarr.Group):
         raise ValueError(f"{group.store_path} is an array, not a pyramid; open it with open_image")
-    multiscales = read_multiscales(group)
-    arrays = [array_at(group, dataset.path) for dataset in multiscales.datasets]
-    levels, assumed = ngff.level_axes(multiscales, [array.shape for array in arrays])
-    if assumed:
-        warnings.warn(
-            f"{group.store_path} (OME-NGFF {multiscales.version}) is incomplete; assumed: {'; '.join(assumed)}",
-            UserWarning,
-            stacklevel=2,
-        )
+    multiscales, arrays, levels, assumed = pyramid_levels(group, read_multiscales(group))
+    _warn_of(assumed, group, multiscales.version, stacklevel=2)
     images = [_level_image(array, axes, multiscales, chunks) for array, axes in zip(arrays, levels, strict=True)]
     name = _image_name(group, multiscales)
     tree = assemble([image.to_dataset(name=name) for image in images])
@@ -343,8 +370,11 @@ def open_pyramid(
 
 def _label_groups(image: zarr.Group) -> Iterator[tuple[str, zarr.Group]]:
     """Yield the groups of the labels that an image lists."""
-    labels = image.get(LABELS)
-    if not isinstance(labels, zarr.Group):
+    # Labels may have been added since metadata were consolidated.
+    place = "/".join(part for part in (image.path, LABELS) if part)
+    try:
+        labels = zarr.open_group(image.store_path.store, path=place, mode="r", use_consolidated=False)
+    except FileNotFoundError:
         return
     for name in ngff.listed_labels(labels.attrs.asdict()):
         node = labels.get(name)
@@ -372,6 +402,9 @@ def read_multiscales(group: zarr.Group) -> ngff.Multiscales:
         return multiscales
     if BUILD_ATTRIBUTE in attributes:
         raise ValueError(f"{group.store_path} is a pyramid whose build has not finished; build it again")
+    if (places := ngff.images_below(attributes)) is not None:
+        named = f"as path={places[0]!r}" if places else "but it names none"
+        raise ValueError(f"{group.store_path} is no image but a group of images; open one of them, {named}")
     raise ValueError(f"{group.store_path} has no OME-NGFF multiscales metadata; open an array of it with open_image")
 
 

@@ -1,0 +1,340 @@
+"""Conversion between versions: the same pixels in the same places, and nothing else lost on the way and back."""
+
+import itertools
+import shutil
+
+import numpy as np
+import pytest
+import xarray as xr
+import zarr
+
+from multiscale_sampler import cli, convert, converting, open_pyramid, to_image, validate, write_pyramid
+
+from .data import hashes, make_array, noise, real
+
+VERSIONS = ("0.4", "0.5", "0.6")
+PAIRS = list(itertools.permutations(VERSIONS, 2))
+
+
+def image(shape=(2, 12, 10)):
+    return to_image(
+        noise(shape, seed=5),
+        "cyx",
+        scale={"y": 0.5},
+        translation={"x": 3.0},
+        units="micrometer",
+        channel_names=["DAPI", "GFP"][: shape[0]],
+    )
+
+
+def assert_equal(place, other, inside=None):
+    """Hold two pyramids against each other: values, positions, attributes, level by level."""
+    one, two = open_pyramid(place, inside), open_pyramid(other, inside)
+    assert list(one.children) == list(two.children)
+    for name in one.children:
+        xr.testing.assert_identical(one[name].to_dataset(), two[name].to_dataset())
+
+
+def attributes(place, inside=""):
+    return zarr.open_group(place, path=inside, mode="r").attrs.asdict()
+
+
+def multiscales(place):
+    document = attributes(place)
+    return document.get("ome", document)["multiscales"][0]
+
+
+def add_labels(place, version):
+    labels = to_image(noise((12, 10), "uint32", seed=6), "yx", scale={"y": 0.5}, translation={"x": 3.0})
+    write_pyramid(
+        labels, place / "labels" / "nuclei", scale_factors=[2, 4], method="mode", version=version, layout="flat"
+    )
+    group = zarr.open_group(place / "labels", mode="a", zarr_format=2 if version == "0.4" else 3)
+    colors = {"colors": [{"label-value": 1, "rgba": [1, 2, 3, 4]}], "source": {"image": "../../"}}
+    nuclei = zarr.open_group(place / "labels" / "nuclei", mode="r+").attrs
+    if version == "0.4":
+        group.attrs.put({"labels": ["nuclei"]})
+        nuclei.put({**nuclei.asdict(), "image-label": {"version": "0.4", **colors}})
+    else:
+        group.attrs.put({"ome": {"version": version, "labels": ["nuclei"]}})
+        nuclei.put({"ome": {**nuclei.asdict()["ome"], "image-label": colors}})
+
+
+# --- copies ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("version", "other"), PAIRS)
+def test_convert__is_as_if_written_in_the_other_version(tmp_path, version, other):
+    for each in (version, other):
+        write_pyramid(image(), tmp_path / each, scale_factors=[2, 4], version=each)
+        add_labels(tmp_path / each, each)
+        group = zarr.open_group(tmp_path / each, mode="r+", use_consolidated=False)
+        group.attrs["note"] = {"by": "me"}
+        group["scale1"].attrs["note"] = 1
+        group["scale2/image"].attrs["note"] = 2
+        # In zarr v3 they went when the group's own document was written again.
+        (tmp_path / each / ".zmetadata").unlink(missing_ok=True)
+    convert(tmp_path / version, tmp_path / "copy", version=other)
+    for inside in (None, "labels/nuclei"):
+        assert_equal(tmp_path / "copy", tmp_path / other, inside)
+    assert validate(tmp_path / "copy", strict=True).findings == ()
+    assert attributes(tmp_path / "copy")["note"] == {"by": "me"}
+    assert attributes(tmp_path / "copy", "scale1")["note"] == 1
+    assert open_pyramid(tmp_path / "copy")["scale2/image"].attrs["note"] == 2
+    assert attributes(tmp_path / "copy", "labels") == attributes(tmp_path / other, "labels")
+    ours, theirs = multiscales(tmp_path / "copy"), multiscales(tmp_path / other)
+    # 0.6 says no translation of zero, and none is made up.
+    assert {key: ours[key] for key in ours if key != "datasets"} == {k: theirs[k] for k in theirs if k != "datasets"}
+    if version != "0.6":
+        assert ours == theirs
+
+
+@pytest.mark.parametrize(("version", "other"), [("0.4", "0.5"), ("0.5", "0.6"), ("0.6", "0.4")])
+def test_convert__there_and_back_is_where_it_began(tmp_path, version, other):
+    """Attributes too, but for the convention's, which 0.4 has no room for, and translations of zero."""
+    write_pyramid(image(), tmp_path / "a", scale_factors=[2, 4], version=version, layout="flat")
+    add_labels(tmp_path / "a", version)
+    convert(tmp_path / "a", tmp_path / "b", version=other)
+    convert(tmp_path / "b", tmp_path / "c", version=version)
+    for inside in (None, "labels/nuclei"):
+        assert_equal(tmp_path / "a", tmp_path / "c", inside)
+        assert attributes(tmp_path / "a", inside or "") == attributes(tmp_path / "c", inside or "")
+
+
+def test_convert__chunks_and_shards_of_a_copy_are_as_stored_or_as_asked(tmp_path):
+    data = noise((16, 16))
+    write_pyramid(to_image(data, "yx"), tmp_path / "a", scale_factors=[2], chunks=4, shards=8, layout="flat")
+    convert(tmp_path / "a", tmp_path / "same", version="0.6")
+    convert(tmp_path / "a", tmp_path / "plain", version="0.4")
+    convert(tmp_path / "a", tmp_path / "asked", version="0.4", chunks={"y": 16, "x": 8}, compressors=None)
+    convert(tmp_path / "plain", tmp_path / "sharded", version="0.5", chunks=2, shards=8)
+    expected = {
+        "same": ((4, 4), (8, 8)),
+        "plain": ((4, 4), None),
+        "asked": ((16, 8), None),
+        "sharded": ((2, 2), (8, 8)),
+    }
+    for name, (chunks, shards) in expected.items():
+        array = zarr.open_array(tmp_path / name, path="0", mode="r")
+        assert (array.chunks, array.shards) == (chunks, shards)
+        np.testing.assert_array_equal(array[...], data)
+    assert zarr.open_array(tmp_path / "asked", path="0", mode="r").compressors == ()
+    with pytest.raises(ValueError, match="no shards"):
+        convert(tmp_path / "a", tmp_path / "b", version="0.4", shards=8)
+
+
+@pytest.mark.parametrize("dtype", ["bool", "int8", "uint64", "float32", "float64"])
+def test_convert__keeps_every_value(tmp_path, dtype):
+    data = noise((9, 7), dtype)
+    if dtype.startswith("float"):
+        data[0, :4] = np.nan, np.inf, -np.inf, -0.0
+    write_pyramid(to_image(data, "yx"), tmp_path / "a", scale_factors=[2], method="nearest", layout="flat")
+    convert(tmp_path / "a", tmp_path / "b", version="0.4")
+    convert(tmp_path / "b", tmp_path / "c", version="0.5")
+    for place in ("b", "c"):
+        stored = zarr.open_array(tmp_path / place, path="0", mode="r")[...]
+        assert stored.dtype == data.dtype
+        assert stored.tobytes() == data.tobytes()
+
+
+def test_convert__what_is_old_is_said_anew(tmp_path):
+    for path, level in (("0", noise((8, 6))), ("1", noise((4, 3)))):
+        make_array(tmp_path / "a", level, path=path, zarr_format=2, attributes={"note": path})
+    entry = {"version": "0.3", "axes": ["y", "x"], "datasets": [{"path": "0", "kept": 1}, {"path": "1"}]}
+    zarr.open_group(tmp_path / "a", mode="a", zarr_format=2).attrs.put({"multiscales": [entry]})
+    with pytest.warns(UserWarning, match=r"converted to 0\.5; assumed: scale 1 at level 0") as caught:
+        convert(tmp_path / "a", tmp_path / "b", version="0.5")
+    assert [warning.filename for warning in caught] == [__file__]
+    tree = open_pyramid(tmp_path / "b")
+    level = next(iter(tree["scale1"].data_vars.values()))
+    np.testing.assert_array_equal(level.y, [0.5, 2.5, 4.5, 6.5])
+    assert level.attrs == {"note": "1"}
+    assert multiscales(tmp_path / "b")["datasets"][0]["kept"] == 1
+
+
+def test_convert__transformations_of_the_entry_are_folded_into_levels_of_0_6(tmp_path):
+    write_pyramid(image(), tmp_path / "a", scale_factors=[2], layout="flat")
+    group = zarr.open_group(tmp_path / "a", mode="r+")
+    document = group.attrs.asdict()["ome"]
+    document["multiscales"][0]["coordinateTransformations"] = [{"type": "scale", "scale": [1.0, 10.0, 100.0]}]
+    group.attrs.put({"ome": document})
+    convert(tmp_path / "a", tmp_path / "b", version="0.6")
+    convert(tmp_path / "a", tmp_path / "c", version="0.4")
+    for place in ("b", "c"):
+        assert_equal(tmp_path / "a", tmp_path / place)
+    assert "coordinateTransformations" not in multiscales(tmp_path / "b")
+
+
+def test_convert__says_what_stays_behind(tmp_path):
+    write_pyramid(image(), tmp_path / "a", scale_factors=[2])
+    make_array(tmp_path / "a", noise((4,)), path="tables/areas")
+    with pytest.warns(UserWarning, match=r"tables, tables/areas of .* are not copied") as caught:
+        convert(tmp_path / "a", tmp_path / "b", version="0.4")
+    assert len(caught) == 1
+
+
+def test_convert__a_system_that_only_0_6_knows_stays_behind_and_is_named(tmp_path):
+    write_pyramid(image(), tmp_path / "a", scale_factors=[2], version="0.6", layout="flat")
+    group = zarr.open_group(tmp_path / "a", mode="r+")
+    document = group.attrs.asdict()["ome"]
+    (entry,) = document["multiscales"]
+    entry["coordinateSystems"].append({"name": "atlas", "axes": entry["coordinateSystems"][0]["axes"]})
+    ends = {"input": {"name": "intrinsic"}, "output": {"name": "atlas"}}
+    entry["coordinateTransformations"] = [{"type": "scale", "scale": [1, 2, 3], **ends}]
+    group.attrs.put({"ome": document})
+    convert(tmp_path / "a", tmp_path / "same", version="0.6")
+    assert attributes(tmp_path / "same") == attributes(tmp_path / "a")
+    with pytest.warns(UserWarning, match="coordinate systems atlas may go"):
+        convert(tmp_path / "a", tmp_path / "b", version="0.5")
+    assert_equal(tmp_path / "a", tmp_path / "b")
+
+
+def test_convert__a_copy_that_was_interrupted_is_no_image(tmp_path, monkeypatch):
+    write_pyramid(image(), tmp_path / "a", scale_factors=[2], layout="flat")
+    add_labels(tmp_path / "a", "0.5")
+    whole, calls = converting.run_sweeps, []
+
+    def stopped(*args):
+        calls.append(args)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        whole(*args)
+
+    monkeypatch.setattr(converting, "run_sweeps", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        convert(tmp_path / "a", tmp_path / "b", version="0.4")
+    for inside in (None, "labels/nuclei"):
+        with pytest.raises(ValueError, match="build has not finished"):
+            open_pyramid(tmp_path / "b", inside)
+
+
+def test_convert__holds_the_copy_against_its_source(tmp_path, monkeypatch):
+    write_pyramid(image(), tmp_path / "a", scale_factors=[2], layout="flat")
+    whole = converting.run_sweeps
+
+    def broken(build, arrays, *rest):
+        whole(build, arrays, *rest)
+        arrays[1][0, 0, 0] += 1
+
+    monkeypatch.setattr(converting, "run_sweeps", broken)
+    with pytest.raises(ValueError, match=r"b/1 differs from .*a/1"):
+        convert(tmp_path / "a", tmp_path / "b", version="0.4")
+
+
+# --- in place --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("layout", ["datatree", "flat"])
+def test_convert__in_place_writes_documents_only(tmp_path, layout):
+    write_pyramid(image(), tmp_path / "a", scale_factors=[2, 4], layout=layout)
+    add_labels(tmp_path / "a", "0.5")
+    shutil.copytree(tmp_path / "a", tmp_path / "before")
+    before = hashes(tmp_path / "a")
+    convert(tmp_path / "a", version="0.6")
+    after = hashes(tmp_path / "a")
+    changed = {name for name in before | after if before.get(name) != after.get(name)}
+    assert changed == {"zarr.json", "labels/zarr.json", "labels/nuclei/zarr.json"}
+    for inside in (None, "labels/nuclei"):
+        assert_equal(tmp_path / "a", tmp_path / "before", inside)
+    assert validate(tmp_path / "a", strict=True).findings == ()
+    if layout == "datatree":
+        assert zarr.open_group(tmp_path / "a").metadata.consolidated_metadata is not None
+    convert(tmp_path / "a", version="0.5")
+    assert_equal(tmp_path / "a", tmp_path / "before")
+    assert attributes(tmp_path / "a", "labels") == attributes(tmp_path / "before", "labels")
+
+
+# --- refusals --------------------------------------------------------------------------------------------------
+
+
+def test_convert__refuses_before_anything_is_written(tmp_path):
+    write_pyramid(image(), tmp_path / "a", scale_factors=[2], layout="flat")
+    before = hashes(tmp_path)
+    with pytest.raises(ValueError, match=r"0\.4 is zarr v2.*name a target"):
+        convert(tmp_path / "a", version="0.4")
+    with pytest.raises(ValueError, match=r"0\.5 already"):
+        convert(tmp_path / "a", version="0.5")
+    with pytest.raises(ValueError, match=r"chunks, compressors shape a copy"):
+        convert(tmp_path / "a", version="0.6", chunks=4, compressors=None)
+    with pytest.raises(ValueError, match=r"unknown version '0\.7'"):
+        convert(tmp_path / "a", tmp_path / "b", version="0.7")
+    with pytest.raises(ValueError, match="an array, not a pyramid"):
+        convert(tmp_path / "a" / "0", tmp_path / "b", version="0.4")
+    with pytest.raises(FileNotFoundError, match="nothing"):
+        convert(tmp_path / "nothing", tmp_path / "b", version="0.4")
+    with pytest.raises(ValueError, match="holds the source"):
+        convert(tmp_path / "a", tmp_path / "a", version="0.4")
+    assert hashes(tmp_path) == before
+    (tmp_path / "b").mkdir()
+    (tmp_path / "b" / "mine.txt").write_text("mine")
+    with pytest.raises(FileExistsError):
+        convert(tmp_path / "a", tmp_path / "b", version="0.4")
+
+
+def test_convert__refuses_what_the_version_cannot_say(tmp_path):
+    write_pyramid(to_image(noise((8, 8)), "yx", scale={"y": -1.0}), tmp_path / "a", scale_factors=[2])
+    with pytest.raises(ValueError, match=r"0\.6 cannot say.*a number above 0"):
+        convert(tmp_path / "a", version="0.6")
+
+
+def test_convert__refuses_labels_that_are_not_there(tmp_path):
+    write_pyramid(image(), tmp_path / "a", scale_factors=[2])
+    attrs = {"ome": {"version": "0.5", "labels": ["gone"]}}
+    zarr.open_group(tmp_path / "a" / "labels", mode="w", attributes=attrs)
+    with pytest.raises(ValueError, match="lists the labels 'gone'"):
+        convert(tmp_path / "a", tmp_path / "b", version="0.4")
+
+
+# --- the command -----------------------------------------------------------------------------------------------
+
+
+def test_command__converts_to_a_copy_and_in_place(tmp_path, capsys):
+    write_pyramid(image(), tmp_path / "a", scale_factors=[2])
+    options = ["--ngff", "0.4", "--chunks", "y=4,x=4", "--quiet"]
+    assert cli.main(["convert", str(tmp_path / "a"), str(tmp_path / "b"), *options]) == 0
+    assert_equal(tmp_path / "a", tmp_path / "b")
+    assert cli.main(["convert", str(tmp_path / "a"), "--ngff", "0.6"]) == 0
+    assert attributes(tmp_path / "a")["ome"]["version"] == "0.6"
+    capsys.readouterr()
+    assert cli.main(["convert", str(tmp_path / "b"), "--ngff", "0.6"]) == 1
+    assert "name a target" in capsys.readouterr().err
+
+
+# --- published pyramids ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("parts", "version", "other", "labels"),
+    [
+        (("tubhiswt5d_v04", "tubhiswt4D_sub.zarr"), "0.4", "0.5", "labels/embryo"),
+        (("tubhiswt5d_v04", "tubhiswt4D_sub.zarr"), "0.4", "0.6", "labels/embryo"),
+        (("idr6001240_v05_sharded", "6001240_labels_v0.5.zarr"), "0.5", "0.4", "labels/0"),
+    ],
+    ids=["tubhiswt-0.5", "tubhiswt-0.6", "idr6001240-0.4"],
+)
+def test_convert__published_pyramids_come_back_equal(tmp_path, parts, version, other, labels):
+    place = real(*parts)
+    convert(place, tmp_path / "a", version=other)
+    convert(tmp_path / "a", tmp_path / "b", version=version)
+    for inside in (None, labels):
+        assert_equal(place, tmp_path / "b", inside)
+        assert attributes(tmp_path / "b", inside or "") == attributes(place, inside or "")
+    for between in (tmp_path / "a", tmp_path / "b"):
+        assert validate(between).ok
+
+
+def test_convert__a_published_pyramid_comes_back_equal_in_place(tmp_path):
+    source = real("idr6001240_v05_sharded", "6001240_labels_v0.5.zarr")
+    place = tmp_path / "a"
+    shutil.copytree(source, place, copy_function=shutil.copyfile)
+    before = hashes(place)
+    convert(place, version="0.6")
+    assert validate(place).ok
+    assert open_pyramid(place, "labels/0")["scale3"].sizes == open_pyramid(source, "labels/0")["scale3"].sizes
+    convert(place, version="0.5")
+    after = hashes(place)
+    assert {name for name in before if before[name] != after[name]} <= {
+        *("zarr.json", "labels/zarr.json", "labels/0/zarr.json"),
+    }
+    for inside in ("", "labels/0"):
+        assert attributes(place, inside) == attributes(source, inside)
