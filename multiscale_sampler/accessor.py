@@ -1,20 +1,21 @@
 """What a tree of levels can do by itself: ``tree.multiscale``, registered with xarray by importing the package.
 
 Bindings only. The changes of all levels at once (`transpose`, `reindex_data_arrays`, `assign_coords`) are called as
-those of multiscale-spatial-image's accessor ``msi``.
+those of multiscale-spatial-image's accessor ``msi``. Labels of the image are changed with it, along the axes that they
+have.
 """
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from typing import Any, Concatenate, ParamSpec, cast
 
 import xarray as xr
 from dask.utils import format_bytes, parse_bytes
 
 from .axes import Axis, image_axes
-from .pyramid import describe_levels, format_levels, levels_of_tree
+from .pyramid import NODE_PREFIX, describe_levels, format_levels, levels_of_tree
 from .writing import write_pyramid
 
 P = ParamSpec("P")
@@ -166,7 +167,7 @@ class MultiscaleAccessor:
         *dims
             Names of all axes in the order that is wanted; ``...`` stands for all others.
         """
-        return self._mapped(lambda level: _transposed(level, dims))
+        return self._mapped(lambda level, lacks: _transposed(level, [dim for dim in dims if dim not in lacks]))
 
     def reindex_data_arrays(
         self,
@@ -193,7 +194,8 @@ class MultiscaleAccessor:
         options: dict[str, Any] = {"method": method, "tolerance": tolerance, "copy": copy}
         if fill_value is not None:
             options["fill_value"] = fill_value
-        return self._mapped(lambda level: level.reindex(indexers, **options, **indexers_kwargs))
+        wanted = dict(indexers or {}) | indexers_kwargs
+        return self._mapped(lambda level, lacks: level.reindex(_without(wanted, lacks), **options))
 
     def assign_coords(self, coords: Mapping[Any, Any] | None = None, **coords_kwargs: Any) -> xr.DataTree:
         """Return the tree with coordinates added to every level, or put in the place of others.
@@ -205,10 +207,23 @@ class MultiscaleAccessor:
         **coords_kwargs
             Coordinates by keyword, as ``c=["DAPI", "GFP"]``.
         """
-        return self._mapped(lambda level: level.assign_coords(coords, **coords_kwargs))
+        wanted = dict(coords or {}) | coords_kwargs
+        return self._mapped(lambda level, lacks: level.assign_coords(_without(wanted, lacks)))
 
-    def _mapped(self, function: Callable[[xr.Dataset], xr.Dataset]) -> xr.DataTree:
-        return self._tree.map_over_datasets(skip_non_dimension_nodes(function))
+    def _mapped(self, function: Callable[[xr.Dataset, Set[Any]], xr.Dataset]) -> xr.DataTree:
+        """Return the tree with a function applied to all levels, and to the image's axes that those of labels lack."""
+        base = self._tree.children.get(f"{NODE_PREFIX}0")
+        axes = set() if base is None else set(base.dims)
+
+        @skip_non_dimension_nodes
+        def of_level(level: xr.Dataset) -> xr.Dataset:
+            return function(level, axes - set(level.dims))
+
+        return self._tree.map_over_datasets(of_level)
+
+
+def _without(wanted: Mapping[Any, Any], names: Set[Any]) -> dict[Any, Any]:
+    return {name: value for name, value in wanted.items() if name not in names}
 
 
 def _regular_axes(level: xr.DataArray) -> dict[str, Axis]:
@@ -240,7 +255,7 @@ def _bytes(nbytes: int | str) -> int:
         raise ValueError(f"nbytes={nbytes!r} is no amount of memory; write it as '512MiB'") from error
 
 
-def _transposed(level: xr.Dataset, dims: tuple[str, ...]) -> xr.Dataset:
+def _transposed(level: xr.Dataset, dims: Sequence[Any]) -> xr.Dataset:
     """Return a level with its axes in another order, and so what is known of how it was stored."""
     moved = level.transpose(*dims)
     for name, image in moved.data_vars.items():

@@ -70,7 +70,7 @@ class MultiscaleBackendEntrypoint(BackendEntrypoint):
         group: str | None = None,
         storage_options: Mapping[str, Any] | None = None,
     ) -> xr.DataTree:
-        """Open all levels, as nodes ``/scale0``, ``/scale1``, ... ."""
+        """Open all levels, as nodes ``/scale0``, ``/scale1``, ..., and those of labels below ``/labels``."""
         groups = self.open_groups_as_dict(
             filename_or_obj, drop_variables=drop_variables, group=group, storage_options=storage_options
         )

@@ -51,7 +51,8 @@ def to_ngff_multiscales(tree: xr.DataTree) -> Any:
     Parameters
     ----------
     tree
-        A pyramid, from `to_multiscale` or `open_pyramid`.
+        A pyramid, from `to_multiscale` or `open_pyramid`. Labels of the image are pyramids of their own, as
+        ``tree["labels/nuclei"]``.
 
     Returns
     -------

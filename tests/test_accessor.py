@@ -128,6 +128,24 @@ def test_changes__of_trees_of_several_variables():
     assert set(changed["scale1"].data_vars) == {"raw", "labels"}
 
 
+def test_changes__of_labels_are_those_along_their_own_axes():
+    store = {}
+    make_tree(channel_names=NAMES).multiscale.to_zarr(store)
+    labels = ms.to_image(BASE[0].astype("uint32"), scale={"y": 0.5, "x": 0.25}, units="micrometer")
+    ms.write_labels(labels, store, "nuclei")
+    tree = ms.open_pyramid(store)
+    turned = tree.multiscale.transpose("x", "y", "c")["labels/nuclei/scale1/nuclei"]
+    np.testing.assert_array_equal(turned.values, tree["labels/nuclei/scale1/nuclei"].values.T)
+    green = tree.multiscale.reindex_data_arrays(c=["GFP"], y=[1.0], method=None)
+    assert green["scale0/nuc"].sizes == {"c": 1, "y": 1, "x": 48}
+    assert green["labels/nuclei/scale0/nuclei"].sizes == {"y": 1, "x": 48}
+    moved = tree.multiscale.assign_coords(c=["a", "b", "c"], x=lambda level: level.x + 1)
+    assert "c" not in moved["labels/nuclei/scale0"].coords
+    assert moved["labels/nuclei/scale2"].x.values[0] == tree["scale2"].x.values[0] + 1
+    assert len(tree.multiscale.levels) == 3
+    assert tree["labels/nuclei"].multiscale.at(x=1.0).sizes == {"y": 8, "x": 12}
+
+
 def test_skip_non_dimension_nodes__leaves_the_root_alone():
     seen = []
 

@@ -8,7 +8,7 @@ import pytest
 import xarray as xr
 import zarr
 
-from multiscale_sampler import open_pyramid, to_image, to_multiscale, write_pyramid
+from multiscale_sampler import open_pyramid, to_image, to_multiscale, write_labels, write_pyramid
 from multiscale_sampler.backend import MultiscaleBackendEntrypoint as Engine
 
 from .data import Recording, hashes, make_array, noise, reduced
@@ -135,6 +135,18 @@ def test_group__leads_to_a_pyramid_inside_a_store(tmp_path):
     xr.testing.assert_identical(tree, expected)
     level = xr.open_dataset(tmp_path / "a.zarr", engine=Engine, group="labels/nuclei", level=0)
     xr.testing.assert_identical(level, expected["scale0"].to_dataset())
+
+
+@pytest.mark.parametrize("chunks", [None, {}], ids=str)
+def test_labels__come_along_as_with_open_pyramid(tmp_path, chunks):
+    write(tmp_path / "p.zarr")
+    write_labels(to_image(noise((40, 60), "uint32"), scale={"y": 0.5, "x": 0.25}), tmp_path / "p.zarr", "nuclei")
+    expected = open_pyramid(tmp_path / "p.zarr")
+    tree = xr.open_datatree(tmp_path / "p.zarr", engine=Engine, chunks=chunks)
+    xr.testing.assert_identical(tree, expected)
+    assert tree["labels/nuclei/scale1/nuclei"].shape == (20, 30)
+    with pytest.raises(ValueError, match=r"level=3 .* 0 to 2"):
+        xr.open_dataset(tmp_path / "p.zarr", engine=Engine, level=3)
 
 
 @pytest.mark.parametrize("option", ["mask_and_scale", "decode_times", "consolidated"])

@@ -223,6 +223,7 @@ def test_to_itk__puts_levels_and_crops_where_they_are(tmp_path, direction):
 
 
 def test_to_itk__goes_by_the_names_of_axes_and_turns_those_that_descend():
+    pytest.importorskip("itkwasm", reason="ngff-zarr brings itkwasm")
     values = noise((4, 5, 6))
     image = ms.to_image(values, "zyx", scale={"z": 3.0, "y": -2.0, "x": 0.5}, translation={"y": 9.0})
     expected = ms.to_itk(image, library="itkwasm")
