@@ -24,7 +24,7 @@ from .engine import run_sweeps
 from .ladder import ChunkSizes
 from .progress import ProgressCallback
 from .specification import document_findings, namespace_of
-from .verify import LABELS, validate
+from .verify import validate
 
 # How much of a level is compared at the end, along each axis at each of its ends and its middle.
 SAMPLE = 64
@@ -138,15 +138,14 @@ def _images(group: zarr.Group, version: ngff.NgffVersion) -> Iterator[_Image]:
         If the version cannot say what their metadata do.
     """
     yield _image(group, "", version)
-    labels = group.get(LABELS)
-    listed = namespace_of(labels.attrs.asdict()).get("labels") if isinstance(labels, zarr.Group) else None
-    for name in cast("list[str]", listed) or ():
-        node = group.get(f"{LABELS}/{name}")
+    labels = group.get(stores.LABELS)
+    for name in ngff.listed_labels(labels.attrs.asdict()) if isinstance(labels, zarr.Group) else ():
+        node = group.get(f"{stores.LABELS}/{name}")
         if not isinstance(node, zarr.Group):
             raise ValueError(
                 f"{group.store_path} lists the labels {name!r}, but there are none; correct the list first"
             )
-        yield _image(node, f"{LABELS}/{name}", version)
+        yield _image(node, f"{stores.LABELS}/{name}", version)
 
 
 def _image(group: zarr.Group, inside: str, version: ngff.NgffVersion) -> _Image:
@@ -189,8 +188,8 @@ def _convert_in_place(group: zarr.Group, images: list[_Image], version: ngff.Ngf
         was_consolidated = group.metadata.consolidated_metadata is not None
         root = stores.writable_group(group)
         documents = {image.inside: image.attributes for image in images}
-        if isinstance(labels := root.get(LABELS), zarr.Group):
-            documents[LABELS] = ngff.moved(labels.attrs.asdict(), version)
+        if isinstance(labels := root.get(stores.LABELS), zarr.Group):
+            documents[stores.LABELS] = ngff.moved(labels.attrs.asdict(), version)
         # The image itself last: what it says is what readers see first.
         for inside in sorted(documents, key=len, reverse=True):
             node = root if not inside else root[inside]
@@ -264,12 +263,12 @@ class _Copy:
 
     def _list_labels(self, image: _Image, root: zarr.Group) -> None:
         """Make the group of the labels, which lists them, where it is not yet."""
-        if LABELS not in root:
+        if stores.LABELS not in root:
             names = image.inside.split("/")[1:]
             above = image.group.store_path
             parent = "/".join(above.path.split("/")[: -len(names)])
             listing = zarr.open_group(above.store, path=parent, mode="r")
-            root.create_group(LABELS, attributes=ngff.moved(listing.attrs.asdict(), self.version))
+            root.create_group(stores.LABELS, attributes=ngff.moved(listing.attrs.asdict(), self.version))
 
 
 def _tree(image: _Image) -> xr.DataTree:
@@ -295,12 +294,12 @@ def _warn_of_rest(group: zarr.Group, images: list[_Image]) -> None:
     """Say which arrays and groups of the source are neither levels nor labels, and stay behind."""
     copied = {"/".join(filter(None, (image.inside, path))) for image in images for path in image.arrays}
     above = {"/".join(path.split("/")[:depth]) for path in copied for depth in range(1, path.count("/") + 1)}
-    inside = {path.rpartition("/")[0] for path in copied if path.rpartition("/")[0] in above - {LABELS}}
+    inside = {path.rpartition("/")[0] for path in copied if path.rpartition("/")[0] in above - {stores.LABELS}}
     owned = {image.inside for image in images}
     rest = [
         name
         for name, _ in group.members(max_depth=None)
-        if name not in copied | above | owned | {LABELS} and name.rpartition("/")[0] not in inside - owned
+        if name not in copied | above | owned | {stores.LABELS} and name.rpartition("/")[0] not in inside - owned
     ]
     if rest:
         warnings.warn(

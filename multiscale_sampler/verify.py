@@ -19,10 +19,8 @@ import zarr
 from . import ngff
 from .axes import Axis, position_tolerance
 from .specification import RULE_SETS, Finding, document_findings, namespace_of
-from .store import dimension_names, open_node
+from .store import LABELS, dimension_names, open_node
 
-# Where labels lie below an image.
-LABELS = "labels"
 ARRAY_PATH = '"path": its value contains the path to the array for this resolution relative to the current zarr group.'
 JSON_DOCUMENT = "The metadata of zarr are JSON documents."
 LABELS_LIST = 'The "labels" group MUST contain "labels", a list of the paths to the labels objects.'
