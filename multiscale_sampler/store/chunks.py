@@ -11,7 +11,6 @@ from __future__ import annotations
 import itertools
 import math
 import os
-import shutil
 import sys
 import threading
 from collections.abc import Iterator, Sequence
@@ -109,14 +108,20 @@ class Chunks:
 
     def read(self, index: Index, out: Block) -> bool:
         """Decode a chunk into `out`, of a chunk's shape; return False, and leave `out`, if it is not stored."""
-        try:
-            with open(self.path(index), "rb") as file:
-                encoded = buffer("encoded", (os.fstat(file.fileno()).st_size,), np.dtype(np.uint8))
-                encoded = encoded[: file.readinto(memoryview(cast("Any", encoded)))]
-        except FileNotFoundError:
+        encoded = self._stored(index)
+        if encoded is None:
             return False
         self._decode(encoded, out.reshape(-1).view(np.uint8), index)
         return True
+
+    def _stored(self, index: Index) -> Block | None:
+        """Return the bytes of a chunk as they are stored, in memory of this thread's next chunk; None without any."""
+        try:
+            with open(self.path(index), "rb") as file:
+                encoded = buffer("encoded", (os.fstat(file.fileno()).st_size,), np.dtype(np.uint8))
+                return encoded[: file.readinto(memoryview(cast("Any", encoded)))]
+        except FileNotFoundError:
+            return None
 
     def _decode(self, encoded: Block, out: Block, index: Index) -> None:
         try:
@@ -157,10 +162,9 @@ class Chunks:
 
     def copy(self, index: Index, target: Chunks) -> None:
         """Copy a chunk into another array of the same grid and codecs as it is stored."""
-        stored, destination = self.path(index), target.path(index)
-        if os.path.exists(stored):
-            os.makedirs(os.path.dirname(destination), exist_ok=True)
-            shutil.copyfile(stored, destination)
+        encoded = self._stored(index)
+        if encoded is not None:
+            target._store(index, encoded)
 
     def _store(self, index: Index, encoded: Any) -> None:
         path = self.path(index)
