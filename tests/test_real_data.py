@@ -139,9 +139,10 @@ def test_validate__valid_stores_are_ok(path):
 def test_open_pyramid__5d_of_version_0_4():
     place = real("tubhiswt5d_v04", "tubhiswt4D_sub.zarr")
     tree = open_pyramid(place)
-    assert list(tree.children) == ["scale0", "scale1", "scale2"]
-    for number, node in enumerate(tree.children.values()):
-        level = next(iter(node.data_vars.values()))
+    assert list(tree.children) == ["scale0", "scale1", "scale2", "labels"]
+    assert list(tree["labels"].children) == ["embryo"]
+    for number in range(3):
+        level = next(iter(tree[f"scale{number}"].data_vars.values()))
         stored = zarr.open_array(place / str(number), mode="r")
         assert level.dims == ("t", "c", "z", "y", "x")
         assert level.shape == stored.shape
