@@ -193,7 +193,9 @@ def _required(module: str, extra: str, kind: str) -> Any:
 
 def _refuse_path(place: Path, path: str | None, kind: str) -> None:
     if path is not None:
-        raise ValueError(f"path={path!r} leads nowhere in {os.fspath(place)!r}: {kind} files hold one image; leave out")
+        raise ValueError(
+            f"path={path!r} leads nowhere in {os.fspath(place)!r}: {kind} files hold one image; leave it out"
+        )
 
 
 def _spaced(
@@ -407,7 +409,11 @@ class NiftiArray(FileArray):
 
 def _read_nifti(place: Path, path: str | None) -> FileImage:
     _refuse_path(place, path, "NIfTI")
-    file = _required("nibabel", "nifti", "NIfTI").load(place)
+    nibabel = _required("nibabel", "nifti", "NIfTI")
+    try:
+        file = nibabel.load(place)
+    except nibabel.filebasedimages.ImageFileError as error:
+        raise ValueError(f"{os.fspath(place)!r} is no NIfTI file: {error}") from error
     count = len(file.shape)
     # One voxel tells what dtype the scaling of the header makes.
     dtype = np.asarray(file.dataobj[(slice(0, 1),) * count]).dtype

@@ -361,7 +361,7 @@ def test_netcdf__packed_values_dates_and_two_variables(tmp_path):
         open_image(tmp_path / "two.nc", "c")
 
 
-def test_command_line__plans_and_builds_a_file(ome_tiff, tmp_path, capsys):
+def test_command_line__plans_and_builds_a_file(ome_tiff, tmp_path):
     place, values = ome_tiff
     assert main(["plan", str(place)]) == 0
     assert main(["build", str(place), str(tmp_path / "out.ome.zarr"), "--quiet"]) == 0
@@ -388,6 +388,15 @@ def test_open_image__says_what_installs_a_reader(name, tmp_path, monkeypatch):
     with pytest.raises(ModuleNotFoundError) as caught:
         open_image(tmp_path / name)
     assert str(caught.value).endswith(f"pip install 'multiscale-sampler[{extra}]'")
+
+
+@pytest.mark.parametrize("name", MISSING)
+def test_open_image__refuses_what_only_bears_the_name(name, tmp_path):
+    pytest.importorskip(MISSING[name][0])
+    (tmp_path / name).write_bytes(b"no such thing" * 99)
+    with pytest.raises((ValueError, OSError)):
+        open_image(tmp_path / name)
+    assert main(["plan", str(tmp_path / name)]) == 1
 
 
 def test_open_image__a_geotiff_needs_rasterio(monkeypatch):
