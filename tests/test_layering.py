@@ -24,6 +24,7 @@ ORDER = (
     "pyramid",
     "ngff",
     "specification",
+    "files",
     "store",
     "progress",
     "executors",
@@ -43,7 +44,8 @@ ORDER = (
 # These stand on the public functions, which they may take from the package itself.
 BINDINGS = ("accessor", "backend", "view", "cli")
 FILES = sorted(PACKAGE.rglob("*.py"))
-HEAVY = ("numba", "distributed", "matplotlib", "rich", "neuroglancer")
+READERS = ("tifffile", "nibabel", "h5py", "netCDF4", "rasterio")
+HEAVY = ("numba", "distributed", "matplotlib", "rich", "neuroglancer", *READERS)
 
 
 def name_of(path):

@@ -23,8 +23,9 @@ from zarr.abc.store import Store
 
 from .. import ngff
 from ..axes import Axis, PerAxis, image_axes, label_array, to_image
+from ..files import FileArray, is_file_of_images, read_file
 from ..pyramid import assemble
-from .nodes import V2_DIMENSIONS, array_at, dimension_names, is_zarr, open_node
+from .nodes import V2_DIMENSIONS, array_at, dimension_names, is_zarr, local_path, open_node, url_options
 
 CF_PACKING = ("scale_factor", "add_offset", "_FillValue", "missing_value")
 # Attributes that say how the array is stored, not what it is.
@@ -61,13 +62,18 @@ def open_image(
     of them is labelled as `to_image` labels it. Arrays packed by the CF conventions (``scale_factor``,
     ``_FillValue``) are decoded, lazily.
 
+    Local files may also be TIFF (OME-TIFF, ImageJ, GeoTIFF), NIfTI, HDF5 or netCDF, by their endings ``.tif``,
+    ``.tiff``, ``.nii``, ``.nii.gz``, ``.h5``, ``.hdf5`` and ``.nc``, where their readers are installed (the extra
+    ``files``); labels are then those that the file has.
+
     Parameters
     ----------
     store
-        A path, URL or ``.zip`` file, a zarr store, group or array (zarr v2 or v3), or anything that `to_image`
-        takes.
+        A path, URL or ``.zip`` file, a zarr store, group or array (zarr v2 or v3), a file of another format, or
+        anything that `to_image` takes.
     path
-        Path of the array in the store. A group stands for its only array, an OME-NGFF group for its level 0.
+        Path of the array in the store. A group stands for its only array, an OME-NGFF group for its level 0. In
+        HDF5 the name of the dataset, in netCDF of the variable.
     dims, scale, translation, units, name, channel_names
         As in `to_image`; they overrule what is stored.
     chunks
@@ -84,6 +90,8 @@ def open_image(
     ------
     FileNotFoundError
         If nothing is stored there.
+    ModuleNotFoundError
+        If the reader of a file's format is not installed.
     ValueError
         If a group holds several arrays and `path` names none, or an argument does not fit the array.
 
@@ -108,11 +116,35 @@ def open_image(
         if image.chunks is None:
             return image.chunk(chunks if chunks != "auto" else _auto_chunks(image))
         return image
+    place = local_path(store)
+    if place is not None and is_file_of_images(place):
+        url_options(store, storage_options)
+        return to_image(_image_of_file(place, path, dims, chunks), name=name, **cast("Any", overrides))
     array = _one_array(open_node(store, path, storage_options=storage_options))
     image = _labelled(array, dims, chunks)
     image = to_image(image, name=name or _name_of(image, array), **cast("Any", overrides))
     image.encoding = _encoding_of(array)
     return image
+
+
+def _image_of_file(place: Path, path: str | None, dims: Sequence[str] | str | None, chunks: Any) -> xr.DataArray:
+    """Label what a file holds by what it says; of axes that `dims` name otherwise, it says nothing."""
+    found = read_file(place, path)
+    if dims is None and None in found.names:
+        raise ValueError(
+            f"{os.fspath(place)!r} does not say what all its axes are (shape {found.array.shape!r}, axes "
+            f"{found.names!r}); name them, as in dims=('t', 'y', 'x')"
+        )
+    shown = np.broadcast_to(np.zeros((), found.array.dtype), found.array.shape)
+    names = cast("tuple[str, ...]", to_image(shown, dims or cast("Any", found.names)).dims)
+    known = {name for name, said in zip(names, found.names, strict=True) if name == said}
+    coordinates = {
+        key: variable
+        for key, variable in found.coordinates.items()
+        if known.issuperset(variable.dims) and (key not in names or variable.dims == (key,))
+    }
+    variable = xr.Variable(names, lazy_array(found.array, chunks, names), found.attrs)
+    return xr.DataArray(variable, coordinates, name="image" if found.name in {*names, *coordinates} else found.name)
 
 
 def _labelled(array: zarr.Array[Any], dims: Sequence[str] | str | None, chunks: Any) -> xr.DataArray:
@@ -157,7 +189,7 @@ def _one_array(node: zarr.Array[Any] | zarr.Group) -> zarr.Array[Any]:
     )
 
 
-def lazy_array(array: zarr.Array[Any], chunks: Any, names: Sequence[str]) -> da.Array:
+def lazy_array(array: zarr.Array[Any] | FileArray, chunks: Any, names: Sequence[str]) -> da.Array:
     """Return an array as a dask array; `chunks` as ``xarray.open_zarr`` takes them, by the `names` of its axes."""
     unit = array.shards or array.chunks
     if isinstance(chunks, str) and chunks == "auto":

@@ -1,0 +1,415 @@
+"""Files that are no zarr: their values and labels, held against their own readers."""
+
+import pickle
+import sys
+
+import dask
+import dask.array as da
+import numba
+import numpy as np
+import pytest
+import xarray as xr
+
+from multiscale_sampler import open_image, open_pyramid, plan_pyramid, write_pyramid
+from multiscale_sampler.axes import image_axes
+from multiscale_sampler.cli import main
+from multiscale_sampler.files import FileArray
+
+from .data import noise, real
+
+
+def spacing(image):
+    """Return scale, translation and unit of every axis that follows a line."""
+    return {axis.name: (axis.scale, axis.translation, axis.unit) for axis in image_axes(image) if axis.is_regular}
+
+
+def lazily(monkeypatch, place, *arguments, **options):
+    """Open and plan an image while nothing may be computed and no block of a file read."""
+
+    def refuse(*arguments, **options):
+        raise AssertionError(f"asked to read or compute {arguments!r}")
+
+    with monkeypatch.context() as patch, dask.config.set(scheduler=refuse):
+        for kind in FileArray.__subclasses__():
+            patch.setattr(kind, "_read", refuse)
+        image = open_image(place, *arguments, **options)
+        plan_pyramid(image)
+    assert isinstance(image.data, da.Array)
+    return image
+
+
+def written(image, tmp_path, *, dates=()):
+    """Write a pyramid of an image, hold its base against the image, and return it; `dates` come back as such."""
+    if numba.config.DISABLE_JIT:
+        # Whole volumes take minutes where kernels run in the interpreter.
+        image = image[..., :9, :11]
+    write_pyramid(image, tmp_path / "out.ome.zarr", scale_factors=[dict.fromkeys(image.dims[-2:], 2)])
+    tree = open_pyramid(tmp_path / "out.ome.zarr")
+    assert len(tree.children) == 2
+    base = next(iter(tree["scale0"].data_vars.values()))
+    np.testing.assert_array_equal(base.values, image.transpose(*base.dims).values)
+    for name, axis in spacing(image).items():
+        assert name in dates or spacing(base)[name] == axis
+    return base
+
+
+# --- real files ------------------------------------------------------------------------------------------------
+
+
+def test_tiff__imagej_channels(tmp_path, monkeypatch):
+    tifffile = pytest.importorskip("tifffile")
+    place = real("bbbc022_cyx", "IXMtest_A02_s9.tif")
+    image = lazily(monkeypatch, place)
+    assert (image.dims, image.name, image.chunks[0]) == (("c", "y", "x"), "IXMtest_A02_s9", (3,))
+    # The file has no unit, hence no spacing that would mean anything.
+    assert spacing(image) == dict.fromkeys("cyx", (1.0, 0.0, None))
+    np.testing.assert_array_equal(image.values, tifffile.imread(place))
+    written(image, tmp_path)
+
+
+def test_tiff__axes_that_are_not_named(tmp_path, monkeypatch):
+    tifffile = pytest.importorskip("tifffile")
+    place = real("cell_migration_t", "cancer_cell_migration_crop.tif")
+    with pytest.raises(ValueError, match=r"does not say what all its axes are .* name them, as in dims="):
+        open_image(place)
+    image = lazily(monkeypatch, place, dims="tyx", scale={"t": 5.0, "y": 0.5, "x": 0.5}, units={"t": "minute"})
+    assert spacing(image)["t"] == (5.0, 0.0, "minute")
+    np.testing.assert_array_equal(image.values, tifffile.imread(place))
+    written(image, tmp_path)
+
+
+def test_geotiff__places_the_centres_of_pixels(tmp_path, monkeypatch):
+    rasterio = pytest.importorskip("rasterio")
+    pytest.importorskip("tifffile")
+    place = real("geo_small", "RGB.byte.tif")
+    image = lazily(monkeypatch, place)
+    assert image.dims == ("band", "y", "x")
+    with rasterio.open(place) as file:
+        np.testing.assert_array_equal(image.values, file.read())
+        xs, _ = rasterio.transform.xy(file.transform, [0] * file.width, range(file.width))
+        _, ys = rasterio.transform.xy(file.transform, range(file.height), [0] * file.height)
+        assert rasterio.crs.CRS.from_wkt(image.attrs["crs"]) == file.crs
+    np.testing.assert_allclose(image.x.values, xs, rtol=1e-12)
+    np.testing.assert_allclose(image.y.values, ys, rtol=1e-12)
+    assert image.attrs["nodata"] == 0.0
+    assert image.x.attrs["units"] == "meter"
+    written(image, tmp_path)
+
+
+NIFTI = {
+    "example4d": ("tzyx", (2000.0, 2.2, 2.0, 2.0), "second", "millimeter"),
+    "mni_icbm152_t1_tal_nlin_sym_09a_converted": ("zyx", (1.0, 1.0, 1.0), None, None),
+}
+
+
+@pytest.mark.parametrize("name", NIFTI)
+def test_nifti__volumes(name, tmp_path, monkeypatch):
+    nibabel = pytest.importorskip("nibabel")
+    place = real("nifti_small", f"{name}.nii.gz")
+    dims, scales, time, space = NIFTI[name]
+    image = lazily(monkeypatch, place)
+    file = nibabel.load(place)
+    assert (image.dims, image.name) == (tuple(dims), name)
+    assert image.dtype == file.get_data_dtype()
+    np.testing.assert_array_equal(image.values, np.asanyarray(file.dataobj).T)
+    assert [axis.scale for axis in image_axes(image)] == pytest.approx(scales, rel=1e-6)
+    assert [axis.unit for axis in image_axes(image)] == [time if dim == "t" else space for dim in dims]
+    assert image.attrs["affine"] == file.affine.tolist()
+    written(image, tmp_path)
+
+
+@pytest.mark.parametrize(("name", "level"), [("demoSlice", 0), ("mri-stack-multilevel", 1)])
+def test_hdf5__one_dataset_of_many(name, level, tmp_path, monkeypatch):
+    h5py = pytest.importorskip("h5py")
+    place = real("bdv_mri_pyramid", f"{name}.h5")
+    key = f"t00000/s00/{level}/cells"
+    with pytest.raises(ValueError, match=rf"arrays: .*'{key}'.*name one with path="):
+        open_image(place)
+    image = lazily(monkeypatch, place, key, scale={"z": 4.0}, units="micrometer")
+    with h5py.File(place) as file:
+        np.testing.assert_array_equal(image.values, file[key][...])
+    assert image.dims == ("z", "y", "x")
+    assert spacing(image)["z"] == (4.0, 0.0, "micrometer")
+    written(image, tmp_path)
+
+
+def test_netcdf__sea_temperature(tmp_path, monkeypatch):
+    pytest.importorskip("netCDF4")
+    place = real("geo_small", "tos_O1_2001-2002.nc")
+    image = lazily(monkeypatch, place)
+    with xr.open_dataset(place, decode_times=False) as file:
+        expected = file["tos"].load()
+    assert (image.dims, image.name, image.dtype) == (expected.dims, "tos", expected.dtype)
+    np.testing.assert_array_equal(image.values, expected.values)
+    assert np.isnan(image.values).any()
+    for dim in expected.dims:
+        np.testing.assert_array_equal(image[dim].values, expected[dim].values)
+        assert image[dim].attrs["units"] == expected[dim].attrs["units"]
+    assert image.attrs["units"] == "K"
+    # Of a calendar with 30 days in each month.
+    assert spacing(image)["time"] == (30.0, 15.0, "days since 2001-1-1")
+    written(image, tmp_path, dates=["time"])
+
+
+# --- files of our own ------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def ome_tiff(tmp_path):
+    tifffile = pytest.importorskip("tifffile")
+    place = tmp_path / "cells.ome.tif"
+    metadata = {
+        "axes": "TCZYX",
+        "PhysicalSizeX": 0.25,
+        "PhysicalSizeXUnit": "µm",
+        "PhysicalSizeY": 250.0,
+        "PhysicalSizeYUnit": "nm",
+        "PhysicalSizeZ": 2.0,
+        "TimeIncrement": 1.5,
+        "TimeIncrementUnit": "min",
+        "Channel": {"Name": ["DAPI", "GFP"]},
+    }
+    values = noise((3, 2, 4, 48, 32), seed=4)
+    with tifffile.TiffWriter(place, ome=True) as file:
+        file.write(values, subifds=1, tile=(16, 16), metadata=metadata)
+        file.write(values[..., ::2, ::2], subfiletype=1, tile=(16, 16))
+    return place, values
+
+
+def test_ome_tiff__labels_and_full_resolution(ome_tiff, tmp_path, monkeypatch):
+    place, values = ome_tiff
+    image = lazily(monkeypatch, place)
+    assert (image.dims, image.name) == (("t", "c", "z", "y", "x"), "cells")
+    assert image.c.values.tolist() == ["DAPI", "GFP"]
+    assert spacing(image) == {
+        "t": (1.5, 0.0, "minute"),
+        "z": (2.0, 0.0, "micrometer"),
+        "y": (250.0, 0.0, "nanometer"),
+        "x": (0.25, 0.0, "micrometer"),
+    }
+    np.testing.assert_array_equal(image.values, values)
+    assert written(image, tmp_path).c.values.tolist() == ["DAPI", "GFP"]
+
+
+def test_open_image__arguments_overrule_the_file(ome_tiff):
+    place, values = ome_tiff
+    image = open_image(
+        place, scale={"x": 3.0}, units={"x": "meter"}, name="other", channel_names=["a", "b"], chunks={"z": 1}
+    )
+    assert spacing(image)["x"] == (3.0, 0.0, "meter")
+    assert spacing(image)["y"] == (250.0, 0.0, "nanometer")
+    assert (image.name, image.c.values.tolist()) == ("other", ["a", "b"])
+    assert image.data.chunksize == (1, 1, 1, 16, 16)
+    renamed = open_image(place, dims=("t", "c", "plane", "y", "x"))
+    assert spacing(renamed)["plane"] == (1.0, 0.0, None)
+    assert spacing(renamed)["x"] == (0.25, 0.0, "micrometer")
+    np.testing.assert_array_equal(renamed.values, values)
+    with pytest.raises(ValueError, match="do not fit"):
+        open_image(place, dims="zyx")
+    with pytest.raises(ValueError, match="leads nowhere"):
+        open_image(place, "0")
+    with pytest.raises(ValueError, match="storage_options"):
+        open_image(place, storage_options={"anon": True})
+
+
+def test_open_image__any_index_of_a_file(ome_tiff):
+    place, values = ome_tiff
+    array = open_image(place).data
+    stored = max(array.dask.to_dict().values(), key=lambda value: isinstance(value, FileArray))
+    for index in np.s_[1, :, ::2], np.s_[:, :, :, ::-3], np.s_[:, :, 1:, [4, 0, 9]], np.s_[2:2], np.s_[-1, 0, 0, -5:]:
+        np.testing.assert_array_equal(array[index].compute(), values[index])
+        np.testing.assert_array_equal(stored[index], values[index])
+    # An integer moves no axis, as it would in numpy.
+    np.testing.assert_array_equal(stored[0, :, 1, [4, 0, 9]], values[0, :, 1][:, [4, 0, 9]])
+
+
+def test_open_image__a_file_in_another_process_and_a_file_that_changed(ome_tiff):
+    place, values = ome_tiff
+    image, again = open_image(place), open_image(place)
+    assert image.data.name == again.data.name
+    image.isel(t=0).load()
+    np.testing.assert_array_equal(pickle.loads(pickle.dumps(image)).values, values)
+    place.write_bytes(place.read_bytes() + b"\0")
+    with pytest.raises(ValueError, match="has changed since it was opened"):
+        again.load()
+    assert open_image(place).data.name != image.data.name
+
+
+def test_tiff__imagej_calibration(tmp_path):
+    tifffile = pytest.importorskip("tifffile")
+    values = noise((4, 3, 8, 8))
+    metadata = {"axes": "TZYX", "unit": "um", "spacing": 2.5, "finterval": 0.5}
+    tifffile.imwrite(tmp_path / "a.tif", values, imagej=True, resolution=(4, 2), metadata=metadata)
+    image = open_image(tmp_path / "a.tif")
+    assert spacing(image) == {
+        "t": (0.5, 0.0, "second"),
+        "z": (2.5, 0.0, "micrometer"),
+        "y": (0.5, 0.0, "micrometer"),
+        "x": (0.25, 0.0, "micrometer"),
+    }
+    np.testing.assert_array_equal(image.values, values)
+
+
+@pytest.mark.parametrize(
+    ("unit", "expected"), [("CENTIMETER", (0.5, "centimeter")), ("INCH", (1.0, None)), ("NONE", (1.0, None))]
+)
+def test_tiff__resolution_tags(unit, expected, tmp_path):
+    tifffile = pytest.importorskip("tifffile")
+    values = noise((16, 24, 3), "uint8")
+    tifffile.imwrite(
+        tmp_path / "A.TIFF", values, photometric="rgb", compression="zlib", resolution=(2, 2), resolutionunit=unit
+    )
+    image = open_image(tmp_path / "A.TIFF")
+    assert image.dims == ("y", "x", "c")
+    assert spacing(image)["x"] == (expected[0], 0.0, expected[1])
+    np.testing.assert_array_equal(image.values, values)
+
+
+def test_tiff__a_compression_without_its_codec(tmp_path):
+    tifffile = pytest.importorskip("tifffile")
+    lzw = tifffile.COMPRESSION.LZW
+    if lzw in tifffile.TIFF.DECOMPRESSORS:
+        pytest.skip("imagecodecs is installed")
+    tifffile.imwrite(tmp_path / "a.tif", noise((8, 8)))
+    with tifffile.TiffFile(tmp_path / "a.tif", mode="r+b") as file:
+        file.pages[0].tags["Compression"].overwrite(lzw)
+    with pytest.raises(ModuleNotFoundError, match=r"compressed by LZW.*pip install 'multiscale-sampler\[tiff\]'"):
+        open_image(tmp_path / "a.tif")
+
+
+def test_geotiff__one_band_and_one_that_lies_askew(tmp_path):
+    rasterio = pytest.importorskip("rasterio")
+    pytest.importorskip("tifffile")
+    values = noise((40, 30), "float32")
+    straight = rasterio.Affine(0.5, 0, 10, 0, -0.25, 50)
+    for name, transform in ("a.tif", straight), ("b.tif", straight @ rasterio.Affine.rotation(30)):
+        options = {
+            "height": 40,
+            "width": 30,
+            "count": 1,
+            "dtype": "float32",
+            "crs": "EPSG:4326",
+            "transform": transform,
+        }
+        with rasterio.open(
+            tmp_path / name, "w", driver="GTiff", tiled=True, blockxsize=16, blockysize=16, **options
+        ) as f:
+            f.write(values, 1)
+    image, askew = open_image(tmp_path / "a.tif"), open_image(tmp_path / "b.tif")
+    assert spacing(image) == {"y": (-0.25, 49.875, "degree"), "x": (0.5, 10.25, "degree")}
+    assert "nodata" not in image.attrs
+    assert spacing(askew) == dict.fromkeys("yx", (1.0, 0.0, None))
+    assert askew.attrs["transform"] == pytest.approx(list(straight @ rasterio.Affine.rotation(30))[:6])
+    for each in image, askew:
+        np.testing.assert_array_equal(each[3:17, ::5].values, values[3:17, ::5])
+
+
+@pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
+def test_nifti__scaled_values(suffix, tmp_path):
+    nibabel = pytest.importorskip("nibabel")
+    values = noise((6, 5, 4, 3), "int16")
+    file = nibabel.Nifti1Image(values, np.diag([2.0, 3.0, 4.0, 1.0]))
+    file.header.set_slope_inter(0.5, 10)
+    file.header.set_xyzt_units("micron", "msec")
+    nibabel.save(file, tmp_path / f"scan{suffix}")
+    image = open_image(tmp_path / f"scan{suffix}")
+    expected = np.asanyarray(nibabel.load(tmp_path / f"scan{suffix}").dataobj)
+    assert image.dtype == expected.dtype == np.float64
+    np.testing.assert_array_equal(image.transpose("x", "y", "z", "t").values, expected)
+    assert [spacing(image)[dim][0] for dim in "xyzt"] == [2.0, 3.0, 4.0, 1.0]
+    assert (image.x.attrs["units"], image.t.attrs["units"]) == ("micrometer", "millisecond")
+
+
+def test_hdf5__the_only_dataset_with_labels(tmp_path):
+    h5py = pytest.importorskip("h5py")
+    values = noise((2, 6, 8, 10)).astype(">u2")
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        dataset = file.create_dataset("group/raw", data=values, chunks=(1, 2, 4, 4))
+        dataset.attrs["element_size_um"] = [2.0, 0.5, 0.25]
+    with pytest.raises(ValueError, match="does not say what all its axes are"):
+        open_image(tmp_path / "a.h5")
+    with h5py.File(tmp_path / "a.h5", "a") as file:
+        for dimension, label in zip(file["group/raw"].dims, "czyx", strict=True):
+            dimension.label = label
+    image = open_image(tmp_path / "a.h5", chunks=None)
+    assert (image.dims, image.name, image.data.chunksize) == (tuple("czyx"), "raw", (1, 2, 4, 4))
+    # In this machine's order of bytes, for which kernels are compiled.
+    assert image.dtype == image[0, 0, 0].values.dtype == np.uint16
+    assert [spacing(image)[dim] for dim in "zyx"] == [(size, 0.0, "micrometer") for size in (2.0, 0.5, 0.25)]
+    np.testing.assert_array_equal(image.values, values)
+    with pytest.raises(FileNotFoundError, match="no dataset at 'group'"):
+        open_image(tmp_path / "a.h5", "group")
+
+
+def test_netcdf__packed_values_dates_and_two_variables(tmp_path):
+    pytest.importorskip("netCDF4")
+    days = np.arange("2001-01-01", "2001-01-05", dtype="datetime64[D]").astype("datetime64[ns]")
+    values = noise((4, 6), "float64")
+    values[1, 2] = np.nan
+    image = xr.DataArray(values, {"time": days, "x": ("x", np.arange(6) * 0.5, {"units": "m"})}, ("time", "x"))
+    packed = {"a": {"dtype": "int16", "scale_factor": 0.125, "_FillValue": -32768}}
+    image.to_dataset(name="a").to_netcdf(tmp_path / "one.nc", encoding=packed)
+    image.to_dataset(name="a").assign(b=image[:2].rename(time="t")).to_netcdf(tmp_path / "two.nc")
+    opened = open_image(tmp_path / "one.nc")
+    np.testing.assert_array_equal(opened.values, values)
+    np.testing.assert_array_equal(opened.time.values, days)
+    assert spacing(opened)["x"] == (0.5, 0.0, "m")
+    with pytest.raises(ValueError, match=r"'a' \(4, 6\), 'b' \(2, 6\)"):
+        open_image(tmp_path / "two.nc")
+    np.testing.assert_array_equal(open_image(tmp_path / "two.nc", "b").values, values[:2])
+    with pytest.raises(FileNotFoundError, match="no variable 'c'"):
+        open_image(tmp_path / "two.nc", "c")
+
+
+def test_command_line__plans_and_builds_a_file(ome_tiff, tmp_path):
+    place, values = ome_tiff
+    assert main(["plan", str(place)]) == 0
+    assert main(["build", str(place), str(tmp_path / "out.ome.zarr"), "--quiet"]) == 0
+    level = open_pyramid(tmp_path / "out.ome.zarr")["scale0/cells"]
+    np.testing.assert_array_equal(level.values, values)
+    assert main(["build", str(place), str(place), "--overwrite", "--quiet"]) == 1
+    np.testing.assert_array_equal(open_image(place).values, values)
+
+
+MISSING = {
+    "a.tif": ("tifffile", "tiff"),
+    "a.ome.tiff": ("tifffile", "tiff"),
+    "a.nii.gz": ("nibabel", "nifti"),
+    "a.hdf5": ("h5py", "hdf5"),
+    "a.nc": ("netCDF4", "netcdf"),
+}
+
+
+@pytest.mark.parametrize("name", MISSING)
+def test_open_image__says_what_installs_a_reader(name, tmp_path, monkeypatch):
+    module, extra = MISSING[name]
+    monkeypatch.setitem(sys.modules, module, None)
+    (tmp_path / name).touch()
+    with pytest.raises(ModuleNotFoundError) as caught:
+        open_image(tmp_path / name)
+    assert str(caught.value).endswith(f"pip install 'multiscale-sampler[{extra}]'")
+
+
+@pytest.mark.parametrize("name", MISSING)
+def test_open_image__refuses_what_only_bears_the_name(name, tmp_path):
+    pytest.importorskip(MISSING[name][0])
+    (tmp_path / name).write_bytes(b"no such thing" * 99)
+    with pytest.raises((ValueError, OSError)):
+        open_image(tmp_path / name)
+    assert main(["plan", str(tmp_path / name)]) == 1
+
+
+def test_open_image__a_geotiff_needs_rasterio(monkeypatch):
+    pytest.importorskip("tifffile")
+    place = real("geo_small", "RGB.byte.tif")
+    monkeypatch.setitem(sys.modules, "rasterio", None)
+    with pytest.raises(ModuleNotFoundError) as caught:
+        open_image(place)
+    assert str(caught.value).endswith("pip install 'multiscale-sampler[geotiff]'")
+
+
+def test_open_image__a_folder_of_that_ending_is_a_store(tmp_path):
+    write_pyramid(noise((8, 8)), tmp_path / "store.nc", scale_factors=[2])
+    assert open_image(tmp_path / "store.nc").shape == (8, 8)
+    with pytest.raises(FileNotFoundError):
+        open_image(tmp_path / "none.tif")
