@@ -127,7 +127,8 @@ def _pick_all(x, sizes, factors, strides, inner, rule, min_valid, fill, middle, 
                 _find_mixed(x, rows, shift, shape, mixed[:width], lower[done : done + width])
                 number = 0
                 for i in range(width):
-                    number += mixed[i]
+                    # Not the byte itself: in the interpreter its sum would be one too, and wrap around.
+                    number += mixed[i] != 0
                 wanted = width if MANY * number >= width else number
                 if used + wanted > columns:
                     _pick_columns(lines, counts, places[:used], rule, min_valid, fill, middle, network, lower, upper)
