@@ -225,6 +225,14 @@ def test_add_levels__beside_labels_registers_them(tmp_path, version, inside):
     assert ms.open_pyramid(place)["labels/cells/scale2"].sizes == {"z": 4, "y": 6, "x": 5}
 
 
+def test_add_levels__in_a_folder_that_is_only_named_labels_makes_an_image(tmp_path):
+    (tmp_path / "labels").mkdir()
+    ms.create_test_image(tmp_path / "labels/raw", shape=(20, 20), chunks=(8, 8))
+    ms.add_levels(tmp_path / "labels/raw")
+    assert "image-label" not in attributes_of(tmp_path / "labels/raw", "")
+    assert [path.name for path in (tmp_path / "labels").iterdir()] == ["raw"]
+
+
 def test_open_pyramid__says_which_labels_are_listed_and_not_there(tmp_path, labels):
     place = image_at(tmp_path / "image", layout="flat")
     ms.write_labels(labels, place, "cells")

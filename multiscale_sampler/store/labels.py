@@ -16,8 +16,8 @@ from zarr.storage import StorePath
 
 from .. import ngff
 from ..axes import Axis, coordinate_variable, to_image
-from .nodes import Node, array_at, open_node
-from .reading import LABELS, read_multiscales
+from .nodes import Node, open_node
+from .reading import LABELS, pyramid_levels, read_multiscales
 from .targets import Layout, writable_group
 
 
@@ -99,9 +99,7 @@ def described_image(node: Node) -> DescribedImage:
     """
     if isinstance(node, zarr.Array):
         raise ValueError(f"{node.store_path} is an array, and labels go beside an OME-Zarr image; name its group")
-    multiscales = read_multiscales(node)
-    shapes = [array_at(node, dataset.path).shape for dataset in multiscales.datasets]
-    levels, _ = ngff.level_axes(multiscales, shapes)
+    multiscales, _, levels, _ = pyramid_levels(node, read_multiscales(node))
     nested = all("/" in dataset.path for dataset in multiscales.datasets)
     consolidated = node.metadata.consolidated_metadata is not None
     return DescribedImage(multiscales.version, "datatree" if nested else "flat", tuple(levels), consolidated)
@@ -140,7 +138,11 @@ def labels_group_above(group: zarr.Group) -> zarr.Group | None:
         above = StorePath(zarr.storage.LocalStore(Path(store.root).absolute().parent), "")
     else:
         return None
-    found = open_node(above)
+    try:
+        found = open_node(above)
+    except FileNotFoundError:
+        # A folder of that name, and no more.
+        return None
     return writable_group(found) if isinstance(found, zarr.Group) else None
 
 
