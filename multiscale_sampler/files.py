@@ -6,7 +6,6 @@ One reader for each format, behind an extra of its own. `read_file` tells what a
 
 from __future__ import annotations
 
-import importlib
 import math
 import os
 import weakref
@@ -22,6 +21,7 @@ import numpy.typing as npt
 import xarray as xr
 
 from .axes import CHANNEL_NAMES, Axis, coordinate_variable
+from .extras import required
 from .ngff import UNIT_NAMES
 
 Box: TypeAlias = "tuple[slice, ...]"
@@ -183,12 +183,7 @@ def _stem(place: Path) -> str:
 
 
 def _required(module: str, extra: str, kind: str) -> Any:
-    try:
-        return importlib.import_module(module)
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(
-            f"{kind} files need {module}; install it with: pip install 'multiscale-sampler[{extra}]'"
-        ) from error
+    return required(module, f"{kind} files need {module}", f"'multiscale-sampler[{extra}]'")
 
 
 def _refuse_path(place: Path, path: str | None, kind: str) -> None:

@@ -6,7 +6,6 @@ take an object over, none is needed but the one that made it.
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, TypeAlias
 
@@ -17,6 +16,7 @@ import xarray as xr
 
 from . import ngff
 from .axes import Axis, guess_axis_type, image_axes, label_array, to_image
+from .extras import required
 from .pyramid import NODE_PREFIX, RECIPE_ATTRIBUTE, assemble, levels_of_tree
 from .regions import unread
 
@@ -32,12 +32,7 @@ ITK_DTYPES = frozenset(("uint8", "int8", "uint16", "int16", "uint32", "int32", "
 
 
 def _required(module: str, distribution: str, caller: str) -> Any:
-    try:
-        return importlib.import_module(module)
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(
-            f"{caller} needs {distribution}; install it with: pip install {distribution}"
-        ) from error
+    return required(module, f"{caller} needs {distribution}", distribution)
 
 
 # --- ngff-zarr -------------------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ import numpy as np
 import xarray as xr
 
 from .axes import Axis, image_axes
+from .extras import required
 from .pyramid import levels_of_tree
 
 if TYPE_CHECKING:
@@ -28,12 +29,7 @@ def require_matplotlib() -> None:
     ModuleNotFoundError
         If matplotlib is not installed.
     """
-    try:
-        import matplotlib  # noqa: F401  # only whether it is there
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(
-            "pictures need matplotlib; install it with: pip install 'multiscale-sampler[plot]'"
-        ) from error
+    required("matplotlib", "pictures need matplotlib", "'multiscale-sampler[plot]'")
 
 
 def save_levels_figure(tree: xr.DataTree, path: str | os.PathLike[str]) -> None:

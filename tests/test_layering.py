@@ -12,6 +12,7 @@ import multiscale_sampler
 PACKAGE = Path(multiscale_sampler.__file__).parent
 ORDER = (
     "_version",
+    "extras",
     "axes",
     "kernels",
     "reductions",
