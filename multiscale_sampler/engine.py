@@ -17,8 +17,9 @@ import zarr
 from . import store as stores
 from .builds import Arrays, Build
 from .executors import on_every_worker, run
+from .parts import Region
 from .progress import Advance, ProgressCallback, reporting
-from .regions import Block, Region, Sweep, reduce_region
+from .regions import Block, Sweep, reduce_region
 
 
 @dataclass(frozen=True)

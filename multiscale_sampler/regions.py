@@ -8,7 +8,7 @@ level 0 takes over its bytes as they are.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol, TypeAlias, cast
 
@@ -19,14 +19,14 @@ import xarray as xr
 import zarr
 from dask.local import get_sync
 
-from .coarsening import samples_under, windows_under
+from .coarsening import windows_under
 from .executors import active_client
+from .parts import Region, is_empty, known_parts, part_of_level, within
 from .plan import Pass, Plan, region_slices
 from .reductions import BandReduction, WeightedReduction
 from .store import Access, source_array
 
 Block: TypeAlias = npt.NDArray[Any]
-Region: TypeAlias = "tuple[slice, ...]"
 
 
 class Base(Protocol):
@@ -202,16 +202,16 @@ def reduce_region(sweep: Sweep, carried: Mapping[int, Access], region: Region) -
         states = {step.source: _source_state(sweep, carried, known[step.source])}
     for index in step.levels:
         parent = plan.levels[index].parent
-        if parent != 0 and not _is_empty(known[index]):
+        if parent != 0 and not is_empty(known[index]):
             states[index] = plan.reduction.merge(*_windows(plan, index, known[index], states[parent], known[parent]))
     parts = {index: part_of_level(plan, index, step.source, region) for index in (step.source, *step.levels)}
     for index in step.written:
-        if (index or plan.reduction.bands) and not _is_empty(parts[index]):
+        if (index or plan.reduction.bands) and not is_empty(parts[index]):
             state = _state_of_values(plan, index, parts[index], states, known)
             sweep.levels[index].write(parts[index], plan.reduction.finish(state, plan.counts(index, parts[index])))
     for index in step.carried:
-        if index in carried and not _is_empty(parts[index]):
-            state = states[index][_within(parts[index], known[index])]
+        if index in carried and not is_empty(parts[index]):
+            state = states[index][within(parts[index], known[index])]
             carried[index].write((slice(0, plan.reduction.components), *parts[index]), state)
 
 
@@ -219,7 +219,7 @@ def _state_of_values(
     plan: Plan, index: int, part: Region, states: Mapping[int, Block], known: Mapping[int, Region]
 ) -> Block:
     """Return the state of the values of a level's part: its own or, of a band, what the next level does not tell."""
-    state: Block = states[index][_within(part, known[index])]
+    state: Block = states[index][within(part, known[index])]
     coarser = index + 1
     if not plan.reduction.bands or coarser == len(plan.levels):
         return state
@@ -227,39 +227,6 @@ def _state_of_values(
     pairs = zip(part, known[coarser], factors, strict=True)
     offsets = [along.start - held.start * factor for along, held, factor in pairs]
     return cast("BandReduction", plan.reduction).band(state, states[coarser], factors, offsets)
-
-
-def known_parts(plan: Plan, step: Pass, region: Region) -> dict[int, Region]:
-    """Return what a region must know of its source and of each level, to make its part of all levels.
-
-    More than the parts themselves where values depend on samples beyond their windows.
-    """
-    known = {index: part_of_level(plan, index, step.source, region) for index in step.levels}
-    known[step.source] = region
-    if plan.reduction.bands:
-        known |= {
-            index: _with_neighbours(plan, index, known[index - 1], known[index]) for index in step.levels if index
-        }
-    for index in reversed(step.levels):
-        parent = plan.levels[index].parent
-        if index and not _is_empty(known[index]):
-            factors, sizes = plan.relative_factors(index, parent), plan.levels[parent].shape
-            reached, _ = windows_under(known[index], factors, plan.halos(index), sizes)
-            known[parent] = _hull(known[parent], reached)
-    return known
-
-
-def _with_neighbours(plan: Plan, index: int, finer: Region, part: Region) -> Region:
-    """Return the part of a level with the samples that a part of the level before it is expanded from."""
-    factors, sizes = plan.relative_factors(index, index - 1), plan.levels[index].shape
-    pairs = zip(finer, factors, sizes, strict=True)
-    under = tuple(samples_under(along.start, along.stop, factor, size) for along, factor, size in pairs)
-    return under if _is_empty(part) else _hull(part, under)
-
-
-def _hull(a: Region, b: Region) -> Region:
-    """Return the least region that holds two."""
-    return tuple(slice(min(x.start, y.start), max(x.stop, y.stop)) for x, y in zip(a, b, strict=True))
 
 
 def _windows(
@@ -272,7 +239,7 @@ def _windows(
     parent = plan.levels[index].parent
     factors = plan.relative_factors(index, parent)
     inside, margins = windows_under(part, factors, plan.halos(index), plan.levels[parent].shape)
-    return block[_within(inside, held)], factors, margins
+    return block[within(inside, held)], factors, margins
 
 
 def _source_state(sweep: Sweep, carried: Mapping[int, Access], part: Region) -> Block:
@@ -297,7 +264,7 @@ def _base_states(sweep: Sweep, region: Region, known: Mapping[int, Region]) -> d
         is_fill = isinstance(sweep.base, Access) and sweep.base.is_fill(values)
         tiles = iter([(known[0], None if is_fill else values)])
         if writes:
-            sweep.levels[0].write(region, values[_within(region, known[0])])
+            sweep.levels[0].write(region, values[within(region, known[0])])
         if plan.reduction.bands:
             states[0] = cast("BandReduction", plan.reduction).lift(values)
     elif direct:
@@ -315,7 +282,7 @@ def _reduce_tile(
     """Reduce one tile of what is known of the base into its place in the state of a level."""
     plan = sweep.plan
     part = known[index] if tile == known[0] else part_of_level(plan, index, 0, tile)
-    if _is_empty(part):
+    if is_empty(part):
         return
     if block is None and index in sweep.blanks and _is_whole(tile, part, plan.levels[index].factors):
         state = sweep.blanks[index]
@@ -329,7 +296,7 @@ def _reduce_tile(
     if index not in states:
         layers = state.shape[: state.ndim - len(part)]
         states[index] = np.empty((*layers, *(along.stop - along.start for along in known[index])), state.dtype)
-    states[index][_within(part, known[index])] = state
+    states[index][within(part, known[index])] = state
 
 
 def _weighed(sweep: Sweep, block: Block, tile: Region) -> Block:
@@ -378,27 +345,3 @@ def _is_whole(tile: Region, part: Region, factors: Sequence[int]) -> bool:
     """Whether a tile has all samples of the windows of `part`, or more."""
     pairs = zip(tile, part, factors, strict=True)
     return all(along.stop - along.start >= (windows.stop - windows.start) * f for along, windows, f in pairs)
-
-
-def part_of_level(plan: Plan, index: int, source: int, region: Region) -> Region:
-    """Return the part of a level that a region of the source produces; empty where "trim" leaves nothing."""
-    relative = plan.relative_factors(index, source)
-    sizes = plan.levels[index].shape
-    return tuple(
-        slice(along.start // factor, min(-(-along.stop // factor), size))
-        for along, factor, size in zip(region, relative, sizes, strict=True)
-    )
-
-
-def _is_empty(part: Region) -> bool:
-    return any(along.stop <= along.start for along in part)
-
-
-def _within(part: Region, whole: Region) -> tuple[Any, ...]:
-    """Return the index of a part in a block of the whole."""
-    return _behind(slice(a.start - b.start, a.stop - b.start) for a, b in zip(part, whole, strict=True))
-
-
-def _behind(region: Iterable[slice]) -> tuple[Any, ...]:
-    """Return an index for the axes of the image, whether or not components lead them."""
-    return (..., *region)

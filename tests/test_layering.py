@@ -29,6 +29,7 @@ ORDER = (
     "store",
     "progress",
     "executors",
+    "parts",
     "regions",
     "builds",
     "engine",
