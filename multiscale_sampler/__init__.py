@@ -21,6 +21,7 @@ from .pyramid import reconstruct, to_multiscale
 from .reducers import Methods, Reducer
 from .sample_data import create_test_image
 from .store import open_image, open_pyramid
+from .updating import append_pyramid, update_pyramid
 from .verify import Report, validate
 from .writing import add_levels, write_labels, write_pyramid
 
@@ -32,6 +33,7 @@ __all__ = [
     "Report",
     "__version__",
     "add_levels",
+    "append_pyramid",
     "coarsen",
     "convert",
     "create_test_image",
@@ -46,6 +48,7 @@ __all__ = [
     "to_itk",
     "to_multiscale",
     "to_ngff_multiscales",
+    "update_pyramid",
     "validate",
     "write_labels",
     "write_pyramid",

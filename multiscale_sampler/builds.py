@@ -20,9 +20,11 @@ from dask.base import tokenize
 from . import ngff
 from . import store as stores
 from .axes import image_axes, to_image
+from .changes import Selection, selections
 from .coarsening import aligned_weights, label_level
 from .executors import Crew, active_client
-from .plan import Level, Plan, plan_pyramid
+from .parts import Region
+from .plan import Level, Pass, Plan, plan_pyramid
 from .pyramid import RECIPE_ATTRIBUTE, levels_of_tree, recipe_of, tree_of_plan
 from .reducers import Reducer
 from .regions import ArrayBase, Base, Sweep, base_of, unread
@@ -51,6 +53,8 @@ class Build:
     """The zarr array that the base is a view of, if it is one."""
     crew: Crew | None
     """The cluster that builds, None for threads of this process."""
+    edited: tuple[Region, ...] | None = None
+    """The boxes of the base that have changed since the levels were built; None: nothing is built yet."""
 
     @property
     def workers(self) -> int:
@@ -59,12 +63,8 @@ class Build:
 
     def record(self, version: str, layout: str, encoding: stores.Encoding, *, copy_base: bool) -> stores.Record:
         """Return what a later call must know to go on with this build: that it is the same, and its passes."""
-        steps = [
-            (number, step)
-            for number, plan in enumerate(self.plans)
-            for step in (plan.export_passes if copy_base else plan.passes)
-        ]
-        fingerprint = {
+        steps = [(number, step) for number, plan in enumerate(self.plans) for step in self._passes(plan, copy_base)]
+        fingerprint: dict[str, Any] = {
             "image": self.name,
             "source": _identity(self.data[0]),
             "levels": [str(level) for level in self.levels],
@@ -73,11 +73,21 @@ class Build:
             "weights": None if self.weights is None else tokenize(self.weights.data),
             "format": [version, layout, str(encoding)],
         }
+        if self.edited is not None:
+            fingerprint["edited"] = [[[along.start, along.stop] for along in box] for box in self.edited]
         return stores.Record(fingerprint, tuple(steps))
+
+    def _passes(self, plan: Plan, copy_base: bool) -> tuple[Pass, ...]:
+        if self.edited is not None:
+            return plan.update_passes(with_base=copy_base)
+        return plan.export_passes if copy_base else plan.passes
 
     def sweeps(self, record: stores.Record, arrays: Arrays) -> list[Sweep]:
         """Return the passes over the data that fill `arrays`."""
         whole = len(self.plans) == 1
+        chosen: Sequence[Selection | None] = [None] * len(record.passes)
+        if self.edited is not None:
+            chosen = selections(self.plans[0], [step for _, step in record.passes], self.edited)
         return [
             Sweep.of(
                 self.plans[number],
@@ -85,8 +95,9 @@ class Build:
                 self.bases[number],
                 arrays if whole else {0: arrays[number]},
                 self.weights,
+                selection,
             )
-            for number, step in record.passes
+            for (number, step), selection in zip(record.passes, chosen, strict=True)
         ]
 
 
@@ -109,10 +120,10 @@ def build_of_image(
     """Make an image ready for writing: one plan for all levels."""
     image = stores.open_image(image) if stores.is_zarr(image) else to_image(image)
     ordered, order = _in_ngff_order(image)
-    weights = _weights_base(shaping.get("weights"), ordered)
+    weights = weights_base(shaping.get("weights"), ordered)
     data = unread(image)
-    crew = _crew_for([data], target) if weights is None or isinstance(weights.data, np.ndarray) else None
-    plan = plan_pyramid(ordered, **shaping, **_resources_of(crew, storing))
+    crew = crew_for([data], target) if weights is None or isinstance(weights.data, np.ndarray) else None
+    plan = plan_pyramid(ordered, **shaping, **resources_of(crew, storing))
     images = [ordered]
     for level in plan.levels[1:]:
         images.append(label_level(ordered, np.broadcast_to(np.zeros((), level.dtype), level.shape), plan, level.index))
@@ -144,8 +155,8 @@ def build_of_tree(
         return build_of_image(levels[0], target, recipe, storing)
     ordered = [_in_ngff_order(level) for level in levels]
     data = tuple(map(unread, levels))
-    crew = _crew_for(data, target)
-    plans = [plan_pyramid(level, [], **_resources_of(crew, storing)) for level, _ in ordered]
+    crew = crew_for(data, target)
+    plans = [plan_pyramid(level, [], **resources_of(crew, storing)) for level, _ in ordered]
     return Build(
         name=str(levels[0].name),
         levels=tuple(replace(plan.levels[0], index=i, parent=max(i - 1, 0)) for i, plan in enumerate(plans)),
@@ -160,14 +171,14 @@ def build_of_tree(
     )
 
 
-def _weights_base(weights: xr.DataArray | None, image: xr.DataArray) -> ArrayBase | None:
+def weights_base(weights: xr.DataArray | None, image: xr.DataArray) -> ArrayBase | None:
     """Return where weights are read, in the order of writing."""
     if weights is None:
         return None
     return ArrayBase(unread(aligned_weights(weights, image)), tuple(range(image.ndim)))
 
 
-def _crew_for(data: Iterable[Any], target: stores.Location) -> Crew | None:
+def crew_for(data: Iterable[Any], target: stores.Location) -> Crew | None:
     """Return the active cluster, unless a source or the target lives in this process's memory, out of its reach."""
     client = active_client()
     if client is None or any(not isinstance(each, da.Array) for each in data):
@@ -176,7 +187,7 @@ def _crew_for(data: Iterable[Any], target: stores.Location) -> Crew | None:
     return None if any(map(stores.is_in_memory, places)) else Crew(client)
 
 
-def _resources_of(crew: Crew | None, storing: Mapping[str, Any]) -> dict[str, Any]:
+def resources_of(crew: Crew | None, storing: Mapping[str, Any]) -> dict[str, Any]:
     """Return the options of storage with the cluster's threads and memory where the caller did not say."""
     if crew is None:
         return dict(storing)

@@ -256,6 +256,18 @@ def omero(labels: Sequence[str], samples: Sequence[npt.NDArray[Any]]) -> dict[st
     return {"channels": channels}
 
 
+def channels_added(attributes: Mapping[str, Any], display: Mapping[str, Any], start: int) -> dict[str, Any]:
+    """Return the attributes that say how to display channels, with those of `display` from `start` on added."""
+    within = isinstance(attributes.get("ome"), Mapping)
+    namespace: Any = attributes["ome"] if within else attributes
+    known = namespace.get("omero")
+    if not isinstance(known, Mapping) or not isinstance(known.get("channels"), list):
+        return {}
+    added = [*known["channels"][:start], *display.get("channels", ())[start:]]
+    changed = {"omero": {**known, "channels": added}}
+    return {"ome": {**namespace, **changed}} if within else changed
+
+
 def _window(sample: npt.NDArray[Any]) -> dict[str, float]:
     values = sample[np.isfinite(sample)].astype(np.float64)
     if not values.size:
@@ -438,11 +450,21 @@ def further_systems(attributes: Mapping[str, Any]) -> tuple[str, ...]:
 
 def written_by_us(attributes: Mapping[str, Any]) -> tuple[str, ...]:
     """Return the paths of the arrays that this package wrote into a group, by the group's own metadata."""
+    return tuple(_own_metadata(attributes).get("written", ()))
+
+
+def recipe_written(attributes: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """Return how this package made the levels of a group, by the group's own metadata; None if it did not."""
+    metadata = _own_metadata(attributes)
+    return metadata.get("kwargs") if "written" in metadata else None
+
+
+def _own_metadata(attributes: Mapping[str, Any]) -> Mapping[str, Any]:
     ome = attributes.get("ome")
     entries: Any = (ome if isinstance(ome, Mapping) else attributes).get("multiscales")
     entry = entries[0] if isinstance(entries, list) and entries else None
     metadata = entry.get("metadata") if isinstance(entry, Mapping) else None
-    return tuple(metadata.get("written", ())) if isinstance(metadata, Mapping) else ()
+    return metadata if isinstance(metadata, Mapping) else {}
 
 
 def images_below(attributes: Mapping[str, Any]) -> tuple[str, ...] | None:

@@ -57,6 +57,11 @@ def hull(a: Region, b: Region) -> Region:
     return tuple(slice(min(x.start, y.start), max(x.stop, y.stop)) for x, y in zip(a, b, strict=True))
 
 
+def overlap(a: Region, b: Region) -> Region:
+    """Return what two parts have in common; empty where they have nothing."""
+    return tuple(slice(max(x.start, y.start), min(x.stop, y.stop)) for x, y in zip(a, b, strict=True))
+
+
 def is_empty(part: Region) -> bool:
     """Whether a part has no samples."""
     return any(along.stop <= along.start for along in part)

@@ -144,6 +144,16 @@ class Plan:
         """The sweeps that write every level into a new store, the base included."""
         return tuple(_passes(self, copy_base=True))
 
+    def update_passes(self, *, with_base: bool) -> tuple[Pass, ...]:
+        """Return the sweeps that bring stored levels up to date with a base of which a part has changed.
+
+        Where the values of a level are all that the next ones need of it, these read it as it is stored: far less
+        than what the base has under their windows.
+        """
+        if self.reduction.components or self.reduction.bands:
+            return self.export_passes if with_base else self.passes
+        return tuple(_passes(self, copy_base=with_base, deep=False))
+
     @property
     def peak_memory(self) -> int:
         """Projected bytes at the peak of an export: the largest region, once per worker."""
@@ -403,6 +413,30 @@ def plan_ladder(
     return plan
 
 
+def plan_as_stored(
+    plan: Plan, grids: Sequence[tuple[tuple[int, ...], tuple[int, ...] | None]], dtypes: Sequence[np.dtype[Any]]
+) -> Plan:
+    """Return a plan with the chunks and shards that its levels have in a store.
+
+    Raises
+    ------
+    ValueError
+        If a level has another dtype there, or a region of such chunks does not fit into memory.
+    """
+    for level, dtype in zip(plan.levels, dtypes, strict=True):
+        if level.dtype != dtype:
+            raise ValueError(
+                f"method {plan.reducer.name!r} makes level {level.index!r} of dtype {str(level.dtype)!r}, and "
+                f"{str(dtype)!r} is stored; name the method that made it"
+            )
+    levels = (
+        replace(lv, chunks=chunks, shards=shards) for lv, (chunks, shards) in zip(plan.levels, grids, strict=True)
+    )
+    stored = replace(plan, levels=tuple(levels))
+    _check_memory(stored)
+    return stored
+
+
 def check_choices(image: xr.DataArray, boundary: str) -> None:
     """Refuse a boundary rule that there is not, and an image without voxels."""
     if boundary not in BOUNDARIES:
@@ -558,15 +592,15 @@ def _stored(level: Level, chunks: Mapping[str, int], shards: Mapping[str, int] |
     return replace(level, chunks=clamped, shards=whole if whole != clamped else None)
 
 
-def _passes(plan: Plan, *, copy_base: bool) -> Iterator[Pass]:
-    """Group levels into passes, each as deep as its region stays near the target size."""
+def _passes(plan: Plan, *, copy_base: bool, deep: bool = True) -> Iterator[Pass]:
+    """Group levels into passes, each as deep as its region stays near the target size, or of one step each."""
     todo = list(range(0 if copy_base else 1, len(plan.levels)))
     while todo:
         first = todo[0]
         source = plan.levels[first].parent
         chosen = [first]
         for index in todo[1:]:
-            if plan.levels[index].parent not in (source, *chosen):
+            if plan.levels[index].parent not in ((source, *chosen) if deep else (source,)):
                 continue
             region = _region(plan, source, [*chosen, index])
             # A level of the base joins as long as there is memory, so that the base is decoded once.

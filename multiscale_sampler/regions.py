@@ -19,6 +19,7 @@ import xarray as xr
 import zarr
 from dask.local import get_sync
 
+from .changes import Selection
 from .coarsening import windows_under
 from .executors import active_client
 from .parts import Region, is_empty, known_parts, part_of_level, within
@@ -92,6 +93,44 @@ class BlockBase:
         yield region, self.read(region)
 
 
+@dataclass(frozen=True)
+class AppendedBase:
+    """A base that is stored up to somewhere along an axis, and goes on with another."""
+
+    stored: Access
+    """What is stored."""
+    appended: Base
+    """What comes after it."""
+    axis: int
+    """Along which axis."""
+    start: int
+    """Where it comes."""
+
+    def read(self, region: Region) -> Block:
+        """Return a region, of the one, the other or both."""
+        before, after = self._split(region)
+        blocks = []
+        if before.stop > before.start:
+            blocks.append(self.stored.read(self._along(region, before)))
+        if after.stop > after.start:
+            # Both may be held in the one memory that this thread reads into.
+            blocks = [block.copy() for block in blocks]
+            blocks.append(self.appended.read(self._along(region, after)))
+        return blocks[0] if len(blocks) == 1 else np.concatenate(blocks, self.axis)
+
+    def _split(self, region: Region) -> tuple[slice, slice]:
+        along = region[self.axis]
+        after = slice(max(along.start - self.start, 0), along.stop - self.start)
+        return slice(along.start, min(along.stop, self.start)), after
+
+    def _along(self, region: Region, along: slice) -> Region:
+        return (*region[: self.axis], along, *region[self.axis + 1 :])
+
+    def tiles(self, region: Region, factors: Sequence[int]) -> Iterator[tuple[Region, Block]]:
+        """Yield the region whole."""
+        yield region, self.read(region)
+
+
 def unread(image: xr.DataArray) -> Any:
     """Return an image's array, without loading one that xarray reads lazily."""
     if image.chunks is not None or image.variable._in_memory:
@@ -129,6 +168,8 @@ class Sweep:
     """Where the weights of voxels are read, with a size of 1 along axes that they do not have."""
     keeps_blank: bool
     """Whether what is not stored of the base need not be stored of any level."""
+    selection: Selection | None
+    """What a change of the base leaves to do; None: everything."""
 
     @classmethod
     def of(
@@ -138,17 +179,19 @@ class Sweep:
         base: Base,
         arrays: Mapping[int, zarr.Array[Any]],
         weights: ArrayBase | None = None,
+        selection: Selection | None = None,
     ) -> Sweep:
-        """Return a pass over a base that fills the arrays of its levels."""
-        levels = {index: Access.of(array) for index, array in arrays.items()}
+        """Return a pass over a base that fills the arrays of its levels, or changes what is in them."""
+        levels = {index: Access.of(array, in_use=selection is not None) for index, array in arrays.items()}
         stored = base if isinstance(base, Access) and step.source == 0 else None
         values = 0 in step.levels and not plan.reduction.bands
         copies = stored if stored and values and levels[0].copies_from(stored) else None
         # What becomes of a window of fill is known beforehand, unless it is a matter of weights or of neighbours.
         known = stored is not None and weights is None and not plan.reduction.bands
         blanks = _blank_states(plan, cast("Access", stored)) if known else {}
-        keeps_blank = known and _keeps_blank(plan, step, cast("Access", stored), levels)
-        return cls(plan, step, base, levels, copies, blanks, weights, keeps_blank)
+        # What became blank by a change has left something behind in the levels.
+        keeps_blank = known and selection is None and _keeps_blank(plan, step, cast("Access", stored), levels)
+        return cls(plan, step, base, levels, copies, blanks, weights, keeps_blank, selection)
 
     def sent(self) -> Sweep:
         """Return the pass as workers elsewhere get it: what is computed goes with every task (`values_of`)."""
@@ -171,11 +214,15 @@ class Sweep:
     @property
     def nbytes(self) -> int:
         """Bytes of the source, uncompressed: what progress is counted in."""
-        return math.prod(self.plan.levels[self.step.source].shape) * self.plan.dtype.itemsize
+        selected = self.selection
+        samples = math.prod(self.plan.levels[self.step.source].shape) if selected is None else selected.samples
+        return samples * self.plan.dtype.itemsize
 
     @property
     def region_count(self) -> int:
         """Number of regions."""
+        if self.selection is not None:
+            return self.selection.count
         return math.prod(
             -(-n // step) for n, step in zip(self.plan.levels[self.step.source].shape, self.step.region, strict=True)
         )
@@ -187,7 +234,16 @@ class Sweep:
 
     def regions(self) -> Iterator[Region]:
         """Yield the regions of the source, one at a time."""
+        if self.selection is not None:
+            return self.selection.regions()
         return region_slices(self.plan.levels[self.step.source].shape, self.step.region)
+
+    def written(self, region: Region) -> dict[int, Region]:
+        """Return the part of each level that a region writes."""
+        if self.selection is not None:
+            return self.selection.written(region)
+        parts = {index: part_of_level(self.plan, index, self.step.source, region) for index in self.step.written}
+        return {index: part for index, part in parts.items() if not is_empty(part)}
 
 
 def reduce_region(sweep: Sweep, carried: Mapping[int, Access], region: Region) -> None:
@@ -204,15 +260,15 @@ def reduce_region(sweep: Sweep, carried: Mapping[int, Access], region: Region) -
         parent = plan.levels[index].parent
         if parent != 0 and not is_empty(known[index]):
             states[index] = plan.reduction.merge(*_windows(plan, index, known[index], states[parent], known[parent]))
-    parts = {index: part_of_level(plan, index, step.source, region) for index in (step.source, *step.levels)}
-    for index in step.written:
-        if (index or plan.reduction.bands) and not is_empty(parts[index]):
-            state = _state_of_values(plan, index, parts[index], states, known)
-            sweep.levels[index].write(parts[index], plan.reduction.finish(state, plan.counts(index, parts[index])))
+    for index, part in sweep.written(region).items():
+        if index or plan.reduction.bands:
+            state = _state_of_values(plan, index, part, states, known)
+            sweep.levels[index].write(part, plan.reduction.finish(state, plan.counts(index, part)))
     for index in step.carried:
-        if index in carried and not is_empty(parts[index]):
-            state = states[index][within(parts[index], known[index])]
-            carried[index].write((slice(0, plan.reduction.components), *parts[index]), state)
+        part = part_of_level(plan, index, step.source, region)
+        if index in carried and not is_empty(part):
+            state = states[index][within(part, known[index])]
+            carried[index].write((slice(0, plan.reduction.components), *part), state)
 
 
 def _state_of_values(
@@ -263,8 +319,8 @@ def _base_states(sweep: Sweep, region: Region, known: Mapping[int, Region]) -> d
         values = sweep.base.read(known[0])
         is_fill = isinstance(sweep.base, Access) and sweep.base.is_fill(values)
         tiles = iter([(known[0], None if is_fill else values)])
-        if writes:
-            sweep.levels[0].write(region, values[within(region, known[0])])
+        if writes and (part := sweep.written(region).get(0)) is not None:
+            sweep.levels[0].write(part, values[within(part, known[0])])
         if plan.reduction.bands:
             states[0] = cast("BandReduction", plan.reduction).lift(values)
     elif direct:

@@ -499,7 +499,7 @@ def _metadata(
         made_by=made_by,
         recipe=build.recipe,
         written=target.written,
-        omero=None if labels_of else _omero(build.images[-1], arrays[len(levels) - 1]),
+        omero=None if labels_of else omero_of(build.images[-1], arrays[len(levels) - 1]),
         image_label=_image_label(build, arrays[len(levels) - 1], version, labels_of) if labels_of else None,
     )
     if target.layout == "datatree" and version != "0.4":
@@ -510,7 +510,7 @@ def _metadata(
     return attributes
 
 
-def _omero(image: xr.DataArray, coarsest: zarr.Array[Any]) -> dict[str, Any] | None:
+def omero_of(image: xr.DataArray, coarsest: zarr.Array[Any]) -> dict[str, Any] | None:
     """Return how to display the channels, their contrast from the middle of the coarsest level; None without any."""
     axes = image_axes(image)
     channel = next((position for position, axis in enumerate(axes) if axis.type == "channel"), None)

@@ -2,9 +2,11 @@
 
 `nodes` opens places and finds the arrays behind an image, `reading` labels what is stored (`open_image`,
 `open_pyramid`), `encoding` says how levels are stored, `targets` makes and publishes pyramids, `journal`
-remembers what of one is done, `labels` stands them beside their image, `chunks` moves data.
+remembers what of one is done, `changing` opens one to be changed, `labels` stands them beside their image,
+`chunks` moves data.
 """
 
+from .changing import StoredPyramid
 from .chunks import Access, release_buffers
 from .encoding import Encoding, encoding_like, json_attributes
 from .journal import Journal, claim
@@ -24,6 +26,7 @@ from .nodes import (
     is_zarr,
     open_node,
     place_of,
+    refuse_source_in_target,
     source_array,
     zarr_arrays,
 )
@@ -58,6 +61,7 @@ __all__ = [
     "Location",
     "Mode",
     "Record",
+    "StoredPyramid",
     "Target",
     "base_array",
     "claim",
@@ -80,6 +84,7 @@ __all__ = [
     "place_of",
     "pyramid_levels",
     "read_multiscales",
+    "refuse_source_in_target",
     "register_label",
     "rehearse",
     "release_buffers",

@@ -14,6 +14,7 @@ import os
 import sys
 import threading
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, TypeAlias, cast
 
@@ -74,9 +75,11 @@ class Chunks:
     """Value of chunks that are not stored, of the array's dtype; None if every chunk is."""
     shape: tuple[int, ...]
     """Shape of a chunk."""
+    in_use: bool
+    """Whether others may read the array while it is written: then a chunk is replaced whole, in one step."""
 
     @classmethod
-    def of(cls, array: zarr.Array[Any]) -> Chunks | None:
+    def of(cls, array: zarr.Array[Any], *, in_use: bool = False) -> Chunks | None:
         """Return direct access to an array's chunks, or None if it is not plain and local."""
         store = array.store_path.store
         if not isinstance(store, zarr.storage.LocalStore) or not array.dtype.isnative or array.dtype.kind not in "biuf":
@@ -86,7 +89,7 @@ class Chunks:
             return None
         fill = None if array.fill_value is None else array.dtype.type(array.fill_value)
         folder = os.path.join(str(store.root), array.path)
-        return cls(folder, array, compressors[0] if compressors else None, fill, array.chunks)
+        return cls(folder, array, compressors[0] if compressors else None, fill, array.chunks, in_use)
 
     def path(self, index: Index) -> str:
         """Return the file of a chunk."""
@@ -144,8 +147,10 @@ class Chunks:
             cast("Codec", self.codec).decode(encoded, out=out)
 
     def write(self, index: Index, block: Block) -> None:
-        """Encode a chunk that is not all fill; a block at the array's edge is filled up to a whole chunk."""
+        """Encode a chunk, or remove one that is all fill; a block at the array's edge is filled up to a whole chunk."""
         if self.fill is not None and _is_constant(block, self.fill):
+            with suppress(FileNotFoundError):
+                os.unlink(self.path(index))
             return
         if block.shape != self.shape:
             whole = buffer("whole", self.shape, self.array.dtype)
@@ -168,10 +173,13 @@ class Chunks:
 
     def _store(self, index: Index, encoded: Any) -> None:
         path = self.path(index)
+        written = f"{path}.partial" if self.in_use else path
         os.makedirs(os.path.dirname(path), exist_ok=True)
         try:
-            with open(path, "wb") as file:
+            with open(written, "wb") as file:
                 file.write(encoded)
+            if self.in_use:
+                os.replace(written, path)
         except OSError as error:
             # A write that fails names no file by itself, as opening one does.
             raise OSError(error.errno, error.strerror, path) from error
@@ -187,9 +195,9 @@ class Access:
     """Direct access, where the array is plain and local."""
 
     @classmethod
-    def of(cls, array: zarr.Array[Any]) -> Access:
-        """Return access to an array by the best way there is."""
-        return cls(array, Chunks.of(array))
+    def of(cls, array: zarr.Array[Any], *, in_use: bool = False) -> Access:
+        """Return access to an array by the best way there is; of one `in_use` others may read while it is written."""
+        return cls(array, Chunks.of(array, in_use=in_use))
 
     def read(self, region: Region) -> Block:
         """Return a region; its memory belongs to this thread's next read."""
@@ -208,8 +216,8 @@ class Access:
         chunks = cast("Chunks", self.chunks)
         if block.shape == chunks.shape and chunks.read(index, block):
             return True
-        inside = [_overlap(a, b) for a, b in zip(chunks.span(index), region, strict=True)]
-        part = block[tuple(slice(a.start - b.start, a.stop - b.start) for a, b in zip(inside, region, strict=True))]
+        inside = tuple(map(_overlap, chunks.span(index), region))
+        part = block[_behind(inside, region)]
         chunk = buffer("chunk", chunks.shape, self.array.dtype)
         if chunks.read(index, chunk):
             offsets = zip(inside, index, chunks.shape, strict=True)
@@ -250,14 +258,22 @@ class Access:
             yield tile, block if is_stored else None
 
     def write(self, region: Region, block: Block) -> None:
-        """Write a region of whole chunks."""
+        """Write a region; of chunks that it does not cover, the rest stays as it is."""
         if self.chunks is None:
             self.array[region] = block
             return
         for index in self.chunks.grid(region):
             span = self.chunks.span(index)
-            part = tuple(slice(a.start - b.start, a.stop - b.start) for a, b in zip(span, region, strict=True))
-            self.chunks.write(index, block[part])
+            inside = tuple(map(_overlap, span, region))
+            part = block[_behind(inside, region)]
+            self.chunks.write(index, part if inside == span else self._patched(index, span, inside, part))
+
+    def _patched(self, index: Index, span: Region, inside: Region, part: Block) -> Block:
+        """Return what a chunk holds, with a part of it changed."""
+        held = buffer("patched", [along.stop - along.start for along in span], self.array.dtype)
+        self._read_part(index, span, held)
+        held[_behind(inside, span)] = part
+        return held
 
     def copies_from(self, source: Access) -> bool:
         """Whether the chunks of `source` are, byte for byte, those that this array would get."""
@@ -272,6 +288,11 @@ class Access:
         ours, theirs = cast("Chunks", self.chunks), cast("Chunks", source.chunks)
         for index in ours.grid(region):
             theirs.copy(index, ours)
+
+
+def _behind(inside: Region, region: Region) -> Region:
+    """Return the index of a part in a block of the region."""
+    return tuple(slice(a.start - b.start, a.stop - b.start) for a, b in zip(inside, region, strict=True))
 
 
 def _overlap(a: slice, b: slice) -> slice:

@@ -225,7 +225,7 @@ def _labelled_by_ngff(array: zarr.Array[Any], chunks: Any) -> xr.DataArray | Non
         # The caller of open_image.
         _warn_of(assumed, group, multiscales.version, stacklevel=4)
         index = [dataset.path for dataset in multiscales.datasets].index(relative)
-        return _level_image(array, levels[index], multiscales, chunks).rename(_image_name(group, multiscales))
+        return level_image(array, levels[index], multiscales, chunks).rename(_image_name(group, multiscales))
     return None
 
 
@@ -391,7 +391,14 @@ def open_pyramid(
         raise ValueError(f"{group.store_path} is an array, not a pyramid; open it with open_image")
     multiscales, arrays, levels, assumed = pyramid_levels(group, read_multiscales(group))
     _warn_of(assumed, group, multiscales.version, stacklevel=2)
-    images = [_level_image(array, axes, multiscales, chunks) for array, axes in zip(arrays, levels, strict=True)]
+    if BUILD_ATTRIBUTE in group.attrs:
+        warnings.warn(
+            f"a change of {group.store_path} is in progress or was interrupted, and its levels may not be those of its "
+            "base as yet; go on with it by the same call with resume=True",
+            UserWarning,
+            stacklevel=2,
+        )
+    images = [level_image(array, axes, multiscales, chunks) for array, axes in zip(arrays, levels, strict=True)]
     name = _image_name(group, multiscales)
     tree = assemble([image.to_dataset(name=name) for image in images])
     tree.attrs = foreign_attributes(group.attrs.asdict())
@@ -450,7 +457,7 @@ def _image_name(group: zarr.Group, multiscales: ngff.Multiscales) -> str:
     return next((name for name in usable if name not in taken), "image")
 
 
-def _level_image(
+def level_image(
     array: zarr.Array[Any], axes: Sequence[Axis], multiscales: ngff.Multiscales, chunks: Any
 ) -> xr.DataArray:
     """Label one level: positions from the transformations, labels and dates from coordinate arrays beside it."""

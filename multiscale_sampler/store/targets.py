@@ -159,8 +159,9 @@ class Target:
         Without the record, a build that is stopped here would go on by what is left of its journal and carried
         states, in whatever order they are being deleted.
         """
-        build: Any = self.group.attrs[BUILD_ATTRIBUTE]
-        self.group.attrs[BUILD_ATTRIBUTE] = {**build, "passes": []}
+        attributes = stored_attributes(self.group)
+        build: Any = attributes[BUILD_ATTRIBUTE]
+        put_attributes(self.group, {**attributes, BUILD_ATTRIBUTE: {**build, "passes": []}})
         _remove(self.group, [SCRATCH])
 
     def write_coordinates(self, index: int, image: xr.DataArray) -> None:
@@ -181,15 +182,26 @@ class Target:
 
         Metadata are consolidated while the group is still marked as a build, so that a single write publishes all.
         """
-        consolidated = self.layout == "datatree" or self.was_consolidated
-        group = consolidate(self.group) if consolidated else self.group
-        kept = {key: value for key, value in group.attrs.asdict().items() if key != BUILD_ATTRIBUTE}
-        published = replace(group.metadata, attributes=ngff.merged(kept, attributes))
-        with _silenced_string_warnings():
-            documents = published.to_buffer_dict(default_buffer_prototype())
-        # Those of zarr v2 are several: last the one that tells readers what the group is.
-        for name in sorted(documents, key=lambda name: name == ".zattrs"):
-            sync((group.store_path / name).set(documents[name]))
+        if self.layout == "datatree" or self.was_consolidated:
+            consolidate(self.group)
+        stored = stored_attributes(self.group)
+        kept = {key: value for key, value in stored.items() if key != BUILD_ATTRIBUTE}
+        put_attributes(self.group, ngff.merged(kept, attributes))
+
+
+def stored_attributes(group: zarr.Group) -> dict[str, Any]:
+    """Return the attributes of a group as they are now."""
+    return zarr.open_group(group.store_path.store, path=group.path, mode="r", use_consolidated=False).attrs.asdict()
+
+
+def put_attributes(group: zarr.Group, attributes: Mapping[str, Any]) -> None:
+    """Replace the attributes of a group in one step; what is consolidated there stays."""
+    stored = zarr.open_group(group.store_path.store, path=group.path, mode="r")
+    with _silenced_string_warnings():
+        documents = replace(stored.metadata, attributes=dict(attributes)).to_buffer_dict(default_buffer_prototype())
+    # Those of zarr v2 are several: last the one that tells readers what the group is.
+    for name in sorted(documents, key=lambda name: name == ".zattrs"):
+        sync((group.store_path / name).set(documents[name]))
 
 
 def _parents(path: str) -> Iterator[str]:
@@ -285,7 +297,7 @@ def create_target(
     if resume and existing is not None and (begun := _begun(existing)) is not None:
         found = record.resumed(begun)
         group = writable_group(cast("zarr.Group", existing))
-        _withdraw(group, begun.get("replaced", ()), _in_progress(written, found))
+        _withdraw(group, begun.get("replaced", ()), in_progress(written, found))
         return Target(group, paths, written, layout, found)
     if existing is None:
         options = url_options(store, storage_options)
@@ -297,13 +309,18 @@ def create_target(
         group = _usable_group(existing, mode, zarr_format, resume=resume)
         ours = _replaceable(group)
         _refuse_occupied(group, paths, ours)
-    _withdraw(group, ours, _in_progress(written, record))
+    _withdraw(group, ours, in_progress(written, record))
     return Target(group, paths, written, layout, record)
 
 
-def _in_progress(written: Sequence[str], record: Record, **more: Any) -> dict[str, Any]:
+def in_progress(written: Sequence[str], record: Record, **more: Any) -> dict[str, Any]:
     """Return what a group says while a build is writing `written` into it."""
     return {"written": list(written), **record.to_dict(), **more}
+
+
+def discard_scratch(group: zarr.Group) -> None:
+    """Delete what an earlier build or change kept for itself."""
+    _remove(group, [SCRATCH])
 
 
 def _begun(node: Node) -> Mapping[str, Any] | None:
@@ -507,5 +524,5 @@ def open_target(
         raise FileExistsError(
             f"{group.store_path} holds {taken[0]!r} already; remove it, or write a new store with write_pyramid"
         )
-    group.attrs[BUILD_ATTRIBUTE] = _in_progress(paths[1:], record, consolidated=consolidated)
+    group.attrs[BUILD_ATTRIBUTE] = in_progress(paths[1:], record, consolidated=consolidated)
     return Target(group, paths, paths[1:], "flat", record, name, consolidated)

@@ -1,0 +1,148 @@
+"""What a change of the base touches: parts of all levels, and in every pass the regions that make these anew.
+
+A change is given as boxes of the base. A pass makes whole windows, so what it reads is more than what it writes:
+each box is widened, in samples of the pass's source, to the windows that it touches of the coarsest level.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from .parts import Region, hull, is_empty, known_parts, overlap, part_of_level
+from .plan import Pass, Plan
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The regions of a pass that a change touches, and what of each level they write."""
+
+    plan: Plan
+    """The plan."""
+    step: Pass
+    """The pass."""
+    extents: tuple[Region, ...]
+    """What is to be made, in samples of the pass's source: whole windows."""
+    touched: tuple[Mapping[int, Region], ...]
+    """For every extent, the part of each level that is to be written; none where only states are to be carried."""
+
+    @cached_property
+    def _cells(self) -> dict[tuple[int, ...], list[int]]:
+        """The extents in each cell of the grid of regions that has any."""
+        cells: dict[tuple[int, ...], list[int]] = defaultdict(list)
+        for number, extent in enumerate(self.extents):
+            for cell in self._grid(extent):
+                cells[cell].append(number)
+        return dict(sorted(cells.items()))
+
+    def _grid(self, extent: Region) -> Iterator[tuple[int, ...]]:
+        spans = zip(extent, self.step.region, strict=True)
+        return itertools.product(*(range(along.start // n, -(-along.stop // n)) for along, n in spans))
+
+    def _numbers(self, cell: tuple[int, ...]) -> Sequence[int]:
+        # A single extent may be most of a large image: its cells need no list.
+        return (0,) if len(self.extents) == 1 else self._cells[cell]
+
+    @property
+    def count(self) -> int:
+        """Number of regions."""
+        if len(self.extents) != 1:
+            return len(self._cells)
+        spans = zip(self.extents[0], self.step.region, strict=True)
+        return math.prod(-(-along.stop // n) - along.start // n for along, n in spans)
+
+    @property
+    def samples(self) -> int:
+        """Number of samples of the source in all regions."""
+        regions = self.extents if len(self.extents) == 1 else self.regions()
+        return sum(math.prod(along.stop - along.start for along in region) for region in regions)
+
+    def regions(self) -> Iterator[Region]:
+        """Yield the regions, each in a cell of its own, one at a time."""
+        for cell in self._grid(self.extents[0]) if len(self.extents) == 1 else self._cells:
+            yield _around([self._inside(cell, number) for number in self._numbers(cell)])
+
+    def _inside(self, cell: tuple[int, ...], number: int) -> Region:
+        bounds = tuple(slice(i * n, (i + 1) * n) for i, n in zip(cell, self.step.region, strict=True))
+        return overlap(self.extents[number], bounds)
+
+    def written(self, region: Region) -> dict[int, Region]:
+        """Return the part of each level that one of the regions writes."""
+        cell = tuple(along.start // n for along, n in zip(region, self.step.region, strict=True))
+        written: dict[int, Region] = {}
+        for index in self.step.written:
+            for number in self._numbers(cell):
+                if index not in self.touched[number]:
+                    continue
+                made = part_of_level(self.plan, index, self.step.source, self._inside(cell, number))
+                part = overlap(self.touched[number][index], made)
+                if not is_empty(part):
+                    written[index] = hull(written[index], part) if index in written else part
+        return written
+
+
+def selections(plan: Plan, passes: Sequence[Pass], boxes: Sequence[Region]) -> tuple[Selection, ...]:
+    """Return, for each pass, what a change of the base in some boxes touches."""
+    touched = [touched_parts(plan, box) for box in boxes]
+    # Parts of levels of which later passes read the states.
+    needed: dict[int, list[Region]] = defaultdict(list)
+    found = []
+    for step in reversed(passes):
+        wanted = [*touched, *({index: part} for index in step.carried for part in needed[index])]
+        extents = [(_extent(plan, step, parts), parts) for parts in wanted]
+        made = [(extent, parts if 0 in parts else {}) for extent, parts in extents if extent is not None]
+        if len(boxes) == 1 and made:
+            # One box again: whatever it is needed for, it is around what the box touches.
+            made = [(_around([extent for extent, _ in made]), touched[0])]
+        selection = Selection(plan, step, tuple(e for e, _ in made), tuple(parts for _, parts in made))
+        if plan.reduction.components and step.source:
+            regions = selection.extents if len(made) == 1 else selection.regions()
+            needed[step.source] += [known_parts(plan, step, region)[step.source] for region in regions]
+        found.append(selection)
+    return tuple(reversed(found))
+
+
+def touched_parts(plan: Plan, box: Region) -> dict[int, Region]:
+    """Return the part of each level of which values depend on a box of the base."""
+    touched = {0: box}
+    for level in plan.levels[1:]:
+        factors = plan.relative_factors(level.index, level.parent)
+        along = zip(touched[level.parent], factors, plan.halos(level.index), level.shape, strict=True)
+        touched[level.index] = tuple(
+            slice(min(max((part.start - halo) // f, 0), size), min(-(-(part.stop + halo) // f), size))
+            for part, f, halo, size in along
+        )
+    return touched
+
+
+def _extent(plan: Plan, step: Pass, parts: Mapping[int, Region]) -> Region | None:
+    """Return the samples of a pass's source under parts of its levels, in whole windows of all of them.
+
+    None if there is nothing to make.
+    """
+    sizes = plan.levels[step.source].shape
+    relative = {index: plan.relative_factors(index, step.source) for index in step.levels}
+    wanted = [
+        tuple(slice(a.start * f, min(a.stop * f, n)) for a, f, n in zip(parts[index], by, sizes, strict=True))
+        for index, by in relative.items()
+        if index in parts and not is_empty(parts[index])
+    ]
+    if not wanted:
+        return None
+    whole = [math.lcm(*(by[axis] for by in relative.values())) for axis in range(len(sizes))]
+    return tuple(
+        slice(along.start // unit * unit, min(-(-along.stop // unit) * unit, size))
+        for along, unit, size in zip(_around(wanted), whole, sizes, strict=True)
+    )
+
+
+def _around(parts: Sequence[Region]) -> Region:
+    """Return the least region that holds all parts."""
+    whole = parts[0]
+    for part in parts[1:]:
+        whole = hull(whole, part)
+    return whole

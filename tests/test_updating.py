@@ -1,0 +1,75 @@
+"""Pyramids that stay true: after any edits, updates and appends a store is one built afresh from the final base."""
+
+import math
+
+import numpy as np
+import pytest
+import zarr
+from hypothesis import given
+from hypothesis import strategies as st
+
+import multiscale_sampler as ms
+
+LADDERS = ([2, 4], [2, 3], [{"y": 3, "x": 2}], [2, 4, 8])
+
+
+def arrays_of(place):
+    """Everything that is stored in a group, by path: values, with the types and sizes."""
+    group = zarr.open_group(place, mode="r", use_consolidated=False)
+    return {path: node[...] for path, node in group.members(max_depth=None) if isinstance(node, zarr.Array)}
+
+
+def assert_same(place, other):
+    found, expected = arrays_of(place), arrays_of(other)
+    assert found.keys() == expected.keys()
+    for path, values in expected.items():
+        assert found[path].dtype == values.dtype
+        np.testing.assert_array_equal(found[path], values, err_msg=path)
+
+
+def level_0(place, layout):
+    return zarr.open_array(place / ("scale0/image" if layout == "datatree" else "0"), mode="r+")
+
+
+@st.composite
+def boxes(draw, shape):
+    ends = [sorted(draw(st.tuples(st.integers(0, n - 1), st.integers(0, n - 1)))) for n in shape]
+    return tuple(slice(start, stop + 1) for start, stop in ends)
+
+
+@given(data=st.data())
+def test_changes__in_any_order_leave_what_a_fresh_build_makes(tmp_path_factory, data):
+    place = tmp_path_factory.mktemp("changes")
+    method = data.draw(st.sampled_from(("mean", "max", "mode", "nearest", "gaussian", "median", "sum")), "method")
+    boundary = data.draw(st.sampled_from(("pad", "trim")), "boundary")
+    shape = data.draw(st.tuples(st.integers(9, 23), st.integers(9, 23)), "shape")
+    layout = data.draw(st.sampled_from(("datatree", "flat")), "layout")
+    shards = data.draw(st.sampled_from((None, 8)), "shards")
+    options = {
+        "scale_factors": data.draw(st.sampled_from(LADDERS), "ladder"),
+        "method": method,
+        "boundary": boundary,
+        "chunks": 4,
+        "shards": shards,
+        "layout": layout,
+    }
+    limit = data.draw(st.sampled_from(("1GiB", "24KiB")), "limit")
+    rng = np.random.default_rng(data.draw(st.integers(0, 9), "seed"))
+    values = rng.integers(0, 9, shape).astype("uint16")
+    ms.write_pyramid(ms.to_image(values, scale=0.5), place / "p", **options)
+    for _ in range(data.draw(st.integers(1, 3), "steps")):
+        if data.draw(st.booleans(), "append"):
+            axis = data.draw(st.integers(0, 1), "axis")
+            size = tuple(data.draw(st.integers(1, 9)) if i == axis else n for i, n in enumerate(values.shape))
+            more = rng.integers(0, 9, size).astype("uint16")
+            ms.append_pyramid(more, place / "p", "yx"[axis], memory_limit=limit)
+            values = np.concatenate([values, more], axis)
+        else:
+            box = data.draw(boxes(values.shape), "box")
+            values[box] = rng.integers(0, 9) if data.draw(st.booleans()) else rng.integers(0, 9, values[box].shape)
+            level_0(place / "p", layout)[box] = values[box]
+            ms.update_pyramid(place / "p", box, memory_limit=limit)
+    ms.write_pyramid(ms.to_image(values, scale=0.5), place / "fresh", **options)
+    assert_same(place / "p", place / "fresh")
+    assert zarr.open_group(place / "p").attrs.asdict() == zarr.open_group(place / "fresh").attrs.asdict()
+    assert ms.validate(place / "p").ok
