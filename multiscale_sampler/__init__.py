@@ -12,6 +12,7 @@
 
 from ._version import __version__
 from .accessor import skip_non_dimension_nodes
+from .appending import append_pyramid
 from .axes import Axis, to_image
 from .coarsening import coarsen
 from .converting import convert
@@ -21,7 +22,7 @@ from .pyramid import reconstruct, to_multiscale
 from .reducers import Methods, Reducer
 from .sample_data import create_test_image
 from .store import open_image, open_pyramid
-from .updating import append_pyramid, update_pyramid
+from .updating import update_pyramid
 from .verify import Report, validate
 from .writing import add_levels, write_labels, write_pyramid
 

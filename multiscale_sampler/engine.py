@@ -6,7 +6,8 @@ matter of `regions`, and `executors` says where tasks run. `writing` makes store
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import math
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -50,6 +51,31 @@ def run_sweeps(build: Build, arrays: Arrays, target: stores.Target, progress: bo
     finally:
         on_every_worker(build.crew, stores.release_buffers)
     target.drop_scratch()
+
+
+def take_digests(
+    digests: stores.Digests,
+    boxes: Iterable[Region] | None,
+    workers: int,
+    progress: bool | ProgressCallback | None = None,
+) -> None:
+    """Take the digests of the chunks that boxes of a base touch, or of all of them."""
+    blocks = [(block,) for block in digests.blocks(boxes)]
+    total = sum(math.prod(along.stop - along.start for along in block) for (block,) in blocks)
+    with reporting(progress, total, "taking digests") as report:
+        run(None, stores.Digests.take, digests, blocks, workers, report)
+
+
+def edited_boxes(digests: stores.Digests, workers: int) -> list[Region]:
+    """Return the boxes of a base that were edited since its digests were taken."""
+    found: list[Region] = []
+
+    def look(_: None, block: Region) -> int:
+        found.extend(digests.edited(block))
+        return 0
+
+    run(None, look, None, ((block,) for block in digests.blocks()), workers, lambda nbytes: None)
+    return sorted(found, key=lambda box: [along.start for along in box])
 
 
 def _calls(sweep: Sweep, done: npt.NDArray[np.bool_], report: Advance, *, apart: bool) -> Iterator[tuple[Any, ...]]:

@@ -18,7 +18,7 @@ from . import ngff
 from . import store as stores
 from .axes import Axis, Boundary, PerAxis, image_axes
 from .builds import Arrays, Build, build_of_image, build_of_tree
-from .engine import run_sweeps
+from .engine import run_sweeps, take_digests
 from .ladder import ChunkSizes, ScaleFactors
 from .progress import ProgressCallback
 from .reducers import Method, get_reducer
@@ -50,6 +50,7 @@ def write_pyramid(
     chunks: ChunkSizes | None = None,
     shards: ChunkSizes | Literal[False] | None = None,
     compressors: Any = "auto",
+    digests: bool = False,
     memory_limit: int | str | None = None,
     workers: int | None = None,
     resume: bool = False,
@@ -83,6 +84,9 @@ def write_pyramid(
         As in `plan_pyramid`.
     compressors
         Codecs as ``zarr.create_array`` takes them; "auto": the source's, else zarr's default.
+    digests
+        Store a digest of every chunk of level 0 too, by which ``update_pyramid(store, changed="auto")`` finds those
+        that were edited. Reads them once more when they are written.
     memory_limit, workers
         As in `plan_pyramid`.
     resume
@@ -132,7 +136,7 @@ def write_pyramid(
         build = build_of_tree(image_or_tree, place, _given(shaping), storing)
     else:
         build = build_of_image(image_or_tree, place, _given(shaping), storing)
-    how = Export(version, layout, mode, compressors, resume, progress, storage_options)
+    how = Export(version, layout, mode, compressors, resume, progress, storage_options, digests)
     labels = label_trees(image_or_tree) if isinstance(image_or_tree, xr.DataTree) else {}
     builds = {name: label_build(tree, place, storing) for name, tree in labels.items()}
     export(build, store, place, how, labels=builds)
@@ -156,6 +160,8 @@ class Export:
     """Who is told of progress."""
     storage_options: Mapping[str, Any] | None = None
     """Options of the file system, with a URL."""
+    digests: bool = False
+    """Whether to store digests of the chunks of level 0."""
 
 
 def export(
@@ -181,6 +187,7 @@ def export(
         stores.json_attributes(coordinate.attrs, str(coordinate.name))
     paths = stores.level_paths(layout, build.name, len(build.levels))
     written = stores.written_paths(layout, paths, build.images)
+    written += (stores.DIGESTS_PATH,) if how.digests else ()
     stores.rehearse(build.levels, encoding, attrs, build.source)
     sources = [*build.data, *(unread(coordinate) for image in build.images for coordinate in image.coords.values())]
     with stores.claim(place):
@@ -201,6 +208,8 @@ def export(
             for level, image in zip(build.levels, build.images, strict=True):
                 target.write_coordinates(level.index, image)
         run_sweeps(build, arrays, target, how.progress)
+        if how.digests:
+            take_digests(stores.Digests.create(target.group, arrays[0]), None, build.workers, how.progress)
         for name, label in (labels or {}).items():
             _put_labels(label, target.group, name, how)
         target.publish(_metadata(build, target, version, arrays, made_by="write_pyramid", labels_of=labels_of))

@@ -1,7 +1,5 @@
 """Pyramids that stay true: after any edits, updates and appends a store is one built afresh from the final base."""
 
-import math
-
 import numpy as np
 import pytest
 import zarr
@@ -73,3 +71,66 @@ def test_changes__in_any_order_leave_what_a_fresh_build_makes(tmp_path_factory, 
     assert_same(place / "p", place / "fresh")
     assert zarr.open_group(place / "p").attrs.asdict() == zarr.open_group(place / "fresh").attrs.asdict()
     assert ms.validate(place / "p").ok
+
+
+@pytest.fixture
+def place(tmp_path):
+    """Where a pyramid of 60 x 50 random values with digests is, in chunks of 8."""
+    values = np.random.default_rng(0).integers(0, 99, (60, 50)).astype("uint16")
+    ms.write_pyramid(values, tmp_path / "p", scale_factors=[2, 4, 8], chunks=8, digests=True)
+    return tmp_path / "p"
+
+
+def assert_true_to_base(place, **options):
+    base = level_0(place, "datatree")[:]
+    ms.write_pyramid(base, place.parent / "fresh", scale_factors=[2, 4, 8], chunks=8, **options)
+    for index in range(4):
+        path = f"scale{index}/image"
+        np.testing.assert_array_equal(arrays_of(place)[path], arrays_of(place.parent / "fresh")[path])
+
+
+def test_changed__finds_every_chunk_that_was_edited(place):
+    base = level_0(place, "datatree")
+    base[3, 4] += 1
+    base[30:33, 7:9] += 1
+    base[59, 49] = 0
+    ms.update_pyramid(place, changed="auto")
+    assert_true_to_base(place)
+
+
+def test_changed__without_an_edit_writes_nothing(place):
+    before = {path: path.stat().st_mtime_ns for path in place.rglob("*") if path.is_file()}
+    ms.update_pyramid(place, changed="auto")
+    assert {path: path.stat().st_mtime_ns for path in place.rglob("*") if path.is_file()} == before
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_changed__finds_scattered_edits_of_many_boxes_in_passes_of_carried_states(place, seed):
+    base = level_0(place, "datatree")
+    rng = np.random.default_rng(seed)
+    for y, x in zip(rng.integers(0, 60, 6), rng.integers(0, 50, 6), strict=True):
+        base[y, x] += 1
+    ms.update_pyramid(place, changed="auto", memory_limit="16KiB", workers=1)
+    assert_true_to_base(place)
+
+
+def test_changed__sees_chunks_that_were_removed(place):
+    (place / "scale0/image/c/0/0").unlink()
+    ms.update_pyramid(place, changed="auto")
+    assert_true_to_base(place)
+
+
+def test_changed__follows_updates_by_region_and_appends(place):
+    base = level_0(place, "datatree")
+    base[3, 4] += 1
+    ms.update_pyramid(place, {"y": 3, "x": 4})
+    ms.append_pyramid(np.ones((5, 50), "uint16"), place, "y")
+    before = {path: path.stat().st_mtime_ns for path in place.rglob("*") if path.is_file()}
+    ms.update_pyramid(place, changed="auto")
+    assert {path: path.stat().st_mtime_ns for path in place.rglob("*") if path.is_file()} == before
+
+
+def test_changed__without_digests_is_refused(tmp_path):
+    ms.write_pyramid(np.ones((9, 9), "uint8"), tmp_path / "p", scale_factors=[2])
+    with pytest.raises(ValueError, match="has no digests to tell what changed; name the region"):
+        ms.update_pyramid(tmp_path / "p", changed="auto")

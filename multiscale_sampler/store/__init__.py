@@ -3,11 +3,12 @@
 `nodes` opens places and finds the arrays behind an image, `reading` labels what is stored (`open_image`,
 `open_pyramid`), `encoding` says how levels are stored, `targets` makes and publishes pyramids, `journal`
 remembers what of one is done, `changing` opens one to be changed, `labels` stands them beside their image,
-`chunks` moves data.
+`digests` tell which of a base's chunks were edited, `chunks` moves data.
 """
 
 from .changing import StoredPyramid
 from .chunks import Access, release_buffers
+from .digests import DIGESTS_PATH, Digests
 from .encoding import Encoding, encoding_like, json_attributes
 from .journal import Journal, claim
 from .labels import (
@@ -49,12 +50,14 @@ from .targets import (
 )
 
 __all__ = [
+    "DIGESTS_PATH",
     "LABELS",
     "LAYOUTS",
     "MODES",
     "V2_DIMENSIONS",
     "Access",
     "DescribedImage",
+    "Digests",
     "Encoding",
     "Journal",
     "Layout",

@@ -1,0 +1,144 @@
+"""Digests of the stored chunks of a base: what tells, later, which of them were edited.
+
+They are written on request, beside the levels, in an array of the shape of the grid of chunks (of shards, where there
+are any). A digest is of the bytes as they are stored, so that holding a base against its digests decodes nothing; a
+chunk that was encoded anew counts as edited, whatever it holds.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+import zarr
+from zarr.core.buffer import default_buffer_prototype
+from zarr.core.sync import sync
+
+from .nodes import V2_DIMENSIONS, dimension_names
+
+Region: TypeAlias = "tuple[slice, ...]"
+
+DIGESTS = "digests"
+DIGESTS_PATH = f"{DIGESTS}/chunks"
+# Bytes of a digest (BLAKE2b): one in 2**64 edits of a chunk would be missed.
+DIGEST_BYTES = 8
+# Digests of one task, at most: each is a chunk to read.
+BLOCK = 256
+
+
+@dataclass(frozen=True)
+class Digests:
+    """The digests of a base."""
+
+    array: zarr.Array[Any]
+    """An element for each chunk; 0 for those that are not stored."""
+    base: zarr.Array[Any]
+    """The base."""
+
+    @classmethod
+    def create(cls, group: zarr.Group, base: zarr.Array[Any]) -> Digests:
+        """Create the array of a base's digests in the group of its pyramid, or open that of an interrupted build."""
+        if (begun := cls.of(group, base)) is not None:
+            return begun
+        group.require_group(DIGESTS)
+        names = dimension_names(base) or tuple(f"dim_{axis}" for axis in range(base.ndim))
+        v2 = group.metadata.zarr_format == 2
+        array = group.create_array(
+            DIGESTS_PATH,
+            shape=_grid(base),
+            chunks=(max(int(BLOCK ** (1 / base.ndim)), 1),) * base.ndim,
+            dtype="uint64",
+            fill_value=0,
+            dimension_names=None if v2 else names,
+            attributes={V2_DIMENSIONS: list(names)} if v2 else {},
+        )
+        return cls(array, base)
+
+    @classmethod
+    def of(cls, group: zarr.Group, base: zarr.Array[Any]) -> Digests | None:
+        """Open the digests in the group of a pyramid; None if it has none."""
+        array = group.get(DIGESTS_PATH)
+        return cls(array, base) if isinstance(array, zarr.Array) else None
+
+    def grown(self) -> Digests:
+        """Return the digests with the size that the base has now."""
+        if self.array.shape != _grid(self.base):
+            self.array.resize(_grid(self.base))
+        return self
+
+    def blocks(self, boxes: Iterable[Region] | None = None) -> Iterator[Region]:
+        """Yield the blocks of digests that are taken at once: of all chunks, or of those that boxes of the base touch.
+
+        Each lies in a chunk of digests of its own, so that blocks can be taken side by side.
+        """
+        step = self.array.chunks
+        if boxes is None:
+            yield from self._cut(tuple(slice(0, size) for size in self.array.shape))
+            return
+        found: dict[tuple[int, ...], Region] = {}
+        for box in boxes:
+            part = tuple(slice(a.start // n, -(-a.stop // n)) for a, n in zip(box, _unit(self.base), strict=True))
+            for block in self._cut(part):
+                cell = tuple(along.start // n for along, n in zip(block, step, strict=True))
+                found[cell] = _around(found.get(cell, block), block)
+        yield from found.values()
+
+    def _cut(self, part: Region) -> Iterator[Region]:
+        """Yield a part of the digests, chunk by chunk."""
+        step = self.array.chunks
+        cells = (range(a.start // n, -(-a.stop // n)) for a, n in zip(part, step, strict=True))
+        for cell in itertools.product(*cells):
+            ends = zip(part, cell, step, strict=True)
+            yield tuple(slice(max(a.start, i * n), min(a.stop, (i + 1) * n)) for a, i, n in ends)
+
+    def take(self, block: Region) -> int:
+        """Store the digests of a block's chunks as they are now, and return how many there are."""
+        now = self._now(block)
+        self.array[block] = now
+        return now.size
+
+    def edited(self, block: Region) -> Iterator[Region]:
+        """Yield the boxes of the base, in a block, whose chunks are not those that digests were taken of."""
+        differs = self._now(block) != np.asarray(self.array[block])
+        lows = [along.start for along in block]
+        for *row, runs in _runs(differs):
+            index = [slice(low + i, low + i + 1) for low, i in zip(lows, row, strict=False)]
+            index.append(slice(lows[-1] + runs.start, lows[-1] + runs.stop))
+            spans = zip(index, _unit(self.base), self.base.shape, strict=True)
+            yield tuple(slice(along.start * n, min(along.stop * n, size)) for along, n, size in spans)
+
+    def _now(self, block: Region) -> np.ndarray[Any, np.dtype[np.uint64]]:
+        indices = itertools.product(*(range(along.start, along.stop) for along in block))
+        found = np.fromiter(map(self._digest, indices), np.uint64)
+        return found.reshape([along.stop - along.start for along in block])
+
+    def _digest(self, index: tuple[int, ...]) -> int:
+        place = self.base.store_path / self.base.metadata.encode_chunk_key(index)
+        stored = sync(place.get(prototype=default_buffer_prototype()))
+        if stored is None:
+            return 0
+        return int.from_bytes(hashlib.blake2b(stored.to_bytes(), digest_size=DIGEST_BYTES).digest(), "little")
+
+
+def _around(a: Region, b: Region) -> Region:
+    return tuple(slice(min(x.start, y.start), max(x.stop, y.stop)) for x, y in zip(a, b, strict=True))
+
+
+def _unit(array: zarr.Array[Any]) -> tuple[int, ...]:
+    return tuple(array.shards or array.chunks)
+
+
+def _grid(array: zarr.Array[Any]) -> tuple[int, ...]:
+    return tuple(-(-size // n) for size, n in zip(array.shape, _unit(array), strict=True))
+
+
+def _runs(mask: np.ndarray[Any, np.dtype[np.bool_]]) -> Iterable[tuple[Any, ...]]:
+    """Yield the runs of true elements along the last axis: the index of each run's row, and its slice."""
+    for row in np.ndindex(mask.shape[:-1]):
+        ends = np.flatnonzero(np.diff(mask[row].astype(np.int8), prepend=0, append=0))
+        for start, stop in ends.reshape(-1, 2):
+            yield (*row, slice(int(start), int(stop)))
