@@ -244,7 +244,7 @@ def _build_of_append(stored: stores.StoredPyramid, addition: _Addition, how: Rem
     build = build_of_change(stored, whole, base, (box,), how)
     if len(build.levels) != len(shapes):
         raise ValueError(f"the store has {len(shapes)!r} levels, its metadata make {len(build.levels)!r}")
-    return build
+    return replace(build, data=(addition.source,))
 
 
 def _channels_displayed(stored: stores.StoredPyramid, build: Build, addition: _Addition) -> dict[str, Any]:

@@ -40,7 +40,10 @@ def run_sweeps(build: Build, arrays: Arrays, target: stores.Target, progress: bo
     try:
         with reporting(progress, sum(sweep.nbytes for sweep in sweeps), "building") as report:
             for number, sweep in enumerate(sweeps):
-                carried |= {index: stores.Access.of(array) for index, array in _scratch_arrays(sweep, target)}
+                # The regions of a change are parts of chunks, whose rest is read from what is there.
+                in_use = sweep.selection is not None
+                scratch = _scratch_arrays(sweep, target)
+                carried |= {index: stores.Access.of(array, in_use=in_use) for index, array in scratch}
                 journal = target.journal(number, sweep.region_count)
                 calls = _calls(sweep, journal.done(), report, apart=build.crew is not None)
                 context = _Pass(sweep.sent() if build.crew else sweep, carried, journal)

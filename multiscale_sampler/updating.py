@@ -96,7 +96,8 @@ def update_pyramid(
     memory_limit, workers, progress, storage_options
         As in `write_pyramid`.
     resume
-        Go on with an update that was interrupted. Without it, its region is made anew with the one that is given.
+        Go on with an update that was interrupted, where what it has done need not be done again. Otherwise all of its
+        region is made anew, with the one that is given.
 
     Raises
     ------
@@ -127,15 +128,13 @@ def update_pyramid(
     with stores.claim(stores.place_of(node)):
         stored = stores.StoredPyramid.of(node)
         remaking = Remaking(method, weights, memory_limit, workers)
-        edited = list(edits_begun(stored))
-        if region is not None or changed is not None:
-            if resume and edited:
-                raise ValueError("an update that was interrupted is resumed as it was; leave out region and changed")
-            edited += _edits(stored, region, by, changed, workers)
-        elif not (resume and edited):
+        begun = edits_begun(stored)
+        if region is None and changed is None and not (resume and begun):
             raise ValueError("name the region that was edited, as in region={'y': slice(0, 64), 'x': slice(0, 64)}")
-        if edited:
-            _remake(stored, tuple(edited), remaking, resume=resume, progress=progress)
+        more = tuple(box for box in _edits(stored, region, by, changed, workers) if box not in begun)
+        if begun or more:
+            # What has been done of an update is of no use to a larger one, whose regions are others.
+            _remake(stored, begun + more, remaking, resume=resume and not more, progress=progress)
 
 
 def _edits(

@@ -138,7 +138,17 @@ def _add(source, target, options):
     ms.add_levels(target, **options)
 
 
-BUILDS = {"write_pyramid": _write, "add_levels": _add}
+def _update(source, target, options):
+    ms.update_pyramid(target, EDITED, **options)
+
+
+def _append(source, target, options):
+    ms.append_pyramid(ms.open_image(source, "0").data, target, "y", **options)
+
+
+# What `update_pyramid` is told of, by rows and columns.
+EDITED = {"y": slice(5, 40), "x": slice(11, 53)}
+BUILDS = {"write_pyramid": _write, "add_levels": _add, "update_pyramid": _update, "append_pyramid": _append}
 
 
 def build_in_child(call, source, target, options, log, moment=None):

@@ -109,19 +109,21 @@ class StoredPyramid:
     def publish_shapes(self, target: Target, images: Sequence[xr.DataArray]) -> None:
         """Let readers know of the shapes of `images`, the labels of all levels, with their coordinates."""
         consolidated = zarr.open_group(self.group.store_path.store, path=self.group.path, mode="r").metadata
+        # A kill may have left a level without the coordinates that it had.
+        has_coordinates = self.layout == "datatree" and (self.recipe is not None or self._has_coordinates(images[0]))
         for index, (array, image) in enumerate(zip(self.arrays, images, strict=True)):
             array.resize(image.shape)
-            if _has_coordinates(self.group, self.paths[index], image):
+            if has_coordinates:
                 target.write_coordinates(index, image)
         if consolidated.consolidated_metadata is not None:
             consolidate(self.group)
+
+    def _has_coordinates(self, image: xr.DataArray) -> bool:
+        parents = {path.rpartition("/")[0] for path in self.paths}
+        places = (f"{parent}/{name}" for parent in parents for name in image.coords)
+        return any(isinstance(self.group.get(place), zarr.Array) for place in places)
 
     def finish(self, attributes: Mapping[str, Any] | None = None) -> None:
         """Take the mark away, and replace some of the group's attributes."""
         stored = {**stored_attributes(self.group), **(attributes or {})}
         put_attributes(self.group, {key: value for key, value in stored.items() if key != BUILD_ATTRIBUTE})
-
-
-def _has_coordinates(group: zarr.Group, path: str, image: xr.DataArray) -> bool:
-    parent = path.rpartition("/")[0]
-    return bool(parent) and any(isinstance(group.get(f"{parent}/{name}"), zarr.Array) for name in image.coords)
