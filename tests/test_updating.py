@@ -1,16 +1,21 @@
 """Pyramids that stay true: after any edits, updates and appends a store is one built afresh from the final base."""
 
+import itertools
 import random
 import shutil
 import warnings
+from collections import Counter
 
 import numpy as np
 import pytest
+import xarray as xr
 import zarr
 from hypothesis import given
 from hypothesis import strategies as st
 
 import multiscale_sampler as ms
+from multiscale_sampler.selecting import box_of
+from tests.data import Recording, hashes
 from tests.interruptions import BUILDS, EDITED, Moment, build_in_child
 
 LADDERS = ([2, 4], [2, 3], [{"y": 3, "x": 2}], [2, 4, 8])
@@ -212,3 +217,230 @@ def assert_readable(target, old, new):
             np.testing.assert_array_equal(found, new[path])
     if not all(states) and any(state for state in states[1:]):
         assert any("is in progress or was interrupted" in text for text in changing)
+
+
+# --- what is touched -------------------------------------------------------------------------------------------
+
+
+def chunks_under(part, factor, chunk=8):
+    """The chunks of a level that a part of the base touches."""
+    return set(
+        itertools.product(*(range(a.start // factor // chunk, (a.stop - 1) // factor // chunk + 1) for a in part))
+    )
+
+
+def test_update__touches_only_the_chunks_that_it_must():
+    memory = zarr.storage.MemoryStore()
+    values = np.random.default_rng(0).integers(1, 99, (128, 64, 64)).astype("uint16")
+    ms.write_pyramid(values, memory, scale_factors=[2, 4, 8], chunks=8)
+    box = (slice(40, 49), slice(8, 16), slice(17, 20))
+    zarr.open_array(memory, path="scale0/image")[box] = 7
+    store = Recording(memory)
+    ms.update_pyramid(store, box)
+    keys = {index: f"scale{index}/image/c/" for index in range(4)}
+    found = {
+        kind: {
+            index: Counter(
+                tuple(map(int, key.removeprefix(start).split("/"))) for key in store.log[kind] if key.startswith(start)
+            )
+            for index, start in keys.items()
+        }
+        for kind in ("read", "written")
+    }
+    whole_windows = tuple(slice(a.start // 8 * 8, -(-a.stop // 8) * 8) for a in box)
+    assert found["read"][0].keys() == chunks_under(whole_windows, 1)
+    assert set(found["read"][0].values()) == {1}
+    assert not found["written"][0]
+    for index in (1, 2, 3):
+        assert found["written"][index].keys() == chunks_under(box, 2**index)
+        assert set(found["written"][index].values()) == {1}
+        assert found["read"][index].keys() <= found["written"][index].keys()
+
+
+def test_update__of_a_method_that_carries_no_state_reads_the_levels_that_are_stored():
+    memory = zarr.storage.MemoryStore()
+    ms.write_pyramid(
+        np.random.default_rng(0).integers(1, 9, (64, 64)),
+        memory,
+        scale_factors=8,
+        max_levels=3,
+        chunks=4,
+        min_size=1,
+        method="max",
+    )
+    store = Recording(memory)
+    ms.update_pyramid(store, {"y": 9, "x": 9})
+    assert sum(key.startswith("scale0/image/c") for key in store.log["read"]) == 4
+    assert sum(key.startswith("scale1/image/c") for key in store.log["written"]) == 1
+
+
+# --- regions ---------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def image():
+    axes = {"c": ["red", "green"], "y": 10.0 - 0.5 * np.arange(20), "x": [0.0, 1.0, 4.0, 9.0]}
+    return xr.DataArray(np.zeros((2, 20, 4), "u1"), axes, ("c", "y", "x"), "image")
+
+
+@pytest.mark.parametrize(
+    ("region", "by", "expected"),
+    [
+        ({}, "index", ((0, 2), (0, 20), (0, 4))),
+        ({"y": slice(3, None), "x": -1}, "index", ((0, 2), (3, 20), (3, 4))),
+        ((1, slice(2, 4), slice(None)), "index", ((1, 2), (2, 4), (0, 4))),
+        ({"c": "green", "y": slice(8.0, 7.0)}, "coordinate", ((1, 2), (4, 7), (0, 4))),
+        ({"y": slice(7.0, 8.0), "x": slice(1.0, 5.0)}, "coordinate", ((0, 2), (4, 7), (1, 3))),
+        ({"y": slice(8.2, None)}, "coordinate", ((0, 2), (0, 5), (0, 4))),
+    ],
+)
+def test_box_of__regions_by_samples_and_by_positions(image, region, by, expected):
+    assert box_of(region, image, by=by) == tuple(slice(*ends) for ends in expected)
+
+
+@pytest.mark.parametrize(
+    ("region", "by", "error", "message"),
+    [
+        ({"z": 1}, "index", ValueError, "names \\['z'\\], but the dims are"),
+        ({"y": slice(5, 25)}, "index", ValueError, "not within the 20 samples of 'y'"),
+        ({"y": slice(5, 5)}, "index", ValueError, "not within the 20 samples"),
+        ({"y": slice(0, 10, 2)}, "index", TypeError, "counts no samples"),
+        ({"y": 2.5}, "index", TypeError, "positions by='coordinate'"),
+        ({"y": True}, "index", TypeError, "counts no samples"),
+        ((slice(0, 2),), "index", ValueError, "1 entries for the axes"),
+        ({"y": slice(20.0, 30.0)}, "coordinate", ValueError, "not within"),
+        ({"c": "blue"}, "coordinate", ValueError, "not within"),
+    ],
+)
+def test_box_of__refuses_what_is_not_there(image, region, by, error, message):
+    with pytest.raises(error, match=message):
+        box_of(region, image, by=by)
+
+
+def test_update__by_coordinates(tmp_path):
+    values = np.zeros((40, 40), "uint16")
+    ms.write_pyramid(ms.to_image(values, scale=0.5, translation=100.0), tmp_path / "p", scale_factors=[2], chunks=8)
+    level_0(tmp_path / "p", "datatree")[10:20, 30:34] = 8
+    region = {"y": slice(105.0, 109.5), "x": slice(115.0, 116.5)}
+    ms.update_pyramid(tmp_path / "p", region, by="coordinate")
+    assert (arrays_of(tmp_path / "p")["scale1/image"][5:10, 15:17] == 8).all()
+
+
+# --- what a store does not say ---------------------------------------------------------------------------------
+
+
+def foreign(place):
+    """Write a pyramid of another writer, who does not say how it was made."""
+    values = np.arange(40 * 40, dtype="uint16").reshape(40, 40)
+    ms.write_pyramid(values, place, scale_factors=[2, 4], layout="flat", chunks=8)
+    group = zarr.open_group(place)
+    (entry,) = group.attrs["ome"]["multiscales"]
+    kept = {key: entry[key] for key in ("axes", "datasets", "name")}
+    group.attrs["ome"] = {"version": "0.5", "multiscales": [kept]}
+    return values
+
+
+def test_update__of_another_writers_pyramid_takes_its_method(tmp_path):
+    values = foreign(tmp_path / "p")
+    level_0(tmp_path / "p", "flat")[:9, :9] = values[:9, :9] = 5
+    with pytest.raises(ValueError, match=r"made by another writer.*name the method"):
+        ms.update_pyramid(tmp_path / "p", {"y": slice(0, 9), "x": slice(0, 9)})
+    ms.update_pyramid(tmp_path / "p", {"y": slice(0, 9), "x": slice(0, 9)}, method="mean")
+    ms.write_pyramid(values, tmp_path / "fresh", scale_factors=[2, 4], layout="flat", chunks=8)
+    assert_same(tmp_path / "p", tmp_path / "fresh")
+
+
+def test_update__with_a_method_of_the_users_own(tmp_path):
+    values = np.random.default_rng(0).integers(0, 99, (20, 20))
+    options = {"scale_factors": [2, 4], "method": np.ptp, "chunks": 8}
+    ms.write_pyramid(values, tmp_path / "p", **options)
+    with pytest.raises(ValueError, match="made by method 'ptp'"):
+        ms.update_pyramid(tmp_path / "p", {"y": 3})
+    level_0(tmp_path / "p", "datatree")[3] = values[3] = 1000
+    ms.update_pyramid(tmp_path / "p", {"y": 3}, method=np.ptp)
+    ms.write_pyramid(values, tmp_path / "fresh", **options)
+    assert_same(tmp_path / "p", tmp_path / "fresh")
+
+
+def test_update__of_a_weighted_mean_takes_its_weights(tmp_path):
+    values = np.random.default_rng(0).random((20, 20))
+    weights = xr.DataArray(np.arange(1.0, 21.0), dims="y")
+    options = {"scale_factors": [2, 4], "weights": weights, "chunks": 8}
+    ms.write_pyramid(values, tmp_path / "p", **options)
+    with pytest.raises(ValueError, match="weighted mean"):
+        ms.update_pyramid(tmp_path / "p", {"y": 3})
+    level_0(tmp_path / "p", "datatree")[3] = values[3] = 1000.0
+    ms.update_pyramid(tmp_path / "p", {"y": 3}, method="mean", weights=weights)
+    ms.write_pyramid(values, tmp_path / "fresh", **options)
+    assert_same(tmp_path / "p", tmp_path / "fresh")
+
+
+def test_update__of_bands_is_refused(tmp_path):
+    ms.write_pyramid(np.zeros((20, 20), "float32"), tmp_path / "p", scale_factors=[2], method="laplacian")
+    with pytest.raises(ValueError, match="level 0 of method 'laplacian' is a band"):
+        ms.update_pyramid(tmp_path / "p", {"y": 3})
+
+
+def test_update__of_levels_that_are_no_windows_is_refused(tmp_path):
+    foreign(tmp_path / "p")
+    zarr.open_array(tmp_path / "p/1", mode="r+").resize((19, 20))
+    with pytest.raises(ValueError, match="which no integer factors make"):
+        ms.update_pyramid(tmp_path / "p", {"y": 3}, method="mean")
+
+
+def test_update__without_a_region_is_refused(tmp_path):
+    ms.write_pyramid(np.zeros((20, 20), "u1"), tmp_path / "p", scale_factors=[2])
+    for options in ({}, {"resume": True}):
+        with pytest.raises(ValueError, match="name the region that was edited"):
+            ms.update_pyramid(tmp_path / "p", **options)
+
+
+# --- appending -------------------------------------------------------------------------------------------------
+
+
+def test_append__of_time_points_names_of_channels_and_display_follow(tmp_path):
+    axes = ("t", "c", "y", "x")
+    values = np.random.default_rng(0).integers(0, 99, (3, 2, 20, 20)).astype("uint16")
+    image = ms.to_image(values, axes, scale={"t": 2.0, "y": 0.5, "x": 0.5}, channel_names=["DAPI", "GFP"])
+    options = {"scale_factors": [2], "chunks": {"y": 8, "x": 8}}
+    ms.write_pyramid(image.isel(t=slice(0, 2)), tmp_path / "p", **options)
+    ms.append_pyramid(image.isel(t=slice(2, 3)), tmp_path / "p", "t")
+    ms.append_pyramid(image.isel(c=slice(0, 1)).assign_coords(c=["RFP"]), tmp_path / "p", "c")
+    whole = xr.concat([image, image.isel(c=slice(0, 1)).assign_coords(c=["RFP"])], "c")
+    ms.write_pyramid(whole, tmp_path / "fresh", **options)
+    assert_same(tmp_path / "p", tmp_path / "fresh")
+    xr.testing.assert_equal(
+        xr.open_datatree(tmp_path / "p", engine="zarr"), xr.open_datatree(tmp_path / "fresh", engine="zarr")
+    )
+    channels = zarr.open_group(tmp_path / "p").attrs["ome"]["omero"]["channels"]
+    assert [channel["label"] for channel in channels] == ["DAPI", "GFP", "RFP"]
+    assert ms.validate(tmp_path / "p").ok
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        (lambda image: image.astype("uint8"), TypeError, "has dtype 'uint8', the store 'uint16'"),
+        (lambda image: image.isel(x=slice(0, 5)), ValueError, "has 5 samples of 'x', the store 12"),
+        (lambda image: image.rename(y="z"), ValueError, "the image has the axes"),
+        (lambda image: image, ValueError, "lies at y=.*the store wants"),
+        (lambda image: image.assign_coords(x=image.x + 1), ValueError, "lies at x="),
+    ],
+)
+def test_append__of_what_does_not_fit_is_refused_and_leaves_the_store(tmp_path, change, error, message):
+    image = ms.to_image(np.zeros((12, 12), "uint16"))
+    ms.write_pyramid(image, tmp_path / "p", scale_factors=[2])
+    before = hashes(tmp_path / "p")
+    with pytest.raises(error, match=message):
+        ms.append_pyramid(change(image), tmp_path / "p", "y")
+    assert hashes(tmp_path / "p") == before
+
+
+def test_append__warns_of_labels_that_stay_behind(tmp_path):
+    ms.write_pyramid(np.zeros((12, 12), "uint16"), tmp_path / "p", scale_factors=[2])
+    ms.write_labels(np.ones((12, 12), "uint16"), tmp_path / "p", "cells")
+    more = np.ones((4, 12), "uint16")
+    with pytest.warns(UserWarning, match="labels 'cells' keep their size along 'y'.*path='labels/cells'"):
+        ms.append_pyramid(more, tmp_path / "p", "y")
+    ms.append_pyramid(more, tmp_path / "p", "y", "labels/cells")
+    assert ms.open_pyramid(tmp_path / "p")["labels/cells/scale1/cells"].shape == (8, 6)
