@@ -22,7 +22,7 @@ from .pyramid import reconstruct, to_multiscale
 from .reducers import Methods, Reducer
 from .sample_data import create_test_image
 from .store import open_image, open_pyramid
-from .updating import update_pyramid
+from .updating import rebuild_levels, remove_levels, update_pyramid
 from .verify import Report, validate
 from .writing import add_levels, write_labels, write_pyramid
 
@@ -43,7 +43,9 @@ __all__ = [
     "open_image",
     "open_pyramid",
     "plan_pyramid",
+    "rebuild_levels",
     "reconstruct",
+    "remove_levels",
     "skip_non_dimension_nodes",
     "to_image",
     "to_itk",

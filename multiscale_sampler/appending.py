@@ -24,7 +24,7 @@ from .parts import Region
 from .progress import ProgressCallback
 from .reducers import Method
 from .regions import AppendedBase, Base, base_of, unread
-from .updating import Remaking, build_of_change, edits_begun, record_of_change
+from .updating import Remaking, build_of_change, record_of_change, refuse_other_change
 from .writing import omero_of
 
 
@@ -86,11 +86,7 @@ def append_pyramid(
     node = stores.open_node(store, path, storage_options=storage_options)
     with stores.claim(stores.place_of(node)):
         stored = stores.StoredPyramid.of(node)
-        if edits_begun(stored):
-            raise ValueError(
-                f"an update of {stored.group.store_path} was interrupted; complete it first, by "
-                "update_pyramid(store, resume=True)"
-            )
+        refuse_other_change(stored, "append_pyramid")
         start = _start(stored, dim, resume=resume)
         addition = _Addition.of(image, stored, dim, start)
         how = Remaking(method, None, memory_limit, workers)

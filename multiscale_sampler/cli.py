@@ -120,6 +120,9 @@ def _parser() -> argparse.ArgumentParser:
     _add_info(commands)
     _add_validate(commands)
     _add_convert(commands)
+    _add_update(commands)
+    _add_append(commands)
+    _add_rebuild(commands)
     _add_demo(commands)
     return parser
 
@@ -226,6 +229,7 @@ def _add_build(commands: Any) -> None:
         "--layout", default="datatree", choices=["datatree", "flat"], help="scale0/image or 0 (default: datatree)"
     )
     command.add_argument("--overwrite", action="store_true", help="replace a pyramid of multiscale-sampler there")
+    command.add_argument("--digests", action="store_true", help="store digests of chunks, for update --changed auto")
     _add_run_options(command)
     _add_label_options(command)
     _add_level_options(command)
@@ -241,6 +245,7 @@ def _build(arguments: Arguments) -> int:
         version=arguments.ngff,
         layout=arguments.layout,
         mode="w" if arguments.overwrite else "w-",
+        digests=arguments.digests,
         resume=arguments.resume,
         progress=not arguments.quiet,
         **_level_options(arguments),
@@ -353,6 +358,122 @@ def _convert(arguments: Arguments) -> int:
         progress=None if arguments.quiet or arguments.target is None else True,
         **{name: getattr(arguments, name) for name in ("chunks", "shards", "memory_limit", "workers")},
     )
+    return 0
+
+
+def _add_pyramid(command: argparse.ArgumentParser) -> None:
+    command.add_argument("store", help="the OME-Zarr image: a path or a URL")
+    command.add_argument("--path", help="path of the image's group in the store, as labels/cells (default: its root)")
+
+
+def _add_change_options(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--method", choices=[*REDUCERS], help="how levels are made: mean (default: as the store says)")
+    command.add_argument("--memory-limit", help="memory to use: 512MiB, 8GB (default: half of what there is)")
+    command.add_argument("--workers", type=int, help="regions at a time: 4 (default: the cores there are)")
+    command.add_argument("--resume", action="store_true", help="go on with the same change that was interrupted")
+    _add_quiet(command)
+
+
+def _change_options(arguments: Arguments) -> dict[str, Any]:
+    names = ("path", "method", "memory_limit", "workers", "resume")
+    return {**{name: getattr(arguments, name) for name in names}, "progress": not arguments.quiet}
+
+
+def _region(text: str) -> dict[str, Any]:
+    """Parse z=0:64,y=10 to slices and single samples; numbers with a point are positions."""
+    region: dict[str, Any] = {}
+    for part in text.split(","):
+        dim, _, ends = part.partition("=")
+        if not dim or not ends:
+            raise argparse.ArgumentTypeError(f"{text!r} is no region; write z=0:64,y=10:20")
+        values = [_end(end) for end in ends.split(":")]
+        if len(values) > 2:
+            raise argparse.ArgumentTypeError(f"{ends!r} has more than two ends; write {dim}=0:64")
+        region[dim] = values[0] if len(values) == 1 else slice(*values)
+    return region
+
+
+def _end(text: str) -> Any:
+    if not text:
+        return None
+    try:
+        return _number(text)
+    except ValueError:
+        return text
+
+
+def _add_update(commands: Any) -> None:
+    command = _command(
+        commands, "update", _update, "Make the levels of a pyramid anew where its level 0 was edited, and nowhere else."
+    )
+    _add_pyramid(command)
+    command.add_argument(
+        "--region", type=_region, help="what was edited: z=0:64,y=10:20, axes left out whole (or --changed, --resume)"
+    )
+    command.add_argument(
+        "--by",
+        default="index",
+        choices=["index", "coordinate"],
+        help="whether --region counts samples or tells positions in the image's units (default: index)",
+    )
+    command.add_argument(
+        "--changed",
+        choices=["auto"],
+        help="auto: find what was edited by digests (build --digests) (default: --region)",
+    )
+    _add_change_options(command)
+
+
+def _update(arguments: Arguments) -> int:
+    from . import update_pyramid
+
+    options = _change_options(arguments)
+    update_pyramid(arguments.store, arguments.region, by=arguments.by, changed=arguments.changed, **options)
+    return 0
+
+
+def _add_append(commands: Any) -> None:
+    command = _command(commands, "append", _append, "Let a pyramid go on along an axis, at every level.")
+    _add_source(command)
+    command.add_argument("store", help="the OME-Zarr image that goes on: a path or a URL")
+    command.add_argument("--dim", required=True, help="the axis to go on along: t")
+    command.add_argument("--store-path", help="path of the image's group in the store (default: its root)")
+    _add_change_options(command)
+
+
+def _append(arguments: Arguments) -> int:
+    from . import append_pyramid, open_image
+
+    # The values alone: they go on where those of the store end.
+    image = open_image(arguments.source, arguments.path).data
+    options = {**_change_options(arguments), "path": arguments.store_path}
+    append_pyramid(image, arguments.store, arguments.dim, **options)
+    return 0
+
+
+def _add_rebuild(commands: Any) -> None:
+    command = _command(
+        commands, "rebuild", _rebuild, "Make levels of a pyramid anew by another method, or remove them."
+    )
+    _add_pyramid(command)
+    command.add_argument(
+        "--levels", type=lambda text: [int(part) for part in text.split(",")], help="which: 1,2 (default: all but 0)"
+    )
+    command.add_argument("--remove", action="store_true", help="remove the levels that --levels names")
+    _add_change_options(command)
+
+
+def _rebuild(arguments: Arguments) -> int:
+    from . import rebuild_levels, remove_levels
+
+    if arguments.remove:
+        if arguments.levels is None:
+            raise ValueError("--remove wants --levels, as in --levels 3,4")
+        remove_levels(arguments.store, arguments.levels, arguments.path)
+        return 0
+    if arguments.method is None:
+        raise ValueError("name the method, as in --method max")
+    rebuild_levels(arguments.store, arguments.levels, **_change_options(arguments))
     return 0
 
 

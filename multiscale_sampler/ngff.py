@@ -65,6 +65,8 @@ MOST_COLORS = 1024
 LARGEST_SHOWN_ID = 2**53
 GOLDEN_RATIO = 0.618033988749895
 RESAMPLING_NAMES = {"mean": "average"}
+# What stands for the method where levels were made by several.
+MIXED_METHODS = "custom"
 
 
 @dataclass(frozen=True)
@@ -456,7 +458,72 @@ def written_by_us(attributes: Mapping[str, Any]) -> tuple[str, ...]:
 def recipe_written(attributes: Mapping[str, Any]) -> Mapping[str, Any] | None:
     """Return how this package made the levels of a group, by the group's own metadata; None if it did not."""
     metadata = _own_metadata(attributes)
-    return metadata.get("kwargs") if "written" in metadata else None
+    ours = str(metadata.get("method")).startswith("multiscale_sampler.")
+    return metadata.get("kwargs") if ours else None
+
+
+def with_recipe(attributes: Mapping[str, Any], recipe: Mapping[str, Any], *, whole: bool) -> dict[str, Any]:
+    """Return the attributes of an image whose levels were made anew by a recipe: all of them (`whole`), or some.
+
+    Levels of several methods have none that could be named.
+    """
+    known = _own_metadata(attributes)
+    told = recipe if whole else {**known.get("kwargs", {}), "method": MIXED_METHODS}
+    metadata = {**known, "method": "multiscale_sampler.rebuild_levels", "version": __version__, "kwargs": dict(told)}
+    changed = _with_entry(attributes, {"type": told["method"], "metadata": metadata})
+    convention: Any = attributes.get("multiscales")
+    if isinstance(convention, Mapping):
+        named = RESAMPLING_NAMES.get(told["method"], told["method"])
+        changed["multiscales"] = {**convention, "resampling_method": named}
+    return changed
+
+
+def without_levels(
+    attributes: Mapping[str, Any], levels: Mapping[str, Sequence[Axis]], removed: Sequence[str]
+) -> dict[str, Any]:
+    """Return the attributes of an image without some of its levels; `levels` are the axes of all, by path."""
+    ome = attributes.get("ome")
+    entry = (ome if isinstance(ome, Mapping) else attributes)["multiscales"][0]
+    datasets = [dataset for dataset in entry["datasets"] if dataset["path"] not in removed]
+    changed: dict[str, Any] = {"datasets": datasets}
+    metadata = _own_metadata(attributes)
+    ladder = metadata.get("kwargs", {}).get("scale_factors")
+    if isinstance(ladder, list) and len(ladder) == len(levels) - 1:
+        kept = [factors for path, factors in zip(list(levels)[1:], ladder, strict=True) if path not in removed]
+        changed["metadata"] = {**metadata, "kwargs": {**metadata["kwargs"], "scale_factors": kept}}
+    result = _with_entry(attributes, changed)
+    convention: Any = attributes.get("multiscales")
+    if isinstance(convention, Mapping):
+        result["multiscales"] = {**convention, "layout": _shorter_layout(convention["layout"], levels, removed)}
+    return result
+
+
+def _shorter_layout(
+    layout: Sequence[Mapping[str, Any]], levels: Mapping[str, Sequence[Axis]], removed: Sequence[str]
+) -> list[dict[str, Any]]:
+    """Return the layout of the zarr convention without some levels; what was derived from these is of the base."""
+    axes = {path.rpartition("/")[0]: along for path, along in levels.items()}
+    gone = {path.rpartition("/")[0] for path in removed}
+    base = layout[0]["asset"]
+    kept = []
+    for item in layout:
+        if item["asset"] in gone:
+            continue
+        if item.get("derived_from") in gone:
+            steps = [_relative(axis, other) for axis, other in zip(axes[item["asset"]], axes[base], strict=True)]
+            transform = {"scale": [scale for scale, _ in steps], "translation": [offset for _, offset in steps]}
+            item = {**item, "derived_from": base, "transform": transform}
+        kept.append(dict(item))
+    return kept
+
+
+def _with_entry(attributes: Mapping[str, Any], changed: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a group's attributes with keys of the first of its multiscales changed."""
+    ome: Any = attributes.get("ome")
+    within = isinstance(ome, Mapping)
+    first, *others = (ome if within else attributes)["multiscales"]
+    entries = {"multiscales": [{**first, **changed}, *others]}
+    return {**attributes, "ome": {**ome, **entries}} if within else {**attributes, **entries}
 
 
 def _own_metadata(attributes: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -7,14 +7,16 @@ with.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
 import xarray as xr
 
+from . import ngff
 from . import store as stores
+from .axes import position_tolerance
 from .builds import Build, crew_for, resources_of, weights_base
 from .coarsening import label_level
 from .engine import edited_boxes, run_sweeps, take_digests
@@ -36,6 +38,8 @@ class Remaking:
     weights: xr.DataArray | None
     memory_limit: int | str | None
     workers: int | None
+    parameters: Mapping[str, Any] | None = None
+    """What is to be used in place of the store's own rules for missing values."""
 
     def shaping(self, stored: stores.StoredPyramid) -> dict[str, Any]:
         """Return the options by which the levels were made: what the store says of them, else what was given."""
@@ -52,7 +56,7 @@ class Remaking:
             )
         if self.weights is not None:
             recipe["weights"] = self.weights
-        return {**recipe, "method": made_by if self.method is None else self.method}
+        return {**recipe, **(self.parameters or {}), "method": made_by if self.method is None else self.method}
 
 
 def update_pyramid(
@@ -128,13 +132,157 @@ def update_pyramid(
     with stores.claim(stores.place_of(node)):
         stored = stores.StoredPyramid.of(node)
         remaking = Remaking(method, weights, memory_limit, workers)
-        begun = edits_begun(stored)
+        refuse_other_change(stored, "update_pyramid")
+        begun = _edits_begun(stored)
         if region is None and changed is None and not (resume and begun):
             raise ValueError("name the region that was edited, as in region={'y': slice(0, 64), 'x': slice(0, 64)}")
         more = tuple(box for box in _edits(stored, region, by, changed, workers) if box not in begun)
         if begun or more:
             # What has been done of an update is of no use to a larger one, whose regions are others.
             _remake(stored, begun + more, remaking, resume=resume and not more, progress=progress)
+
+
+def rebuild_levels(
+    store: Any,
+    levels: Sequence[int] | None = None,
+    path: str | None = None,
+    *,
+    method: Method,
+    skipna: bool | None = None,
+    nodata: Any = None,
+    min_valid: float = 0.0,
+    weights: xr.DataArray | None = None,
+    memory_limit: int | str | None = None,
+    workers: int | None = None,
+    resume: bool = False,
+    progress: bool | ProgressCallback | None = None,
+    storage_options: Mapping[str, Any] | None = None,
+) -> None:
+    """Make levels of a stored pyramid anew, by other parameters than they were made by.
+
+    Levels keep their factors, sizes, chunks and codecs. As with `update_pyramid`, chunks are replaced one by one.
+
+    Parameters
+    ----------
+    store, path
+        Place of the group with the ``multiscales`` metadata, of any writer.
+    levels
+        Which levels, by number; default: all but the base. Those of a method that goes step by step are
+        made of each other and of the base.
+    method, skipna, nodata, min_valid, weights
+        As in `plan_pyramid`.
+    memory_limit, workers, progress, storage_options
+        As in `write_pyramid`.
+    resume
+        Go on with a rebuild by the same parameters that was interrupted.
+
+    Raises
+    ------
+    FileNotFoundError
+        If nothing is stored there.
+    FileExistsError
+        If another build or change is writing there.
+    ValueError, TypeError
+        If there are no such levels, or the method makes them of another dtype or places them elsewhere in their
+        windows; before anything is written.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import multiscale_sampler as ms
+    >>> store = {}
+    >>> ms.write_pyramid(np.eye(64, dtype="uint8") * 100, store, scale_factors=[2])
+    >>> ms.rebuild_levels(store, method="max")
+    >>> int(ms.open_pyramid(store)["scale1/image"][0, 0])
+    100
+    """
+    node = stores.open_node(store, path, storage_options=storage_options)
+    with stores.claim(stores.place_of(node)):
+        stored = stores.StoredPyramid.of(node)
+        refuse_other_change(stored, "rebuild_levels")
+        chosen = numbers_of_levels(levels, stored)
+        remade = stored.only(chosen)
+        parameters = {"skipna": skipna, "nodata": nodata, "min_valid": min_valid}
+        remaking = Remaking(method, weights, memory_limit, workers, parameters)
+        whole = tuple(slice(0, size) for size in stored.image.shape)
+        build = build_of_change(remade, stored.image, stores.Access.of(stored.arrays[0]), (whole,), remaking)
+        _check_positions(remade, build)
+        if not resume:
+            refuse_other_change(stored, None)
+        record = record_of_change(build, remade, copy_base=False)
+        record = replace(record, fingerprint={**record.fingerprint, "rebuild": list(chosen)})
+        target = remade.target(record, resume=resume)
+        run_sweeps(build, dict(enumerate(remade.arrays)), target, progress)
+        made_all = len(chosen) == len(stored.arrays) - 1
+        stored.finish(ngff.with_recipe(stored.group.attrs.asdict(), build.recipe, whole=made_all))
+
+
+def remove_levels(
+    store: Any,
+    levels: Sequence[int],
+    path: str | None = None,
+    *,
+    storage_options: Mapping[str, Any] | None = None,
+) -> None:
+    """Remove levels of a stored pyramid: from its metadata first, then from the store.
+
+    Parameters
+    ----------
+    store, path
+        Place of the group with the ``multiscales`` metadata, of any writer.
+    levels
+        Which levels, by number; never the base. The others keep their paths.
+    storage_options
+        Options of the file system, with a URL.
+
+    Raises
+    ------
+    FileNotFoundError
+        If nothing is stored there.
+    FileExistsError
+        If another build or change is writing there.
+    ValueError
+        If there are no such levels, or a change of the store was interrupted.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import multiscale_sampler as ms
+    >>> store = {}
+    >>> ms.write_pyramid(np.zeros((64, 64), "uint8"), store, scale_factors=[2, 4])
+    >>> ms.remove_levels(store, [1])
+    >>> ms.open_pyramid(store)["scale1/image"].shape
+    (16, 16)
+    """
+    node = stores.open_node(store, path, storage_options=storage_options)
+    with stores.claim(stores.place_of(node)):
+        stored = stores.StoredPyramid.of(node)
+        refuse_other_change(stored, None)
+        stored.remove(numbers_of_levels(levels, stored))
+
+
+def numbers_of_levels(levels: Sequence[int] | None, stored: stores.StoredPyramid) -> tuple[int, ...]:
+    """Return the numbers of levels that are to be changed, all but the base by default."""
+    count = len(stored.arrays)
+    if levels is None:
+        return tuple(range(1, count))
+    chosen = sorted(set(levels))
+    if not chosen or not all(isinstance(n, int | np.integer) and 0 < n < count for n in chosen):
+        raise ValueError(f"levels={levels!r} are none that could be changed; choose of 1 to {count - 1}")
+    return tuple(int(number) for number in chosen)
+
+
+def _check_positions(stored: stores.StoredPyramid, build: Build) -> None:
+    """Refuse a method whose values sit elsewhere in their windows than the metadata say of those that are there."""
+    for axes, level in zip(stored.levels, build.levels, strict=True):
+        for axis, other in zip(axes, level.axes, strict=True):
+            stated, made = axis.coordinates(), other.coordinates()
+            if axis.is_regular and np.abs(stated - made).max() > position_tolerance(stated, axis.scale):
+                name = build.plans[0].reducer.name
+                raise ValueError(
+                    f"method {name!r} places level {level.index!r} at {axis.name}={float(made[0])!r}, "
+                    f"and the store says {float(stated[0])!r}; write the pyramid anew with write_pyramid"
+                )
 
 
 def _edits(
@@ -165,11 +313,6 @@ def _remake(
     resume: bool,
     progress: bool | ProgressCallback | None,
 ) -> None:
-    if "append" in (stored.begun or {}).get("fingerprint", {}):
-        raise ValueError(
-            f"an append to {stored.group.store_path} was interrupted; complete it first, by "
-            "append_pyramid(image, store, dim, resume=True)"
-        )
     build = build_of_change(stored, stored.image, stores.Access.of(stored.arrays[0]), edited, remaking)
     target = stored.target(record_of_change(build, stored, copy_base=False), resume=resume)
     run_sweeps(build, dict(enumerate(stored.arrays)), target, progress)
@@ -178,12 +321,30 @@ def _remake(
     stored.finish()
 
 
-def edits_begun(stored: stores.StoredPyramid) -> tuple[Region, ...]:
+def _edits_begun(stored: stores.StoredPyramid) -> tuple[Region, ...]:
     """Return the boxes of an update that was interrupted."""
-    fingerprint: Any = (stored.begun or {}).get("fingerprint", {})
-    if "append" in fingerprint:
-        return ()
-    return tuple(tuple(slice(*ends) for ends in box) for box in fingerprint.get("edited", ()))
+    boxes: Any = (stored.begun or {}).get("fingerprint", {}).get("edited", ())
+    return tuple(tuple(slice(*ends) for ends in box) for box in boxes)
+
+
+def refuse_other_change(stored: stores.StoredPyramid, ours: str | None) -> None:
+    """Refuse to change a pyramid of which another change was interrupted.
+
+    Raises
+    ------
+    ValueError
+        With the call that completes that one.
+    """
+    if stored.begun is None:
+        return
+    fingerprint: Any = stored.begun.get("fingerprint", {})
+    begun = "append_pyramid" if "append" in fingerprint else "update_pyramid"
+    begun = "rebuild_levels" if "rebuild" in fingerprint else begun
+    if begun != ours:
+        raise ValueError(
+            f"a change of {stored.group.store_path} by {begun} was interrupted; complete it first, by the same call "
+            "with resume=True"
+        )
 
 
 def build_of_change(

@@ -8,6 +8,7 @@ import pytest
 import xarray as xr
 import zarr
 
+import multiscale_sampler as ms
 from multiscale_sampler.cli import main
 
 
@@ -135,3 +136,30 @@ def test_wrong_usage__is_exit_code_2(arguments, capsys):
         main(arguments)
     assert stopped.value.code == 2
     assert "usage:" in capsys.readouterr().err
+
+
+def test_update__append_and_rebuild_are_the_calls_of_those_names(tmp_path, capsys):
+    values = np.random.default_rng(0).integers(0, 99, (20, 24)).astype("uint16")
+    place = str(tmp_path / "p.zarr")
+    ms.write_pyramid(values, place, scale_factors=[2, 4], chunks=8, digests=True)
+    base = zarr.open_array(tmp_path / "p.zarr/scale0/image", mode="r+")
+    base[3:5, 7] = values[3:5, 7] = 500
+    assert main(["update", place, "--region", "y=3:5,x=7", "--quiet"]) == 0
+    base[19] = values[19] = 100
+    assert main(["update", place, "--region", "y=18.9:", "--by", "coordinate", "--quiet"]) == 0
+    base[0, 0] = values[0, 0] = 1
+    assert main(["update", place, "--changed", "auto", "--quiet"]) == 0
+    more = np.ones((7, 24), "uint16")
+    zarr.save_array(tmp_path / "more.zarr", more)
+    assert main(["append", str(tmp_path / "more.zarr"), place, "--dim", "y", "--quiet"]) == 0
+    whole = np.concatenate([values, more])
+    expected = ms.to_multiscale(whole, [2, 4])
+    tree = ms.open_pyramid(place)
+    for index in range(3):
+        np.testing.assert_array_equal(tree[f"scale{index}/image"], expected[f"scale{index}/image"])
+    assert main(["rebuild", place, "--levels", "2", "--method", "max", "--quiet"]) == 0
+    assert ms.open_pyramid(place)["scale2/image"].max() == 500
+    assert main(["rebuild", place, "--levels", "1", "--remove"]) == 0
+    assert list(ms.open_pyramid(place).children) == ["scale0", "scale1"]
+    assert main(["update", place, "--region", "z=3"]) == 1
+    assert "names ['z']" in capsys.readouterr().err

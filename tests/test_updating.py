@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import multiscale_sampler as ms
+from multiscale_sampler import engine
 from multiscale_sampler.selecting import box_of
 from tests.data import Recording, hashes
 from tests.interruptions import BUILDS, EDITED, Moment, build_in_child
@@ -444,3 +445,93 @@ def test_append__warns_of_labels_that_stay_behind(tmp_path):
         ms.append_pyramid(more, tmp_path / "p", "y")
     ms.append_pyramid(more, tmp_path / "p", "y", "labels/cells")
     assert ms.open_pyramid(tmp_path / "p")["labels/cells/scale1/cells"].shape == (8, 6)
+
+
+# --- levels that are made anew or removed ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("layout", ["datatree", "flat"])
+def test_rebuild__of_all_levels_is_a_fresh_build_by_the_other_method(tmp_path, layout):
+    values = np.random.default_rng(0).integers(0, 99, (41, 30)).astype("uint16")
+    options = {"scale_factors": [2, 4], "chunks": 8, "layout": layout}
+    ms.write_pyramid(values, tmp_path / "p", **options)
+    ms.rebuild_levels(tmp_path / "p", method="max", memory_limit="24KiB")
+    ms.write_pyramid(values, tmp_path / "fresh", method="max", **options)
+    assert_same(tmp_path / "p", tmp_path / "fresh")
+    assert ms.validate(tmp_path / "p").ok
+    (entry,) = zarr.open_group(tmp_path / "p").attrs["ome"]["multiscales"]
+    assert (entry["type"], entry["metadata"]["kwargs"]["method"]) == ("max", "max")
+    level_0(tmp_path / "p", layout)[0, 0] = 1000
+    ms.update_pyramid(tmp_path / "p", {"y": 0, "x": 0})
+    assert ms.open_pyramid(tmp_path / "p")["scale2/image"][0, 0] == 1000
+
+
+def test_rebuild__of_one_level_leaves_the_others(tmp_path):
+    values = np.random.default_rng(0).integers(0, 99, (41, 30)).astype("uint16")
+    options = {"scale_factors": [2, 4], "chunks": 8}
+    ms.write_pyramid(values, tmp_path / "p", **options)
+    before = hashes(tmp_path / "p/scale1")
+    ms.rebuild_levels(tmp_path / "p", [2], method="max")
+    ms.write_pyramid(values, tmp_path / "fresh", method="max", **options)
+    assert hashes(tmp_path / "p/scale1") == before
+    assert hashes(tmp_path / "p/scale2") == hashes(tmp_path / "fresh/scale2")
+    with pytest.raises(ValueError, match="made by method 'custom'"):
+        ms.update_pyramid(tmp_path / "p", {"y": 0})
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"method": "nearest"}, "places level 1 at y=0.0, and the store says 0.5"),
+        ({"method": "sum"}, "makes level 1 of dtype 'uint64', and 'uint16' is stored"),
+        ({"method": "max", "levels": [0]}, r"levels=\[0\] are none that could be changed; choose of 1 to 2"),
+        ({"method": "max", "levels": [3]}, "choose of 1 to 2"),
+    ],
+)
+def test_rebuild__of_what_would_not_fit_is_refused_and_leaves_the_store(tmp_path, options, message):
+    ms.write_pyramid(np.ones((20, 20), "uint16"), tmp_path / "p", scale_factors=[2, 4])
+    before = hashes(tmp_path / "p")
+    with pytest.raises(ValueError, match=message):
+        ms.rebuild_levels(tmp_path / "p", **options)
+    assert hashes(tmp_path / "p") == before
+
+
+@pytest.mark.parametrize("version", ["0.4", "0.5"])
+@pytest.mark.parametrize("layout", ["datatree", "flat"])
+def test_remove__takes_levels_out_of_metadata_and_store(tmp_path, layout, version):
+    values = np.random.default_rng(0).integers(0, 99, (41, 30)).astype("uint16")
+    ms.write_pyramid(values, tmp_path / "p", scale_factors=[2, 4, 8], chunks=8, layout=layout, version=version)
+    zarr.create_array(tmp_path / "p/mine", shape=(3,), dtype="u1", zarr_format=2 if version == "0.4" else 3)
+    before = ms.open_pyramid(tmp_path / "p").load()
+    ms.remove_levels(tmp_path / "p", [1, 3])
+    after = ms.open_pyramid(tmp_path / "p")
+    xr.testing.assert_identical(after["scale0"].to_dataset(), before["scale0"].to_dataset())
+    xr.testing.assert_identical(after["scale1"].to_dataset(), before["scale2"].to_dataset())
+    assert list(after.children) == ["scale0", "scale1"]
+    names = {path.name for path in (tmp_path / "p").iterdir() if path.is_dir()}
+    assert names == ({"scale0", "scale2", "mine"} if layout == "datatree" else {"0", "2", "mine"})
+    assert ms.validate(tmp_path / "p").ok
+    level_0(tmp_path / "p", layout)[0, 0] = 1000
+    ms.update_pyramid(tmp_path / "p", {"y": 0, "x": 0})
+    assert ms.open_pyramid(tmp_path / "p")["scale1/image"][0, 0] > before["scale2/image"][0, 0]
+
+
+def test_change__that_was_interrupted_is_completed_before_another(tmp_path, monkeypatch):
+    ms.write_pyramid(np.zeros((20, 20), "uint16"), tmp_path / "p", scale_factors=[2])
+
+    def fails(*arguments):
+        raise OSError("no more")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(engine, "reduce_region", fails)
+        with pytest.raises(OSError, match="no more"):
+            ms.update_pyramid(tmp_path / "p", {"y": slice(0, 4)})
+    for other in (
+        lambda: ms.append_pyramid(np.zeros((4, 20), "uint16"), tmp_path / "p", "y"),
+        lambda: ms.rebuild_levels(tmp_path / "p", method="max"),
+        lambda: ms.remove_levels(tmp_path / "p", [1]),
+    ):
+        with pytest.raises(ValueError, match="by update_pyramid was interrupted; complete it first"):
+            other()
+    ms.update_pyramid(tmp_path / "p", resume=True)
+    ms.remove_levels(tmp_path / "p", [1])

@@ -26,6 +26,7 @@ from .targets import (
     discard_scratch,
     in_progress,
     put_attributes,
+    remove_arrays,
     stored_attributes,
     writable_group,
 )
@@ -74,6 +75,20 @@ class StoredPyramid:
         """Path of every level's array."""
         return tuple(dataset.path for dataset in self.multiscales.datasets)
 
+    def only(self, indices: Sequence[int]) -> StoredPyramid:
+        """Return the pyramid as if it had no other levels than the base and these."""
+        chosen = (0, *indices)
+        ladder = (self.recipe or {}).get("scale_factors")
+        shorter = {} if ladder is None else {"scale_factors": [ladder[index - 1] for index in indices]}
+        datasets = tuple(self.multiscales.datasets[index] for index in chosen)
+        return dataclasses.replace(
+            self,
+            multiscales=dataclasses.replace(self.multiscales, datasets=datasets),
+            arrays=tuple(self.arrays[index] for index in chosen),
+            levels=tuple(self.levels[index] for index in chosen),
+            recipe=None if self.recipe is None else {**self.recipe, **shorter},
+        )
+
     @property
     def layout(self) -> Layout:
         """How levels lie in the group."""
@@ -108,20 +123,38 @@ class StoredPyramid:
 
     def publish_shapes(self, target: Target, images: Sequence[xr.DataArray]) -> None:
         """Let readers know of the shapes of `images`, the labels of all levels, with their coordinates."""
-        consolidated = zarr.open_group(self.group.store_path.store, path=self.group.path, mode="r").metadata
+        is_consolidated = self._is_consolidated()
         # A kill may have left a level without the coordinates that it had.
         has_coordinates = self.layout == "datatree" and (self.recipe is not None or self._has_coordinates(images[0]))
         for index, (array, image) in enumerate(zip(self.arrays, images, strict=True)):
             array.resize(image.shape)
             if has_coordinates:
                 target.write_coordinates(index, image)
-        if consolidated.consolidated_metadata is not None:
+        if is_consolidated:
             consolidate(self.group)
 
     def _has_coordinates(self, image: xr.DataArray) -> bool:
         parents = {path.rpartition("/")[0] for path in self.paths}
         places = (f"{parent}/{name}" for parent in parents for name in image.coords)
         return any(isinstance(self.group.get(place), zarr.Array) for place in places)
+
+    def remove(self, indices: Sequence[int]) -> None:
+        """Take levels out of the metadata, and then delete their arrays with the coordinates beside them."""
+        removed = [self.paths[index] for index in indices]
+        attributes = stored_attributes(self.group)
+        written = ngff.written_by_us(attributes)
+        put_attributes(
+            self.group, ngff.without_levels(attributes, dict(zip(self.paths, self.levels, strict=True)), removed)
+        )
+        parents = {path.rpartition("/")[0] for path in removed} - {""}
+        beside = [path for path in written if path.rpartition("/")[0] in parents]
+        remove_arrays(self.group, [*removed, *beside])
+        if self._is_consolidated():
+            consolidate(self.group)
+
+    def _is_consolidated(self) -> bool:
+        stored = zarr.open_group(self.group.store_path.store, path=self.group.path, mode="r")
+        return stored.metadata.consolidated_metadata is not None
 
     def finish(self, attributes: Mapping[str, Any] | None = None) -> None:
         """Take the mark away, and replace some of the group's attributes."""

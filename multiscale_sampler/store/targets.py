@@ -436,11 +436,16 @@ def _withdraw(group: zarr.Group, ours: Sequence[str], build: Mapping[str, Any]) 
         if group.metadata.zarr_format == 2:
             # In zarr v3 consolidated metadata stand in the group's own document, which has just been written anew.
             sync((group.store_path / ".zmetadata").delete())
-        _remove(group, [*ours, SCRATCH])
-        for parent in {path.rpartition("/")[0] for path in ours} - {""}:
-            if isinstance(holder := group.get(parent), zarr.Group) and not len(holder):
-                del group[parent]
+        remove_arrays(group, [*ours, SCRATCH])
     group.attrs[BUILD_ATTRIBUTE] = dict(build)
+
+
+def remove_arrays(group: zarr.Group, paths: Sequence[str]) -> None:
+    """Delete what is below some paths, and the groups that held nothing else."""
+    _remove(group, paths)
+    for parent in {path.rpartition("/")[0] for path in paths} - {""}:
+        if isinstance(holder := group.get(parent), zarr.Group) and not len(holder):
+            del group[parent]
 
 
 def _remove(group: zarr.Group, paths: Sequence[str]) -> None:
