@@ -21,7 +21,7 @@ from .pyramid import reconstruct, to_multiscale
 from .reducers import Methods, Reducer
 from .sample_data import create_test_image
 from .store import open_image, open_pyramid
-from .verify import Report, validate
+from .validation import Report, validate
 from .writing import add_levels, write_labels, write_pyramid
 
 __all__ = [

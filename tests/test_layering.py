@@ -34,7 +34,7 @@ ORDER = (
     "engine",
     "writing",
     "sample_data",
-    "verify",
+    "validation",
     "interop",
     "converting",
     "accessor",
