@@ -171,7 +171,7 @@ def _content_findings(group: zarr.Group, known: Sequence[Finding]) -> Iterator[F
             yield Finding("error", dataset.path, "there is none", "the array that the metadata name", ARRAY_PATH)
     if len(arrays) == len(multiscales.datasets):
         yield from _array_findings(multiscales, arrays, labels="image-label" in namespace_of(attributes))
-        yield from _geometry_findings(group, multiscales, arrays)
+        yield from geometry_findings(group, multiscales, arrays)
 
 
 def _labels_findings(group: zarr.Group, *, strict: bool) -> Iterator[Finding]:
@@ -249,7 +249,7 @@ def _array_findings(
             yield Finding("warning", place, found, expected, sentence)
 
 
-def _geometry_findings(
+def geometry_findings(
     group: zarr.Group, multiscales: ngff.Multiscales, arrays: Sequence[zarr.Array[Any]]
 ) -> Iterator[Finding]:
     """Yield where shapes and positions contradict each other."""
