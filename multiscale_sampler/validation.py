@@ -56,12 +56,16 @@ class Report:
         if not self.findings:
             return f"{self.store}: valid"
         verdict = "valid, with warnings" if self.ok else "not valid"
-        lines = [f"{self.store}: {verdict}"]
+        return "\n".join([f"{self.store}: {verdict}", *self.lines()])
+
+    def lines(self) -> list[str]:
+        """Return the findings as lines of text."""
+        lines = []
         for finding in self.findings:
             lines.append(f"  {finding.severity:7}  {finding.location}: {finding.message}")
             if finding.rule:
                 lines.append(f'           "{finding.rule}"')
-        return "\n".join(lines)
+        return lines
 
 
 def validate(

@@ -19,7 +19,6 @@ from .axes import Axis
 from .comparison import COPIES, REGION_VOXELS, SCOUTED_WINDOWS, Comparison, Survey, Sweep, Tally, region_shape
 from .executors import run
 from .placement import Crop, Line, located
-from .progress import Advance
 from .rules import PIECE, Rule, candidates
 from .store import Access
 
@@ -329,9 +328,7 @@ def verdicts_of(pyramid: Pyramid, levels: Sequence[int], survey: Survey, seed: i
     return list(known.values())
 
 
-def _judged(
-    pyramid: Pyramid, level: int, survey: Survey, lines: Mapping[int, tuple[Line, ...] | None]
-) -> Verdict:
+def _judged(pyramid: Pyramid, level: int, survey: Survey, lines: Mapping[int, tuple[Line, ...] | None]) -> Verdict:
     tallies = {c: tally for c, tally in survey.tallies.items() if c.level == level}
     matches = [
         Match(rule, c, int(tally.differing[i]), tally.telling, int(tally.clean[i]) / max(tally.regions, 1))
@@ -371,7 +368,8 @@ def _placed(match: Match, lines: Mapping[int, tuple[Line, ...] | None]) -> tuple
 
 def agrees(found: Sequence[Line], stated: Sequence[Line], sizes: Sequence[int], tolerance: Sequence[float]) -> bool:
     """Whether samples are where they are said to be, along every axis."""
-    return all(apart(*along) <= most for *along, most in zip(found, stated, sizes, tolerance, strict=True))
+    pairs = zip(found, stated, sizes, strict=True)
+    return all(apart(*along) <= most for along, most in zip(pairs, tolerance, strict=True))
 
 
 def apart(found: Line, stated: Line, size: int) -> float:
@@ -393,9 +391,7 @@ def _by_pixels(pyramid: Pyramid, verdict: Verdict, rng: np.random.Generator) -> 
     best = located(list(_crops(pyramid, level, nominal, rng)), nominal, shapes[level])
     if best is None or not best.is_certain:
         return verdict
-    tolerance = tuple(
-        max(0.1, 0.05 * step) + 3 * error for step, error in zip(steps, best.uncertainty, strict=True)
-    )
+    tolerance = tuple(max(0.1, 0.05 * step) + 3 * error for step, error in zip(steps, best.uncertainty, strict=True))
     return replace(verdict, lines=best.lines, tolerance=tolerance, by="pixels")
 
 
@@ -432,6 +428,3 @@ def _crops(pyramid: Pyramid, level: int, nominal: Sequence[Line], rng: np.random
 
 def _as_floats(block: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
     return np.array(block, np.float64)
-
-
-__all__ = ["Advance", "Match", "Pyramid", "Verdict", "agrees", "apart", "survey_of", "verdicts_of"]
