@@ -47,6 +47,8 @@ class Comparison:
     """Samples of the finer one in a window, by axis."""
     rules: tuple[Rule, ...]
     """What the level is held against."""
+    labels: bool
+    """Whether values are ids, of which there is no mean."""
 
 
 @dataclass
@@ -196,13 +198,16 @@ class Survey:
         if any(block is None for block in blocks.values()):
             with self.lock:
                 self.unread += 1
+        base = blocks[sweep.source]
         for comparison in sweep.comparisons:
             source, values = blocks[comparison.source], blocks[comparison.level]
-            if source is not None and values is not None and values.size:
-                self._compare(comparison, source, values, places[comparison.level])
-        base = blocks[sweep.source]
-        if self.labels and sweep.source == 0 and base is not None and self.windows is None:
-            self._note_strangers(base, blocks)
+            if source is None or values is None or not values.size:
+                continue
+            tally = self._compare(comparison, source, values, places[comparison.level])
+            # Where every value is one of its window, none is strange.
+            picked = any(not tally.of(rule) for rule in comparison.rules if rule.family in ("window", "nearest"))
+            if self.labels and comparison.source == 0 and base is not None and self.windows is None and not picked:
+                self._note_strangers(comparison.level, values, base)
         return _nbytes(region, self.levels[sweep.source])
 
     def _read(self, index: int, place: Region) -> Block | None:
@@ -229,7 +234,7 @@ class Survey:
                 # Codecs raise what they like.
                 yield Damage(index, key, f"{type(error).__name__}: {error}")
 
-    def _compare(self, comparison: Comparison, source: Block, values: Block, place: Region) -> None:
+    def _compare(self, comparison: Comparison, source: Block, values: Block, place: Region) -> Tally:
         first = [along.start for along in place]
         size = self.levels[comparison.source].array.shape
         tally = tally_of(comparison, source, values, first, size, self.windows)
@@ -239,7 +244,8 @@ class Survey:
             if comparison in self.tallies:
                 self.tallies[comparison].add(tally)
             else:
-                self.tallies[comparison] = tally
+                self.tallies[comparison] = replace(tally, differing=tally.differing.copy(), clean=tally.clean.copy())
+        return tally
 
     def _note_holes(self, comparison: Comparison, source: Block, values: Block, place: Region) -> None:
         """Note chunks that are not stored, where a window of the finer level has no sample that could be fill."""
@@ -258,16 +264,12 @@ class Survey:
                     with self.lock:
                         self.damage.add(Damage(comparison.level, key, ""))
 
-    def _note_strangers(self, base: Block, blocks: Mapping[int, Block | None]) -> None:
-        known = np.unique(base)
-        for index, block in blocks.items():
-            if index == 0 or block is None:
-                continue
-            strange = np.setdiff1d(block, known)
-            if len(strange):
-                with self.lock:
-                    joined = np.union1d(self.strangers.get(index, strange[:0]), strange)
-                    self.strangers[index] = joined[:MOST_IDS]
+    def _note_strangers(self, level: int, values: Block, base: Block) -> None:
+        strange = np.setdiff1d(values, base)
+        if len(strange):
+            with self.lock:
+                known = self.strangers.get(level, strange[:0])
+                self.strangers[level] = np.union1d(known, strange)[:MOST_IDS]
 
     def recognize(self, sweep: Sweep, number: int) -> int:
         """Strike from the ids of levels those that a region of the base has."""
@@ -342,7 +344,8 @@ def tally_of(
                 if not partial or rule.ending == ending or (not rule.ending and ending == "reduced")
             ]
             for piece in windows.pieces():
-                _count(tally, piece, rules, counts=ending == "reduced", every=every, limit=limit)
+                counts = ending == "reduced"
+                _count(tally, piece, rules, counts=counts, every=every, weighs=not comparison.labels, limit=limit)
             if limit is not None and tally.telling >= limit:
                 break
     if tally.telling:
@@ -352,8 +355,16 @@ def tally_of(
 
 
 def _count(
-    tally: Tally, piece: Windows, rules: Sequence[tuple[int, Rule]], *, counts: bool, every: bool, limit: int | None
+    tally: Tally,
+    piece: Windows,
+    rules: Sequence[tuple[int, Rule]],
+    *,
+    counts: bool,
+    every: bool,
+    weighs: bool,
+    limit: int | None,
 ) -> None:
+    """Add windows of one shape to a tally; all of them go into how many there are if `counts`."""
     uniform = piece.uniform
     telling = ~uniform
     if counts:
@@ -365,13 +376,15 @@ def _count(
     if limit is not None and len(chosen) > limit:
         chosen = chosen[:: -(-len(chosen) // limit)]
     mixed = piece.at(chosen)
-    wrong = int(differing(Rule("nearest", offset=(0,) * len(piece.shape)), piece.at(~telling)).sum())
+    # Whatever the rule, of a window with one value it makes that.
+    alike = Windows(piece.samples[:1, ~telling], piece.values[~telling], (1,) * len(piece.shape))
+    wrong = int(differing(Rule("nearest", offset=(0,) * len(piece.shape)), alike).sum())
     made: dict[Rule, int] = {}
     for index, rule in rules:
         if rule not in made:
             made[rule] = wrong + (int(differing(rule, mixed).sum()) if len(chosen) else 0)
         tally.differing[index] += made[rule]
-    if counts and limit is None:
+    if weighs and counts and limit is None:
         _weigh(tally, piece, uniform, mixed if not every else piece.at(~uniform))
 
 

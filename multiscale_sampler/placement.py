@@ -20,13 +20,13 @@ Line: TypeAlias = tuple[float, float]
 
 # The box is as wide as a window, or what a sample, or a filter across neighbours, sees.
 BOX_WIDTHS = (1.0, 2.0)
-STEPS = 10
+STEPS = 8
 # Steps end when positions move by less than this, in samples of the finer image.
-SMALL_STEP = 1e-3
+SMALL_STEP = 2e-3
 # Axes with fewer samples tell a shift, but not a stretch as well.
 LEAST_FOR_STRETCH = 24
 # A box that explains the level so well needs no other beside it.
-ALL_EXPLAINED = 0.9999
+ALL_EXPLAINED = 0.999
 # Part of the variance that must be explained before positions are believed.
 LEAST_EXPLAINED = 0.5
 # Half the distance between two boxes whose difference is the slope.
@@ -82,8 +82,9 @@ def located(crops: Sequence[Crop], nominal: Sequence[Line], sizes: Sequence[int]
     middle = float(np.mean([crop.source.mean() for crop in crops])) if crops else 0.0
     crops = [replace(crop, values=crop.values - middle, source=crop.source - middle) for crop in crops]
     best: tuple[float, Placement] | None = None
-    for relative in (1.0 / max(step for _, step in nominal), *BOX_WIDTHS):
-        found = _fitted(crops, nominal, sizes, relative)
+    for width in (*BOX_WIDTHS, 1.0 / max(step for _, step in nominal)):
+        # What the first box finds is where the next one begins.
+        found = _fitted(crops, nominal, nominal if best is None else best[1].lines, sizes, width)
         if found is not None and (best is None or found[0] < best[0]):
             best = found
         if best is not None and best[1].explained > ALL_EXPLAINED:
@@ -92,10 +93,10 @@ def located(crops: Sequence[Crop], nominal: Sequence[Line], sizes: Sequence[int]
 
 
 def _fitted(
-    crops: Sequence[Crop], nominal: Sequence[Line], sizes: Sequence[int], width: float
+    crops: Sequence[Crop], nominal: Sequence[Line], start: Sequence[Line], sizes: Sequence[int], width: float
 ) -> tuple[float, Placement] | None:
     """Return the squared error and the positions that boxes of a width, in windows, give."""
-    lines = list(nominal)
+    lines = list(start)
     unknowns = _unknowns(nominal, sizes)
     for _ in range(STEPS):
         # The last column is the level itself, so that the matrix of products has all that is needed of it.

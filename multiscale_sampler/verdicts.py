@@ -31,11 +31,12 @@ MOST_RULES = 4
 SCOUTS, MOST_SCOUTS = 6, 48
 ENOUGH_TELLING = 2**12
 # Crops by which positions are found.
-CROPS = 8
-CROP_VOXELS = 2**18
+CROPS = 6
 CROP_SAMPLES = 32
-# Samples about a crop, in windows.
-CROP_MARGIN = 2
+# Voxels of the base that a crop needs not exceed, windows that it should have, and voxels that it must not exceed.
+CROP_VOXELS, CROP_WINDOWS, MOST_CROP_VOXELS = 2**16, 2**9, 2**22
+# Windows about a crop.
+CROP_MARGIN = 1
 # Bytes of a worker that do not depend on the region: windows that are put in order.
 WORKING_BYTES = 12 * 8 * PIECE
 
@@ -284,7 +285,7 @@ def _comparison(pyramid: Pyramid, level: int, source: int, factors: Factors) -> 
     dtypes = [np.dtype(np.uint8) if a.dtype.kind == "b" else a.dtype.newbyteorder("=") for a in (fine, coarse)]
     dtypes = [np.dtype(np.int64) if dtype.kind in "mM" else dtype for dtype in dtypes]
     rules = candidates(dtypes[0], dtypes[1], factors, partial=partial, labels=pyramid.labels)
-    return Comparison(level, source, factors, rules)
+    return Comparison(level, source, factors, rules, pyramid.labels)
 
 
 def _scouted(pyramid: Pyramid, sweep: Sweep, numbers: Sequence[int]) -> Sweep:
@@ -385,7 +386,8 @@ def _by_pixels(pyramid: Pyramid, verdict: Verdict, rng: np.random.Generator) -> 
     steps = [size / coarse for size, coarse in zip(shapes[0], shapes[level], strict=True)]
     if verdict.factors is not None:
         steps = [float(factor) for factor in verdict.factors]
-    if pyramid.arrays[level].array.dtype.kind not in "iuf" or math.prod(steps) * CROP_MARGIN**3 > CROP_VOXELS:
+    fits = math.prod(steps) * CROP_WINDOWS <= MOST_CROP_VOXELS
+    if not fits or pyramid.arrays[level].array.dtype.kind not in "iuf":
         return verdict
     nominal = [((step - 1) / 2, step) for step in steps]
     best = located(list(_crops(pyramid, level, nominal, rng)), nominal, shapes[level])
@@ -401,10 +403,9 @@ def _crops(pyramid: Pyramid, level: int, nominal: Sequence[Line], rng: np.random
     steps = [step for _, step in nominal]
     reduced = [axis for axis, step in enumerate(steps) if step != 1]
     lengths = [CROP_SAMPLES if axis in reduced else 1 for axis in range(len(shape))]
-    while math.prod((n + 2 * CROP_MARGIN) * s for n, s in zip(lengths, steps, strict=True)) > CROP_VOXELS:
-        if max(lengths) <= 2:
-            break
-        lengths = [max(n * 3 // 4, 1) for n in lengths]
+    most = max(CROP_VOXELS, CROP_WINDOWS * math.prod(steps))
+    while math.prod((n + 2 * CROP_MARGIN) * s for n, s in zip(lengths, steps, strict=True) if s != 1) > most:
+        lengths = [max(n * 7 // 8, 1) for n in lengths]
     lengths = [min(n, total) for n, total in zip(lengths, shape, strict=True)]
     for number in range(CROPS):
         room = [total - n for total, n in zip(shape, lengths, strict=True)]
