@@ -31,6 +31,8 @@ ALL_EXPLAINED = 0.999
 LEAST_EXPLAINED = 0.5
 # Half the distance between two boxes whose difference is the slope.
 SLOPE_STEP = 0.5
+# Values for each unknown that there must be at least.
+LEAST_VALUES = 25
 # Gain and offset come before the axes' unknowns.
 BRIGHTNESS = 2
 
@@ -106,7 +108,7 @@ def _fitted(
             products, count = products + columns.T @ columns, count + len(columns)
         matrix, target = products[:-1, :-1], products[:-1, -1]
         variance = products[-1, -1] - products[1, -1] ** 2 / max(count, 1)
-        if count < 4 * len(matrix) or variance <= 0:
+        if count < LEAST_VALUES * len(matrix) or variance <= 0:
             return None
         solution, *_ = np.linalg.lstsq(matrix, target, rcond=1e-12)
         gain = solution[0]

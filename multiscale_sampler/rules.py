@@ -105,7 +105,7 @@ def candidates(
         picks = list(_picks(factors))
     extremes: list[Rule] = [Rule("min"), Rule("max")] if whole else []
     nearest = [Rule("nearest", offset=offset) for offset in _offsets(factors)]
-    ordered = [*picks, *nearest, *numbers, *extremes] if labels else [*numbers, *nearest, *extremes, *picks]
+    ordered = [*nearest, *picks, *numbers, *extremes] if labels else [*numbers, *nearest, *extremes, *picks]
     loose = [*([Rule("mean", ANY_ROUNDING)] if whole else []), *([Rule("mode", ANY_TIE)] if picks else [])]
     ordered += [*loose, Rule("window", ANY_SAMPLE)]
     if not partial:

@@ -25,8 +25,8 @@ from .store import Access
 # A rule is recognised if it misses no more than this part of the windows that tell, or makes all of half the regions.
 MISSES = 0.02
 CLEAN_REGIONS = 0.5
-# Of the rules, so many are held against all windows.
-MOST_RULES = 4
+# Of the rules, so many are held against all windows, and of those that nothing speaks against so many.
+MOST_RULES, MOST_EQUALS = 4, 16
 # Regions by which they are chosen: more, up to a limit, while there are few windows that tell.
 SCOUTS, MOST_SCOUTS = 6, 48
 ENOUGH_TELLING = 2**12
@@ -53,6 +53,8 @@ class Pyramid:
     axes: tuple[tuple[Axis, ...], ...]
     labels: bool
     """Whether values are ids."""
+    method: str | None = None
+    """The method that the metadata name, which is believed where it fits as well as others."""
 
     @property
     def shapes(self) -> list[tuple[int, ...]]:
@@ -307,7 +309,9 @@ def _leading(comparison: Comparison, tally: Tally | None) -> Comparison:
     if tally is None:
         return comparison
     order = sorted(comparison.rules, key=lambda rule: (tally.of(rule), comparison.rules.index(rule)))
-    strict = [rule for rule in order if not rule.is_loose][:MOST_RULES]
+    strict = [rule for rule in order if not rule.is_loose]
+    equals = sum(tally.of(rule) == 0 for rule in strict)
+    strict = strict[: min(max(equals, MOST_RULES), MOST_EQUALS)]
     loose = [rule for rule in order if rule.is_loose]
     return replace(comparison, rules=(*strict, *loose))
 
@@ -337,7 +341,7 @@ def _judged(pyramid: Pyramid, level: int, survey: Survey, lines: Mapping[int, tu
         for i, rule in enumerate(c.rules)
     ]
     # Loose rules fit whenever one of theirs does.
-    matches.sort(key=lambda m: (not m.is_recognised, m.rule.is_loose, m.misses, _rank(m), m.comparison.source))
+    matches.sort(key=lambda m: (not m.is_recognised, m.rule.is_loose, m.misses, *_rank(m, pyramid.method)))
     tally = next((tally for c, tally in tallies.items() if c.source == 0), None)
     dims = len(pyramid.shapes[0])
     verdict = Verdict(level, pyramid.factors(level), tuple(matches), tally, None, (0.0,) * dims, "")
@@ -345,7 +349,11 @@ def _judged(pyramid: Pyramid, level: int, survey: Survey, lines: Mapping[int, tu
         return verdict
     tolerance = tuple(0.01 + 1e-6 * size for size in pyramid.shapes[0])
     stated = pyramid.stated(level)
-    placed = [found for match in verdict.equals if (found := _placed(match, lines)) is not None]
+    equals = verdict.equals
+    if any(match.rule.family == "nearest" for match in equals) and pyramid.method != "mode":
+        # Where no value occurs twice, the first of equals is the first voxel, and nothing is said for a vote.
+        equals = tuple(match for match in equals if match.rule.family != "mode")
+    placed = [found for match in equals if (found := _placed(match, lines)) is not None]
     if not placed:
         return verdict
     # Of rules that fit alike, the one that agrees with the metadata is given the benefit of the doubt.
@@ -353,8 +361,10 @@ def _judged(pyramid: Pyramid, level: int, survey: Survey, lines: Mapping[int, tu
     return replace(verdict, lines=(agreeing or placed)[0], tolerance=tolerance, by="rule")
 
 
-def _rank(match: Match) -> int:
-    return match.comparison.rules.index(match.rule)
+def _rank(match: Match, stated: str | None) -> tuple[bool, int, int]:
+    """Return the order of rules that fit alike."""
+    comparison = match.comparison
+    return match.rule.family != stated, comparison.rules.index(match.rule), comparison.source
 
 
 def _placed(match: Match, lines: Mapping[int, tuple[Line, ...] | None]) -> tuple[Line, ...] | None:
@@ -407,9 +417,10 @@ def _crops(pyramid: Pyramid, level: int, nominal: Sequence[Line], rng: np.random
     while math.prod((n + 2 * CROP_MARGIN) * s for n, s in zip(lengths, steps, strict=True) if s != 1) > most:
         lengths = [max(n * 7 // 8, 1) for n in lengths]
     lengths = [min(n, total) for n, total in zip(lengths, shape, strict=True)]
-    for number in range(CROPS):
-        room = [total - n for total, n in zip(shape, lengths, strict=True)]
-        first = [0 if number == 0 else r if number == 1 else int(rng.integers(r + 1)) for r in room]
+    room = [total - n for total, n in zip(shape, lengths, strict=True)]
+    drawn = (tuple(int(rng.integers(r + 1)) for r in room) for _ in range(CROPS - 2))
+    # Where there is little room, they are the same.
+    for first in dict.fromkeys([(0,) * len(room), tuple(room), *drawn]):
         part = tuple(slice(start, start + n) for start, n in zip(first, lengths, strict=True))
         around = tuple(
             slice(
@@ -424,7 +435,7 @@ def _crops(pyramid: Pyramid, level: int, nominal: Sequence[Line], rng: np.random
             # A broken chunk, which the survey has noted.
             continue
         if np.isfinite(values).all() and np.isfinite(source).all():
-            yield Crop(values, tuple(first), source, tuple(along.start for along in around))
+            yield Crop(values, first, source, tuple(along.start for along in around))
 
 
 def _as_floats(block: npt.NDArray[Any]) -> npt.NDArray[np.float64]:

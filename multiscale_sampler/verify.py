@@ -248,7 +248,7 @@ def _verified(
     labels = "image-label" in namespace_of(group.attrs.asdict()) or stated in LABEL_METHODS
     labels = labels and all(array.dtype.kind in "iu" for array in arrays)
     paths = tuple(dataset.path for dataset in multiscales.datasets)
-    pyramid = Pyramid(paths, tuple(Access.of(array) for array in arrays), tuple(axes), labels)
+    pyramid = Pyramid(paths, tuple(Access.of(array) for array in arrays), tuple(axes), labels, stated)
     levels = _checked_levels(wanted, len(paths))
     survey, read = survey_of(pyramid, levels, reporting=show, **options)
     verdicts = verdicts_of(pyramid, levels, survey, options["seed"])
