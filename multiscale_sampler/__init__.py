@@ -23,7 +23,8 @@ from .reducers import Methods, Reducer
 from .sample_data import create_test_image
 from .store import open_image, open_pyramid
 from .updating import rebuild_levels, remove_levels, update_pyramid
-from .verify import Report, validate
+from .validation import Report, validate
+from .verify import verify_pyramid
 from .writing import add_levels, write_labels, write_pyramid
 
 __all__ = [
@@ -53,6 +54,7 @@ __all__ = [
     "to_ngff_multiscales",
     "update_pyramid",
     "validate",
+    "verify_pyramid",
     "write_labels",
     "write_pyramid",
 ]

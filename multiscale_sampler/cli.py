@@ -119,6 +119,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_plan(commands)
     _add_info(commands)
     _add_validate(commands)
+    _add_verify(commands)
     _add_convert(commands)
     _add_update(commands)
     _add_append(commands)
@@ -326,6 +327,33 @@ def _validate(arguments: Arguments) -> int:
     from . import validate
 
     report = validate(arguments.store, arguments.path, strict=arguments.strict, metadata_only=arguments.metadata_only)
+    print(json.dumps(report.to_dict(), indent=2) if arguments.json else report)
+    return 0 if report.ok else 1
+
+
+def _add_verify(commands: Any) -> None:
+    command = _command(commands, "verify", _verify, "Hold the voxels of a pyramid of any writer against its metadata.")
+    command.add_argument("store", help="the OME-Zarr image: a path, a URL or a .zip file")
+    command.add_argument("--path", help="path of the image's group in the store")
+    command.add_argument("--levels", type=_by_dim(int), help="levels to judge: 1, or 1,2 (default: all)")
+    command.add_argument("--sample", type=int, metavar="N", help="read N regions at random (default: every voxel)")
+    command.add_argument("--seed", type=int, default=0, help="what the choice of regions depends on (default: 0)")
+    command.add_argument("--memory-limit", help="memory to use: 512MiB, 8GB (default: half of what there is)")
+    command.add_argument("--workers", type=int, help="regions at a time (default: the cores there are)")
+    command.add_argument("--json", action="store_true", help="print JSON")
+    _add_quiet(command)
+
+
+def _verify(arguments: Arguments) -> int:
+    from . import verify_pyramid
+
+    names = ("levels", "sample", "seed", "memory_limit", "workers")
+    report = verify_pyramid(
+        arguments.store,
+        arguments.path,
+        progress=not arguments.quiet,
+        **{name: getattr(arguments, name) for name in names},
+    )
     print(json.dumps(report.to_dict(), indent=2) if arguments.json else report)
     return 0 if report.ok else 1
 

@@ -24,7 +24,7 @@ from .engine import run_sweeps
 from .ladder import ChunkSizes
 from .progress import ProgressCallback
 from .specification import document_findings, namespace_of
-from .verify import validate
+from .validation import validate
 
 # How much of a level is compared at the end, along each axis at each of its ends and its middle.
 SAMPLE = 64

@@ -407,7 +407,7 @@ def plan_ladder(
         levels=tuple(_stored(level, chunk_shape, shard_shape) for level in levels),
         source_chunks=_source_chunks(image),
         workers=positive("workers", workers) or resources.available_cores(),
-        memory_limit=_memory_limit(memory_limit),
+        memory_limit=memory_in_bytes(memory_limit),
     )
     _check_memory(plan)
     return plan
@@ -463,7 +463,8 @@ def check_weights(weights: Any, image: xr.DataArray) -> None:
             raise ValueError(f"weights lie elsewhere along {dim!r} than the image; take them over with reindex_like")
 
 
-def _memory_limit(memory_limit: int | str | None) -> int:
+def memory_in_bytes(memory_limit: int | str | None) -> int:
+    """Return the memory that may be used, by default a part of what there is."""
     if memory_limit is None:
         return int(resources.available_memory() * resources.DEFAULT_MEMORY_FRACTION)
     try:

@@ -1,306 +1,486 @@
-"""Stores held against rules: metadata against the specification, arrays against metadata.
+"""Data held against metadata and rule: whether every level shows what level 0 shows, and where it says it does.
 
-`validate` collects everything that is wrong with an OME-Zarr image, of any writer, each finding with the place,
-what was found and expected, and the sentence of the specification that asks for it. The rules of the metadata as
-such are in `specification`; what they cannot see (arrays, shapes, positions, labels) is checked here.
+`verify_pyramid` reads the levels of any writer's pyramid, in bounded memory, and reports of each the rule that made
+it, from which level, where its samples sit against where the metadata place them, how bright it is, which ids of
+labels are not those of level 0, and which chunks are broken. `validation` judges the metadata by themselves.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 import zarr
 
 from . import ngff
-from .axes import Axis, position_tolerance
-from .specification import RULE_SETS, Finding, document_findings, namespace_of
-from .store import LABELS, dimension_names, open_node
+from .comparison import SHOWN, Damage, Survey, Tally
+from .ladder import positive
+from .plan import memory_in_bytes, table
+from .progress import ProgressCallback, reporting
+from .reducers import REDUCERS, SAME_JOB
+from .resources import available_cores
+from .rules import ANY_SAMPLE, Rule
+from .specification import Finding, namespace_of
+from .store import LABELS, Access, open_node, pyramid_levels, read_multiscales, release_buffers
+from .validation import Report, geometry_findings
+from .verdicts import Match, Pyramid, Verdict, agrees, apart, survey_of, verdicts_of
 
-ARRAY_PATH = '"path": its value contains the path to the array for this resolution relative to the current zarr group.'
-JSON_DOCUMENT = "The metadata of zarr are JSON documents."
-LABELS_LIST = 'The "labels" group MUST contain "labels", a list of the paths to the labels objects.'
-LENGTHS = 'The length of "scale" and "translation" MUST be the same as the length of "axes".'
-INTEGER_LABELS = "The pixels of the label images MUST be integer data types."
-LABELS_VERSION = 'The "version" MUST be the same within a hierarchy; clients refuse the image where it is missing.'
+# Methods that rules stand for, as metadata name them.
+FAMILIES = ("mean", "sum", "nearest", "median", "mode", "mode_nonzero", "min", "max")
+# Levels of labels are made by these.
+LABEL_METHODS = ("mode", "mode_nonzero", "nearest", "label_gaussian")
+# Brightness drifts if it does by more than so many standard errors and this part of a grey value.
+DRIFT_ERRORS = 4.0
+LEAST_DRIFT = 0.02
+# For floats, that part of the level's mean.
+RELATIVE_DRIFT = 1e-3
+# Labels that are in none of their window's voxels: a vote of neighbours makes a few, a broken level many.
+STRANGE_LABELS, BROKEN_LABELS = 0.01, 0.25
+CENTRES = "The translation of a level is where the centre of its first voxel lies, its scale the distance to the next."
+ONE_RULE = "Every voxel of a level is what the level's method makes of its window."
+SAME_IDS = "Levels of labels have no id that level 0 does not have."
 
 
 @dataclass(frozen=True)
-class Report:
-    """What was found wrong with a store. ``print(report)`` shows a table."""
+class LevelReport:
+    """What was found of one level."""
 
-    store: str
-    """The store."""
-    findings: tuple[Finding, ...]
-    """Everything found, errors and warnings."""
+    path: str
+    """Path of the array, from the store on."""
+    shape: tuple[int, ...]
+    """Voxels along each axis."""
+    factors: tuple[int, ...] | None
+    """Voxels of level 0 in a window, by axis; None where no integers fit the shapes."""
+    sizes: str
+    """Whether sizes were rounded "up" or "down", "up and down" by axis, or were "whole"."""
+    rule: str | None
+    """The rule that makes the level, None if none of those known does."""
+    closest: str | None
+    """Of the known rules the one that makes the most voxels."""
+    made_from: tuple[str, ...]
+    """The levels that the rule makes this one from."""
+    differing: int
+    """Voxels that are not what the rule, or the closest one, makes of their windows."""
+    windows: int
+    """Windows that were read."""
+    telling: int
+    """Windows with more than one value, which tell rules from one another."""
+    equals: tuple[str, ...]
+    """Other rules that fit as well."""
+    dims: tuple[str, ...]
+    """Names of the axes."""
+    stated: tuple[tuple[float, float], ...]
+    """Where the metadata place the first and the last sample along each axis, in voxels of level 0."""
+    found: tuple[tuple[float, float], ...] | None
+    """Where they sit by the data."""
+    tolerance: tuple[float, ...]
+    """How far these may be apart."""
+    by: str
+    """What tells where they sit: "rule", "pixels", or nothing."""
+    mean: float | None
+    """Mean of the level."""
+    mean_of_windows: float | None
+    """Mean of the windows of level 0."""
+    strange_ids: int | None
+    """For labels, the ids that level 0 does not have."""
+    stored_chunks: int | None
+    """Chunks that are stored; the others are all fill."""
+    chunks: int
+    """Chunks there can be."""
 
-    @property
-    def ok(self) -> bool:
-        """Whether there is no error."""
-        return not any(finding.severity == "error" for finding in self.findings)
+    def cells(self) -> tuple[str, ...]:
+        """Return the row of a table."""
+        made = f"from {' or '.join(self.made_from)}" if self.made_from else "-"
+        name = self.rule or (f"none known; closest: {self.closest}" if self.closest else "nothing tells")
+        differing = f"{self.differing / self.windows:.3%}" if self.windows else "-"
+        ends = "-" if self.found is None else " ".join(f"{first:.4g}..{last:.4g}" for first, last in self.found)
+        stated = " ".join(f"{first:.4g}..{last:.4g}" for first, last in self.stated)
+        drift = "-" if self.mean is None or self.mean_of_windows is None else f"{self.mean - self.mean_of_windows:+.3g}"
+        shape = " x ".join(map(str, self.shape))
+        return self.path, shape, self.sizes, name, made, differing, ends, stated, drift
+
+
+COLUMNS = ("level", "shape", "sizes", "rule", "made", "differ", "samples sit at", "stated at", "brighter by")
+
+
+@dataclass(frozen=True)
+class Verification(Report):
+    """What was found of a store's pixels. ``print(report)`` shows a table."""
+
+    levels: tuple[LevelReport, ...] = ()
+    """The levels that were judged, those of labels after those of their image."""
+    regions: tuple[int, int] = (0, 0)
+    """Regions that were read, and that there are."""
+    seed: int | None = None
+    """What the choice of regions depended on; None where all were read."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return the report as plain values."""
+        read, there = self.regions
         return {
-            "store": self.store,
-            "ok": self.ok,
-            "findings": [dataclasses.asdict(finding) for finding in self.findings],
+            **super().to_dict(),
+            "read": {"regions": read, "of": there, "seed": self.seed},
+            "levels": [dataclasses.asdict(level) for level in self.levels],
         }
 
     def __str__(self) -> str:
-        """Return the report as text, a line per finding."""
-        if not self.findings:
-            return f"{self.store}: valid"
-        verdict = "valid, with warnings" if self.ok else "not valid"
-        lines = [f"{self.store}: {verdict}"]
-        for finding in self.findings:
-            lines.append(f"  {finding.severity:7}  {finding.location}: {finding.message}")
-            if finding.rule:
-                lines.append(f'           "{finding.rule}"')
-        return "\n".join(lines)
+        """Return the report as text: a row per level, a line per finding."""
+        verdict = "data and metadata agree" if self.ok else "data and metadata disagree"
+        read, there = self.regions
+        share = "every voxel" if self.seed is None else f"{read} of {there} regions at random (seed {self.seed})"
+        lines = [f"{self.store}: {verdict}", f"read: {share}; positions in voxels of level 0"]
+        lines += table([COLUMNS, *(level.cells() for level in self.levels)])
+        return "\n".join([*lines, *self.lines()])
 
 
-def validate(
+def verify_pyramid(
     store: Any,
     path: str | None = None,
     *,
-    strict: bool = False,
-    metadata_only: bool = False,
+    levels: int | Sequence[int] | None = None,
+    sample: int | None = None,
+    seed: int = 0,
+    memory_limit: int | str | None = None,
+    workers: int | None = None,
+    progress: bool | ProgressCallback | None = None,
     storage_options: Mapping[str, Any] | None = None,
-) -> Report:
-    """Hold an OME-Zarr image, with its labels, against the specification. No pixel is read.
+) -> Verification:
+    """Hold the voxels of an OME-Zarr image of any writer, with its labels, against its metadata.
+
+    Of each level it is found which rule makes it of level 0, or of the level before it: mean, sum, median, mode, min,
+    max or nearest, with its rounding, its choice among equals, its offset, and what became of partial windows. So it
+    is known where samples sit; where no rule is recognised, that is found from the pixels. Integers must be equal,
+    floats up to some units in the last place.
 
     Parameters
     ----------
     store, path
         Place of the group with the ``multiscales`` metadata, of an image or of labels.
-    strict
-        Count as errors what the specification only recommends (and its strict schemas demand).
-    metadata_only
-        Hold only the metadata of the group itself against the rules, as the official JSON schemas do; without
-        arrays, coordinates and labels.
+    levels
+        Number or numbers of the levels to judge; default: all but level 0.
+    sample
+        Regions to read, chosen at random; default: all.
+    seed
+        What their choice, and that of the places where positions are found from pixels, depends on.
+    memory_limit
+        Memory to use, as 2**30 or "1GiB"; default: half of what there is. Stored chunks and shards are decoded whole,
+        whatever their size.
+    workers
+        Regions at a time; default: the cores there are.
+    progress
+        A function that is called with a `Progress`, True for a bar on a terminal or lines in a log, None for nothing.
     storage_options
         Options of the file system, with a URL.
 
     Returns
     -------
     Report
-        ``.ok`` tells whether there is no error; every finding is in ``.findings``.
+        ``.ok`` tells whether data and metadata agree; ``.levels`` has what was found of each level, ``.findings``
+        what is wrong. An "error" is a level that does not sit where the metadata place it, or was not made by the
+        method that they name, voxels that the level's own rule does not make, ids that are not in level 0, and
+        chunks that are broken or missing.
 
     Raises
     ------
     FileNotFoundError
         If nothing is stored there.
+    ValueError
+        If there is no OME-Zarr image, or if an option does not fit it.
 
     Examples
     --------
     >>> import numpy as np
     >>> import multiscale_sampler as ms
-    >>> store = {}
-    >>> ms.write_pyramid(np.ones((64, 64), "uint8"), store, scale_factors=[2])
-    >>> ms.validate(store).ok
-    True
+    >>> store, image = {}, np.random.default_rng(0).integers(0, 255, (64, 64), "uint8")
+    >>> ms.write_pyramid(image, store, scale_factors=[2])
+    >>> report = ms.verify_pyramid(store)
+    >>> report.ok, report.levels[0].rule
+    (True, 'mean, rounded half to even')
     """
+    options = {
+        "sample": positive("sample", sample),
+        "seed": seed,
+        "memory": memory_in_bytes(memory_limit),
+        "workers": positive("workers", workers) or available_cores(),
+    }
+    group = open_node(store, path, storage_options=storage_options)
+    if not isinstance(group, zarr.Group):
+        raise ValueError(f"{group.store_path} is an array, not a pyramid; name its group")
+    wanted = [levels] if isinstance(levels, int) else levels
+    findings: list[Finding] = []
+    found: list[LevelReport] = []
+    read = there = 0
     try:
-        node = open_node(store, path, storage_options=storage_options)
-    except json.JSONDecodeError as error:
-        finding = Finding("error", "", f"metadata that are no JSON ({error})", "a JSON document", JSON_DOCUMENT)
-        return Report("/".join(map(str, filter(None, (store, path)))), (finding,))
-    place = str(node.store_path)
-    if isinstance(node, zarr.Array):
-        finding = Finding("error", "", "an array", "a group with multiscales metadata", ARRAY_PATH)
-        return Report(place, (finding,))
-    # Consolidated metadata may promise what is gone.
-    group = zarr.open_group(node.store_path.store, path=node.path, mode="r", use_consolidated=False)
-    findings = list(document_findings(group.attrs.asdict(), strict=strict))
-    findings += _format_findings(group)
-    if not metadata_only:
-        findings += _content_findings(group, findings)
-        findings += _labels_findings(group, strict=strict)
-    return Report(place, tuple(findings))
+        for place, image in _images(group):
+            show = partial(reporting, progress, title=f"verifying {place}".rstrip())
+            part = _verified(image, wanted, place, show, options)
+            found += part.levels
+            findings += part.findings
+            read, there = read + part.regions[0], there + part.regions[1]
+    finally:
+        release_buffers()
+    chosen = seed if read < there else None
+    return Verification(str(group.store_path), tuple(findings), tuple(found), (read, there), chosen)
 
 
-def _format_findings(group: zarr.Group) -> Iterator[Finding]:
-    """Yield where the version of the metadata and the format of the store do not go together."""
-    version = _version(group.attrs.asdict())
-    known = RULE_SETS.get(version)
-    zarr_format = group.metadata.zarr_format
-    if known is not None and zarr_format != ngff.ZARR_FORMATS[known]:
-        expected = f"zarr format {ngff.ZARR_FORMATS[known]}"
-        rule = "Up to 0.4 metadata and arrays are zarr v2, from 0.5 on zarr v3."
-        yield Finding("error", "", f"OME-NGFF {version} in zarr format {zarr_format}", expected, rule)
-
-
-def _version(attributes: Mapping[str, Any]) -> str:
-    namespace = namespace_of(attributes)
-    entries = namespace.get("multiscales")
-    first = entries[0] if isinstance(entries, list) and entries and isinstance(entries[0], Mapping) else {}
-    return str(namespace.get("version") or first.get("version"))
-
-
-def _content_findings(group: zarr.Group, known: Sequence[Finding]) -> Iterator[Finding]:
-    """Yield what is wrong with the arrays of an image, and with what its metadata say of them."""
-    attributes = group.attrs.asdict()
-    try:
-        multiscales = ngff.parse(attributes)
-    except ValueError as error:
-        if all(finding.severity != "error" for finding in known):
-            yield Finding("error", "multiscales", str(error), "metadata that can be read")
-        return
-    if multiscales is None:
-        if all(finding.location != "multiscales" for finding in known):
-            yield Finding("error", "multiscales", "no multiscales metadata", "those of a labelled image")
-        return
-    arrays: list[zarr.Array[Any]] = []
-    for dataset in multiscales.datasets:
-        try:
-            node = group.get(dataset.path)
-        except (ValueError, TypeError, KeyError) as error:
-            # Codecs, data types and chunk grids that nobody knows, or broken documents.
-            yield Finding(
-                "error", dataset.path, f"it cannot be opened ({error})", "an array that zarr knows", ARRAY_PATH
-            )
-            continue
-        if isinstance(node, zarr.Array):
-            arrays.append(node)
-        else:
-            yield Finding("error", dataset.path, "there is none", "the array that the metadata name", ARRAY_PATH)
-    if len(arrays) == len(multiscales.datasets):
-        yield from _array_findings(multiscales, arrays, labels="image-label" in namespace_of(attributes))
-        yield from _geometry_findings(group, multiscales, arrays)
-
-
-def _labels_findings(group: zarr.Group, *, strict: bool) -> Iterator[Finding]:
-    """Yield what is wrong with the labels of an image, each at its place below the image."""
+def _images(group: zarr.Group) -> Iterator[tuple[str, zarr.Group]]:
+    """Yield the image of a group and the labels that it lists, with their places below it."""
+    read_multiscales(group)
+    yield "", group
     labels = group.get(LABELS)
-    if not isinstance(labels, zarr.Group):
-        return
-    attributes = labels.attrs.asdict()
-    namespace = namespace_of(attributes)
-    paths = namespace.get("labels")
-    if not isinstance(paths, list) or not all(isinstance(path, str) for path in paths):
-        yield Finding("warning", LABELS, f"labels: {paths!r}", "a list of the paths of labels", LABELS_LIST)
-        return
-    if paths and "ome" in attributes and "version" not in namespace:
-        yield Finding("warning", f"{LABELS}.version", "missing", "the version of the image", LABELS_VERSION)
-    count = _level_count(group)
-    for path in paths:
-        place = f"{LABELS}/{path}"
-        node = labels.get(path)
-        if not isinstance(node, zarr.Group):
-            yield Finding("error", place, "there is none", "the labels that the metadata name", LABELS_LIST)
-            continue
-        report = validate(node, strict=strict)
-        for finding in report.findings:
-            yield dataclasses.replace(finding, location=f"{place}: {finding.location}".removesuffix(": "))
-        if "image-label" not in namespace_of(node.attrs.asdict()):
-            sentence = 'Each label image SHOULD contain the "image-label" key.'
-            yield Finding("warning", place, "no image-label metadata", "the metadata of labels", sentence)
-            yield from _integer_findings(node, place)
-        if count is not None and _level_count(node) not in (None, count):
-            found, expected = f"{_level_count(node)} levels", f"as many as the image has, {count}"
-            sentence = "The labels MUST have the same number of entries (scale levels) as the original image."
-            yield Finding("warning", place, found, expected, sentence)
+    for name in ngff.listed_labels(labels.attrs.asdict()) if isinstance(labels, zarr.Group) else ():
+        node = labels.get(name) if isinstance(labels, zarr.Group) else None
+        if isinstance(node, zarr.Group) and ngff.parse(node.attrs.asdict()) is not None:
+            yield f"{LABELS}/{name}", node
 
 
-def _level_count(group: zarr.Group) -> int | None:
-    try:
-        multiscales = ngff.parse(group.attrs.asdict())
-    except ValueError:
-        return None
-    return None if multiscales is None else len(multiscales.datasets)
+def _verified(
+    group: zarr.Group, wanted: Sequence[int] | None, place: str, show: Any, options: Mapping[str, Any]
+) -> Verification:
+    """Return the report on one image."""
+    multiscales, arrays, axes, _ = pyramid_levels(group, read_multiscales(group))
+    stated = _stated_method(group)
+    labels = "image-label" in namespace_of(group.attrs.asdict()) or stated in LABEL_METHODS
+    labels = labels and all(array.dtype.kind in "iu" for array in arrays)
+    paths = tuple(dataset.path for dataset in multiscales.datasets)
+    pyramid = Pyramid(paths, tuple(Access.of(array) for array in arrays), tuple(axes), labels, stated)
+    levels = _checked_levels(wanted, len(paths))
+    survey, read = survey_of(pyramid, levels, reporting=show, **options)
+    verdicts = verdicts_of(pyramid, levels, survey, options["seed"])
+    findings = [*_damage_findings(pyramid, survey.damage), *geometry_findings(group, multiscales, arrays)]
+    for verdict in verdicts:
+        described = multiscales.datasets[verdict.index].scale is not None
+        findings += _level_findings(pyramid, verdict, survey, stated, described=described)
+    prefix = f"{place}/" if place else ""
+    return Verification(
+        str(group.store_path),
+        tuple(dataclasses.replace(f, location=f"{prefix}{f.location}") for f in findings),
+        tuple(_level_report(pyramid, verdict, survey, prefix) for verdict in verdicts),
+        (read["regions"], read["of"]),
+        read["seed"],
+    )
 
 
-def _integer_findings(group: zarr.Group, place: str) -> Iterator[Finding]:
-    for name, array in group.arrays():
-        if array.dtype.kind not in "iu":
-            yield Finding("error", f"{place}/{name}", f"dtype {array.dtype}", "integers", INTEGER_LABELS)
-
-
-def _array_findings(
-    multiscales: ngff.Multiscales, arrays: Sequence[zarr.Array[Any]], *, labels: bool
-) -> Iterator[Finding]:
-    """Yield what is wrong with the arrays as such."""
-    names = tuple(name for name, _, _ in multiscales.axes or ())
-    version = RULE_SETS.get(multiscales.version)
-    for dataset, array in zip(multiscales.datasets, arrays, strict=True):
-        place = dataset.path
-        if names and array.ndim != len(names):
-            sentence = 'The length of "axes" MUST be equal to the dimensionality of the zarr arrays.'
-            yield Finding("error", place, f"{array.ndim} axes", f"{len(names)}, as the metadata describe", sentence)
-        if array.dtype != arrays[0].dtype:
-            found = f"dtype {array.dtype}"
-            expected = f"{arrays[0].dtype}, as level 0 has; some clients refuse another"
-            sentence = "0.6: all arrays MUST have the same data type."
-            yield Finding("error" if version == "0.6" else "warning", place, found, expected, sentence)
-        if labels and array.dtype.kind not in "iu":
-            yield Finding("error", place, f"dtype {array.dtype}", "integers", INTEGER_LABELS)
-        if version == "0.5" and dimension_names(array) != names:
-            found = f"dimension_names are {dimension_names(array)!r}"
-            sentence = 'The "dimension_names" attribute MUST match the names of the axes.'
-            yield Finding("warning", place, found, f"the axes, {names!r}", sentence)
-        if version == "0.4" and getattr(array.metadata, "dimension_separator", "/") != "/":
-            found, expected = "chunk keys are separated by '.'", "'/'; some clients read only that"
-            sentence = 'Chunks SHOULD use the nested layout, "dimension_separator": "/".'
-            yield Finding("warning", place, found, expected, sentence)
-
-
-def _geometry_findings(
-    group: zarr.Group, multiscales: ngff.Multiscales, arrays: Sequence[zarr.Array[Any]]
-) -> Iterator[Finding]:
-    """Yield where shapes and positions contradict each other."""
-    if any(array.ndim != arrays[0].ndim for array in arrays):
-        found = "levels differ in the number of their axes"
-        yield Finding(
-            "error", "datasets", found, "the same number", "All arrays MUST have the same number of dimensions."
+def _checked_levels(wanted: Sequence[int] | None, count: int) -> list[int]:
+    if wanted is None:
+        return list(range(1, count))
+    if wrong := [level for level in wanted if not 1 <= level < count]:
+        raise ValueError(
+            f"levels={list(wanted)!r}: there is no level {wrong[0]!r} to judge; give some of 1..{count - 1}"
         )
+    return sorted(set(wanted))
+
+
+def _stated_method(group: zarr.Group) -> str | None:
+    """Return the method that the metadata name, if it is one of ours or of the libraries that `Methods` names.
+
+    One that leaves out a value, or weighs voxels, is none of the rules.
+    """
+    entry = namespace_of(group.attrs.asdict())["multiscales"][0]
+    metadata = entry.get("metadata")
+    recipe = metadata.get("kwargs") if isinstance(metadata, Mapping) else None
+    if isinstance(recipe, Mapping) and any(recipe.get(name) for name in ("min_valid", "weights")):
+        return None
+    if isinstance(recipe, Mapping) and recipe.get("nodata") is not None:
+        return None
+    name = str(entry.get("type", "")).lower()
+    name = SAME_JOB.get(name, name)
+    return name if name in REDUCERS else None
+
+
+# --- findings --------------------------------------------------------------------------------------------------
+
+
+def _damage_findings(pyramid: Pyramid, damage: set[Damage]) -> Iterator[Finding]:
+    for each in sorted(damage, key=lambda each: (each.level, each.key)):
+        place = f"{pyramid.paths[each.level]}/{each.key}"
+        if each.reason:
+            yield Finding("error", place, f"the chunk cannot be read ({each.reason})", "a chunk that can be decoded")
+        else:
+            yield Finding("error", place, "the chunk is not stored", "one: the finer level is nowhere fill there")
+
+
+def _level_findings(
+    pyramid: Pyramid, verdict: Verdict, survey: Survey, stated: str | None, *, described: bool
+) -> Iterator[Finding]:
+    place = pyramid.paths[verdict.index]
+    if described:
+        yield from _position_findings(pyramid, verdict, place)
+    yield from _rule_findings(verdict, stated, place)
+    if pyramid.labels:
+        yield from _label_findings(verdict, survey, place)
+    else:
+        yield from _brightness_findings(verdict, place)
+
+
+def _position_findings(pyramid: Pyramid, verdict: Verdict, place: str) -> Iterator[Finding]:
+    """Yield where a level does not sit as stated, all axes in one finding."""
+    stated, shape = pyramid.stated(verdict.index), pyramid.shapes[verdict.index]
+    if verdict.lines is None or agrees(verdict.lines, stated, shape, verdict.tolerance):
         return
+    said, sit, should = [], [], []
+    pairs = zip(pyramid.axes[0], verdict.lines, stated, shape, verdict.tolerance, strict=True)
+    for axis, found, claimed, size, most in pairs:
+        if apart(found, claimed, size) > most:
+            said.append(f"{axis.name!r} from {_ends(claimed, size)}")
+            sit.append(f"from {_ends(found, size)} (up to {apart(found, claimed, size):.3g} away)")
+            origin = axis.translation + axis.scale * found[0]
+            should.append(f"{axis.name!r}: scale {axis.scale * found[1]:.7g}, translation {origin:.7g}")
+    moved = any(origin for origin, _ in stated)
+    first = "the metadata place samples of" if moved else "no translation: the metadata place samples of"
+    yield Finding(
+        "error",
+        place,
+        f"{first} {', '.join(said)} in voxels of level 0, and by the {_evidence(verdict)} they sit {', '.join(sit)}",
+        "; ".join(should),
+        CENTRES,
+    )
+
+
+def _ends(line: tuple[float, float], size: int) -> str:
+    return f"{line[0]:.4g} to {line[0] + line[1] * (size - 1):.4g}"
+
+
+def _evidence(verdict: Verdict) -> str:
+    return "pixels" if verdict.by == "pixels" or verdict.match is None else f"rule ({verdict.match.rule})"
+
+
+def _rule_findings(verdict: Verdict, stated: str | None, place: str) -> Iterator[Finding]:
+    """Yield voxels that the level's rule does not make, and a method other than the stated one."""
+    match = verdict.match
+    families = {each.rule.family for each in verdict.equals}
+    exact = stated in FAMILIES
+    if match is None:
+        closest = next(iter(_strict(verdict)), None)
+        if exact and closest is not None and closest.telling:
+            found = f"none of the known rules makes the level; the closest, {closest.rule}, misses {closest.misses:.1%}"
+            yield Finding("warning", place, f"{found} of the windows that tell", f"the stated method, {stated!r}")
+        return
+    if exact and stated not in families:
+        expected = f"the method that the metadata name, {stated!r}"
+        yield Finding("error", place, f"the level was made by another method: {match.rule}", expected, ONE_RULE)
+    if match.rule.is_loose:
+        return
+    # A rounding of the writer's own is no damage: what the loose rule of the same family allows is let pass.
+    same = [
+        m.differing for m in verdict.matches if m.rule.family == match.rule.family and m.comparison == match.comparison
+    ]
+    left = min(same)
+    if left:
+        found = f"{left} voxels are not what the rule of the others ({match.rule}) makes of their windows"
+        yield Finding(
+            "error", place, found, "a level that was made anew after level 0 was edited, or is whole", ONE_RULE
+        )
+
+
+def _strict(verdict: Verdict) -> list[Match]:
+    strict = [match for match in verdict.matches if not match.rule.is_loose]
+    return sorted(strict, key=lambda match: match.misses)
+
+
+def _label_findings(verdict: Verdict, survey: Survey, place: str) -> Iterator[Finding]:
+    ids = survey.strangers.get(verdict.index, np.zeros(0))
+    if len(ids):
+        shown = ", ".join(map(str, ids[:SHOWN].tolist())) + (", ..." if len(ids) > SHOWN else "")
+        yield Finding("error", place, f"{len(ids)} ids that level 0 does not have: {shown}", "its ids", SAME_IDS)
+    strange, windows = _strange_labels(verdict)
+    if windows and strange / windows > STRANGE_LABELS:
+        severity = "error" if strange / windows > BROKEN_LABELS else "warning"
+        found = f"{strange} of {windows} voxels have an id that is nowhere in their window"
+        yield Finding("error" if severity == "error" else "warning", place, found, "an id of the window")
+
+
+def _strange_labels(verdict: Verdict) -> tuple[int, int]:
+    """Return how many labels are in none of the voxels of their window, and how many labels there are."""
+    tally = verdict.tally
+    if tally is None:
+        return 0, 0
+    loose = [rule for rule in tally.rules if rule == Rule("window", ANY_SAMPLE, ending=rule.ending)]
+    return min((tally.of(rule) for rule in loose), default=0), tally.windows
+
+
+def _brightness_findings(verdict: Verdict, place: str) -> Iterator[Finding]:
+    """Yield levels that are brighter, or darker, than rounding without bias makes them."""
+    tally, match = verdict.tally, verdict.match
+    if tally is None or not tally.windows or (match is not None and match.rule.family != "mean"):
+        return
+    drift = tally.surplus / tally.windows
+    spread = math.sqrt(max(tally.surplus_squared / tally.windows - drift**2, 0.0) / tally.windows)
+    mean = tally.means / tally.windows
+    least = LEAST_DRIFT if _is_whole(tally) else RELATIVE_DRIFT * abs(mean)
+    if abs(drift) > DRIFT_ERRORS * spread + least:
+        found = f"values are {abs(drift):.3g} {'above' if drift > 0 else 'below'} the means of their windows on average"
+        seen = f"(mean {tally.values / tally.windows:.5g}, of level 0 {mean:.5g})"
+        yield Finding("warning", place, f"{found} {seen}", "the brightness of level 0, but for rounding")
+
+
+def _is_whole(tally: Tally) -> bool:
+    return any(rule.how for rule in tally.rules if rule.family == "mean")
+
+
+# --- the report on a level -------------------------------------------------------------------------------------
+
+
+def _level_report(pyramid: Pyramid, verdict: Verdict, survey: Survey, prefix: str) -> LevelReport:
+    index, match, tally = verdict.index, verdict.match, verdict.tally
+    shape, array = pyramid.shapes[index], pyramid.arrays[index].array
+    shown = match or next(iter(_strict(verdict)), None)
+    sources = sorted({each.comparison.source for each in verdict.equals if each.rule == match.rule}) if match else []
+    windows = (
+        tally.windows if tally is not None else sum(t.windows for c, t in survey.tallies.items() if c.level == index)
+    )
+    weighed = tally is not None and tally.windows and not pyramid.labels
+    ids = survey.strangers.get(index)
+    return LevelReport(
+        path=f"{prefix}{pyramid.paths[index]}",
+        shape=shape,
+        factors=verdict.factors,
+        sizes=_sizes(pyramid.shapes[0], shape, verdict.factors),
+        rule=None if match is None else str(match.rule),
+        closest=None if match is not None or shown is None or not shown.telling else str(shown.rule),
+        made_from=tuple(pyramid.paths[source] for source in sources),
+        differing=0 if shown is None else shown.differing,
+        windows=windows,
+        telling=0 if shown is None else shown.telling,
+        equals=tuple(dict.fromkeys(str(m.rule) for m in verdict.equals if match is None or m.rule != match.rule)),
+        dims=tuple(axis.name for axis in pyramid.axes[0]),
+        stated=_both_ends(pyramid.stated(index), shape),
+        found=None if verdict.lines is None else _both_ends(verdict.lines, shape),
+        tolerance=verdict.tolerance,
+        by=verdict.by,
+        mean=_digits(tally.values / tally.windows) if weighed and tally is not None else None,
+        mean_of_windows=_digits(tally.means / tally.windows) if weighed and tally is not None else None,
+        strange_ids=(0 if ids is None else len(ids)) if pyramid.labels else None,
+        stored_chunks=_stored_chunks(array),
+        chunks=int(array.nchunks),
+    )
+
+
+def _sizes(size: Sequence[int], coarse: Sequence[int], factors: Sequence[int] | None) -> str:
+    if factors is None:
+        return "no integer factor"
+    ends = {"up" if n * f > whole else "down" for whole, n, f in zip(size, coarse, factors, strict=True) if whole % f}
+    return " and ".join(sorted(ends, reverse=True)) or "whole"
+
+
+def _both_ends(lines: Sequence[tuple[float, float]], shape: Sequence[int]) -> tuple[tuple[float, float], ...]:
+    pairs = zip(lines, shape, strict=True)
+    return tuple((_digits(origin), _digits(origin + step * (size - 1))) for (origin, step), size in pairs)
+
+
+def _digits(value: float) -> float:
+    """Return a number without the digits that depend on the order of a sum."""
+    return float(f"{value:.9g}")
+
+
+def _stored_chunks(array: zarr.Array[Any]) -> int | None:
+    """Return how many chunks are stored, None where the store cannot list them."""
     try:
-        levels, _ = ngff.level_axes(multiscales, [array.shape for array in arrays])
-    except ValueError as error:
-        yield Finding("error", "coordinateTransformations", str(error), "positions that fit the arrays", LENGTHS)
-        return
-    for dataset, axes, finer in zip(multiscales.datasets[1:], levels[1:], levels, strict=False):
-        if any(axis.size > other.size for axis, other in zip(axes, finer, strict=True)):
-            found, expected = "larger than the level before", "a smaller one"
-            sentence = 'The "path"s MUST be ordered from largest (i.e. highest resolution) to smallest.'
-            yield Finding("error", dataset.path, found, expected, sentence)
-    for dataset, axes in zip(multiscales.datasets, levels, strict=True):
-        yield from _extent_findings(dataset.path, axes, levels[0])
-        yield from _coordinate_findings(group, dataset.path, axes)
-
-
-def _extent_findings(path: str, axes: Sequence[Axis], base: Sequence[Axis]) -> Iterator[Finding]:
-    """Yield axes whose samples do not fit into the field of level 0, up to a partial window at its end."""
-    for axis, other in zip(axes, base, strict=True):
-        ratio = axis.scale / other.scale
-        covered = axis.size * ratio
-        if covered > other.size + ratio or covered <= other.size - ratio:
-            found = f"{axis.size} samples of scale {axis.scale:g} along {axis.name!r} do not cover level 0"
-            expected = f"its {other.size} of scale {other.scale:g}, up to a partial window"
-            yield Finding("warning", path, found, expected, '"scale" specifies the pixel size in physical units.')
-
-
-def _coordinate_findings(group: zarr.Group, path: str, axes: Sequence[Axis]) -> Iterator[Finding]:
-    """Yield coordinate arrays beside a level that contradict its transformations."""
-    parent = path.rpartition("/")[0]
-    for axis in axes if parent else ():
-        place = f"{parent}/{axis.name}"
-        stored = group.get(place)
-        # Labels of channels and dates (numbers "since" one) are not what transformations say.
-        if not isinstance(stored, zarr.Array) or stored.dtype.kind not in "iuf" or axis.type == "channel":
-            continue
-        if " since " in str(stored.attrs.get("units", "")):
-            continue
-        if stored.shape != (axis.size,):
-            yield Finding("error", place, f"{stored.shape} coordinates", f"{axis.size}, one per sample of {path!r}")
-            continue
-        positions = np.asarray(stored[...])
-        distance = float(np.abs(positions - axis.coordinates()).max())
-        if not distance <= position_tolerance(positions, axis.scale):
-            found = f"coordinates up to {distance:g} away"
-            yield Finding("error", place, found, f"those of the transformations of {path!r}")
+        return int(array.nchunks_initialized)
+    except NotImplementedError:
+        return None

@@ -1,460 +1,600 @@
-"""Stores held against the specification: good ones pass, each kind of defect is named with its place."""
+"""Voxels held against metadata: the rule that made a level is named, and what is wrong with one is found."""
 
 import json
+import lzma
+import math
 
 import numpy as np
 import pytest
 import zarr
+from hypothesis import given
+from hypothesis import strategies as st
 
-from multiscale_sampler import add_levels, to_image, validate, write_pyramid
+from multiscale_sampler import rules, validate, verdicts, verify_pyramid, write_labels, write_pyramid
+from multiscale_sampler.cli import main
+from multiscale_sampler.placement import Crop, located
+from multiscale_sampler.store import Access
 
-from .data import Recording, make_array, noise
+from .data import load, noise, real, reduced
 
-VERSIONS = ["0.4", "0.5"]
-
-
-def make(store, version="0.5", layout="datatree", dims="zyx", *, consolidated=False):
-    """Write a good pyramid of two levels; return its group, in which things can be broken."""
-    base = noise((2, 8, 12)) if dims[0] == "c" else noise((4, 8, 12))
-    image = to_image(base, dims, scale={"y": 0.5}, units="micrometer")
-    write_pyramid(image, store, scale_factors=[2], version=version, layout=layout)
-    group = zarr.open_group(store, mode="r+", use_consolidated=False)
-    if not consolidated:
-        # In zarr v3 they go when the group's own document is written again.
-        group.attrs.put(group.attrs.asdict())
-        (store / ".zmetadata").unlink(missing_ok=True)
-    return group
+SPACING = {"c": 1.0, "t": 1.0, "z": 2.0, "y": 0.5, "x": 0.5}
 
 
-def document_of(group, version):
-    return group.attrs.asdict() if version == "0.4" else group.attrs.asdict()["ome"]
+def client(module):
+    return pytest.importorskip(module, reason=f"the extra 'clients' brings {module.split('.')[0].replace('_', '-')}")
 
 
-def put(group, version, document):
-    group.attrs.put(document if version == "0.4" else {**group.attrs.asdict(), "ome": document})
+def structured(shape, dtype="uint16", seed=0):
+    """Return an image with structure of a few voxels' size, no two neighbours alike."""
+    image = noise(shape, "float64", seed)
+    for axis in range(len(shape)):
+        for _ in range(2):
+            image = (np.roll(image, 1, axis) + 2 * image + np.roll(image, -1, axis)) / 4
+    return (20000 + 6000 * (image / image.std())).clip(0, 60000).astype(dtype)
 
 
-def findings(store):
-    return [(finding.severity, finding.location, finding.message) for finding in validate(store).findings]
+def segments(shape, dtype="uint32", seed=0):
+    """Return labels of a few voxels' size."""
+    coarse = np.random.default_rng(seed).integers(0, 2**31, [-(-n // 5) for n in shape]).astype(dtype)
+    for axis, n in enumerate(shape):
+        coarse = coarse.repeat(5, axis).take(range(n), axis)
+    return coarse
 
 
-def errors_at(store, location):
-    report = validate(store)
-    assert not report.ok
-    return [f for f in report.findings if f.severity == "error" and location in f.location]
+def store_of(levels, lines=None, *, dims="zyx", labels=False, place=None, chunk=16, kind=None):
+    """Store levels as other programs do; `lines` are each level's scale and translation, by default the centres'."""
+    place = {} if place is None else place
+    dims = dims[-levels[0].ndim :]
+    datasets = []
+    for index, level in enumerate(levels):
+        zarr.create_array(
+            place, name=str(index), data=level, chunks=tuple(min(chunk, n) for n in level.shape), dimension_names=dims
+        )
+        factors = [round(n / m) for n, m in zip(levels[0].shape, level.shape, strict=True)]
+        scale, origin = lines[index] if lines else (factors, [(f - 1) / 2 for f in factors])
+        steps = [float(s) * SPACING[d] for s, d in zip(scale, dims, strict=True)]
+        starts = [float(o) * SPACING[d] for o, d in zip(origin, dims, strict=True)]
+        transforms = [{"type": "scale", "scale": steps}, {"type": "translation", "translation": starts}]
+        datasets.append({"path": str(index), "coordinateTransformations": transforms[: 1 + any(starts)]})
+    kinds = {"t": "time", "c": "channel"}
+    axes = [{"name": dim, "type": kinds.get(dim, "space")} for dim in dims]
+    entry = {"axes": axes, "datasets": datasets, **({"type": kind} if kind else {})}
+    namespace = {"version": "0.5", "multiscales": [entry], **({"image-label": {}} if labels else {})}
+    zarr.open_group(place, mode="a").attrs.put({"ome": namespace})
+    return place
 
 
-# --- good stores -----------------------------------------------------------------------------------------------
+def errors(report, word=""):
+    return [f for f in report.findings if f.severity == "error" and word in f.message]
 
 
-@pytest.mark.parametrize("version", VERSIONS)
-@pytest.mark.parametrize("layout", ["datatree", "flat"])
-@pytest.mark.parametrize("dims", ["zyx", "cyx", "tyx"])
-def test_validate__finds_nothing_wrong_with_good_stores(tmp_path, version, layout, dims):
-    make(tmp_path / "p.zarr", version, layout, dims, consolidated=True)
-    for place in (tmp_path / "p.zarr", str(tmp_path / "p.zarr"), zarr.open_group(tmp_path / "p.zarr")):
-        report = validate(place)
-        assert report.findings == ()
-        assert report.ok
+def windows_mean(base, factors, how):
+    """Return means of whole windows in exact arithmetic, rounded by a function of numpy's."""
+    shape = [k for n, f in zip(base.shape, factors, strict=True) for k in (n // f, f)]
+    cut = base[tuple(slice(0, n // f * f) for n, f in zip(base.shape, factors, strict=True))]
+    axes = tuple(range(1, 2 * base.ndim, 2))
+    return how(cut.astype(np.float64).reshape(shape).mean(axes)).astype(base.dtype)
 
 
-@pytest.mark.parametrize("zarr_format", [2, 3])
-def test_validate__finds_no_error_in_what_add_levels_made(tmp_path, zarr_format):
-    make_array(tmp_path / "a.zarr", noise((16, 16)), zarr_format=zarr_format, chunks=(4, 4))
-    add_levels(tmp_path / "a.zarr")
-    assert validate(tmp_path / "a.zarr").ok
+# --- the rule that made a level --------------------------------------------------------------------------------
 
 
-def test_validate__finds_a_group_by_its_path(tmp_path):
-    make(tmp_path / "all.zarr" / "inner")
-    zarr.open_group(tmp_path / "all.zarr", mode="a")
-    assert validate(tmp_path / "all.zarr", "inner").ok
-    assert not validate(tmp_path / "all.zarr").ok
+@pytest.mark.parametrize("boundary", ["pad", "trim"])
+@pytest.mark.parametrize("method", ["mean", "min", "max", "median", "mode", "nearest"])
+def test_verify__names_the_method_of_our_own_pyramids(method, boundary):
+    base = segments((33, 47)) if method == "mode" else structured((33, 47))
+    store = {}
+    write_pyramid(base, store, method=method, scale_factors=[2, 4], boundary=boundary, chunks=8)
+    report = verify_pyramid(store)
+    assert report.ok
+    assert report.findings == ()
+    assert [level.rule.split(",")[0] for level in report.levels] == [method] * 2
+    assert [level.differing for level in report.levels] == [0, 0]
+    assert [level.sizes for level in report.levels] == ["up" if boundary == "pad" else "down"] * 2
+    exact = method in ("mean", "min", "max", "nearest")
+    # The base is what exact levels follow from; the others follow from the level before them.
+    assert ("scale0/image" in report.levels[1].made_from) == exact
+    if method in ("mean", "median", "mode"):
+        assert len(report.levels[1].made_from) == 1
 
 
-def test_validate__reads_no_chunk_of_an_image():
-    store = Recording(zarr.storage.MemoryStore())
-    write_pyramid(noise((16, 16)), store, scale_factors=[2])
-    store.log["read"].clear()
-    validate(store)
-    assert not [key for key in store.chunks("read") if "image" in key]
+@pytest.mark.parametrize(
+    ("factors", "parents"), [([2, 3], ("scale0/image",)), ([{"x": 2}, {"x": 2, "y": 2}], ("scale1/image",))]
+)
+def test_verify__follows_levels_that_do_not_nest_and_axes_that_are_reduced_later(factors, parents):
+    store = {}
+    base = np.random.default_rng(0).integers(0, 4, (36, 48)).astype(np.uint32)
+    write_pyramid(base, store, method="mode", scale_factors=factors)
+    report = verify_pyramid(store)
+    assert report.ok
+    assert report.levels[1].made_from == parents
+    assert report.levels[1].rule.startswith("mode, of a tie the least")
 
 
-def test_validate__names_the_missing_place(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"nothing\.zarr"):
-        validate(tmp_path / "nothing.zarr")
-
-
-# --- defects ---------------------------------------------------------------------------------------------------
-
-
-def test_validate__an_array_is_no_image(tmp_path):
-    make_array(tmp_path / "a.zarr", noise((4, 4)))
-    report = validate(tmp_path / "a.zarr", "0")
-    assert not report.ok
-    assert "an array" in report.findings[0].message
-
-
-@pytest.mark.parametrize("attributes", [{}, {"multiscales": []}, {"ome": {"version": "0.5"}}, {"plate": {}}], ids=str)
-def test_validate__a_group_without_metadata_is_no_image(tmp_path, attributes):
-    zarr.open_group(tmp_path / "a.zarr", mode="w", attributes=attributes)
-    (finding,) = validate(tmp_path / "a.zarr").findings
-    assert finding.severity == "error"
-    assert "no multiscales" in finding.message
-    assert finding.rule
-
-
-@pytest.mark.parametrize("version", VERSIONS)
-@pytest.mark.parametrize("level", [0, 1])
-def test_validate__an_array_that_is_not_there(tmp_path, version, level):
-    group = make(tmp_path / "p.zarr", version)
-    del group[f"scale{level}/image"]
-    (finding,) = errors_at(tmp_path / "p.zarr", f"scale{level}/image")
-    assert "there is none" in finding.message
-    assert "path" in finding.rule
-
-
-@pytest.mark.parametrize("version", VERSIONS)
-def test_validate__an_array_that_only_consolidated_metadata_know(tmp_path, version):
-    group = make(tmp_path / "p.zarr", version, consolidated=True)
-    del group["scale1/image"]
-    assert errors_at(tmp_path / "p.zarr", "scale1/image")
-
-
-def without(key):
-    return lambda entry: entry.pop(key)
-
-
-def _axes(change):
-    return lambda entry: change(entry["axes"])
-
-
-def _transforms(change, level=1):
-    return lambda entry: change(entry["datasets"][level]["coordinateTransformations"])
-
-
-METADATA = {
-    "no-axes": (without("axes"), "axes"),
-    "no-datasets": (without("datasets"), "multiscales"),
-    "no-path": (lambda entry: entry["datasets"][1].pop("path"), "multiscales"),
-    "no-transformations": (lambda entry: entry["datasets"][1].pop("coordinateTransformations"), ""),
-    "empty-transformations": (_transforms(lambda t: t.clear()), ""),
-    "no-scale": (_transforms(lambda t: t.pop(0)), ""),
-    "two-scales": (_transforms(lambda t: t.insert(0, t[0])), ""),
-    "translation-before-scale": (_transforms(lambda t: t.reverse()), ""),
-    "short-scale": (_transforms(lambda t: t[0].update(scale=[1.0, 1.0])), ""),
-    "short-both": (_transforms(lambda t: (t[0].update(scale=[1.0]), t[1].update(translation=[1.0]))), ""),
-    "zero-scale": (_transforms(lambda t: t[0].update(scale=[0.0, 1.0, 1.0])), ""),
-    "text-scale": (_transforms(lambda t: t[0].update(scale=["a", "b", "c"])), ""),
-    "null-scale": (_transforms(lambda t: t[0].update(scale=[None, 1.0, 1.0])), ""),
-    "affine": (_transforms(lambda t: t[0].update(type="affine")), ""),
-    "transformation-is-text": (_transforms(lambda t: t.insert(0, "scale")), ""),
-    "no-axis-name": (_axes(lambda axes: axes[0].pop("name")), ""),
-    "same-names": (_axes(lambda axes: axes[0].update(name="x")), ""),
-    "too-few-axes": (_axes(lambda axes: axes.pop(0)), ""),
-    "too-many-axes": (_axes(lambda axes: axes.insert(0, {"name": "t", "type": "time"})), ""),
-    "axes-are-text": (lambda entry: entry.update(axes="zyx"), ""),
-    "axis-is-a-number": (lambda entry: entry.update(axes=[1, 2, 3]), ""),
-    "order-of-types": (_axes(lambda axes: axes[2].update(type="time")), "axes"),
-    "two-times": (_axes(lambda axes: (axes[0].update(type="time"), axes[1].update(type="time"))), "axes"),
-    "levels-reversed": (lambda entry: entry["datasets"].reverse(), ""),
-    "one-space-axis": (
-        _axes(lambda axes: (axes[0].update(type="time"), axes[1].update(type="channel"))),
-        "axes",
-    ),
+ROUNDED = {
+    "half to even": np.rint,
+    "half up": lambda mean: np.floor(mean + 0.5),
+    "down": np.floor,
+    "up": np.ceil,
+    "towards zero": np.trunc,
+    "half away from zero": lambda mean: np.trunc(mean + np.copysign(0.5, mean)),
 }
 
 
-@pytest.mark.parametrize(("change", "location"), METADATA.values(), ids=METADATA)
-@pytest.mark.parametrize("version", VERSIONS)
-def test_validate__broken_metadata_are_errors(tmp_path, version, change, location):
-    group = make(tmp_path / "p.zarr", version)
-    document = document_of(group, version)
-    change(document["multiscales"][0])
-    put(group, version, document)
-    found = errors_at(tmp_path / "p.zarr", location)
-    assert found
-    assert all(finding.message for finding in found)
+@pytest.mark.parametrize("how", ROUNDED)
+def test_verify__tells_roundings_and_levels_made_step_by_step(how):
+    base = (structured((64, 96)).astype(np.int32) - 20000).astype(np.int16)
+    first = windows_mean(base, (2, 2), ROUNDED[how])
+    levels = [base, first, windows_mean(first, (2, 2), ROUNDED[how])]
+    report = verify_pyramid(store_of(levels))
+    assert [level.rule for level in report.levels] == [f"mean, rounded {how}"] * 2
+    assert report.levels[1].made_from == ("1",)
+    exact = verify_pyramid(store_of([base, first, windows_mean(base, (4, 4), ROUNDED[how])]))
+    assert exact.levels[1].rule == f"mean, rounded {how}"
+    assert exact.levels[1].made_from == ("0",)
 
 
-@pytest.mark.parametrize("version", VERSIONS)
-def test_validate__metadata_of_a_version_in_the_other_zarr_format(tmp_path, version):
-    other = "0.4" if version == "0.5" else "0.5"
-    group = make(tmp_path / "p.zarr", version)
-    document = document_of(group, version)
-    entry = document["multiscales"][0]
-    if version == "0.4":
-        entry.pop("version")
-        group.attrs.put({"ome": {"version": "0.5", "multiscales": [entry]}})
-    else:
-        group.attrs.put({"multiscales": [{**entry, "version": "0.4"}]})
-    report = validate(tmp_path / "p.zarr")
-    assert not report.ok
-    assert any(other in f.message and "zarr format" in f.message for f in report.findings if f.severity == "error")
-
-
-def test_validate__says_where_it_cannot_judge(tmp_path):
-    group = make(tmp_path / "p.zarr")
-    document = document_of(group, "0.5")
-    document["version"] = "0.9"
-    put(group, "0.5", document)
-    (finding,) = validate(tmp_path / "p.zarr").findings
-    assert (finding.severity, finding.location) == ("warning", "version")
-    assert "0.9" in finding.message
-
-
-def _replaced(group, path, data, **options):
-    names = group[path].metadata.dimension_names
-    del group[path]
-    make_array(group.store_path, data, path=path, dims=options.pop("dims", names), **options)
-
-
-def test_validate__levels_of_another_dtype_are_a_warning(tmp_path):
-    group = make(tmp_path / "p.zarr")
-    _replaced(group, "scale1/image", noise((2, 4, 6), "float32"))
-    report = validate(tmp_path / "p.zarr")
+@pytest.mark.parametrize("offset", list(np.ndindex(2, 3)))
+def test_verify__tells_which_sample_is_taken_and_where_it_sits(offset):
+    base = structured((24, 36))
+    level = base[offset[0] :: 2, offset[1] :: 3]
+    report = verify_pyramid(store_of([base, level], [((1, 1), (0, 0)), ((2, 3), offset)]))
     assert report.ok
-    (finding,) = report.findings
-    assert finding.location == "scale1/image"
-    assert "float32" in finding.message
-    assert "uint16" in finding.message
-    assert finding.rule
+    assert report.levels[0].rule == f"nearest, offset {offset[0]}, {offset[1]}"
+    assert [start for start, _ in report.levels[0].found] == list(offset)
+    centred = verify_pyramid(store_of([base, level]))
+    assert errors(centred, "sit")
 
 
-def test_validate__levels_with_another_number_of_axes_are_errors(tmp_path):
-    group = make(tmp_path / "p.zarr")
-    _replaced(group, "scale1/image", noise((4, 6)), dims=("y", "x"))
-    assert errors_at(tmp_path / "p.zarr", "scale1/image")
+@pytest.mark.parametrize("ending", ["edge", "constant"])
+def test_verify__tells_what_partial_windows_were_filled_with(ending):
+    base = structured((20, 32))
+    padded = np.pad(base, [(0, 1), (0, 1)], mode=ending)
+    report = verify_pyramid(store_of([base, windows_mean(padded, (3, 3), np.floor)]))
+    filled = {"edge": "the last samples", "constant": "zeros"}[ending]
+    assert report.levels[0].rule == f"mean, rounded down, partial windows filled with {filled}"
+    assert report.levels[0].sizes == "up"
 
 
-@pytest.mark.parametrize("dims", [None, ("x", "y", "z"), ("z", "y", None)], ids=str)
-def test_validate__dimension_names_that_are_not_the_axes(tmp_path, dims):
-    group = make(tmp_path / "p.zarr", layout="flat")
-    _replaced(group, "1", noise((2, 4, 6)), dims=dims)
-    (finding,) = validate(tmp_path / "p.zarr").findings
-    assert finding.location == "1"
-    assert "dimension_names" in finding.message
-    assert "MUST" in finding.rule
+def countless(base):
+    """Return what the COUNTLESS algorithm takes, by its published formula for 2 x 2."""
+    a, b, c, d = (base[i::2, j::2].astype(np.uint64) + 1 for i in (0, 1) for j in (0, 1))
+    chosen = (a * (a == b)) | (a * (a == c)) | (b * (b == c))
+    return (chosen + (chosen == 0) * d - 1).astype(base.dtype)
 
 
-def test_validate__chunk_keys_with_dots(tmp_path):
-    group = make(tmp_path / "p.zarr", "0.4", layout="flat")
-    del group["1"]
-    make_array(
-        group.store_path,
-        noise((2, 4, 6)),
-        path="1",
-        zarr_format=2,
-        chunk_key_encoding={"name": "v2", "separator": "."},
-    )
-    (finding,) = validate(tmp_path / "p.zarr").findings
-    assert finding.location == "1"
-    assert "'.'" in finding.message
-    assert finding.rule
+def test_verify__tells_how_ties_are_broken():
+    base = np.random.default_rng(0).integers(0, 3, (64, 64)).astype(np.uint32)
+    ties = {
+        "as COUNTLESS takes it": countless(base),
+        "the least": reduced(base, (2, 2), "mode"),
+        "the greatest": 2 - reduced(2 - base, (2, 2), "mode"),
+    }
+    for tie, level in ties.items():
+        report = verify_pyramid(store_of([base, level], labels=True))
+        assert report.levels[0].rule == f"mode, of a tie {tie}"
+        assert report.ok
 
 
-def test_validate__a_level_larger_than_the_one_before(tmp_path):
-    group = make(tmp_path / "p.zarr", layout="flat")
-    _replaced(group, "1", noise((8, 16, 24)))
-    found = errors_at(tmp_path / "p.zarr", "1")
-    assert any("larger" in finding.message for finding in found)
+@pytest.mark.parametrize("skips", [True, False])
+def test_verify__judges_floats_up_to_their_last_places_and_tells_how_nan_is_taken(skips):
+    base = structured((32, 48)).astype(np.float32) / 7
+    base[3, 5] = base[10:12, 10:12] = np.nan
+    blocks = base.reshape(16, 2, 24, 2)
+    level = np.full((16, 24), np.nan, np.float32)
+    valid = np.isfinite(blocks).sum((1, 3)) > (0 if skips else 3)
+    level[valid] = np.nansum(blocks, (1, 3))[valid] / np.isfinite(blocks).sum((1, 3))[valid]
+    report = verify_pyramid(store_of([base, level * np.float32(1 + 1e-7)]))
+    assert report.levels[0].rule == ("mean, NaN left out" if skips else "mean")
+    assert report.ok
+    assert verify_pyramid(store_of([base, level * np.float32(1.001)])).levels[0].rule is None
 
 
-@pytest.mark.parametrize("size", [(2, 4, 3), (2, 1, 6)], ids=str)
-def test_validate__levels_that_do_not_cover_the_field(tmp_path, size):
-    group = make(tmp_path / "p.zarr", layout="flat")
-    _replaced(group, "1", noise(size))
-    report = validate(tmp_path / "p.zarr")
-    assert [finding.location for finding in report.findings] == ["1"]
-    assert "do not cover" in report.findings[0].message
-
-
-@pytest.mark.parametrize("shift", [0.01, 1.0, -0.25])
-def test_validate__coordinates_that_are_not_the_transformations(tmp_path, shift):
-    group = make(tmp_path / "p.zarr")
-    group["scale1/y"][...] = group["scale1/y"][...] + shift
-    (finding,) = errors_at(tmp_path / "p.zarr", "scale1/y")
-    assert f"{abs(shift):g}" in finding.message
-
-
-def test_validate__coordinates_of_another_length(tmp_path):
-    group = make(tmp_path / "p.zarr")
-    del group["scale1/y"]
-    make_array(group.store_path, np.arange(3.0), path="scale1/y", dims=("y",))
-    assert errors_at(tmp_path / "p.zarr", "scale1/y")
-
-
-def test_validate__coordinates_that_follow_no_line(tmp_path):
-    group = make(tmp_path / "p.zarr")
-    group["scale1/y"][...] = np.array([0.0, 1.0, 4.0, 9.0])
-    assert errors_at(tmp_path / "p.zarr", "scale1/y")
-
-
-@pytest.mark.parametrize("version", VERSIONS)
-@pytest.mark.parametrize(
-    "omero",
-    [{"channels": [{"color": "FF00"}]}, {"channels": [{"color": "FFFFFF", "window": {"min": 0}}]}, {"channels": 3}],
-    ids=str,
+@given(
+    st.lists(st.integers(-(2**63), 2**63 - 1), min_size=8, max_size=8),
+    st.sampled_from(["half to even", "half up", "down", "up", "towards zero", "half away from zero"]),
+    st.booleans(),
 )
-def test_validate__broken_omero_is_an_error(tmp_path, version, omero):
-    group = make(tmp_path / "p.zarr", version)
-    document = document_of(group, version)
-    document["omero"] = omero
-    put(group, version, document)
-    assert errors_at(tmp_path / "p.zarr", "omero")
+def test_rules__means_of_64_bit_integers_are_exact(values, how, unsigned):
+    if unsigned:
+        values = [value + 2**63 for value in values]
+    total, count = sum(values), len(values)
+    below, rest = divmod(total, count)
+    nearest = {
+        "half to even": round_half_even(total, count),
+        "half up": below + (2 * rest >= count),
+        "down": below,
+        "up": below + (rest > 0),
+        "towards zero": below + (rest > 0 and below < 0),
+        "half away from zero": below + (2 * rest > count or (2 * rest == count and below >= 0)),
+    }[how]
+    dtype = np.uint64 if unsigned else np.int64
+    windows = rules.Windows(np.array(values, dtype).reshape(8, 1), np.array([nearest], dtype), (2, 4))
+    assert not rules.differing(rules.Rule("mean", how), windows).any()
+    assert not rules.differing(rules.Rule("mean", rules.ANY_ROUNDING), windows).any()
 
 
-def test_validate__finds_everything_at_once(tmp_path):
-    group = make(tmp_path / "p.zarr")
-    _replaced(group, "scale1/image", noise((2, 4, 6), "float32"), dims=("a", "b", "c"))
-    group["scale0/y"][...] = group["scale0/y"][...] + 3
-    locations = [location for _, location, _ in findings(tmp_path / "p.zarr")]
-    assert sorted(locations) == ["scale0/y", "scale1/image", "scale1/image"]
+def round_half_even(total, count):
+    below, rest = divmod(total, count)
+    return below + (2 * rest > count or (2 * rest == count and below % 2))
 
 
-def test_validate__an_array_that_zarr_cannot_open(tmp_path):
-    make(tmp_path / "p.zarr", layout="flat")
-    document = tmp_path / "p.zarr" / "1" / "zarr.json"
-    document.write_text(document.read_text().replace('"bytes"', '"of_tomorrow"'))
-    (finding,) = errors_at(tmp_path / "p.zarr", "1")
-    assert "cannot be opened" in finding.found
-    assert "of_tomorrow" in finding.found
+@given(st.lists(st.integers(0, 3), min_size=6, max_size=6), st.sampled_from(rules.TIES))
+def test_rules__modes_are_those_of_counting(values, tie):
+    most = max(values.count(value) for value in values)
+    best = [value for value in values if values.count(value) == most]
+    expected = {"the least": min, "the greatest": max}.get(tie, lambda found: found[0 if tie == "the first" else -1])
+    windows = rules.Windows(np.array(values)[:, None], np.array([expected(best)]), (2, 3))
+    assert not rules.differing(rules.Rule("mode", tie), windows).any()
 
 
-def test_validate__a_document_that_is_no_json(tmp_path):
-    make(tmp_path / "p.zarr")
-    (tmp_path / "p.zarr" / "zarr.json").write_text("{")
-    (finding,) = validate(tmp_path / "p.zarr").findings
-    assert finding.severity == "error"
-    assert "no JSON" in finding.found
+# --- where samples sit -----------------------------------------------------------------------------------------
 
 
-def test_validate__levels_of_another_dtype_are_an_error_in_0_6(tmp_path):
-    group = make(tmp_path / "p.zarr", "0.6")
-    assert validate(tmp_path / "p.zarr").findings == ()
-    _replaced(group, "scale1/image", noise((2, 4, 6), "float32"))
-    assert errors_at(tmp_path / "p.zarr", "scale1/image")
+@pytest.mark.parametrize("labels", [False, True])
+def test_verify__reports_a_translation_that_is_missing(labels):
+    base = segments((20, 24, 28)) if labels else structured((20, 24, 28))
+    levels = [base, reduced(base, (1, 2, 2), "mode" if labels else "mean")]
+    unmoved = [((1, 1, 1), (0, 0, 0)), ((1, 2, 2), (0, 0, 0))]
+    report = verify_pyramid(store_of(levels, unmoved, labels=labels))
+    (finding,) = report.findings
+    assert (finding.severity, finding.location) == ("error", "1")
+    assert finding.found.startswith("no translation")
+    # In the units of the metadata.
+    assert finding.expected == "'y': scale 1, translation 0.25; 'x': scale 1, translation 0.25"
+    assert verify_pyramid(store_of(levels, labels=labels)).ok
 
 
-# --- labels ----------------------------------------------------------------------------------------------------
+def test_verify__gives_levels_that_rules_do_not_tell_apart_the_benefit_of_the_doubt():
+    """The ramp's truncated mean is its minimum and its first voxel."""
+    ramp = np.arange(64, dtype=np.uint16)[None].repeat(32, 0)
+    first = store_of([ramp, ramp[::2, ::2]], [((1, 1), (0, 0)), ((2, 2), (0, 0))])
+    assert verify_pyramid(first).ok
+    assert verify_pyramid(store_of([ramp, ramp[::2, ::2]])).ok
+    wrong = verify_pyramid(store_of([ramp, ramp[::2, ::2]], [((1, 1), (0, 0)), ((2, 2), (1, 1))]))
+    assert errors(wrong, "sit")
 
 
-def make_labels(store, version="0.5", dtype="uint16", scale_factors=(2,), **listing):
-    """Write a good image with labels "nuclei"; return the group of the labels."""
-    make(store, version, layout="flat")
-    write_pyramid(
-        to_image(noise((4, 8, 12), dtype), "zyx", scale={"y": 0.5}, units="micrometer"),
-        store / "labels" / "nuclei",
-        scale_factors=list(scale_factors),
-        method="nearest",
-        version=version,
-        layout="flat",
+def interpolated(base, size, start, step):
+    """Return samples at a line of positions along both axes, between voxels by straight lines."""
+    for axis in range(2):
+        positions = np.clip(start + step * np.arange(size), 0, base.shape[axis] - 1)
+        low = np.minimum(positions.astype(int), base.shape[axis] - 2)
+        part = (positions - low).reshape([-1 if other == axis else 1 for other in range(2)])
+        base = base.take(low, axis) * (1 - part) + base.take(low + 1, axis) * part
+    return base
+
+
+@pytest.mark.parametrize(("start", "step"), [(0.5, 2.0), (0.0, 2.0), (-0.3, 4.0), (0.3, 2.03)])
+def test_verify__finds_positions_from_pixels_where_no_rule_is_known(start, step):
+    base = structured((128, 128)).astype(np.float64)
+    size = int(128 / step)
+    # Half of the image next to it: a filter of no rule, which leaves positions where they are.
+    blurred = 0.5 * base + 0.25 * (np.roll(base, 1, 0) + np.roll(base, -1, 0))
+    level = interpolated(blurred, size, start, step).astype(np.float32)
+    line = ((step, step), (start, start))
+    true = verify_pyramid(store_of([base.astype(np.float32), level], [((1, 1), (0, 0)), line]))
+    assert true.ok
+    assert true.levels[0].by == "pixels"
+    for first, last in true.levels[0].found:
+        assert first == pytest.approx(start, abs=0.06)
+        assert last == pytest.approx(start + step * (size - 1), abs=0.06)
+    moved = ((step, step), (start + 0.5, start))
+    assert errors(verify_pyramid(store_of([base.astype(np.float32), level], [((1, 1), (0, 0)), moved])), "'y'")
+
+
+def test_placement__knows_when_images_have_nothing_in_common():
+    base, other = noise((64, 64), "float64", 1), noise((32, 32), "float64", 2)
+    found = located([Crop(other, (0, 0), base, (0, 0))], [(0.5, 2.0)] * 2, (32, 32))
+    assert not found.is_certain
+    flat = np.full((32, 32), 3.0)
+    assert located([Crop(flat, (0, 0), base, (0, 0))], [(0.5, 2.0)] * 2, (32, 32)) is None
+
+
+# --- what is wrong with voxels ---------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def pyramid(tmp_path):
+    """A good pyramid on disk."""
+    write_pyramid(structured((64, 80)), tmp_path / "p.zarr", scale_factors=[2, 4], chunks=16)
+    return tmp_path / "p.zarr"
+
+
+def test_verify__finds_levels_that_do_not_follow_an_edit_of_level_0(pyramid):
+    zarr.open_array(pyramid / "scale0" / "image", mode="r+")[10:13, 10:13] += 1000
+    report = verify_pyramid(pyramid)
+    assert validate(pyramid).ok
+    assert not report.ok
+    assert [finding.location for finding in errors(report)] == ["scale1/image", "scale2/image"]
+    assert errors(report)[0].found.startswith("4 voxels are not what the rule")
+    assert report.levels[0].rule == "mean, rounded half to even"
+
+
+def test_verify__finds_chunks_that_are_missing_or_broken(pyramid):
+    (pyramid / "scale1" / "image" / "c" / "0" / "1").unlink()
+    (pyramid / "scale2" / "image" / "c" / "0" / "0").write_bytes(b"no chunk")
+    report = verify_pyramid(pyramid)
+    found = {finding.location: finding.found for finding in errors(report)}
+    assert found["scale1/image/c/0/1"] == "the chunk is not stored"
+    assert found["scale2/image/c/0/0"].startswith("the chunk cannot be read")
+    assert (report.levels[0].stored_chunks, report.levels[0].chunks) == (5, 6)
+
+
+def test_verify__lets_chunks_be_missing_that_are_all_fill():
+    base = structured((64, 64))
+    base[:32, :32] = 0
+    store = {}
+    write_pyramid(base, store, scale_factors=[2], chunks=16)
+    report = verify_pyramid(store)
+    assert report.findings == ()
+    assert report.levels[0].stored_chunks < report.levels[0].chunks
+
+
+def test_verify__finds_another_method_than_the_one_that_is_stated():
+    base = structured((32, 32))
+    level = reduced(base, (2, 2), "max")
+    assert verify_pyramid(store_of([base, level], kind="max")).ok
+    (finding,) = verify_pyramid(store_of([base, level], kind="mean")).findings
+    assert finding.message == (
+        "the level was made by another method: max; expected the method that the metadata name, 'mean'"
     )
-    labels = zarr.open_group(store / "labels", mode="a", zarr_format=2 if version == "0.4" else 3)
-    paths = listing.get("paths", ["nuclei"])
-    labels.attrs.put({"labels": paths} if version == "0.4" else {"ome": {"version": version, "labels": paths}})
-    nuclei = labels["nuclei"]
-    colors = {"colors": [{"label-value": 1, "rgba": [255, 0, 0, 255]}], "source": {"image": "../../"}}
-    document = nuclei.attrs.asdict()
-    if version == "0.4":
-        nuclei.attrs.put({**document, "image-label": {"version": "0.4", **colors}})
-    else:
-        nuclei.attrs.put({"ome": {**document["ome"], "image-label": colors}})
-    return labels
 
 
-@pytest.mark.parametrize("version", [*VERSIONS, "0.6"])
-def test_validate__good_labels_are_good(tmp_path, version):
-    make_labels(tmp_path / "p.zarr", version)
-    assert validate(tmp_path / "p.zarr").findings == ()
-    assert validate(tmp_path / "p.zarr", "labels/nuclei").findings == ()
+def test_verify__finds_ids_that_are_not_in_level_0_and_ids_that_moved():
+    base = segments((40, 40), "uint64") + np.uint64(2**60)
+    rounded = reduced(base, (2, 2), "mode").astype(np.float64).astype(np.uint64)
+    report = verify_pyramid(store_of([base, rounded], labels=True))
+    assert errors(report, "ids that level 0 does not have")
+    assert report.levels[0].strange_ids == len(np.setdiff1d(rounded, base))
+    shuffled = np.random.default_rng(0).permutation(reduced(base, (2, 2), "mode").ravel()).reshape(20, 20)
+    report = verify_pyramid(store_of([base, shuffled], labels=True))
+    assert not errors(report, "ids that level 0 does not have")
+    assert errors(report, "nowhere in their window")
 
 
-def test_validate__labels_that_are_not_there(tmp_path):
-    make_labels(tmp_path / "p.zarr", paths=["nuclei", "cells"])
-    (finding,) = errors_at(tmp_path / "p.zarr", "labels/cells")
-    assert "there is none" in finding.message
+def test_verify__warns_of_levels_that_darken():
+    base = np.random.default_rng(0).poisson(5, (128, 128)).astype(np.uint16)
+    report = verify_pyramid(store_of([base, windows_mean(base, (2, 2), np.floor)]))
+    (finding,) = report.findings
+    assert finding.severity == "warning"
+    assert "below the means of their windows" in finding.found
+    assert report.levels[0].mean == pytest.approx(report.levels[0].mean_of_windows - 0.37, abs=0.02)
+    assert verify_pyramid(store_of([base, windows_mean(base, (2, 2), np.rint)])).findings == ()
 
 
-def test_validate__labels_that_are_no_integers(tmp_path):
-    make_labels(tmp_path / "p.zarr", dtype="float32")
-    found = errors_at(tmp_path / "p.zarr", "labels/nuclei")
-    assert [finding.location for finding in found] == ["labels/nuclei: 0", "labels/nuclei: 1"]
-    assert all("float32" in finding.found and "integer" in finding.rule for finding in found)
+def test_verify__judges_labels_with_their_image_and_coordinates_against_transformations(pyramid):
+    write_labels(segments((64, 80)), pyramid, "cells")
+    zarr.open_array(pyramid / "scale1" / "x", mode="r+")[3] += 1.0
+    report = verify_pyramid(pyramid)
+    assert [level.path for level in report.levels][2:] == ["labels/cells/scale1/cells", "labels/cells/scale2/cells"]
+    assert report.levels[2].rule.startswith("mode")
+    assert [finding.location for finding in errors(report)] == ["scale1/x"]
 
 
-def test_validate__a_defect_of_labels_is_told_at_their_place(tmp_path):
-    labels = make_labels(tmp_path / "p.zarr")
-    del labels["nuclei/1"]
-    (finding,) = errors_at(tmp_path / "p.zarr", "labels/nuclei: 1")
-    assert "there is none" in finding.message
-    assert validate(tmp_path / "p.zarr", metadata_only=True).ok
+# --- how much is read ------------------------------------------------------------------------------------------
 
 
-def test_validate__labels_of_fewer_levels_are_a_warning(tmp_path):
-    make_labels(tmp_path / "p.zarr", scale_factors=())
-    (finding,) = validate(tmp_path / "p.zarr").findings
-    assert (finding.severity, finding.location, finding.found) == ("warning", "labels/nuclei", "1 levels")
-
-
-def test_validate__a_list_of_labels_without_a_version(tmp_path):
-    labels = make_labels(tmp_path / "p.zarr")
-    labels.attrs.put({"ome": {"labels": ["nuclei"]}})
-    (finding,) = validate(tmp_path / "p.zarr").findings
-    assert (finding.severity, finding.location) == ("warning", "labels.version")
-
-
-def test_validate__labels_without_their_own_metadata(tmp_path):
-    labels = make_labels(tmp_path / "p.zarr", dtype="float32")
-    document = labels["nuclei"].attrs.asdict()["ome"]
-    document.pop("image-label")
-    labels["nuclei"].attrs.put({"ome": document})
-    report = validate(tmp_path / "p.zarr")
-    assert [f.location for f in report.findings if f.severity == "warning"] == ["labels/nuclei"]
-    assert sorted(f.location for f in report.findings if f.severity == "error") == [
-        "labels/nuclei/0",
-        "labels/nuclei/1",
-    ]
-
-
-# --- options ---------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("version", [*VERSIONS, "0.6"])
-@pytest.mark.parametrize("key", ["name", "type", "metadata"])
-def test_validate__what_is_only_recommended_is_an_error_where_that_is_asked(tmp_path, version, key):
-    group = make(tmp_path / "p.zarr", version)
-    assert validate(tmp_path / "p.zarr", strict=True).ok
-    document = document_of(group, version)
-    document["multiscales"][0].pop(key)
-    put(group, version, document)
-    report = validate(tmp_path / "p.zarr")
+def test_verify__reads_a_stated_sample_in_blocks_of_bounded_size(pyramid, monkeypatch):
+    monkeypatch.setattr(verdicts, "REGION_VOXELS", 512)
+    read = []
+    access_read = Access.read
+    monkeypatch.setattr(Access, "read", lambda self, region: read.append((self, region)) or access_read(self, region))
+    report = verify_pyramid(pyramid, workers=1)
     assert report.ok
-    assert [finding.severity for finding in report.findings] == ["warning"]
-    assert key in report.findings[0].found
-    assert not validate(tmp_path / "p.zarr", strict=True).ok
+    assert report.seed is None
+    voxels = [math.prod(along.stop - along.start for along in region) for _, region in read]
+    assert max(voxels) <= 512
+    scouts = min(verdicts.MOST_SCOUTS, report.regions[1])
+    assert sum(v for v, (a, _) in zip(voxels, read, strict=True) if a.array.shape == (64, 80)) <= 64 * 80 + 512 * scouts
+    sampled = verify_pyramid(pyramid, sample=3, seed=5)
+    assert (sampled.regions, sampled.seed) == ((3, report.regions[1]), 5)
+    assert sampled.levels[0].windows < report.levels[0].windows
+    assert sampled.to_dict() == verify_pyramid(pyramid, sample=3, seed=5, workers=2).to_dict()
+    assert f"3 of {report.regions[1]} regions at random (seed 5)" in str(sampled)
 
 
-# --- the report ------------------------------------------------------------------------------------------------
+def test_verify__follows_levels_whose_windows_are_too_large_from_the_level_before(monkeypatch):
+    monkeypatch.setattr(verdicts, "REGION_VOXELS", 256)
+    base = structured((64, 64))
+    store = {}
+    write_pyramid(base, store, method="nearest", scale_factors=[2, 4, 8, 32])
+    report = verify_pyramid(store)
+    assert report.ok
+    assert report.levels[3].made_from == ("scale3/image",)
+    assert report.levels[3].found == ((0.0, 32.0),) * 2
 
 
-def test_report__prints_a_verdict(tmp_path):
-    group = make(tmp_path / "p.zarr")
-    assert str(validate(group)).endswith("p.zarr: valid")
-    _replaced(group, "scale1/image", noise((2, 4, 6), "float32"))
-    text = str(validate(group))
-    assert "valid, with warnings" in text
-    assert "warning  scale1/image: dtype float32" in text
-    del group["scale1/image"]
-    text = str(validate(group))
-    assert "not valid" in text
-    assert "error    scale1/image" in text
+def test_verify__refuses_what_it_cannot_do():
+    store = store_of([structured((16, 16))])
+    assert verify_pyramid(store).levels == ()
+    with pytest.raises(ValueError, match=r"there is no level 1 to judge"):
+        verify_pyramid(store, levels=1)
+    with pytest.raises(ValueError, match="too little for one window"):
+        verify_pyramid(store, memory_limit="1MiB")
+    with pytest.raises(ValueError, match="sample=0 is less than 1"):
+        verify_pyramid(store, sample=0)
+    with pytest.raises(ValueError, match="is an array, not a pyramid"):
+        verify_pyramid(store, "0")
 
 
-def test_report__is_plain_values(tmp_path):
-    group = make(tmp_path / "p.zarr")
-    del group["scale1/image"]
-    values = json.loads(json.dumps(validate(group).to_dict()))
-    assert values["ok"] is False
-    assert values["store"].endswith("p.zarr")
-    assert values["findings"][0].keys() == {"severity", "location", "found", "expected", "rule"}
+def test_command__prints_the_report_and_tells_by_its_exit_code(pyramid, capsys):
+    assert main(["verify", str(pyramid), "--quiet"]) == 0
+    assert "data and metadata agree" in capsys.readouterr().out
+    zarr.open_array(pyramid / "scale2" / "image", mode="r+")[3, 3] += 1
+    assert main(["verify", str(pyramid), "--json", "--levels", "2", "--sample", "100", "--seed", "1", "--quiet"]) == 1
+    printed = json.loads(capsys.readouterr().out)
+    assert not printed["ok"]
+    assert [level["path"] for level in printed["levels"]] == ["scale2/image"]
+    assert main(["verify", str(pyramid / "nowhere"), "--quiet"]) == 1
+
+
+# --- stores of other writers -----------------------------------------------------------------------------------
+
+
+def of_ome_zarr(place, image, method, factors=(2, 4)):
+    writer = client("ome_zarr.writer")
+    methods = client("ome_zarr.scale").Methods
+    group = zarr.open_group(place, mode="w", zarr_format=3)
+    writer.write_image(image, group, axes="yx", scale_factors=list(factors), method=methods(method))
+    return group
+
+
+def of_ngff_zarr(place, image, method, factors=(2, 4)):
+    ngff_zarr = client("ngff_zarr")
+    if "dask_image" in method:
+        client("dask_image")
+    image = ngff_zarr.to_ngff_image(image, dims=["y", "x"])
+    levels = ngff_zarr.to_multiscales(image, list(factors), method=ngff_zarr.Methods(method), chunks=64)
+    ngff_zarr.to_ngff_zarr(str(place), levels, version="0.5")
+    return place
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(
+    ("method", "shape", "rule", "away"),
+    [
+        # OZ-5, OZ-6 and, where no factor is an integer, OZ-7.
+        ("local_mean", (255, 255), "mean, rounded down", ["0.996", "2.98"]),
+        ("nearest", (128, 128), "nearest", ["0.5", "1.5"]),
+        ("zoom", (125, 167), None, ["", ""]),
+    ],
+)
+def test_ome_zarr__places_levels_where_they_do_not_sit(tmp_path, method, shape, rule, away):
+    report = verify_pyramid(of_ome_zarr(tmp_path / "p", structured(shape), method))
+    found = errors(report, "sit")
+    assert [finding.location for finding in found] == ["s1", "s2"]
+    for finding, distance in zip(found, away, strict=True):
+        assert f"up to {distance}" in finding.found
+    assert all(level.rule == rule or (rule and level.rule.startswith(rule)) for level in report.levels)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(("method", "lost"), [("resize", [0.5, 1.0]), ("local_mean", [0.37, 0.75])])
+def test_ome_zarr__truncates(tmp_path, method, lost):
+    """OZ-9."""
+    image = np.random.default_rng(0).poisson(5, (128, 128)).astype(np.uint16)
+    report = verify_pyramid(of_ome_zarr(tmp_path / "p", image, method))
+    warned = [f for f in report.findings if f.severity == "warning" and "below the means" in f.found]
+    assert [finding.location for finding in warned] == ["s1", "s2"]
+    for level, loss in zip(report.levels, lost, strict=True):
+        assert level.mean_of_windows - level.mean == pytest.approx(loss, abs=0.05)
+
+
+def large_ids():
+    return (np.random.default_rng(0).integers(0, 1001, (64, 64)) + 2**60).astype(np.uint64)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_ome_zarr__breaks_large_labels(tmp_path):
+    """OZ-10."""
+    group = of_ome_zarr(tmp_path / "p", structured((64, 64)), "nearest", [2])
+    client("ome_zarr.writer").write_labels(large_ids(), group, name="cells", axes="yx")
+    found = errors(verify_pyramid(group), "nowhere in their window")
+    assert found[0].location == "labels/cells/s1"
+    assert int(found[0].found.split()[0]) > 1000
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("method", ["dask_image_gaussian", "dask_image_nearest"])
+def test_ngff_zarr__places_levels_half_a_voxel_beside(tmp_path, method):
+    """NZ-4."""
+    report = verify_pyramid(of_ngff_zarr(tmp_path / "p", structured((128, 128)), method))
+    found = errors(report, "sit")
+    assert [finding.location for finding in found] == ["scale1/image", "scale2/image"]
+    for level, stated, tolerance in zip(report.levels, (0.5, 1.5), (0.1, 0.2), strict=True):
+        assert all(start == pytest.approx(0.0, abs=tolerance) for start, _ in level.found)
+        assert all(start == stated for start, _ in level.stated)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(
+    ("method", "rule"), [("itkwasm_bin_shrink", "mean, rounded half up"), ("itkwasm_gaussian", None)]
+)
+def test_ngff_zarr__other_methods_sit_where_they_are_stated(tmp_path, method, rule):
+    report = verify_pyramid(of_ngff_zarr(tmp_path / "p", structured((128, 128)), method))
+    assert report.ok
+    assert [level.rule for level in report.levels] == [rule] * 2
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_ngff_zarr__states_a_scale_that_the_data_do_not_have(tmp_path):
+    """NZ-3."""
+    report = verify_pyramid(of_ngff_zarr(tmp_path / "p", structured((60, 60)), "dask_bin_shrink", [2, 3]))
+    (finding,) = errors(report, "sit")
+    assert finding.location == "scale2/image"
+    assert "up to 14.5 away" in finding.found
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("method", ["itkwasm_label_image", "dask_image_nearest", "dask_image_mode"])
+def test_ngff_zarr__breaks_large_labels(tmp_path, method):
+    """NZ-6; its mode does not."""
+    report = verify_pyramid(of_ngff_zarr(tmp_path / "p", large_ids(), method, [2]))
+    assert bool(errors(report, "nowhere in their window")) == (method != "dask_image_mode")
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_bioio__leaves_translations_out(tmp_path):
+    """X-3."""
+    writers = client("bioio_ome_zarr.writers")
+    shapes = [(128, 128), (64, 64), (32, 32)]
+    writer = writers.OMEZarrWriter(str(tmp_path / "p"), shapes, "uint16", axes_names=["y", "x"], zarr_format=3)
+    writer.write_full_volume(structured((128, 128)))
+    report = verify_pyramid(tmp_path / "p")
+    found = errors(report, "sit")
+    assert [finding.location for finding in found] == ["1", "2"]
+    assert all(finding.found.startswith("no translation") for finding in found)
+
+
+# --- published pyramids ----------------------------------------------------------------------------------------
+
+
+def test_real__bigdataviewer_rounds_means_half_up_level_by_level():
+    pyramids, _ = load("bdv_mri_pyramid")
+    unmoved = [((2**i,) * 3, (0,) * 3) for i in range(4)]
+    report = verify_pyramid(store_of(pyramids["mri-stack-multilevel"], unmoved))
+    assert [level.rule for level in report.levels] == ["mean, rounded half up"] * 3
+    assert [level.made_from for level in report.levels] == [("0",), ("1",), ("2",)]
+    assert [level.sizes for level in report.levels] == ["down"] * 3
+    assert [finding.location for finding in errors(report, "no translation")] == ["1", "2", "3"]
+    (level,) = verify_pyramid(store_of(pyramids["demoSlice"], [((1,) * 3, (0,) * 3), ((1, 4, 4), (0,) * 3)])).levels
+    assert (level.rule, level.sizes) == ("mean, rounded half up", "down")
+
+
+@pytest.mark.filterwarnings("ignore:the metadata of:UserWarning")
+def test_real__tubhiswt_has_means_rounded_half_up_and_every_second_label_and_no_translation():
+    report = verify_pyramid(real("tubhiswt5d_v04", "tubhiswt4D_sub.zarr"))
+    assert [level.rule for level in report.levels] == [
+        "mean, rounded half up",
+        "mean, rounded half up",
+        "nearest, offset 0, 0, 1, 1",
+        "nearest, offset 0, 0, 3, 3",
+    ]
+    assert report.levels[1].made_from == ("1",)
+    assert [f.location for f in errors(report, "no translation")] == ["1", "2", "labels/embryo/1", "labels/embryo/2"]
+    assert [f.location for f in report.findings if "above the means" in f.found] == ["1", "2"]
+
+
+def test_real__idr_takes_every_second_label():
+    report = verify_pyramid(real("idr6001240_v05_sharded", "6001240_labels_v0.5.zarr"), sample=1)
+    assert [level.rule for level in report.levels] == [f"nearest, offset 0, 0, {n}, {n}" for n in (1, 3, 7)]
+    assert [level.sizes for level in report.levels] == ["down"] * 3
+    assert len(errors(report, "no translation")) == 3
+
+
+def first_planes(path, count):
+    """Return the first planes of a compressed .npy file, without decompressing the rest."""
+    with lzma.open(path) as file:
+        np.lib.format.read_magic(file)
+        (_, *plane), _, dtype = np.lib.format.read_array_header_1_0(file)
+        return np.frombuffer(file.read(count * math.prod(plane) * dtype.itemsize), dtype).reshape(count, *plane)
+
+
+def test_real__pinky_breaks_ties_as_countless_does():
+    levels = [first_planes(real("pinky_seg512", f"pinky_{mip}_zyx_uint32.npy.xz"), 24) for mip in ("mip1", "mip2")]
+    unmoved = [((1, 1, 1), (0, 0, 0)), ((1, 2, 2), (0, 0, 0))]
+    report = verify_pyramid(store_of(levels, unmoved, labels=True, chunk=128))
+    assert report.levels[0].rule == "mode, of a tie as COUNTLESS takes it"
+    assert report.levels[0].differing == 0
+    assert errors(report, "no translation")

@@ -1,0 +1,196 @@
+"""Where the values of a level sit, found from pixels alone: a line of positions along each axis.
+
+A level is taken for the finer image seen through a box about each position, times a gain, plus an offset. `located`
+finds the positions by least squares (Gauss-Newton over crops of both images), so that a level that was shifted, or
+stretched, against what its metadata say is told from one that was not, whatever filter made it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, TypeAlias, cast
+
+import numpy as np
+import numpy.typing as npt
+
+Block: TypeAlias = npt.NDArray[Any]
+Floats: TypeAlias = npt.NDArray[np.float64]
+Line: TypeAlias = tuple[float, float]
+
+# The box is as wide as a window, or what a sample, or a filter across neighbours, sees.
+BOX_WIDTHS = (1.0, 2.0)
+STEPS = 8
+# Steps end when positions move by less than this, in samples of the finer image.
+SMALL_STEP = 2e-3
+# Axes with fewer samples tell a shift, but not a stretch as well.
+LEAST_FOR_STRETCH = 24
+# A box that explains the level so well needs no other beside it.
+ALL_EXPLAINED = 0.999
+# Part of the variance that must be explained before positions are believed.
+LEAST_EXPLAINED = 0.5
+# Half the distance between two boxes whose difference is the slope.
+SLOPE_STEP = 0.5
+# Values for each unknown that there must be at least.
+LEAST_VALUES = 25
+# Gain and offset come before the axes' unknowns.
+BRIGHTNESS = 2
+
+
+@dataclass(frozen=True)
+class Crop:
+    """A part of a level and the samples of the finer image around it."""
+
+    values: Floats
+    """The level's values."""
+    first: tuple[int, ...]
+    """Place of the first of them in the level."""
+    source: Floats
+    """Samples of the finer image."""
+    start: tuple[int, ...]
+    """Place of the first of them in the finer image."""
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where a level's samples sit, in samples of the finer image."""
+
+    lines: tuple[Line, ...]
+    """Position of sample 0, and the distance from one to the next, along each axis."""
+    uncertainty: tuple[float, ...]
+    """Standard error of the positions at the ends of each axis."""
+    explained: float
+    """Part of the level's variance that is explained."""
+
+    @property
+    def is_certain(self) -> bool:
+        """Whether the images have so much in common that positions mean anything."""
+        return self.explained >= LEAST_EXPLAINED
+
+
+def located(crops: Sequence[Crop], nominal: Sequence[Line], sizes: Sequence[int]) -> Placement | None:
+    """Return where a level sits by its pixels; None where they do not tell.
+
+    Parameters
+    ----------
+    crops
+        Parts of the level, with the samples around them.
+    nominal
+        The positions to begin with; an axis with a step of 1 is not reduced, and stays as it is.
+    sizes
+        Samples of the level along each axis.
+    """
+    # About zero, where products of large values would lose the small differences.
+    middle = float(np.mean([crop.source.mean() for crop in crops])) if crops else 0.0
+    crops = [replace(crop, values=crop.values - middle, source=crop.source - middle) for crop in crops]
+    best: tuple[float, Placement] | None = None
+    for width in (*BOX_WIDTHS, 1.0 / max(step for _, step in nominal)):
+        # What the first box finds is where the next one begins.
+        found = _fitted(crops, nominal, nominal if best is None else best[1].lines, sizes, width)
+        if found is not None and (best is None or found[0] < best[0]):
+            best = found
+        if best is not None and best[1].explained > ALL_EXPLAINED:
+            break
+    return None if best is None else best[1]
+
+
+def _fitted(
+    crops: Sequence[Crop], nominal: Sequence[Line], start: Sequence[Line], sizes: Sequence[int], width: float
+) -> tuple[float, Placement] | None:
+    """Return the squared error and the positions that boxes of a width, in windows, give."""
+    lines = list(start)
+    unknowns = _unknowns(nominal, sizes)
+    for _ in range(STEPS):
+        # The last column is the level itself, so that the matrix of products has all that is needed of it.
+        products, count = np.zeros((len(unknowns) + BRIGHTNESS + 1,) * 2), 0
+        for crop in crops:
+            columns = _columns(crop, lines, sizes, unknowns, width)
+            products, count = products + columns.T @ columns, count + len(columns)
+        matrix, target = products[:-1, :-1], products[:-1, -1]
+        variance = products[-1, -1] - products[1, -1] ** 2 / max(count, 1)
+        if count < LEAST_VALUES * len(matrix) or variance <= 0:
+            return None
+        solution, *_ = np.linalg.lstsq(matrix, target, rcond=1e-12)
+        gain = solution[0]
+        if gain == 0:
+            return None
+        moves = [float(move) / gain for move in solution[BRIGHTNESS:]]
+        for (axis, stretch), move in zip(unknowns, moves, strict=True):
+            lines[axis] = _moved(lines[axis], nominal[axis], sizes[axis], move, stretch=stretch)
+        if max(map(abs, moves), default=0.0) < SMALL_STEP:
+            break
+    error = max(float(products[-1, -1] - solution @ target), 0.0)
+    spread = np.linalg.pinv(matrix) * error / max(count - len(matrix), 1)
+    uncertainty = np.zeros(len(nominal))
+    for i, (axis, _) in enumerate(unknowns, BRIGHTNESS):
+        # Stretches are counted by what they do at the ends of an axis.
+        uncertainty[axis] += float(np.sqrt(max(spread[i, i], 0.0))) / abs(gain)
+    return error, Placement(tuple(lines), tuple(map(float, uncertainty)), 1 - error / float(variance))
+
+
+def _unknowns(nominal: Sequence[Line], sizes: Sequence[int]) -> list[tuple[int, bool]]:
+    """Return what is to be found of each axis: its shift and, where it is long enough, its stretch."""
+    reduced = [axis for axis, (_, step) in enumerate(nominal) if step != 1 and sizes[axis] > 1]
+    stretched = [axis for axis in reduced if sizes[axis] >= LEAST_FOR_STRETCH]
+    return [*((axis, False) for axis in reduced), *((axis, True) for axis in stretched)]
+
+
+def _moved(line: Line, nominal: Line, size: int, move: float, *, stretch: bool) -> Line:
+    """Return a line moved at its middle, or at its ends, and never by more than a window at a time."""
+    origin, step = line
+    move = float(np.clip(move, -nominal[1], nominal[1]))
+    if not stretch:
+        return origin + move, step
+    half = (size - 1) / 2
+    return origin - move, step + move / half
+
+
+def _columns(
+    crop: Crop, lines: Sequence[Line], sizes: Sequence[int], unknowns: Sequence[tuple[int, bool]], width: float
+) -> Floats:
+    """Return what gain, offset and each move do to a crop's values, and the values, one row for each of these."""
+    boxes = [_boxes(crop, axis, lines[axis], width) for axis in range(crop.source.ndim)]
+    inside = np.ix_(*(valid for _, _, valid in boxes))
+    seen = _through([box for box, _, _ in boxes], crop.source)[inside]
+    columns = [seen, np.ones_like(seen)]
+    for axis, stretch in unknowns:
+        slopes = [slope if other == axis else box for other, (box, slope, _) in enumerate(boxes)]
+        column = _through(slopes, crop.source)[inside]
+        if stretch:
+            half = (sizes[axis] - 1) / 2
+            index = np.arange(crop.first[axis], crop.first[axis] + crop.values.shape[axis])[boxes[axis][2]]
+            shape = [-1 if other == axis else 1 for other in range(seen.ndim)]
+            column = column * ((index - half) / half).reshape(shape)
+        columns.append(column)
+    return np.stack([column.reshape(-1) for column in (*columns, crop.values[inside])], axis=1)
+
+
+def _boxes(crop: Crop, axis: int, line: Line, width: float) -> tuple[Floats, Floats, npt.NDArray[np.intp]]:
+    """Return the weights of samples under each box along an axis, their slope, and the values whose box is inside."""
+    origin, step = line
+    length = crop.source.shape[axis]
+    positions = origin + step * np.arange(crop.first[axis], crop.first[axis] + crop.values.shape[axis])
+    positions -= crop.start[axis]
+    if step == 1:
+        identity = _overlap(positions, 1.0, length)
+        return identity, np.zeros_like(identity), np.arange(len(positions))
+    wide = step * width
+    reach = wide / 2 + SLOPE_STEP
+    inside = np.flatnonzero((positions - reach >= -0.5) & (positions + reach <= length - 0.5))
+    slope = _overlap(positions + SLOPE_STEP, wide, length) - _overlap(positions - SLOPE_STEP, wide, length)
+    return _overlap(positions, wide, length), slope / (2 * SLOPE_STEP), inside
+
+
+def _overlap(positions: Floats, width: float, length: int) -> Floats:
+    """Return which part of each box lies on each sample, a sample reaching half a step to either side."""
+    edges = np.arange(length) - 0.5
+    left = np.maximum(edges[None], (positions - width / 2)[:, None])
+    right = np.minimum(edges[None] + 1, (positions + width / 2)[:, None])
+    return cast("Floats", np.clip(right - left, 0, None) / width)
+
+
+def _through(weights: Sequence[Floats], source: Floats) -> Floats:
+    """Return an image seen through boxes along every axis."""
+    for axis, box in enumerate(weights):
+        source = np.moveaxis(np.tensordot(box, source, axes=(1, axis)), 0, axis)
+    return source

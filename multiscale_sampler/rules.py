@@ -1,0 +1,377 @@
+"""The rules by which writers make a level from a finer one, and the test of one against values.
+
+A rule says what a voxel is of the window that it stands for. `candidates` lists the rules that a level could have
+been made by, in the order in which they are believed where several fit; `differing` holds one of them against
+windows laid out as lines: sample by sample along the first axis, window by window along the second. All is plain
+numpy, so that what the kernels of this package made is judged by other code than made it.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any, Literal, TypeAlias, cast
+
+import numpy as np
+import numpy.typing as npt
+
+Block: TypeAlias = npt.NDArray[Any]
+Mask: TypeAlias = npt.NDArray[np.bool_]
+Family: TypeAlias = Literal["mean", "sum", "nearest", "median", "mode", "mode_nonzero", "min", "max", "window"]
+
+# What fills a partial window; "reduced" takes the samples that there are.
+ENDINGS = ("reduced", "edge", "zeros")
+ROUNDINGS = ("half to even", "half up", "down", "up")
+SIGNED_ROUNDINGS = ("half away from zero", "towards zero")
+TIES = ("the least", "the greatest", "the first", "the last")
+COUNTLESS = "as COUNTLESS takes it"
+NAN_LEFT_OUT = "NaN left out"
+# Rules that only say what a voxel may be, for writers with a rounding, or a choice, of their own.
+ANY_ROUNDING, ANY_TIE, ANY_SAMPLE = "up or down", "any of them", "some sample of it"
+# Up to so many samples in a window every one is tried as the one that was taken, else corners and the middle.
+MOST_OFFSETS = 4096
+# Sums in another order, or in single precision, end so many units in the last place away.
+FLOAT_ULPS = 16
+# Samples that are put in order at a time: few enough to stay in cache.
+PIECE = 2**18
+HALF = np.uint64(2**32 - 1)
+
+_PHRASES = {
+    "mean": "rounded {}",
+    "median": "rounded {}",
+    "mode": "of a tie {}",
+    "mode_nonzero": "of a tie {}",
+    "window": "{}",
+}
+_ENDING_PHRASES = {
+    "reduced": "partial windows of what there is",
+    "edge": "partial windows filled with the last samples",
+    "zeros": "partial windows filled with zeros",
+}
+
+
+@dataclass(frozen=True)
+class Rule:
+    """What a voxel is of its window."""
+
+    family: Family
+    """The method."""
+    how: str = ""
+    """How it rounds, or which of several values it takes; empty where there is nothing to choose."""
+    offset: tuple[int, ...] | None = None
+    """The sample that "nearest" takes, by axis."""
+    ending: str = ""
+    """What becomes of partial windows; empty where there are none."""
+
+    @property
+    def is_loose(self) -> bool:
+        """Whether the rule leaves room for several values."""
+        return self.how in (ANY_ROUNDING, ANY_TIE, ANY_SAMPLE)
+
+    def origin(self, factors: Sequence[int]) -> tuple[float, ...]:
+        """Return where in its window a value sits, in samples from the first one."""
+        if self.offset is not None:
+            return tuple(map(float, self.offset))
+        return tuple((factor - 1) / 2 for factor in factors)
+
+    def __str__(self) -> str:
+        """Return the rule in words."""
+        parts = [self.family.replace("_", " but ")]
+        if self.offset is not None:
+            parts.append(f"offset {', '.join(map(str, self.offset))}")
+        if self.how:
+            phrase = "{}" if self.how == NAN_LEFT_OUT else _PHRASES.get(self.family, "{}")
+            parts.append(phrase.format(self.how))
+        if self.ending:
+            parts.append(_ENDING_PHRASES[self.ending])
+        return ", ".join(parts)
+
+
+def candidates(
+    dtype: np.dtype[Any], out: np.dtype[Any], factors: Sequence[int], *, partial: bool, labels: bool
+) -> tuple[Rule, ...]:
+    """Return the rules that could make a level of dtype `out` from one of `dtype`, the likeliest first."""
+    whole = "iub".find(out.kind) >= 0 and "iub".find(dtype.kind) >= 0
+    if dtype.kind == "c" or out.kind == "c":
+        numbers, picks = [Rule("mean")], []
+    elif whole:
+        numbers = list(_whole_numbers(dtype, out, factors))
+        picks = list(_picks(factors))
+    else:
+        numbers = [Rule(family, how) for family in ("mean", "median", "min", "max") for how in ("", NAN_LEFT_OUT)]
+        picks = list(_picks(factors))
+    extremes: list[Rule] = [Rule("min"), Rule("max")] if whole else []
+    nearest = [Rule("nearest", offset=offset) for offset in _offsets(factors)]
+    ordered = [*nearest, *picks, *numbers, *extremes] if labels else [*numbers, *nearest, *extremes, *picks]
+    loose = [*([Rule("mean", ANY_ROUNDING)] if whole else []), *([Rule("mode", ANY_TIE)] if picks else [])]
+    ordered += [*loose, Rule("window", ANY_SAMPLE)]
+    if not partial:
+        return tuple(ordered)
+    filled = [replace(rule, ending=end) for end in ENDINGS for rule in ordered if rule.family != "nearest"]
+    return tuple(sorted([*filled, *nearest], key=lambda rule: ordered.index(replace(rule, ending=""))))
+
+
+def _whole_numbers(dtype: np.dtype[Any], out: np.dtype[Any], factors: Sequence[int]) -> Iterator[Rule]:
+    roundings = (*ROUNDINGS, *(SIGNED_ROUNDINGS if dtype.kind == "i" else ()))
+    if out != dtype:
+        yield Rule("sum")
+    yield from (Rule("mean", how) for how in roundings)
+    # An odd number of samples has one in the middle.
+    middles = (*roundings, "to the lower", "to the upper") if math.prod(factors) % 2 == 0 else ("",)
+    yield from (Rule("median", how) for how in middles)
+
+
+def _picks(factors: Sequence[int]) -> Iterator[Rule]:
+    yield from (Rule("mode", tie) for tie in TIES)
+    if math.prod(factors) == 4 and max(factors) == 2:
+        yield Rule("mode", COUNTLESS)
+    yield Rule("mode_nonzero", TIES[0])
+
+
+def _offsets(factors: Sequence[int]) -> Iterator[tuple[int, ...]]:
+    if math.prod(factors) <= MOST_OFFSETS:
+        yield from itertools.product(*map(range, factors))
+        return
+    yield from itertools.product(*(sorted({0, (f - 1) // 2, f // 2, f - 1}) for f in factors))
+
+
+# --- windows ---------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Windows:
+    """Windows of one shape as lines, with the values that a level has for them."""
+
+    samples: Block
+    """Samples of each window along the first axis, windows along the second."""
+    values: Block
+    """The level's value for each window."""
+    shape: tuple[int, ...]
+    """Samples of a window by axis."""
+
+    def at(self, chosen: Any) -> Windows:
+        """Return some of the windows."""
+        return Windows(np.ascontiguousarray(self.samples[:, chosen]), self.values[chosen], self.shape)
+
+    @cached_property
+    def uniform(self) -> Mask:
+        """Which windows have one value throughout, and so tell no rule from another."""
+        return cast("Mask", (self.samples == self.samples[0]).all(axis=0))
+
+    def pieces(self) -> Iterator[Windows]:
+        """Yield the windows a few at a time."""
+        step = max(PIECE // len(self.samples), 1)
+        for start in range(0, self.samples.shape[1], step):
+            yield self.at(slice(start, start + step))
+
+    @cached_property
+    def mean(self) -> tuple[Block, Block]:
+        """The mean of integers as the whole number below it and what remains of the sum."""
+        samples, count = self.samples, len(self.samples)
+        if samples.dtype.itemsize < 8:
+            return cast("tuple[Block, Block]", np.divmod(samples.sum(axis=0, dtype=np.int64), count))
+        # Sums of halves stay exact where those of 64-bit integers do not.
+        low = (samples & samples.dtype.type(HALF)).astype(np.int64).sum(axis=0)
+        quotient, rest = np.divmod((samples >> samples.dtype.type(32)).astype(np.int64).sum(axis=0), count)
+        more, rest = np.divmod((rest << 32) + low, count)
+        shift = samples.dtype.type(32)
+        return (quotient.astype(samples.dtype) << shift) + more.astype(samples.dtype), rest
+
+    @cached_property
+    def counts(self) -> Block:
+        """How often each sample's value is in its window."""
+        order = np.argsort(self.samples, axis=0, kind="stable")
+        ordered = np.take_along_axis(self.samples, order, axis=0)
+        runs = np.ones(ordered.shape, np.int32)
+        for i in range(1, len(runs)):
+            runs[i] += np.where(ordered[i] == ordered[i - 1], runs[i - 1], 0)
+        for i in range(len(runs) - 2, -1, -1):
+            runs[i] = np.where(ordered[i] == ordered[i + 1], runs[i + 1], runs[i])
+        counts = np.empty_like(runs)
+        np.put_along_axis(counts, order, runs, axis=0)
+        return counts
+
+    @cached_property
+    def ordered(self) -> Block:
+        """The samples of each window in order."""
+        return np.sort(self.samples, axis=0)
+
+
+def windows_of(
+    source: Block, values: Block, first: Sequence[int], size: Sequence[int], factors: Sequence[int]
+) -> Iterator[tuple[dict[str, Windows], bool]]:
+    """Yield the windows under a block of a level by their shape: the whole ones, then partial ones.
+
+    Parameters
+    ----------
+    source
+        The samples under the block, from the first one of its first window on.
+    values
+        The block.
+    first
+        Place of the block in its level.
+    size
+        Samples that the source has in all, along each axis.
+    factors
+        Samples of a whole window, along each axis.
+
+    Yields
+    ------
+    tuple
+        The windows for each ending (only "reduced" for whole ones), and whether they are partial.
+    """
+    axes = [list(_segments(*along)) for along in zip(first, values.shape, size, factors, strict=True)]
+    for segments in itertools.product(*axes):
+        shape = tuple(window for _, _, window in segments)
+        part = values[tuple(slice(start, stop) for start, stop, _ in segments)]
+        under = tuple(
+            slice(start * f, start * f + (stop - start) * window)
+            for (start, stop, window), f in zip(segments, factors, strict=True)
+        )
+        block = source[under]
+        found = {"reduced": _as_lines(block, part, shape)}
+        partial = shape != tuple(factors)
+        if partial:
+            margins = [(0, f - window) for f, window in zip(factors, shape, strict=True)]
+            for ending, mode in (("edge", "edge"), ("zeros", "constant")):
+                padded = np.pad(block, margins, mode=cast("Any", mode))
+                found[ending] = _as_lines(padded, part, tuple(factors))
+        yield found, partial
+
+
+def _segments(first: int, length: int, size: int, factor: int) -> Iterator[tuple[int, int, int]]:
+    """Yield (start, stop, samples per window) of the whole windows along an axis, and of a partial one."""
+    whole = min(max(size // factor - first, 0), length)
+    if whole:
+        yield 0, whole, factor
+    if whole < length:
+        yield whole, length, size - (first + whole) * factor
+
+
+def _as_lines(block: Block, values: Block, shape: tuple[int, ...]) -> Windows:
+    split = [n for size, window in zip(values.shape, shape, strict=True) for n in (size, window)]
+    order = [*range(1, 2 * len(shape), 2), *range(0, 2 * len(shape), 2)]
+    lines = block.reshape(split).transpose(order).reshape(math.prod(shape), -1)
+    return Windows(lines, values.reshape(-1), shape)
+
+
+# --- rules against windows -------------------------------------------------------------------------------------
+
+
+def differing(rule: Rule, windows: Windows) -> Mask:
+    """Return which values are not those that a rule makes of their windows."""
+    samples, values = windows.samples, windows.values
+    match rule.family:
+        case "window":
+            return ~cast("Mask", (samples == values).any(axis=0))
+        case "nearest":
+            offset = [min(o, n - 1) for o, n in zip(cast("Any", rule.offset), windows.shape, strict=True)]
+            return _unequal(samples[int(np.ravel_multi_index(offset, windows.shape))], windows)
+        case "mode" | "mode_nonzero":
+            return _mode_differs(rule, windows)
+        case "min" | "max":
+            return _unequal(_extreme(rule, samples), windows)
+        case "sum":
+            return cast("Mask", samples.sum(axis=0, dtype=values.dtype) != values)
+        case "median":
+            return _unequal(_median(rule, windows), windows)
+    if rule.how == ANY_ROUNDING:
+        below, rest = windows.mean
+        return cast("Mask", (values != below) & ((rest == 0) | (values != below + 1)))
+    return _unequal(_mean(rule, windows), windows)
+
+
+def _unequal(expected: Block, windows: Windows) -> Mask:
+    """Return where values are not as expected; floats may be some units in the last place away."""
+    values = windows.values
+    if values.dtype.kind not in "fc" and expected.dtype.kind not in "fc":
+        return cast("Mask", expected != values)
+    precision = np.finfo(values.dtype if values.dtype.kind in "fc" else expected.dtype).eps
+    with np.errstate(all="ignore"):
+        size = np.fmax.reduce(np.abs(windows.samples), axis=0)
+        near = np.abs(expected - values) <= FLOAT_ULPS * precision * size
+    return cast("Mask", ~(near | (expected == values) | ((expected != expected) & (values != values))))
+
+
+def _mean(rule: Rule, windows: Windows) -> Block:
+    samples = windows.samples
+    if samples.dtype.kind in "iu" and rule.how in (*ROUNDINGS, *SIGNED_ROUNDINGS):
+        return rounded(*windows.mean, len(samples), rule.how)
+    samples = samples.astype(np.result_type(samples.dtype, np.float64))
+    with np.errstate(all="ignore"):
+        if rule.how != NAN_LEFT_OUT:
+            return cast("Block", samples.mean(axis=0))
+        valid = samples == samples
+        return cast("Block", np.where(valid, samples, 0).sum(axis=0) / valid.sum(axis=0))
+
+
+def rounded(below: Block, rest: Block, count: int, how: str) -> Block:
+    """Return whole numbers that means of `count` samples are rounded to."""
+    twice = 2 * rest
+    match how:
+        case "half to even":
+            more = (twice > count) | ((twice == count) & (below % 2 == 1))
+        case "half up":
+            more = twice >= count
+        case "half away from zero":
+            more = (twice > count) | ((twice == count) & (below >= 0))
+        case "towards zero":
+            more = (below < 0) & (rest > 0)
+        case "up":
+            more = rest > 0
+        case _:
+            more = np.zeros(below.shape, np.bool_)
+    return cast("Block", below + more)
+
+
+def _extreme(rule: Rule, samples: Block) -> Block:
+    least, greatest = (np.fmin, np.fmax) if rule.how == NAN_LEFT_OUT else (np.minimum, np.maximum)
+    return cast("Block", (least if rule.family == "min" else greatest).reduce(samples, axis=0))
+
+
+def _median(rule: Rule, windows: Windows) -> Block:
+    ordered, count = windows.ordered, len(windows.samples)
+    lower, upper = ordered[(count - 1) // 2], ordered[count // 2]
+    if ordered.dtype.kind not in "iu":
+        # NaN comes last in order.
+        valid = (ordered == ordered).sum(axis=0)
+        if rule.how == NAN_LEFT_OUT:
+            at = np.clip(np.stack([(valid - 1) // 2, valid // 2]), 0, count - 1)
+            lower, upper = np.take_along_axis(ordered, at, axis=0)
+        middle = lower / 2 + upper / 2
+        return cast("Block", middle if rule.how == NAN_LEFT_OUT else np.where(valid == count, middle, np.nan))
+    if rule.how in ("", "to the lower", "to the upper") or count % 2:
+        return cast("Block", upper if rule.how == "to the upper" else lower)
+    # The mean of two integers, without a sum that could overflow.
+    return rounded((lower & upper) + ((lower ^ upper) >> 1), ((lower ^ upper) & 1).astype(np.int64), 2, rule.how)
+
+
+def _mode_differs(rule: Rule, windows: Windows) -> Mask:
+    samples, counts = windows.samples, windows.counts
+    if rule.family == "mode_nonzero":
+        counts = np.where(samples == 0, 0, counts)
+    best = counts == counts.max(axis=0)
+    if rule.how == ANY_TIE:
+        return ~cast("Mask", (best & (samples == windows.values)).any(axis=0))
+    match rule.how:
+        case "the least":
+            chosen = np.where(best, samples, samples.max(axis=0)).min(axis=0)
+        case "the greatest":
+            chosen = np.where(best, samples, samples.min(axis=0)).max(axis=0)
+        case "the first":
+            chosen = np.take_along_axis(samples, best.argmax(axis=0)[None], axis=0)[0]
+        case "the last":
+            last = len(samples) - 1 - best[::-1].argmax(axis=0)
+            chosen = np.take_along_axis(samples, last[None], axis=0)[0]
+        case _:
+            chosen = _countless(samples) if len(samples) == 4 else samples[-1]
+    return _unequal(cast("Block", chosen), windows)
+
+
+def _countless(samples: Block) -> Block:
+    """Return what the COUNTLESS algorithm (of tinybrain) makes of windows of 2 x 2: of three, two that agree."""
+    a, b, c, d = samples
+    return cast("Block", np.where((a == b) | (a == c), a, np.where(b == c, b, d)))

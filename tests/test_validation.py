@@ -1,0 +1,460 @@
+"""Stores held against the specification: good ones pass, each kind of defect is named with its place."""
+
+import json
+
+import numpy as np
+import pytest
+import zarr
+
+from multiscale_sampler import add_levels, to_image, validate, write_pyramid
+
+from .data import Recording, make_array, noise
+
+VERSIONS = ["0.4", "0.5"]
+
+
+def make(store, version="0.5", layout="datatree", dims="zyx", *, consolidated=False):
+    """Write a good pyramid of two levels; return its group, in which things can be broken."""
+    base = noise((2, 8, 12)) if dims[0] == "c" else noise((4, 8, 12))
+    image = to_image(base, dims, scale={"y": 0.5}, units="micrometer")
+    write_pyramid(image, store, scale_factors=[2], version=version, layout=layout)
+    group = zarr.open_group(store, mode="r+", use_consolidated=False)
+    if not consolidated:
+        # In zarr v3 they go when the group's own document is written again.
+        group.attrs.put(group.attrs.asdict())
+        (store / ".zmetadata").unlink(missing_ok=True)
+    return group
+
+
+def document_of(group, version):
+    return group.attrs.asdict() if version == "0.4" else group.attrs.asdict()["ome"]
+
+
+def put(group, version, document):
+    group.attrs.put(document if version == "0.4" else {**group.attrs.asdict(), "ome": document})
+
+
+def findings(store):
+    return [(finding.severity, finding.location, finding.message) for finding in validate(store).findings]
+
+
+def errors_at(store, location):
+    report = validate(store)
+    assert not report.ok
+    return [f for f in report.findings if f.severity == "error" and location in f.location]
+
+
+# --- good stores -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("layout", ["datatree", "flat"])
+@pytest.mark.parametrize("dims", ["zyx", "cyx", "tyx"])
+def test_validate__finds_nothing_wrong_with_good_stores(tmp_path, version, layout, dims):
+    make(tmp_path / "p.zarr", version, layout, dims, consolidated=True)
+    for place in (tmp_path / "p.zarr", str(tmp_path / "p.zarr"), zarr.open_group(tmp_path / "p.zarr")):
+        report = validate(place)
+        assert report.findings == ()
+        assert report.ok
+
+
+@pytest.mark.parametrize("zarr_format", [2, 3])
+def test_validate__finds_no_error_in_what_add_levels_made(tmp_path, zarr_format):
+    make_array(tmp_path / "a.zarr", noise((16, 16)), zarr_format=zarr_format, chunks=(4, 4))
+    add_levels(tmp_path / "a.zarr")
+    assert validate(tmp_path / "a.zarr").ok
+
+
+def test_validate__finds_a_group_by_its_path(tmp_path):
+    make(tmp_path / "all.zarr" / "inner")
+    zarr.open_group(tmp_path / "all.zarr", mode="a")
+    assert validate(tmp_path / "all.zarr", "inner").ok
+    assert not validate(tmp_path / "all.zarr").ok
+
+
+def test_validate__reads_no_chunk_of_an_image():
+    store = Recording(zarr.storage.MemoryStore())
+    write_pyramid(noise((16, 16)), store, scale_factors=[2])
+    store.log["read"].clear()
+    validate(store)
+    assert not [key for key in store.chunks("read") if "image" in key]
+
+
+def test_validate__names_the_missing_place(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"nothing\.zarr"):
+        validate(tmp_path / "nothing.zarr")
+
+
+# --- defects ---------------------------------------------------------------------------------------------------
+
+
+def test_validate__an_array_is_no_image(tmp_path):
+    make_array(tmp_path / "a.zarr", noise((4, 4)))
+    report = validate(tmp_path / "a.zarr", "0")
+    assert not report.ok
+    assert "an array" in report.findings[0].message
+
+
+@pytest.mark.parametrize("attributes", [{}, {"multiscales": []}, {"ome": {"version": "0.5"}}, {"plate": {}}], ids=str)
+def test_validate__a_group_without_metadata_is_no_image(tmp_path, attributes):
+    zarr.open_group(tmp_path / "a.zarr", mode="w", attributes=attributes)
+    (finding,) = validate(tmp_path / "a.zarr").findings
+    assert finding.severity == "error"
+    assert "no multiscales" in finding.message
+    assert finding.rule
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("level", [0, 1])
+def test_validate__an_array_that_is_not_there(tmp_path, version, level):
+    group = make(tmp_path / "p.zarr", version)
+    del group[f"scale{level}/image"]
+    (finding,) = errors_at(tmp_path / "p.zarr", f"scale{level}/image")
+    assert "there is none" in finding.message
+    assert "path" in finding.rule
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_validate__an_array_that_only_consolidated_metadata_know(tmp_path, version):
+    group = make(tmp_path / "p.zarr", version, consolidated=True)
+    del group["scale1/image"]
+    assert errors_at(tmp_path / "p.zarr", "scale1/image")
+
+
+def without(key):
+    return lambda entry: entry.pop(key)
+
+
+def _axes(change):
+    return lambda entry: change(entry["axes"])
+
+
+def _transforms(change, level=1):
+    return lambda entry: change(entry["datasets"][level]["coordinateTransformations"])
+
+
+METADATA = {
+    "no-axes": (without("axes"), "axes"),
+    "no-datasets": (without("datasets"), "multiscales"),
+    "no-path": (lambda entry: entry["datasets"][1].pop("path"), "multiscales"),
+    "no-transformations": (lambda entry: entry["datasets"][1].pop("coordinateTransformations"), ""),
+    "empty-transformations": (_transforms(lambda t: t.clear()), ""),
+    "no-scale": (_transforms(lambda t: t.pop(0)), ""),
+    "two-scales": (_transforms(lambda t: t.insert(0, t[0])), ""),
+    "translation-before-scale": (_transforms(lambda t: t.reverse()), ""),
+    "short-scale": (_transforms(lambda t: t[0].update(scale=[1.0, 1.0])), ""),
+    "short-both": (_transforms(lambda t: (t[0].update(scale=[1.0]), t[1].update(translation=[1.0]))), ""),
+    "zero-scale": (_transforms(lambda t: t[0].update(scale=[0.0, 1.0, 1.0])), ""),
+    "text-scale": (_transforms(lambda t: t[0].update(scale=["a", "b", "c"])), ""),
+    "null-scale": (_transforms(lambda t: t[0].update(scale=[None, 1.0, 1.0])), ""),
+    "affine": (_transforms(lambda t: t[0].update(type="affine")), ""),
+    "transformation-is-text": (_transforms(lambda t: t.insert(0, "scale")), ""),
+    "no-axis-name": (_axes(lambda axes: axes[0].pop("name")), ""),
+    "same-names": (_axes(lambda axes: axes[0].update(name="x")), ""),
+    "too-few-axes": (_axes(lambda axes: axes.pop(0)), ""),
+    "too-many-axes": (_axes(lambda axes: axes.insert(0, {"name": "t", "type": "time"})), ""),
+    "axes-are-text": (lambda entry: entry.update(axes="zyx"), ""),
+    "axis-is-a-number": (lambda entry: entry.update(axes=[1, 2, 3]), ""),
+    "order-of-types": (_axes(lambda axes: axes[2].update(type="time")), "axes"),
+    "two-times": (_axes(lambda axes: (axes[0].update(type="time"), axes[1].update(type="time"))), "axes"),
+    "levels-reversed": (lambda entry: entry["datasets"].reverse(), ""),
+    "one-space-axis": (
+        _axes(lambda axes: (axes[0].update(type="time"), axes[1].update(type="channel"))),
+        "axes",
+    ),
+}
+
+
+@pytest.mark.parametrize(("change", "location"), METADATA.values(), ids=METADATA)
+@pytest.mark.parametrize("version", VERSIONS)
+def test_validate__broken_metadata_are_errors(tmp_path, version, change, location):
+    group = make(tmp_path / "p.zarr", version)
+    document = document_of(group, version)
+    change(document["multiscales"][0])
+    put(group, version, document)
+    found = errors_at(tmp_path / "p.zarr", location)
+    assert found
+    assert all(finding.message for finding in found)
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_validate__metadata_of_a_version_in_the_other_zarr_format(tmp_path, version):
+    other = "0.4" if version == "0.5" else "0.5"
+    group = make(tmp_path / "p.zarr", version)
+    document = document_of(group, version)
+    entry = document["multiscales"][0]
+    if version == "0.4":
+        entry.pop("version")
+        group.attrs.put({"ome": {"version": "0.5", "multiscales": [entry]}})
+    else:
+        group.attrs.put({"multiscales": [{**entry, "version": "0.4"}]})
+    report = validate(tmp_path / "p.zarr")
+    assert not report.ok
+    assert any(other in f.message and "zarr format" in f.message for f in report.findings if f.severity == "error")
+
+
+def test_validate__says_where_it_cannot_judge(tmp_path):
+    group = make(tmp_path / "p.zarr")
+    document = document_of(group, "0.5")
+    document["version"] = "0.9"
+    put(group, "0.5", document)
+    (finding,) = validate(tmp_path / "p.zarr").findings
+    assert (finding.severity, finding.location) == ("warning", "version")
+    assert "0.9" in finding.message
+
+
+def _replaced(group, path, data, **options):
+    names = group[path].metadata.dimension_names
+    del group[path]
+    make_array(group.store_path, data, path=path, dims=options.pop("dims", names), **options)
+
+
+def test_validate__levels_of_another_dtype_are_a_warning(tmp_path):
+    group = make(tmp_path / "p.zarr")
+    _replaced(group, "scale1/image", noise((2, 4, 6), "float32"))
+    report = validate(tmp_path / "p.zarr")
+    assert report.ok
+    (finding,) = report.findings
+    assert finding.location == "scale1/image"
+    assert "float32" in finding.message
+    assert "uint16" in finding.message
+    assert finding.rule
+
+
+def test_validate__levels_with_another_number_of_axes_are_errors(tmp_path):
+    group = make(tmp_path / "p.zarr")
+    _replaced(group, "scale1/image", noise((4, 6)), dims=("y", "x"))
+    assert errors_at(tmp_path / "p.zarr", "scale1/image")
+
+
+@pytest.mark.parametrize("dims", [None, ("x", "y", "z"), ("z", "y", None)], ids=str)
+def test_validate__dimension_names_that_are_not_the_axes(tmp_path, dims):
+    group = make(tmp_path / "p.zarr", layout="flat")
+    _replaced(group, "1", noise((2, 4, 6)), dims=dims)
+    (finding,) = validate(tmp_path / "p.zarr").findings
+    assert finding.location == "1"
+    assert "dimension_names" in finding.message
+    assert "MUST" in finding.rule
+
+
+def test_validate__chunk_keys_with_dots(tmp_path):
+    group = make(tmp_path / "p.zarr", "0.4", layout="flat")
+    del group["1"]
+    make_array(
+        group.store_path,
+        noise((2, 4, 6)),
+        path="1",
+        zarr_format=2,
+        chunk_key_encoding={"name": "v2", "separator": "."},
+    )
+    (finding,) = validate(tmp_path / "p.zarr").findings
+    assert finding.location == "1"
+    assert "'.'" in finding.message
+    assert finding.rule
+
+
+def test_validate__a_level_larger_than_the_one_before(tmp_path):
+    group = make(tmp_path / "p.zarr", layout="flat")
+    _replaced(group, "1", noise((8, 16, 24)))
+    found = errors_at(tmp_path / "p.zarr", "1")
+    assert any("larger" in finding.message for finding in found)
+
+
+@pytest.mark.parametrize("size", [(2, 4, 3), (2, 1, 6)], ids=str)
+def test_validate__levels_that_do_not_cover_the_field(tmp_path, size):
+    group = make(tmp_path / "p.zarr", layout="flat")
+    _replaced(group, "1", noise(size))
+    report = validate(tmp_path / "p.zarr")
+    assert [finding.location for finding in report.findings] == ["1"]
+    assert "do not cover" in report.findings[0].message
+
+
+@pytest.mark.parametrize("shift", [0.01, 1.0, -0.25])
+def test_validate__coordinates_that_are_not_the_transformations(tmp_path, shift):
+    group = make(tmp_path / "p.zarr")
+    group["scale1/y"][...] = group["scale1/y"][...] + shift
+    (finding,) = errors_at(tmp_path / "p.zarr", "scale1/y")
+    assert f"{abs(shift):g}" in finding.message
+
+
+def test_validate__coordinates_of_another_length(tmp_path):
+    group = make(tmp_path / "p.zarr")
+    del group["scale1/y"]
+    make_array(group.store_path, np.arange(3.0), path="scale1/y", dims=("y",))
+    assert errors_at(tmp_path / "p.zarr", "scale1/y")
+
+
+def test_validate__coordinates_that_follow_no_line(tmp_path):
+    group = make(tmp_path / "p.zarr")
+    group["scale1/y"][...] = np.array([0.0, 1.0, 4.0, 9.0])
+    assert errors_at(tmp_path / "p.zarr", "scale1/y")
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize(
+    "omero",
+    [{"channels": [{"color": "FF00"}]}, {"channels": [{"color": "FFFFFF", "window": {"min": 0}}]}, {"channels": 3}],
+    ids=str,
+)
+def test_validate__broken_omero_is_an_error(tmp_path, version, omero):
+    group = make(tmp_path / "p.zarr", version)
+    document = document_of(group, version)
+    document["omero"] = omero
+    put(group, version, document)
+    assert errors_at(tmp_path / "p.zarr", "omero")
+
+
+def test_validate__finds_everything_at_once(tmp_path):
+    group = make(tmp_path / "p.zarr")
+    _replaced(group, "scale1/image", noise((2, 4, 6), "float32"), dims=("a", "b", "c"))
+    group["scale0/y"][...] = group["scale0/y"][...] + 3
+    locations = [location for _, location, _ in findings(tmp_path / "p.zarr")]
+    assert sorted(locations) == ["scale0/y", "scale1/image", "scale1/image"]
+
+
+def test_validate__an_array_that_zarr_cannot_open(tmp_path):
+    make(tmp_path / "p.zarr", layout="flat")
+    document = tmp_path / "p.zarr" / "1" / "zarr.json"
+    document.write_text(document.read_text().replace('"bytes"', '"of_tomorrow"'))
+    (finding,) = errors_at(tmp_path / "p.zarr", "1")
+    assert "cannot be opened" in finding.found
+    assert "of_tomorrow" in finding.found
+
+
+def test_validate__a_document_that_is_no_json(tmp_path):
+    make(tmp_path / "p.zarr")
+    (tmp_path / "p.zarr" / "zarr.json").write_text("{")
+    (finding,) = validate(tmp_path / "p.zarr").findings
+    assert finding.severity == "error"
+    assert "no JSON" in finding.found
+
+
+def test_validate__levels_of_another_dtype_are_an_error_in_0_6(tmp_path):
+    group = make(tmp_path / "p.zarr", "0.6")
+    assert validate(tmp_path / "p.zarr").findings == ()
+    _replaced(group, "scale1/image", noise((2, 4, 6), "float32"))
+    assert errors_at(tmp_path / "p.zarr", "scale1/image")
+
+
+# --- labels ----------------------------------------------------------------------------------------------------
+
+
+def make_labels(store, version="0.5", dtype="uint16", scale_factors=(2,), **listing):
+    """Write a good image with labels "nuclei"; return the group of the labels."""
+    make(store, version, layout="flat")
+    write_pyramid(
+        to_image(noise((4, 8, 12), dtype), "zyx", scale={"y": 0.5}, units="micrometer"),
+        store / "labels" / "nuclei",
+        scale_factors=list(scale_factors),
+        method="nearest",
+        version=version,
+        layout="flat",
+    )
+    labels = zarr.open_group(store / "labels", mode="a", zarr_format=2 if version == "0.4" else 3)
+    paths = listing.get("paths", ["nuclei"])
+    labels.attrs.put({"labels": paths} if version == "0.4" else {"ome": {"version": version, "labels": paths}})
+    nuclei = labels["nuclei"]
+    colors = {"colors": [{"label-value": 1, "rgba": [255, 0, 0, 255]}], "source": {"image": "../../"}}
+    document = nuclei.attrs.asdict()
+    if version == "0.4":
+        nuclei.attrs.put({**document, "image-label": {"version": "0.4", **colors}})
+    else:
+        nuclei.attrs.put({"ome": {**document["ome"], "image-label": colors}})
+    return labels
+
+
+@pytest.mark.parametrize("version", [*VERSIONS, "0.6"])
+def test_validate__good_labels_are_good(tmp_path, version):
+    make_labels(tmp_path / "p.zarr", version)
+    assert validate(tmp_path / "p.zarr").findings == ()
+    assert validate(tmp_path / "p.zarr", "labels/nuclei").findings == ()
+
+
+def test_validate__labels_that_are_not_there(tmp_path):
+    make_labels(tmp_path / "p.zarr", paths=["nuclei", "cells"])
+    (finding,) = errors_at(tmp_path / "p.zarr", "labels/cells")
+    assert "there is none" in finding.message
+
+
+def test_validate__labels_that_are_no_integers(tmp_path):
+    make_labels(tmp_path / "p.zarr", dtype="float32")
+    found = errors_at(tmp_path / "p.zarr", "labels/nuclei")
+    assert [finding.location for finding in found] == ["labels/nuclei: 0", "labels/nuclei: 1"]
+    assert all("float32" in finding.found and "integer" in finding.rule for finding in found)
+
+
+def test_validate__a_defect_of_labels_is_told_at_their_place(tmp_path):
+    labels = make_labels(tmp_path / "p.zarr")
+    del labels["nuclei/1"]
+    (finding,) = errors_at(tmp_path / "p.zarr", "labels/nuclei: 1")
+    assert "there is none" in finding.message
+    assert validate(tmp_path / "p.zarr", metadata_only=True).ok
+
+
+def test_validate__labels_of_fewer_levels_are_a_warning(tmp_path):
+    make_labels(tmp_path / "p.zarr", scale_factors=())
+    (finding,) = validate(tmp_path / "p.zarr").findings
+    assert (finding.severity, finding.location, finding.found) == ("warning", "labels/nuclei", "1 levels")
+
+
+def test_validate__a_list_of_labels_without_a_version(tmp_path):
+    labels = make_labels(tmp_path / "p.zarr")
+    labels.attrs.put({"ome": {"labels": ["nuclei"]}})
+    (finding,) = validate(tmp_path / "p.zarr").findings
+    assert (finding.severity, finding.location) == ("warning", "labels.version")
+
+
+def test_validate__labels_without_their_own_metadata(tmp_path):
+    labels = make_labels(tmp_path / "p.zarr", dtype="float32")
+    document = labels["nuclei"].attrs.asdict()["ome"]
+    document.pop("image-label")
+    labels["nuclei"].attrs.put({"ome": document})
+    report = validate(tmp_path / "p.zarr")
+    assert [f.location for f in report.findings if f.severity == "warning"] == ["labels/nuclei"]
+    assert sorted(f.location for f in report.findings if f.severity == "error") == [
+        "labels/nuclei/0",
+        "labels/nuclei/1",
+    ]
+
+
+# --- options ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("version", [*VERSIONS, "0.6"])
+@pytest.mark.parametrize("key", ["name", "type", "metadata"])
+def test_validate__what_is_only_recommended_is_an_error_where_that_is_asked(tmp_path, version, key):
+    group = make(tmp_path / "p.zarr", version)
+    assert validate(tmp_path / "p.zarr", strict=True).ok
+    document = document_of(group, version)
+    document["multiscales"][0].pop(key)
+    put(group, version, document)
+    report = validate(tmp_path / "p.zarr")
+    assert report.ok
+    assert [finding.severity for finding in report.findings] == ["warning"]
+    assert key in report.findings[0].found
+    assert not validate(tmp_path / "p.zarr", strict=True).ok
+
+
+# --- the report ------------------------------------------------------------------------------------------------
+
+
+def test_report__prints_a_verdict(tmp_path):
+    group = make(tmp_path / "p.zarr")
+    assert str(validate(group)).endswith("p.zarr: valid")
+    _replaced(group, "scale1/image", noise((2, 4, 6), "float32"))
+    text = str(validate(group))
+    assert "valid, with warnings" in text
+    assert "warning  scale1/image: dtype float32" in text
+    del group["scale1/image"]
+    text = str(validate(group))
+    assert "not valid" in text
+    assert "error    scale1/image" in text
+
+
+def test_report__is_plain_values(tmp_path):
+    group = make(tmp_path / "p.zarr")
+    del group["scale1/image"]
+    values = json.loads(json.dumps(validate(group).to_dict()))
+    assert values["ok"] is False
+    assert values["store"].endswith("p.zarr")
+    assert values["findings"][0].keys() == {"severity", "location", "found", "expected", "rule"}
