@@ -22,6 +22,7 @@ from .reducers import Methods, Reducer
 from .sample_data import create_test_image
 from .store import open_image, open_pyramid
 from .verify import Report, validate
+from .viewing import view
 from .writing import add_levels, write_labels, write_pyramid
 
 __all__ = [
@@ -47,6 +48,7 @@ __all__ = [
     "to_multiscale",
     "to_ngff_multiscales",
     "validate",
+    "view",
     "write_labels",
     "write_pyramid",
 ]

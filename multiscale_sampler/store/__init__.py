@@ -2,7 +2,8 @@
 
 `nodes` opens places and finds the arrays behind an image, `reading` labels what is stored (`open_image`,
 `open_pyramid`), `encoding` says how levels are stored, `targets` makes and publishes pyramids, `journal`
-remembers what of one is done, `labels` stands them beside their image, `chunks` moves data.
+remembers what of one is done, `labels` stands them beside their image, `chunks` moves data, `serving` hands stored
+chunks to other readers.
 """
 
 from .chunks import Access, release_buffers
@@ -22,12 +23,22 @@ from .nodes import (
     dimension_names,
     is_in_memory,
     is_zarr,
+    local_path,
     open_node,
     place_of,
     source_array,
     zarr_arrays,
 )
 from .reading import LABELS, open_image, open_pyramid, pyramid_levels, read_multiscales
+from .serving import (
+    ByteRange,
+    described_in_v3,
+    describing_attributes,
+    is_inside,
+    read_region,
+    read_stored,
+    stored_size,
+)
 from .targets import (
     LAYOUTS,
     MODES,
@@ -51,6 +62,7 @@ __all__ = [
     "MODES",
     "V2_DIMENSIONS",
     "Access",
+    "ByteRange",
     "DescribedImage",
     "Encoding",
     "Journal",
@@ -64,15 +76,19 @@ __all__ = [
     "consolidate",
     "create_target",
     "described_image",
+    "described_in_v3",
+    "describing_attributes",
     "dimension_names",
     "encoding_like",
     "is_finished",
     "is_in_memory",
+    "is_inside",
     "is_zarr",
     "json_attributes",
     "label_place",
     "labels_group_above",
     "level_paths",
+    "local_path",
     "open_image",
     "open_node",
     "open_pyramid",
@@ -80,10 +96,13 @@ __all__ = [
     "place_of",
     "pyramid_levels",
     "read_multiscales",
+    "read_region",
+    "read_stored",
     "register_label",
     "rehearse",
     "release_buffers",
     "source_array",
+    "stored_size",
     "writable_group",
     "written_paths",
     "zarr_arrays",
