@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import sys
 import warnings
 from collections.abc import Callable, Sequence
@@ -120,6 +121,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_info(commands)
     _add_validate(commands)
     _add_convert(commands)
+    _add_view(commands)
     _add_demo(commands)
     return parser
 
@@ -356,6 +358,40 @@ def _convert(arguments: Arguments) -> int:
     return 0
 
 
+def _add_view(commands: Any) -> None:
+    command = _command(commands, "view", _view, "Show pyramids in the browser, from this machine; Ctrl-C ends it.")
+    command.add_argument("stores", nargs="+", metavar="STORE", help="a pyramid: a path, a URL or a .zip file")
+    command.add_argument("--path", help="path of the image's group in the stores")
+    command.add_argument("--port", type=int, default=0, help="port to listen at: 8080 (default: one that is free)")
+    command.add_argument(
+        "--host",
+        default="127.0.0.1",
+        help="address to listen at; 0.0.0.0 for everyone who has the URL (default: 127.0.0.1, this machine alone)",
+    )
+    command.add_argument("--no-browser", action="store_true", help="print the URL, and open no browser")
+    command.add_argument("--verbose", action="store_true", help="tell every request")
+
+
+def _view(arguments: Arguments) -> int:
+    from . import view
+
+    if arguments.verbose:
+        logging.basicConfig(format="%(message)s")
+        logging.getLogger(__package__).setLevel(logging.DEBUG)
+    viewer = view(
+        *arguments.stores,
+        path=arguments.path,
+        host=arguments.host,
+        port=arguments.port,
+        browser=not arguments.no_browser,
+    )
+    try:
+        viewer.wait()
+    except KeyboardInterrupt:
+        viewer.stop()
+    return 0
+
+
 def _add_demo(commands: Any) -> None:
     command = _command(commands, "demo", _demo, "Make a 3-D test image, build its pyramid, validate and draw it.")
     command.add_argument("folder", type=Path, help="a new or empty folder for the results")
@@ -365,8 +401,8 @@ def _add_demo(commands: Any) -> None:
 
 def _demo(arguments: Arguments) -> int:
     from . import create_test_image, open_image, open_pyramid, validate, write_pyramid
-    from .pyramid import describe_levels, format_levels
     from .plotting import require_matplotlib, save_levels_figure
+    from .pyramid import describe_levels, format_levels
 
     require_matplotlib()
     folder: Path = arguments.folder

@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
 import numpy as np
 import zarr
@@ -161,8 +161,7 @@ def describing_attributes(array: zarr.Array[Any]) -> Mapping[str, Any]:
         except ValueError:
             continue
         if multiscales is not None and relative in [dataset.path for dataset in multiscales.datasets]:
-            namespace: Mapping[str, Any] = attributes.get("ome", attributes)
-            return namespace
+            return cast("Mapping[str, Any]", attributes.get("ome", attributes))
     return {}
 
 

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import xarray as xr
@@ -16,7 +16,16 @@ from .. import ngff
 from ..axes import image_axes, to_image
 from ..files import is_file_of_images
 from ..pyramid import NODE_PREFIX, assemble, levels_of_tree
-from ..store import LABELS, describing_attributes, is_zarr, local_path, open_image, open_node, open_pyramid, source_array
+from ..store import (
+    LABELS,
+    describing_attributes,
+    is_zarr,
+    local_path,
+    open_image,
+    open_node,
+    open_pyramid,
+    source_array,
+)
 from .levels import ServedLevel, StoredLevel, served_level, shown_dtype
 from .space import ShownAxis, shown_axes
 
@@ -47,20 +56,17 @@ class ShownImage:
     @property
     def document(self) -> dict[str, Any]:
         """The image's ``zarr.json``, by OME-NGFF 0.5, which the viewer reads."""
-        datasets = [{"path": str(level), "coordinateTransformations": [
-            {"type": "scale", "scale": [axis.spacing for axis in axes]},
-            {"type": "translation", "translation": [axis.origin for axis in axes]},
-        ]} for level, axes in enumerate(self.axes)]  # fmt: skip
-        axes = [
+        datasets = []
+        for level, axes in enumerate(self.axes):
+            scales, translations = [axis.spacing for axis in axes], [axis.origin for axis in axes]
+            transforms = ngff.transformations(str(level), scales, translations, "0.5")
+            datasets.append({"path": str(level), "coordinateTransformations": transforms})
+        named = [
             {"name": axis.name, "type": axis.kind, **({"unit": axis.unit} if axis.unit else {})}
             for axis in self.axes[0]
         ]
-        multiscales = [{"name": self.name, "axes": axes, "datasets": datasets}]
-        return {
-            "zarr_format": 3,
-            "node_type": "group",
-            "attributes": {"ome": {"version": "0.5", "multiscales": multiscales}},
-        }
+        ome = {"version": "0.5", "multiscales": [{"name": self.name, "axes": named, "datasets": datasets}]}
+        return {"zarr_format": 3, "node_type": "group", "attributes": {"ome": ome}}
 
 
 def shown_images(
@@ -105,14 +111,13 @@ def _without_units(image: ShownImage, names: Set[str]) -> ShownImage:
 def tree_of(given: Any, path: str | None, storage_options: Mapping[str, Any] | None) -> xr.DataTree:
     """Return what is to be shown as a tree of levels; an array alone is one of a single level."""
     if isinstance(given, xr.DataTree):
-        return given if path is None else given[path]
+        return given if path is None else cast("xr.DataTree", given[path])
     if not isinstance(given, str | os.PathLike | Mapping) and not is_zarr(given):
         return _single(to_image(given))
     if is_file_of_images(local_path(given)):
         return _single(open_image(given, path))
     node = open_node(given, path, storage_options=storage_options)
-    is_array = isinstance(node, zarr.Array)
-    if is_array or (ngff.parse(node.attrs.asdict()) is None and any(True for _ in node.arrays())):
+    if isinstance(node, zarr.Array) or (ngff.parse(node.attrs.asdict()) is None and list(node.arrays())):
         return _single(open_image(given, path, storage_options=storage_options))
     return open_pyramid(given, path, storage_options=storage_options)
 
@@ -173,5 +178,10 @@ def sample(levels: Sequence[xr.DataArray], limit: int) -> xr.DataArray:
         if size == 1:
             break
         chosen = chosen.isel({dim: slice(size // 4, size // 4 + -(-size // 2))})
-    values = chosen.load() if chosen.dtype.kind != "c" else np.abs(chosen.load())
-    return values.astype(np.uint8) if values.dtype.kind == "b" else values
+    loaded = chosen.load()
+    match loaded.dtype.kind:
+        case "b":
+            return loaded.astype(np.uint8)
+        case "c":
+            return loaded.copy(data=np.abs(loaded.values))
+    return loaded

@@ -21,7 +21,7 @@ SAMPLE_SIZE = 2**24
 MOST_CHANNELS = 64
 MOST_VISIBLE = len(CHANNEL_COLORS)
 # What fits into a panel of a window of usual size.
-PANEL_PIXELS = 400
+PANEL_PIXELS = 320
 SHADER = """#uicontrol invlerp normalized
 #uicontrol vec3 color color
 void main() {
@@ -49,6 +49,7 @@ def viewer_state(images: Sequence[ShownImage], places: Sequence[str]) -> dict[st
         "displayDimensions": across,
         "position": _position(first, samples[0], list(dimensions)),
         **_zoom(first, across),
+        "crossSectionBackgroundColor": "#000000",
         "layers": _named_apart(layers),
         "layout": "4panel" if _depth(first) > 1 else "xy",
     }
@@ -62,9 +63,9 @@ def _dimensions(images: Sequence[ShownImage]) -> dict[str, tuple[float, str]]:
     """Return name and step of all axes but channels: x, y, z first, those that only later images have last."""
     dimensions: dict[str, tuple[float, str]] = {}
     for image in images:
-        axes = [axis for axis in image.axes[0] if axis.kind != "channel"]
-        in_order = sorted(reversed(axes), key=lambda axis: axis.kind != "space")
-        for axis in in_order:
+        spatial = [axis for axis in image.axes[0] if axis.kind == "space"]
+        times = [axis for axis in image.axes[0] if axis.kind == "time"]
+        for axis in (*reversed(spatial), *times):
             dimensions.setdefault(axis.name, axis.step)
     return dimensions
 
@@ -170,11 +171,11 @@ def _image_layer(
     color = str(stored.get("color") or computed["color"]).lstrip("#")[:6]
     window = _usable_window(stored.get("window"), values.dtype) or computed["window"]
     finite = values.values[np.isfinite(values.values)]
-    ends = [float(window["start"]), float(window["end"])]
-    reach = [min([ends[0], *_extreme(finite, np.min)]), max([ends[1], *_extreme(finite, np.max)])]
-    if values.dtype.kind in "iu" and values.dtype != np.int64:
-        # Of integers the viewer takes whole numbers only.
-        ends, reach = ([math.floor(pair[0]), math.ceil(pair[1])] for pair in (ends, reach))
+    start, end = float(window["start"]), float(window["end"])
+    least, most = min([start, *_extreme(finite, np.min)]), max([end, *_extreme(finite, np.max)])
+    # Of integers the viewer takes whole numbers only.
+    whole = values.dtype.kind in "iu" and values.dtype != np.int64
+    ends, reach = ([math.floor(a), math.ceil(b)] if whole else [a, b] for a, b in ((start, end), (least, most)))
     controls = {"normalized": {"range": ends, "window": reach}, "color": f"#{color.lower()}"}
     layer = {"type": "image", "name": name, "source": dict(source), "opacity": 1}
     return {**layer, "shader": SHADER, "shaderControls": controls}

@@ -13,16 +13,25 @@ from ..axes import Axis, AxisType
 from ..ngff import UNIT_NAMES
 
 # By these the viewer knows lengths and times, and places images of different units over each other.
+LARGE = ("", "kilo", "mega", "giga", "tera", "peta", "exa", "zetta", "yotta")
+SMALL = ("milli", "micro", "nano", "pico", "femto", "atto", "zepto", "yocto")
 PREFIXES = {
-    **{"yotta": 24, "zetta": 21, "exa": 18, "peta": 15, "tera": 12, "giga": 9, "mega": 6, "kilo": 3, "hecto": 2},
-    **{"deca": 1, "": 0, "deci": -1, "centi": -2, "milli": -3, "micro": -6, "nano": -9, "pico": -12, "femto": -15},
-    **{"atto": -18, "zepto": -21, "yocto": -24},
-}
+    **{prefix: 3 * number for number, prefix in enumerate(LARGE)},
+    **{prefix: -3 * number for number, prefix in enumerate(SMALL, 1)},
+} | {"hecto": 2, "deca": 1, "deci": -1, "centi": -2}
 UNITS: dict[str, tuple[float, str]] = {
-    **{f"{prefix}meter": (float(f"1e{power}"), "m") for prefix, power in PREFIXES.items()},
-    **{f"{prefix}second": (float(f"1e{power}"), "s") for prefix, power in PREFIXES.items()},
-    **{"angstrom": (1e-10, "m"), "foot": (0.3048, "m"), "inch": (0.0254, "m"), "mile": (1609.34, "m")},
-    **{"yard": (0.9144, "m"), "minute": (60.0, "s"), "hour": (3600.0, "s"), "day": (86400.0, "s")},
+    f"{prefix}{unit}": (float(f"1e{power}"), unit[0])
+    for prefix, power in PREFIXES.items()
+    for unit in ("meter", "second")
+} | {
+    "angstrom": (1e-10, "m"),
+    "foot": (0.3048, "m"),
+    "inch": (0.0254, "m"),
+    "mile": (1609.34, "m"),
+    "yard": (0.9144, "m"),
+    "minute": (60.0, "s"),
+    "hour": (3600.0, "s"),
+    "day": (86400.0, "s"),
 }
 NOT_IN_A_NAME = re.compile(r"[^A-Za-z0-9_]")
 
@@ -62,25 +71,21 @@ def shown_axes(levels: Sequence[Sequence[Axis]]) -> tuple[tuple[tuple[ShownAxis,
     """Return the axes of every level for the viewer, and what is shown otherwise than it is."""
     names = _viewer_names([axis.name for axis in levels[0]])
     notes = [f"axis {old!r} is called {new!r}" for old, new in names.items() if new != old]
-    counted = []
+    counted = [axis.name for axis in levels[0] if axis.type == "channel"]
     for axis in levels[0]:
-        if axis.type != "channel" and not all(_of(axes, axis.name).is_regular for axes in levels):
+        if axis.name not in counted and not all(_of(axes, axis.name).is_regular for axes in levels):
             counted.append(axis.name)
             notes.append(f"positions along {axis.name!r} are no even steps; its samples are counted")
     shown = []
     for axes in levels:
-        at_level = [_counted(base, axis) if _is_counted(axis, counted) else _placed(axis) for base, axis in
-                    zip(levels[0], axes, strict=True)]  # fmt: skip
-        shown.append(tuple(replace(axis, name=names[axis.name]) for axis in at_level))
+        pairs = zip(levels[0], axes, strict=True)
+        placed = [_counted(base, axis) if base.name in counted else _placed(axis) for base, axis in pairs]
+        shown.append(tuple(replace(axis, name=names[axis.name]) for axis in placed))
     return tuple(shown), notes
 
 
 def _of(axes: Sequence[Axis], name: str) -> Axis:
     return next(axis for axis in axes if axis.name == name)
-
-
-def _is_counted(axis: Axis, counted: Sequence[str]) -> bool:
-    return axis.type == "channel" or axis.name in counted
 
 
 def _counted(base: Axis, axis: Axis) -> ShownAxis:
