@@ -26,7 +26,7 @@ from ..store import (
     open_pyramid,
     source_array,
 )
-from .levels import ServedLevel, StoredLevel, served_level, shown_dtype
+from .levels import ServedLevel, served_level, shown_dtype
 from .space import ShownAxis, shown_axes
 
 # Endings of stores that say nothing of the image.
@@ -158,7 +158,7 @@ def _shown_image(name: str, levels: Sequence[xr.DataArray], *, is_labels: bool) 
     dtype = shown_dtype(levels[0].dtype, labels=is_labels)
     served = tuple(served_level(level, dtype) for level in levels)
     axes, notes = shown_axes([image_axes(level) for level in levels])
-    if not any(isinstance(level, StoredLevel) for level in served) and dtype.name != levels[0].dtype.name:
+    if not is_labels and not np.can_cast(levels[0].dtype, dtype):
         what = "their magnitudes" if levels[0].dtype.kind == "c" else "they"
         notes.append(f"the viewer has no {levels[0].dtype.name} values; {what} are shown as {dtype.name}")
     return ShownImage(name, is_labels, tuple(levels), served, axes, attributes, tuple(notes))

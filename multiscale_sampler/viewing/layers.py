@@ -20,8 +20,8 @@ SAMPLE_SIZE = 2**24
 # Beyond as many, a slider in one layer chooses the channel.
 MOST_CHANNELS = 64
 MOST_VISIBLE = len(CHANNEL_COLORS)
-# What fits into a panel of a window of usual size.
-PANEL_PIXELS = 320
+# What fits into one of four panels of a window of usual size, and into one alone.
+QUARTER_PIXELS, WHOLE_PIXELS = 320, 640
 SHADER = """#uicontrol invlerp normalized
 #uicontrol vec3 color color
 void main() {
@@ -80,7 +80,8 @@ def _zoom(image: ShownImage, across: Sequence[str]) -> dict[str, float]:
     shown = {axis.name: axis for axis in image.axes[0] if axis.name in across}
     finest = min(axis.step[0] for axis in shown.values())
     extent = max(axis.size * axis.step[0] for axis in shown.values()) / finest
-    return {"crossSectionScale": extent / PANEL_PIXELS, "projectionScale": 1.5 * extent}
+    pixels = QUARTER_PIXELS if _depth(image) > 1 else WHOLE_PIXELS
+    return {"crossSectionScale": extent / pixels, "projectionScale": 1.5 * extent}
 
 
 def _position(image: ShownImage, values: xr.DataArray | None, names: Sequence[str]) -> list[float]:
@@ -136,7 +137,8 @@ def _dim(image: ShownImage, axis: ShownAxis) -> Any:
 def _channel_labels(image: ShownImage, axis: ShownAxis) -> list[str]:
     dim = _dim(image, axis)
     level = image.levels[0]
-    return [str(label) for label in level[dim].values] if dim in level.coords else list(map(str, range(axis.size)))
+    labels = level[dim].values if dim in level.coords else np.arange(axis.size)
+    return [f"{label:g}" if labels.dtype.kind in "iuf" else str(label) for label in labels]
 
 
 def _source(image: ShownImage, place: str) -> dict[str, Any]:

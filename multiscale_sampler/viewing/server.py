@@ -34,6 +34,8 @@ TYPES = {
     ".wasm": "application/wasm",
 }
 CHUNK = "application/octet-stream"
+NO_HEADERS: Mapping[str, str] = {}
+RANGES = {"Accept-Ranges": "bytes"}
 CHUNK_PATH = re.compile(r"(\d{1,4})/(\d{1,4})/c((?:/\d{1,12})*)")
 LEVEL_PATH = re.compile(r"(\d{1,4})/(\d{1,4})/zarr\.json")
 IMAGE_PATH = re.compile(r"(\d{1,4})/zarr\.json")
@@ -100,6 +102,9 @@ class Handler(BaseHTTPRequestHandler):
     server: Server
     protocol_version = "HTTP/1.1"
     timeout = IDLE_SECONDS
+    # Head and content of an answer in one piece, at once: in two, the second waits until the first is acknowledged.
+    wbufsize = 2**16
+    disable_nagle_algorithm = True
 
     def do_GET(self) -> None:
         """Answer with what is asked for."""
@@ -118,7 +123,8 @@ class Handler(BaseHTTPRequestHandler):
         token = self.server.token
         try:
             if path == f"/{token}/":
-                self._redirect(f"/v/{token}/#!{self._origin()}/{token}/state.json")
+                place = f"/v/{token}/#!{self._origin()}/{token}/state.json"
+                self._send(HTTPStatus.FOUND, headers={"Location": place})
             elif path.startswith(f"/v/{token}/"):
                 self._file(path.removeprefix(f"/v/{token}/") or "index.html")
             elif path == f"/events/{token}":
@@ -130,29 +136,31 @@ class Handler(BaseHTTPRequestHandler):
             else:
                 self._send(HTTPStatus.NOT_FOUND)
         except PermissionError as error:
-            self._send(HTTPStatus.FORBIDDEN, str(error).encode(), "text/plain; charset=utf-8")
+            self._send(HTTPStatus.FORBIDDEN, str(error).encode())
         except (BrokenPipeError, ConnectionResetError, TimeoutError):
             self.close_connection = True
         except Exception as error:
             logger.exception("%s could not be answered", path)
-            self._send(HTTPStatus.INTERNAL_SERVER_ERROR, str(error).encode(), "text/plain; charset=utf-8")
+            self._send(HTTPStatus.INTERNAL_SERVER_ERROR, str(error).encode())
 
     def _origin(self) -> str:
         """Return the address that the browser knows this server by, which a tunnel may have changed."""
         host, port = self.server.server_address[:2]
         return f"http://{self.headers.get('Host') or f'{host!s}:{port}'}"
 
-    def _redirect(self, place: str) -> None:
-        self.send_response(HTTPStatus.FOUND)
-        self.send_header("Location", place)
-        self.send_header("Content-Length", "0")
-        self.end_headers()
-
-    def _send(self, status: HTTPStatus, content: bytes = b"", kind: str = "text/plain", **headers: str) -> None:
+    def _send(
+        self,
+        status: HTTPStatus,
+        content: bytes = b"",
+        kind: str = "text/plain; charset=utf-8",
+        *,
+        headers: Mapping[str, str] = NO_HEADERS,
+    ) -> None:
         self.send_response(status)
-        headers = {"Content-Length": str(len(content)), "Cache-Control": "no-cache", "Content-Type": kind, **headers}
-        for name, value in headers.items():
-            self.send_header(name.replace("_", "-"), value)
+        usual = {"Content-Length": str(len(content)), "Cache-Control": "no-cache"}
+        typed = {} if status == HTTPStatus.NO_CONTENT else {"Content-Type": kind}
+        for name, value in {**usual, **typed, **headers}.items():
+            self.send_header(name, value)
         self.end_headers()
         if self.command != "HEAD":
             self.wfile.write(content)
@@ -206,7 +214,7 @@ class Handler(BaseHTTPRequestHandler):
         if self.command == "HEAD":
             size = level.size(index)
             found = HTTPStatus.NOT_FOUND if size is None else HTTPStatus.OK
-            self._send(found, kind=CHUNK, Content_Length=str(size or 0), Accept_Ranges="bytes")
+            self._send(found, kind=CHUNK, headers={**RANGES, "Content-Length": str(size or 0)})
             return
         wanted = _byte_range(self.headers.get("Range"))
         content = level.read(index, wanted)
@@ -214,7 +222,7 @@ class Handler(BaseHTTPRequestHandler):
             # So says zarr that all of the chunk is the fill value.
             self._send(HTTPStatus.NOT_FOUND)
         elif wanted is None:
-            self._send(HTTPStatus.OK, content, CHUNK, Accept_Ranges="bytes")
+            self._send(HTTPStatus.OK, content, CHUNK, headers=RANGES)
         elif not content:
             self._send(HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE)
         else:
@@ -223,7 +231,7 @@ class Handler(BaseHTTPRequestHandler):
                 size = level.size(index) or len(content)
                 first, total = size - len(content), str(size)
             told = f"bytes {first}-{first + len(content) - 1}/{total}"
-            self._send(HTTPStatus.PARTIAL_CONTENT, content, CHUNK, Content_Range=told, Accept_Ranges="bytes")
+            self._send(HTTPStatus.PARTIAL_CONTENT, content, CHUNK, headers={**RANGES, "Content-Range": told})
 
 
 def _byte_range(header: str | None) -> ByteRange | None:
