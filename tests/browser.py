@@ -10,7 +10,8 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -125,6 +126,12 @@ class Page:
         )
         if not held:
             raise TimeoutError(f"not within {seconds} s: {condition}; the page said {self.errors}")
+
+    def until(self, condition: Callable[[], bool], seconds: float = DEADLINE) -> None:
+        """Wait until a condition of this process holds, or for some seconds; the page goes on meanwhile."""
+        end = time.monotonic() + seconds
+        while not condition() and time.monotonic() < end:
+            self.evaluate("new Promise(resolve => setTimeout(resolve, 50))")
 
     def zoom_in(self, x: int, y: int, turns: int) -> None:
         """Turn the mouse's wheel with the control key held."""

@@ -166,7 +166,7 @@ def describing_attributes(array: zarr.Array[Any]) -> Mapping[str, Any]:
 
 
 def _groups_above(array: zarr.Array[Any]) -> Iterator[tuple[zarr.Group, str]]:
-    parts = array.path.split("/")
+    parts = array.path.split("/") if array.path else []
     for depth in reversed(range(len(parts))):
         try:
             group = zarr.open_group(array.store_path.store, path="/".join(parts[:depth]), mode="r")

@@ -24,6 +24,7 @@ __all__ = ["Viewer", "view"]
 LOOPBACK = "127.0.0.1"
 ANY_ADDRESS = ("0.0.0.0", "::", "")
 FRAME_PIXELS = 600
+POLL_SECONDS = 0.05
 
 
 class Viewer:
@@ -37,7 +38,9 @@ class Viewer:
         """Where a browser finds it, until it is stopped."""
         self.notes: tuple[str, ...] = tuple(f"{image.name}: {note}" for image in images for note in image.notes)
         """What is shown otherwise than it is stored."""
-        self._thread = threading.Thread(target=self._server.serve_forever, name="viewer", daemon=True)
+        self._thread = threading.Thread(
+            target=self._server.serve_forever, args=(POLL_SECONDS,), name="viewer", daemon=True
+        )
         self._thread.start()
 
     @property
