@@ -6,6 +6,7 @@ Exit codes: 0 done, 1 the input or the store is wrong (one line says how), 2 wro
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import logging
 import sys
@@ -378,17 +379,16 @@ def _view(arguments: Arguments) -> int:
     if arguments.verbose:
         logging.basicConfig(format="%(message)s")
         logging.getLogger(__package__).setLevel(logging.DEBUG)
-    viewer = view(
-        *arguments.stores,
-        path=arguments.path,
-        host=arguments.host,
-        port=arguments.port,
-        browser=not arguments.no_browser,
-    )
-    try:
+    # Ctrl-C is how it ends.
+    with contextlib.suppress(KeyboardInterrupt):
+        viewer = view(
+            *arguments.stores,
+            path=arguments.path,
+            host=arguments.host,
+            port=arguments.port,
+            browser=not arguments.no_browser,
+        )
         viewer.wait()
-    except KeyboardInterrupt:
-        viewer.stop()
     return 0
 
 
