@@ -40,7 +40,7 @@ ON_PIPES = (
     "import fcntl, os, sys; r, w = (fcntl.fcntl(int(n), fcntl.F_DUPFD, 10) for n in sys.argv[1:3]); "
     "os.dup2(r, 3); os.dup2(w, 4); os.execv(sys.argv[3], sys.argv[3:])"
 )
-DEADLINE = 60
+DEADLINE = 120
 
 
 def find_browser() -> str | None:

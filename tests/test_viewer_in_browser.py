@@ -107,6 +107,7 @@ def test_command_line__shows_labels_and_finer_levels_from_nearby(labelled, page,
         try:
             url = process.stdout.readline().removeprefix("View at ").strip()
             page.hosts.clear()
+            page.errors.clear()
             page.open(url)
             found = drawn(page, picture("labels"), lambda colors: np.ptp(colors[1], axis=1).min() > 50)
             # Without labels it is grey, with them it has their colour.

@@ -142,6 +142,20 @@ def test_view__serves_stored_chunks_byte_for_byte(image, options):
         assert_same(levels_served(viewer), levels_of(ms.open_pyramid(store)))
 
 
+def test_view__shows_a_store_of_the_first_version():
+    values = noise((1, 2, 4, 16, 24), "uint8")
+    store = {}
+    group = zarr.open_group(store, mode="w", zarr_format=2)
+    for level in range(2):
+        group.create_array(str(level), data=values[..., :: level + 1, :: level + 1], chunks=(1, 1, 2, 8, 8))
+    group.attrs["multiscales"] = [{"version": "0.1", "datasets": [{"path": "0"}, {"path": "1"}]}]
+    with viewing(store) as viewer:
+        assert_same(levels_served(viewer), [xr.DataArray(values), xr.DataArray(values[..., ::2, ::2])])
+        assert [layer["localPosition"] for layer in viewer.state["layers"]] == [[0], [1]]
+        # A window of two samples has its middle between them.
+        assert levels_served(viewer)[1].x.values[0] == 0.5
+
+
 @pytest.mark.parametrize("order", ["C", "F"])
 @pytest.mark.parametrize("dtype", ["<u2", ">u2", ">f4", "i1"])
 def test_view__says_in_zarr_v3_what_zarr_v2_says(order, dtype):
@@ -300,6 +314,12 @@ def test_view__serves_no_path_outside(stored):
         assert {target: status for target, (status, _) in answers.items() if status != 404} == {}
         assert not any(b"nobody" in content or b"import" in content for _, content in answers.values())
         assert [status_of(viewer, inside[0], method)[0] for method in ("POST", "PUT", "DELETE")] == [501] * 3
+
+
+def test_view__makes_no_chunk_outside_an_image():
+    with viewing(noise((20, 30))) as viewer:
+        targets = [f"/{token(viewer)}/0/0/c/{index}" for index in ("0/0", "0/1", "1/0", "0", "0/0/0")]
+        assert [status_of(viewer, target)[0] for target in targets] == [200, 404, 404, 404, 404]
 
 
 @pytest.mark.parametrize("compressors", ["auto", None])
@@ -516,6 +536,10 @@ def test_view__refuses_nothing_and_what_is_no_image(tmp_path):
     zarr.open_group(tmp_path / "empty.zarr", mode="w")
     with pytest.raises(ValueError, match="no OME-NGFF"):
         ms.view(tmp_path / "empty.zarr")
+    with pytest.raises(ValueError, match="port=70000 is no port"):
+        ms.view(np.ones((4, 4)), port=70000)
+    with viewing(np.ones((4, 4), "uint8")) as viewer, pytest.raises(OSError, match="in use"):
+        ms.view(np.ones((4, 4), "uint8"), port=urlsplit(viewer.url).port)
 
 
 def test_view__says_what_installs_neuroglancer(stored, monkeypatch):

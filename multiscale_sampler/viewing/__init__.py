@@ -25,6 +25,7 @@ LOOPBACK = "127.0.0.1"
 ANY_ADDRESS = ("0.0.0.0", "::", "")
 FRAME_PIXELS = 600
 POLL_SECONDS = 0.05
+LAST_PORT = 65535
 
 
 class Viewer:
@@ -120,7 +121,9 @@ def view(
     Raises
     ------
     ValueError
-        If there is nothing to show, or no image in a store.
+        If there is nothing to show, no image in a store, or no such port.
+    OSError
+        If the address or the port is not to be had.
     TypeError
         If values are no numbers.
     ModuleNotFoundError
@@ -137,6 +140,8 @@ def view(
     """
     if not stores_or_trees:
         raise ValueError("there is nothing to show; pass a store or a tree, as in view('image.zarr')")
+    if not 0 <= port <= LAST_PORT:
+        raise ValueError(f"port={port!r} is no port; give a number up to {LAST_PORT}, or 0 for one that is free")
     client_files()
     images = [
         image for given in stores_or_trees for image in shown_images(given, path, storage_options=storage_options)

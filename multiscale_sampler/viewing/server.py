@@ -12,6 +12,7 @@ import json
 import logging
 import re
 import socket
+import socketserver
 import threading
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
@@ -82,6 +83,10 @@ class Server(ThreadingHTTPServer):
         if ":" in address[0]:
             self.address_family = socket.AF_INET6
         super().__init__(address, Handler)
+
+    def server_bind(self) -> None:
+        """Bind the address; its name, which might have to be asked for in a network, is not needed."""
+        socketserver.TCPServer.server_bind(self)
 
     def state_for(self, origin: str) -> Mapping[str, Any]:
         """Return the viewer's state with the images at the address by which a browser reaches this server."""
