@@ -34,7 +34,7 @@ def floors(session: nox.Session) -> None:
     frozen = Path(session.create_tmp()).resolve() / "floors.txt"
     frozen.write_text(session.run("uv", "pip", "freeze", "--quiet", silent=True))
     tools = [need for need in EXTRAS["test"] if not need.startswith(PROJECT["name"])]
-    session.install("--constraint", str(frozen), "-e", ".[distributed,plot]", *tools)
+    session.install("--constraint", str(frozen), "-e", ".[distributed,plot,view]", *tools)
     session.run("uv", "pip", "freeze", "--exclude-editable")
     session.run("pytest", "-n", "auto", *session.posargs)
 

@@ -25,6 +25,7 @@ from .store import open_image, open_pyramid
 from .updating import rebuild_levels, remove_levels, update_pyramid
 from .validation import Report, validate
 from .verify import verify_pyramid
+from .viewing import view
 from .writing import add_levels, write_labels, write_pyramid
 
 __all__ = [
@@ -55,6 +56,7 @@ __all__ = [
     "update_pyramid",
     "validate",
     "verify_pyramid",
+    "view",
     "write_labels",
     "write_pyramid",
 ]

@@ -16,6 +16,7 @@ from dask.utils import format_bytes, parse_bytes
 
 from .axes import Axis, image_axes
 from .pyramid import NODE_PREFIX, describe_levels, format_levels, levels_of_tree
+from .viewing import Viewer, view
 from .writing import write_pyramid
 
 P = ParamSpec("P")
@@ -158,6 +159,16 @@ class MultiscaleAccessor:
             As in `write_pyramid`.
         """
         write_pyramid(self._tree, store, **options)
+
+    def view(self, **options: Any) -> Viewer:
+        """Show the tree in a browser, in a notebook as a frame.
+
+        Parameters
+        ----------
+        **options
+            As in `view`.
+        """
+        return view(self._tree, **options)
 
     def transpose(self, *dims: str) -> xr.DataTree:
         """Return the tree with the axes of every level in another order; without `dims`, in the reverse one.

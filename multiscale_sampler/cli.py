@@ -6,7 +6,9 @@ Exit codes: 0 done, 1 the input or the store is wrong (one line says how), 2 wro
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
+import logging
 import sys
 import warnings
 from collections.abc import Callable, Sequence
@@ -124,6 +126,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_update(commands)
     _add_append(commands)
     _add_rebuild(commands)
+    _add_view(commands)
     _add_demo(commands)
     return parser
 
@@ -502,6 +505,38 @@ def _rebuild(arguments: Arguments) -> int:
     if arguments.method is None:
         raise ValueError("name the method, as in --method max")
     rebuild_levels(arguments.store, arguments.levels, **_change_options(arguments))
+
+
+def _add_view(commands: Any) -> None:
+    command = _command(commands, "view", _view, "Show pyramids in the browser, from this machine; Ctrl-C ends it.")
+    command.add_argument("stores", nargs="+", metavar="STORE", help="a pyramid: a path, a URL or a .zip file")
+    command.add_argument("--path", help="path of the image's group in the stores")
+    command.add_argument("--port", type=int, default=0, help="port to listen at: 8080 (default: one that is free)")
+    command.add_argument(
+        "--host",
+        default="127.0.0.1",
+        help="address to listen at; 0.0.0.0 for everyone who has the URL (default: 127.0.0.1, this machine alone)",
+    )
+    command.add_argument("--no-browser", action="store_true", help="print the URL, and open no browser")
+    command.add_argument("--verbose", action="store_true", help="tell every request")
+
+
+def _view(arguments: Arguments) -> int:
+    from . import view
+
+    if arguments.verbose:
+        logging.basicConfig(format="%(message)s")
+        logging.getLogger(__package__).setLevel(logging.DEBUG)
+    # Ctrl-C is how it ends.
+    with contextlib.suppress(KeyboardInterrupt):
+        viewer = view(
+            *arguments.stores,
+            path=arguments.path,
+            host=arguments.host,
+            port=arguments.port,
+            browser=not arguments.no_browser,
+        )
+        viewer.wait()
     return 0
 
 
@@ -514,8 +549,8 @@ def _add_demo(commands: Any) -> None:
 
 def _demo(arguments: Arguments) -> int:
     from . import create_test_image, open_image, open_pyramid, validate, write_pyramid
+    from .plotting import require_matplotlib, save_levels_figure
     from .pyramid import describe_levels, format_levels
-    from .view import require_matplotlib, save_levels_figure
 
     require_matplotlib()
     folder: Path = arguments.folder

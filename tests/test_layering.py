@@ -47,13 +47,14 @@ ORDER = (
     "verify",
     "interop",
     "converting",
+    "viewing",
     "accessor",
     "backend",
-    "view",
+    "plotting",
     "cli",
 )
 # These stand on the public functions, which they may take from the package itself.
-BINDINGS = ("accessor", "backend", "view", "cli")
+BINDINGS = ("accessor", "backend", "plotting", "viewing", "cli")
 FILES = sorted(PACKAGE.rglob("*.py"))
 READERS = ("tifffile", "nibabel", "h5py", "netCDF4", "rasterio")
 HEAVY = ("numba", "distributed", "matplotlib", "rich", "neuroglancer", *READERS)

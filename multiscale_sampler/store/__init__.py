@@ -3,7 +3,8 @@
 `nodes` opens places and finds the arrays behind an image, `reading` labels what is stored (`open_image`,
 `open_pyramid`), `encoding` says how levels are stored, `targets` makes and publishes pyramids, `journal`
 remembers what of one is done, `changing` opens one to be changed, `labels` stands them beside their image,
-`digests` tell which of a base's chunks were edited, `chunks` moves data.
+`digests` tell which of a base's chunks were edited, `chunks` moves data, `serving` hands stored chunks to other
+readers.
 """
 
 from .changing import StoredPyramid
@@ -25,6 +26,7 @@ from .nodes import (
     dimension_names,
     is_in_memory,
     is_zarr,
+    local_path,
     open_node,
     place_of,
     refuse_source_in_target,
@@ -32,6 +34,15 @@ from .nodes import (
     zarr_arrays,
 )
 from .reading import LABELS, open_image, open_pyramid, pyramid_levels, read_multiscales
+from .serving import (
+    ByteRange,
+    described_in_v3,
+    describing_attributes,
+    is_inside,
+    read_region,
+    read_stored,
+    stored_size,
+)
 from .targets import (
     LAYOUTS,
     MODES,
@@ -56,6 +67,7 @@ __all__ = [
     "MODES",
     "V2_DIMENSIONS",
     "Access",
+    "ByteRange",
     "DescribedImage",
     "Digests",
     "Encoding",
@@ -71,15 +83,19 @@ __all__ = [
     "consolidate",
     "create_target",
     "described_image",
+    "described_in_v3",
+    "describing_attributes",
     "dimension_names",
     "encoding_like",
     "is_finished",
     "is_in_memory",
+    "is_inside",
     "is_zarr",
     "json_attributes",
     "label_place",
     "labels_group_above",
     "level_paths",
+    "local_path",
     "open_image",
     "open_node",
     "open_pyramid",
@@ -87,11 +103,14 @@ __all__ = [
     "place_of",
     "pyramid_levels",
     "read_multiscales",
+    "read_region",
+    "read_stored",
     "refuse_source_in_target",
     "register_label",
     "rehearse",
     "release_buffers",
     "source_array",
+    "stored_size",
     "writable_group",
     "written_paths",
     "zarr_arrays",

@@ -1,0 +1,175 @@
+"""Stored chunks as they are, for readers that decode them themselves, such as a viewer in a browser.
+
+An array of any zarr format is described in terms of zarr v3, whose codecs say all that zarr v2 can say; its chunks are
+asked for by their place in the grid, never by a name, and only those that lie in the array's own store are handed out.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, TypeAlias, cast
+
+import numpy as np
+import zarr
+from zarr.abc.store import ByteRequest, OffsetByteRequest, RangeByteRequest, SuffixByteRequest
+from zarr.core.buffer import default_buffer_prototype
+from zarr.core.sync import sync
+
+from .. import ngff
+from .nodes import location
+
+# First and last byte, as HTTP counts them: without a last one to the end, without a first one that many at the end.
+ByteRange: TypeAlias = "tuple[int | None, int | None]"
+
+BLOSC_SHUFFLES = ("noshuffle", "shuffle", "bitshuffle")
+
+
+def described_in_v3(array: zarr.Array[Any]) -> dict[str, Any] | None:
+    """Return what zarr v3 says of an array's values and chunks, None where it has no words for it."""
+    if array.metadata.zarr_format == 3:
+        buffers = array.metadata.to_buffer_dict(default_buffer_prototype())
+        document = json.loads(buffers["zarr.json"].to_bytes())
+        kept = ("shape", "data_type", "chunk_grid", "codecs", "fill_value")
+        return {key: document[key] for key in kept} if not document.get("storage_transformers") else None
+    codecs = _codecs_of_v2(array)
+    if codecs is None or array.dtype.kind not in "biufc":
+        return None
+    return {
+        "shape": list(array.shape),
+        "data_type": array.dtype.name,
+        "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": list(array.chunks)}},
+        "codecs": codecs,
+        "fill_value": _json_number(array.fill_value, array.dtype),
+    }
+
+
+def _codecs_of_v2(array: zarr.Array[Any]) -> list[dict[str, Any]] | None:
+    """Return the codecs of an array of zarr v2 by their names in v3 (``zlib`` has none there and keeps its own)."""
+    metadata: Any = array.metadata
+    if metadata.filters:
+        return None
+    codecs: list[dict[str, Any]] = []
+    if metadata.order == "F" and array.ndim > 1:
+        codecs.append({"name": "transpose", "configuration": {"order": list(range(array.ndim))[::-1]}})
+    codecs.append({"name": "bytes", "configuration": {"endian": _endianness(metadata)}})
+    if metadata.compressor is None:
+        return codecs
+    settings = metadata.compressor.get_config()
+    match settings["id"]:
+        case "gzip" | "zlib" | "zstd":
+            codecs.append({"name": settings["id"], "configuration": {"level": settings["level"]}})
+        case "blosc":
+            size = array.dtype.itemsize
+            shuffle = settings["shuffle"] if settings["shuffle"] >= 0 else 2 if size == 1 else 1
+            configuration = {key: settings[key] for key in ("cname", "clevel", "blocksize")}
+            by_name = {"shuffle": BLOSC_SHUFFLES[shuffle], "typesize": size}
+            codecs.append({"name": "blosc", "configuration": {**configuration, **by_name}})
+        case _:
+            return None
+    return codecs
+
+
+def _endianness(metadata: Any) -> str:
+    return "big" if metadata.dtype.to_native_dtype().byteorder == ">" else "little"
+
+
+def _json_number(fill: Any, dtype: np.dtype[Any]) -> Any:
+    """Return a fill value as zarr v3 writes it; zarr v2 may leave it open."""
+    value = np.zeros((), dtype)[()] if fill is None else np.asarray(fill, dtype)[()]
+    if dtype.kind in "biu":
+        return bool(value) if dtype.kind == "b" else int(value)
+    if dtype.kind == "c":
+        return [_json_number(part, value.real.dtype) for part in (value.real, value.imag)]
+    if np.isfinite(value):
+        return float(value)
+    return "NaN" if np.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+
+
+def is_inside(array: zarr.Array[Any], key: str = "") -> bool:
+    """Whether a part of an array lies in the array's store, where links lead out of it elsewhere."""
+    store = array.store_path.store
+    kind, root = location(store, "")
+    other, place = location(store, "/".join(part for part in (array.path, key) if part))
+    return kind == other and place[: len(root)] == root
+
+
+def read_stored(array: zarr.Array[Any], index: Sequence[int], byte_range: ByteRange | None = None) -> bytes | None:
+    """Return bytes of the stored chunk (or shard) at a place of the grid, None if there is none.
+
+    Raises
+    ------
+    PermissionError
+        If it lies outside the store.
+    """
+    key = _key(array, index)
+    store = array.store_path.store
+    request = None if byte_range is None else _request(byte_range)
+    path = "/".join(part for part in (array.path, key) if part)
+    found = sync(store.get(path, default_buffer_prototype(), request))
+    return None if found is None else found.to_bytes()
+
+
+def stored_size(array: zarr.Array[Any], index: Sequence[int]) -> int | None:
+    """Return the bytes that the stored chunk (or shard) at a place of the grid has, None if there is none."""
+    path = "/".join(part for part in (array.path, _key(array, index)) if part)
+    try:
+        return sync(array.store_path.store.getsize(path))
+    except FileNotFoundError:
+        return None
+
+
+def read_region(array: zarr.Array[Any], region: Sequence[slice]) -> Any:
+    """Return the values of a region.
+
+    Raises
+    ------
+    PermissionError
+        If a chunk of it lies outside the store.
+    """
+    unit = array.shards or array.chunks
+    spans = [range(part.start // n, -(-part.stop // n)) for part, n in zip(region, unit, strict=True)]
+    for index in itertools.product(*spans):
+        _key(array, index)
+    return array[tuple(region)]
+
+
+def _key(array: zarr.Array[Any], index: Sequence[int]) -> str:
+    key = array.metadata.encode_chunk_key(tuple(index))
+    if not is_inside(array, key):
+        raise PermissionError(f"the chunk {key!r} of {array.store_path} lies outside its store")
+    return key
+
+
+def _request(byte_range: ByteRange) -> ByteRequest:
+    first, last = byte_range
+    if first is None:
+        return SuffixByteRequest(last or 0)
+    return OffsetByteRequest(first) if last is None else RangeByteRequest(first, last + 1)
+
+
+def describing_attributes(array: zarr.Array[Any]) -> Mapping[str, Any]:
+    """Return what OME-NGFF says of the image that an array is a level of: ``omero``, ``image-label``, ``multiscales``.
+
+    Empty where no group of the array's store says anything.
+    """
+    for group, relative in _groups_above(array):
+        attributes = group.attrs.asdict()
+        try:
+            multiscales = ngff.parse(attributes)
+        except ValueError:
+            continue
+        if multiscales is not None and relative in [dataset.path for dataset in multiscales.datasets]:
+            return cast("Mapping[str, Any]", attributes.get("ome", attributes))
+    return {}
+
+
+def _groups_above(array: zarr.Array[Any]) -> Iterator[tuple[zarr.Group, str]]:
+    parts = array.path.split("/") if array.path else []
+    for depth in reversed(range(len(parts))):
+        try:
+            group = zarr.open_group(array.store_path.store, path="/".join(parts[:depth]), mode="r")
+        except FileNotFoundError:
+            continue
+        yield group, "/".join(parts[depth:])

@@ -1,0 +1,565 @@
+"""What the viewer is served: every page of it is fetched as a browser does, and read back by zarr itself."""
+
+import contextlib
+import dataclasses
+import http.client
+import importlib.util
+import itertools
+import json
+import math
+import signal
+import socket
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+import warnings
+from urllib.parse import urlsplit
+
+import dask.array as da
+import numcodecs
+import numpy as np
+import pytest
+import xarray as xr
+import zarr
+
+import multiscale_sampler as ms
+from multiscale_sampler.cli import main
+from multiscale_sampler.viewing.levels import MadeLevel, StoredLevel
+from tests.data import Recording, noise, real
+
+pytestmark = pytest.mark.skipif(importlib.util.find_spec("neuroglancer") is None, reason="needs the extra 'view'")
+
+SPACING = {"z": 2.0, "y": 0.5, "x": 0.25}
+
+
+@contextlib.contextmanager
+def viewing(*given, **options):
+    with warnings.catch_warnings():
+        # Of old stores, which levels and axes were assumed.
+        warnings.simplefilter("ignore", UserWarning)
+        viewer = ms.view(*given, **options)
+    with viewer:
+        yield viewer
+
+
+def fetch(viewer, path, **headers):
+    request = urllib.request.Request(viewer.url + path, headers=headers)
+    with urllib.request.urlopen(request) as answer:
+        return answer.status, dict(answer.headers), answer.read()
+
+
+def status_of(viewer, target, method="GET"):
+    """Return status and content for a request target that is sent as it is written."""
+    connection = http.client.HTTPConnection(urlsplit(viewer.url).netloc)
+    try:
+        connection.request(method, target)
+        answer = connection.getresponse()
+        return answer.status, answer.read()
+    finally:
+        connection.close()
+
+
+def token(viewer):
+    return urlsplit(viewer.url).path.strip("/")
+
+
+def served(viewer, image=0):
+    """Return all that is served of an image as a store in memory."""
+    store = {}
+
+    def put(key, content):
+        store[key] = zarr.core.buffer.cpu.Buffer.from_bytes(content)
+
+    document = fetch(viewer, f"{image}/zarr.json")[2]
+    put("zarr.json", document)
+    for dataset in json.loads(document)["attributes"]["ome"]["multiscales"][0]["datasets"]:
+        path = dataset["path"]
+        content = fetch(viewer, f"{image}/{path}/zarr.json")[2]
+        put(f"{path}/zarr.json", content)
+        level = json.loads(content)
+        chunks = level["chunk_grid"]["configuration"]["chunk_shape"]
+        for index in itertools.product(*(range(-(-n // c)) for n, c in zip(level["shape"], chunks, strict=True))):
+            key = "/".join([path, "c", *map(str, index)])
+            with contextlib.suppress(urllib.error.HTTPError):
+                put(key, fetch(viewer, f"{image}/{key}")[2])
+    return store
+
+
+def levels_served(viewer, image=0):
+    """Return values and positions of the levels, as this package reads what is served."""
+    tree = ms.open_pyramid(served(viewer, image))
+    return [next(iter(tree[f"scale{number}"].data_vars.values())).load() for number in range(len(tree.children))]
+
+
+def levels_of(tree):
+    names = sorted((name for name in tree.children if name.startswith("scale")), key=lambda name: int(name[5:]))
+    return [next(iter(tree[name].data_vars.values())).load() for name in names]
+
+
+def assert_same(shown, expected):
+    assert len(shown) == len(expected)
+    for one, other in zip(shown, expected, strict=True):
+        np.testing.assert_array_equal(one.values, other.values)
+        for dim in other.dims:
+            if other[dim].dtype.kind == "f":
+                np.testing.assert_allclose(one[dim].values, other[dim].values, rtol=1e-12)
+
+
+@pytest.fixture(scope="module")
+def image():
+    return ms.to_image(noise((9, 40, 50)), scale=SPACING, units="micrometer")
+
+
+@pytest.fixture
+def stored(image, tmp_path):
+    place = tmp_path / "brain.ome.zarr"
+    ms.write_pyramid(image, place, scale_factors=[2, 4], chunks=16)
+    return place
+
+
+# --- what is served is what is stored --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"layout": "flat"},
+        {"version": "0.4"},
+        {"version": "0.4", "layout": "flat", "compressors": numcodecs.Blosc("lz4", shuffle=2)},
+        {"version": "0.6"},
+        {"shards": 32},
+        {"compressors": None},
+    ],
+    ids=str,
+)
+def test_view__serves_stored_chunks_byte_for_byte(image, options):
+    store = {}
+    ms.write_pyramid(image, store, scale_factors=[2, 4], chunks=16, **options)
+    with viewing(store) as viewer:
+        assert all(isinstance(level, StoredLevel) for level in viewer._server.images[0].served)
+        assert_same(levels_served(viewer), levels_of(ms.open_pyramid(store)))
+
+
+def test_view__shows_a_store_of_the_first_version():
+    values = noise((1, 2, 4, 16, 24), "uint8")
+    store = {}
+    group = zarr.open_group(store, mode="w", zarr_format=2)
+    for level in range(2):
+        group.create_array(str(level), data=values[..., :: level + 1, :: level + 1], chunks=(1, 1, 2, 8, 8))
+    group.attrs["multiscales"] = [{"version": "0.1", "datasets": [{"path": "0"}, {"path": "1"}]}]
+    with viewing(store) as viewer:
+        assert_same(levels_served(viewer), [xr.DataArray(values), xr.DataArray(values[..., ::2, ::2])])
+        assert [layer["localPosition"] for layer in viewer.state["layers"]] == [[0], [1]]
+        # A window of two samples has its middle between them.
+        assert levels_served(viewer)[1].x.values[0] == 0.5
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+@pytest.mark.parametrize("dtype", ["<u2", ">u2", ">f4", "i1"])
+def test_view__says_in_zarr_v3_what_zarr_v2_says(order, dtype):
+    values = noise((13, 21)).astype(dtype)
+    array = zarr.create_array({}, shape=values.shape, chunks=(5, 8), dtype=dtype, zarr_format=2, order=order,
+                              compressors=numcodecs.GZip(1), fill_value=None)  # fmt: skip
+    array[...] = values
+    with viewing(array) as viewer:
+        assert isinstance(viewer._server.images[0].served[0], StoredLevel)
+        np.testing.assert_array_equal(levels_served(viewer)[0].values, values)
+
+
+@pytest.mark.parametrize("filters", [(), (numcodecs.Delta("<u2"),)])
+def test_view__decodes_what_the_viewer_cannot(filters):
+    values = noise((13, 21))
+    array = zarr.create_array({}, shape=values.shape, chunks=(5, 8), dtype="u2", zarr_format=2, filters=filters or None,
+                              compressors=numcodecs.LZ4() if not filters else None)  # fmt: skip
+    array[...] = values
+    with viewing(array) as viewer:
+        assert isinstance(viewer._server.images[0].served[0], MadeLevel)
+        np.testing.assert_array_equal(levels_served(viewer)[0].values, values)
+
+
+def test_view__leaves_out_chunks_that_are_not_stored():
+    array = zarr.create_array({}, shape=(20, 20), chunks=(10, 10), dtype="u2", fill_value=7)
+    array[:10, :10] = 1
+    with viewing(array) as viewer:
+        assert status_of(viewer, f"/{token(viewer)}/0/0/c/1/1")[0] == 404
+        np.testing.assert_array_equal(levels_served(viewer)[0].values, array[...])
+
+
+@pytest.mark.parametrize(
+    ("dtype", "shown"),
+    [
+        ("bool", "uint8"),
+        ("float16", "float32"),
+        ("float64", "float32"),
+        ("int64", "float32"),
+        ("complex64", "float32"),
+        ("uint64", "uint64"),
+        ("int8", "int8"),
+    ],
+)
+@pytest.mark.parametrize("is_stored", [True, False])
+def test_view__converts_values_and_says_so(capsys, dtype, shown, is_stored):
+    values = noise((30, 17), "uint8").astype(dtype) * np.array(1.5).astype(dtype)
+    tree = ms.to_multiscale(values, [2], method="nearest")
+    if is_stored:
+        store = {}
+        ms.write_pyramid(tree, store)
+        tree = ms.open_pyramid(store)
+    with viewing(tree) as viewer:
+        (base, _), expected = levels_served(viewer), np.abs(values) if dtype == "complex64" else values
+        assert base.dtype == shown
+        np.testing.assert_array_equal(base.values, expected.astype(shown))
+        lossless = np.can_cast(dtype, shown)
+        assert (f"{dtype} values" in capsys.readouterr().out) == (not lossless) == bool(viewer.notes)
+
+
+def test_view__refuses_what_is_no_number():
+    with pytest.raises(TypeError, match="no numbers to look at"):
+        ms.view(xr.DataArray(np.array([["a", "b"]]), dims=("y", "x")))
+
+
+@pytest.mark.parametrize("lazy", [False, True])
+def test_view__shows_trees_in_memory(lazy):
+    values = noise((70, 90))
+    tree = ms.to_multiscale(da.from_array(values, chunks=(32, 40)) if lazy else values, [2])
+    with viewing(tree) as viewer:
+        assert_same(levels_served(viewer), levels_of(tree))
+
+
+def test_view__cuts_large_blocks_into_chunks_of_a_bounded_size():
+    level = ms.viewing.levels.served_level(xr.DataArray(np.ones((1500, 1300), "u2")), np.dtype("u2"))
+    assert math.prod(level.chunks) * 2 <= 2 * 2**20
+    values = np.frombuffer(level.read((1, 1), None), "<u2").reshape(level.chunks)
+    assert values.sum() == np.prod([min(2 * c, n) - c for c, n in zip(level.chunks, (1500, 1300), strict=True)])
+
+
+@pytest.mark.parametrize("place", ["tubhiswt5d_v04/tubhiswt4D_sub.zarr", "ome_zarr_small/neuroglancer/simple_0.5"])
+def test_view__shows_real_stores(place):
+    store = real(place)
+    with viewing(store) as viewer, warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        assert_same(levels_served(viewer)[-1:], levels_of(ms.open_pyramid(store))[-1:])
+
+
+def test_view__reads_through_the_store_of_a_url(image):
+    pytest.importorskip("fsspec")
+    ms.write_pyramid(image, "memory://viewed.zarr", scale_factors=[2], chunks=16)
+    with viewing("memory://viewed.zarr") as viewer:
+        assert_same(levels_served(viewer), levels_of(ms.open_pyramid("memory://viewed.zarr")))
+
+
+def test_view__reads_no_more_than_the_coarsest_level(image):
+    store = Recording(zarr.storage.MemoryStore())
+    ms.write_pyramid(image, store, scale_factors=[2, 4], chunks=8)
+    store.log["read"].clear()
+    with viewing(store):
+        read = [key for key in store.chunks("read") if "/image/" in key]
+        assert read
+        assert all(key.startswith("scale2/") for key in read)
+
+
+def test_view__takes_contrast_of_a_lazy_tree_from_what_is_stored():
+    store = Recording(zarr.storage.MemoryStore())
+    zarr.create_array(store, data=noise((8, 40, 50)), chunks=(8, 8, 8))
+    tree = ms.to_multiscale(ms.open_image(store), [2, 4])
+    with viewing(tree) as viewer:
+        assert viewer.state["layers"][0]["shaderControls"]["normalized"]["range"][1] > 60000
+        assert set(store.chunks("read").values()) == {1}
+
+
+# --- nothing else is served ------------------------------------------------------------------------------------
+
+
+def test_view__listens_on_this_machine_alone(stored):
+    with viewing(stored) as viewer:
+        assert viewer._server.server_address[0] == "127.0.0.1"
+        assert urlsplit(viewer.url).hostname == "127.0.0.1"
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(viewer._server.server_address)
+
+
+def test_view__serves_no_path_outside(stored):
+    secret = stored.parent / "secret"
+    secret.write_text("nobody is to read this")
+    with viewing(stored) as viewer:
+        name = token(viewer)
+        inside = [f"/{name}/0/zarr.json", f"/{name}/0/0/zarr.json", f"/{name}/0/0/c/0/0/0", f"/v/{name}/index.html"]
+        assert [status_of(viewer, target)[0] for target in inside] == [200] * 4
+        outside = [
+            "/",
+            "/zarr.json",
+            f"/{secret}",
+            f"/{name}",
+            f"/{name}/../secret",
+            f"/{name}/0/../../secret",
+            f"/{name}/0/0/c/../../../../secret",
+            f"/{name}/0/0/c/%2e%2e/secret",
+            f"/{name}/0/scale0/image/zarr.json",
+            f"/{name}/0/0/c/-1/0/0",
+            f"/{name}/0/0/c/0/0",
+            f"/{name}/0/0/c/0/0/0/0",
+            f"/{name}/0/0/c/9/0/0",
+            f"/{name}/0/3/zarr.json",
+            f"/{name}/1/zarr.json",
+            f"/v/{name}/../server.py",
+            f"/v/{name}/..%2f..%2fserver.py",
+            f"/v/{name}//etc/passwd",
+            f"/v/wrong{name[5:]}/index.html",
+            f"/wrong{name[5:]}/0/zarr.json",
+            "/events/wrong",
+        ]
+        answers = {target: status_of(viewer, target) for target in outside}
+        assert {target: status for target, (status, _) in answers.items() if status != 404} == {}
+        assert not any(b"nobody" in content or b"import" in content for _, content in answers.values())
+        assert [status_of(viewer, inside[0], method)[0] for method in ("POST", "PUT", "DELETE")] == [501] * 3
+
+
+def test_view__makes_no_chunk_outside_an_image():
+    with viewing(noise((20, 30))) as viewer:
+        targets = [f"/{token(viewer)}/0/0/c/{index}" for index in ("0/0", "0/1", "1/0", "0", "0/0/0")]
+        assert [status_of(viewer, target)[0] for target in targets] == [200, 404, 404, 404, 404]
+
+
+@pytest.mark.parametrize("compressors", ["auto", None])
+@pytest.mark.parametrize("dtype", ["uint8", "float64"])
+def test_view__follows_no_link_out_of_a_store(tmp_path, compressors, dtype):
+    secret = tmp_path / "secret"
+    secret.write_bytes(b"nobody is to read this".ljust(16 * 16 * np.dtype(dtype).itemsize))
+    ms.write_pyramid(np.ones((32, 32), dtype), tmp_path / "a.zarr", scale_factors=[2], chunks=16, method="nearest",
+                     compressors=compressors)  # fmt: skip
+    chunk = tmp_path / "a.zarr" / "scale0" / "image" / "c" / "1" / "1"
+    chunk.unlink()
+    chunk.symlink_to(secret)
+    with viewing(tmp_path / "a.zarr") as viewer:
+        status, content = status_of(viewer, f"/{token(viewer)}/0/0/c/1/1")
+        assert (status, b"nobody" in content) == (403, False)
+        assert status_of(viewer, f"/{token(viewer)}/0/0/c/0/1")[0] == 200
+        assert status_of(viewer, f"/{token(viewer)}/0/0/c/1/1", "HEAD")[0] in ((403,) if dtype == "uint8" else (200,))
+
+
+def test_view__refuses_a_level_that_is_a_link_out_of_the_store(stored):
+    level = stored / "scale1" / "image"
+    level.rename(stored.parent / "elsewhere")
+    level.symlink_to(stored.parent / "elsewhere")
+    with pytest.raises(ValueError, match="a link that leads out of the store"):
+        ms.view(stored)
+
+
+def test_view__takes_a_link_to_a_store_for_the_store(stored):
+    link = stored.parent / "link.zarr"
+    link.symlink_to(stored)
+    with viewing(link) as viewer:
+        assert_same(levels_served(viewer), levels_of(ms.open_pyramid(stored)))
+
+
+# --- parts of chunks -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("given", [noise((20, 30)), "stored"], ids=["made", "stored"])
+def test_view__serves_parts_of_chunks(given):
+    if isinstance(given, str):
+        given = zarr.create_array({}, data=noise((20, 30)), chunks=(20, 30), shards=(20, 30))
+    with viewing(given) as viewer:
+        _, headers, whole = fetch(viewer, "0/0/c/0/0")
+        assert int(headers["Content-Length"]) == len(whole)
+        for asked, part, first in [
+            ("bytes=0-0", whole[:1], 0),
+            ("bytes=5-104", whole[5:105], 5),
+            ("bytes=100-", whole[100:], 100),
+            ("bytes=-16", whole[-16:], len(whole) - 16),
+            (f"bytes=10-{2 * len(whole)}", whole[10:], 10),
+        ]:
+            status, headers, content = fetch(viewer, "0/0/c/0/0", Range=asked)
+            assert (status, content) == (206, part)
+            assert headers["Content-Range"].rpartition("/")[0] == f"bytes {first}-{first + len(part) - 1}"
+        with pytest.raises(urllib.error.HTTPError, match="416"):
+            fetch(viewer, "0/0/c/0/0", Range=f"bytes={len(whole) + 5}-{len(whole) + 9}")
+        assert fetch(viewer, "0/0/c/0/0", Range="bytes=5-2")[::2] == (200, whole)
+        request = urllib.request.Request(f"{viewer.url}0/0/c/0/0", method="HEAD")
+        with urllib.request.urlopen(request) as answer:
+            # Chromium believes the first of several.
+            assert answer.headers.get_all("Content-Length") == [str(len(whole))]
+
+
+# --- how it is shown -------------------------------------------------------------------------------------------
+
+
+def test_view__has_a_layer_for_each_channel():
+    values = np.zeros((2, 3, 8, 20, 30), "uint16")
+    values[:, 1, 4:6] = 1000
+    values[:, 2] = 7
+    image = ms.to_image(values, "tczyx", scale={**SPACING, "t": 10.0}, units={"x": "micrometer", "t": "second"},
+                        channel_names=["DAPI", "GFP", "RFP"])  # fmt: skip
+    with viewing(ms.to_multiscale(image, [2])) as viewer:
+        state = viewer.state
+    layers = state["layers"]
+    assert [(layer["type"], layer["name"]) for layer in layers] == [
+        ("image", "image DAPI"),
+        ("image", "image GFP"),
+        ("image", "image RFP"),
+    ]
+    assert [(layer["localDimensions"], layer["localPosition"]) for layer in layers] == [
+        ({"c'": [1, ""]}, [channel]) for channel in range(3)
+    ]
+    assert len({layer["shaderControls"]["color"] for layer in layers}) == 3
+    assert {layer["blend"] for layer in layers} == {"additive"}
+    assert layers[1]["shaderControls"]["normalized"]["range"] == [0, 1000]
+    assert state["dimensions"] == {"x": [2.5e-07, "m"], "y": [0.5, ""], "z": [2.0, ""], "t": [10.0, "s"]}
+    assert state["displayDimensions"] == ["x", "y", "z"]
+    # The middle across, the plane of level 1 that is the brightest (at 2 * 2 + 0.5 of level 0), the first moment.
+    assert state["position"] == [14.5, 9.5, 4.5, 0.0]
+    assert state["layout"] == "4panel"
+
+
+def test_view__takes_colours_and_contrast_that_the_store_states():
+    store = {}
+    ms.write_pyramid(ms.to_image(noise((2, 20, 30)), "cyx", channel_names=["a", "b"]), store, scale_factors=[2])
+    group = zarr.open_group(store, mode="r+", use_consolidated=False)
+    attributes = group.attrs.asdict()["ome"]
+    window = {"min": 0, "max": 65535, "start": 100, "end": 200}
+    useless = {"min": 0, "max": 65535, "start": 0, "end": 65535}
+    attributes["omero"] = {
+        "channels": [
+            {"label": "DAPI", "color": "0A0B0C", "window": window, "active": False},
+            {"label": "GFP", "color": "#00FF00", "window": useless},
+        ]
+    }
+    group.attrs["ome"] = attributes
+    with viewing(store) as viewer:
+        first, second = viewer.state["layers"]
+    assert (first["name"], first["visible"], first["shaderControls"]["color"]) == ("image DAPI", False, "#0a0b0c")
+    assert first["shaderControls"]["normalized"]["range"] == [100, 200]
+    assert (second["visible"], second["shaderControls"]["color"]) == (True, "#00ff00")
+    assert second["shaderControls"]["normalized"]["range"] != [0, 65535]
+
+
+def test_view__shows_labels_as_ids_over_their_image(stored, image):
+    cells = (image > 40000).astype("uint32") * 7
+    ms.write_labels(cells, stored, "cells", method="mode")
+    with viewing(stored) as viewer:
+        shown, labels = viewer.state["layers"]
+        assert (shown["type"], shown["name"]) == ("image", "brain")
+        assert (labels["type"], labels["name"]) == ("segmentation", "brain cells")
+        assert set(labels["segmentColors"]) == {"7"}
+        np.testing.assert_array_equal(levels_served(viewer, 1)[0].values, cells.values)
+    with viewing(stored, path="labels/cells") as viewer:
+        assert [layer["type"] for layer in viewer.state["layers"]] == ["segmentation"]
+
+
+def test_view__keeps_the_bits_of_signed_ids():
+    ids = np.array([[0, -1], [2**40, 5]], "int64")
+    labelled = ms.to_multiscale(np.ones((2, 2), "uint8"), [2])
+    labelled["labels/ids"] = ms.to_multiscale(ids, [2], method="nearest")
+    with viewing(labelled) as viewer:
+        np.testing.assert_array_equal(levels_served(viewer, 1)[0].values, ids.view("uint64"))
+
+
+def test_view__lays_several_images_over_each_other(stored, image):
+    other = ms.to_multiscale(image.rename("brain"), [2])
+    with viewing(stored, other) as viewer:
+        layers = viewer.state["layers"]
+        assert [layer["name"] for layer in layers] == ["brain", "brain 2"]
+        assert len({layer["shaderControls"]["color"] for layer in layers}) == 2
+        assert layers[0]["source"]["url"] != layers[1]["source"]["url"]
+        assert_same(levels_served(viewer, 1), levels_of(other))
+
+
+def test_view__leaves_out_units_that_do_not_go_together(stored):
+    with viewing(stored, ms.to_multiscale(noise((9, 40, 50)), [2])) as viewer:
+        assert viewer.state["dimensions"] == {"x": [0.25, ""], "y": [0.5, ""], "z": [2.0, ""]}
+        assert any("different units" in note for note in viewer.notes)
+
+
+def test_view__turns_descending_axes_round():
+    coords = {"lat": np.linspace(80.0, -80.0, 17), "lon": np.linspace(0.0, 350.0, 36)}
+    sea = xr.DataArray(noise((17, 36), "float32"), dims=("lat", "lon"), coords=coords)
+    with viewing(ms.to_multiscale(sea, [2])) as viewer:
+        (layer,) = viewer.state["layers"]
+        assert layer["source"]["transform"]["outputDimensions"] == {"lat": [10.0, ""], "lon": [10.0, ""]}
+        assert layer["source"]["transform"]["matrix"] == [[-1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]
+        assert viewer.state["crossSectionOrientation"] == [1, 0, 0, 0]
+        assert viewer.state["position"] == [17.5, 0.0]
+        base = levels_served(viewer)[0]
+        np.testing.assert_array_equal(base.values, sea.values)
+        np.testing.assert_allclose(base.lat, -sea.lat)
+
+
+def test_view__takes_any_axes(capsys):
+    image = xr.DataArray(noise((2, 3, 4, 5, 6)), dims=("time stamp", "θ", "z", "y", "x"),
+                         coords={"z": [0.0, 1.0, 5.0, 6.0]})  # fmt: skip
+    with viewing(ms.to_multiscale(image, [2])) as viewer:
+        out = capsys.readouterr().out
+        assert "'time stamp' is called 'time_stamp'" in out
+        assert "samples are counted" in out
+        assert list(viewer.state["dimensions"]) == ["x", "y", "z", "d_", "time_stamp"]
+        assert viewer.state["displayDimensions"] == ["x", "y", "z"]
+        assert levels_served(viewer)[1].shape == (1, 2, 2, 3, 3)
+
+
+def test_view__shows_many_channels_in_one_layer():
+    with viewing(ms.to_image(np.ones((100, 4, 4), "uint8"), "cyx")) as viewer:
+        assert [layer["localPosition"] for layer in viewer.state["layers"]] == [[0]]
+
+
+# --- the viewer itself -----------------------------------------------------------------------------------------
+
+
+def test_view__leads_a_browser_to_the_page(stored):
+    with viewing(stored) as viewer:
+        status, _ = status_of(viewer, urlsplit(viewer.url).path)
+        assert status == 302
+        state = json.loads(fetch(viewer, "state.json", Host="tunnel:8000")[2])
+        assert state["layers"][0]["source"]["url"].startswith("http://tunnel:8000/")
+        assert viewer.state["layers"][0]["source"]["url"].startswith(viewer.url)
+
+
+def test_view__is_a_frame_in_a_notebook(stored, capsys):
+    with viewing(stored) as viewer:
+        assert f'<iframe src="{viewer.url}"' in viewer._repr_html_()
+        assert repr(viewer) == f"<Viewer at {viewer.url}>"
+        assert capsys.readouterr().out == f"View at {viewer.url}\n"
+        assert dataclasses.is_dataclass(viewer._server.images[0])
+
+
+def test_view__is_bound_to_trees(stored):
+    with ms.open_pyramid(stored).multiscale.view() as viewer:
+        assert viewer.state["layers"][0]["name"] == "image"
+
+
+def test_view__refuses_nothing_and_what_is_no_image(tmp_path):
+    with pytest.raises(ValueError, match="nothing to show"):
+        ms.view()
+    with pytest.raises(FileNotFoundError, match="no zarr"):
+        ms.view(tmp_path / "missing.zarr")
+    zarr.open_group(tmp_path / "empty.zarr", mode="w")
+    with pytest.raises(ValueError, match="no OME-NGFF"):
+        ms.view(tmp_path / "empty.zarr")
+    with pytest.raises(ValueError, match="port=70000 is no port"):
+        ms.view(np.ones((4, 4)), port=70000)
+    with viewing(np.ones((4, 4), "uint8")) as viewer, pytest.raises(OSError, match="in use"):
+        ms.view(np.ones((4, 4), "uint8"), port=urlsplit(viewer.url).port)
+
+
+def test_view__says_what_installs_neuroglancer(stored, monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(ModuleNotFoundError, match=r"pip install 'multiscale-sampler\[view\]'"):
+        ms.view(stored)
+
+
+def test_command_line__serves_until_it_is_interrupted(stored):
+    command = [sys.executable, "-m", "multiscale_sampler", "view", str(stored), "--no-browser"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    with process:
+        url = process.stdout.readline().removeprefix("View at ").strip()
+        with urllib.request.urlopen(f"{url}0/zarr.json") as answer:
+            assert answer.status == 200
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=60) == 0
+        assert process.stderr.read() == ""
+
+
+def test_command_line__says_in_a_line_what_is_wrong(tmp_path, capsys):
+    assert main(["view", str(tmp_path / "none.zarr"), "--no-browser"]) == 1
+    assert capsys.readouterr().err.count("\n") == 1
