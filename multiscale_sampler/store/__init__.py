@@ -1,8 +1,8 @@
 """The only part that knows zarr and paths.
 
 `nodes` opens places and finds the arrays behind an image, `reading` labels what is stored (`open_image`,
-`open_pyramid`), `encoding` says how levels are stored, `targets` makes and publishes pyramids, `journal`
-remembers what of one is done, `labels` stands them beside their image, `chunks` moves data.
+`open_pyramid`), `encoding` says how levels are stored, `targets` makes and publishes pyramids, `archives` packs them
+into zip files, `journal` remembers what of one is done, `labels` stands them beside their image, `chunks` moves data.
 """
 
 from .chunks import Access, release_buffers

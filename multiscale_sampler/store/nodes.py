@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import itertools
 import os
+import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias, cast
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
+from zipfile import BadZipFile
 
 import dask.array as da
 import numpy as np
@@ -27,6 +29,8 @@ Node: TypeAlias = "zarr.Array[Any] | zarr.Group"
 Location: TypeAlias = "tuple[str, tuple[str, ...]]"
 
 V2_DIMENSIONS = "_ARRAY_DIMENSIONS"
+# "The name of OME-Zarr zip files SHOULD end with `.ozx`" (RFC-9).
+ZIP_ENDINGS = (".zip", ".ozx")
 
 
 def open_node(
@@ -58,6 +62,8 @@ def open_node(
     except (FileNotFoundError, GroupNotFoundError, NotADirectoryError) as error:
         inside = f" at {path!r}" if path else ""
         raise FileNotFoundError(f"no zarr array or group{inside} in {shown(store)}") from error
+    except BadZipFile as error:
+        raise ValueError(f"{shown(store)} is no zip file, or not all of one: {error}") from error
 
 
 def local_path(store: Any) -> Path | None:
@@ -70,16 +76,29 @@ def local_path(store: Any) -> Path | None:
     return None if "://" in text else Path(text)
 
 
+def zip_path(store: Any) -> Path | None:
+    """Return the local zip file that a place is written as, None if it is none."""
+    place = local_path(store)
+    return None if place is None or place.suffix.lower() not in ZIP_ENDINGS or place.is_dir() else place
+
+
 def as_store(store: Any) -> Any:
     """Return a place in the form that zarr takes."""
-    place = local_path(store)
-    if place is None:
-        return store
-    if place.suffix != ".zip":
-        return place
-    if not place.is_file():
+    zipped = zip_path(store)
+    if zipped is None:
+        place = local_path(store)
+        return store if place is None else place
+    if not zipped.is_file():
         raise FileNotFoundError(f"there is no file {os.fspath(store)!r}")
-    return zarr.storage.ZipStore(place, mode="r")
+    return _ZipReader(zipped, mode="r")
+
+
+class _ZipReader(zarr.storage.ZipStore):
+    """A zip file that is closed with the last image that is read from it, not when garbage is collected."""
+
+    def _sync_open(self) -> None:
+        super()._sync_open()
+        weakref.finalize(self, self._zf.close)
 
 
 def url_options(store: Any, storage_options: Mapping[str, Any] | None) -> dict[str, Any] | None:
