@@ -19,7 +19,7 @@ from typing import Any
 import zarr
 
 from .. import ngff
-from .nodes import open_node, zip_path
+from .nodes import is_zip_url, open_node, zip_path
 from .reading import LABELS, foreign_attributes
 
 # What the folder has after the name of the file.
@@ -114,10 +114,12 @@ def archive_of(store: Any, *, replaces: bool) -> Archive | None:
     Raises
     ------
     ValueError
-        If the place is a zip file that is open.
+        If the place is a zip file that is open, or not on this machine.
     """
     if isinstance(store, zarr.storage.ZipStore):
         raise ValueError(f"{store} is open, and a zip file is written in one step; pass its path {str(store.path)!r}")
+    if is_zip_url(store):
+        raise ValueError(f"{store!r} is a zip file elsewhere; write it to a local path, and send it there")
     file = zip_path(store)
     return None if file is None else Archive(file, replaces)
 

@@ -11,7 +11,7 @@ import os
 import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeAlias, cast
+from typing import Any, TypeAlias, TypeGuard, cast
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 from zipfile import BadZipFile
@@ -24,6 +24,8 @@ from zarr.abc.store import Store
 from zarr.core.sync import sync
 from zarr.errors import GroupNotFoundError
 from zarr.storage._common import make_store_path
+
+from ..extras import required
 
 Node: TypeAlias = "zarr.Array[Any] | zarr.Group"
 Location: TypeAlias = "tuple[str, tuple[str, ...]]"
@@ -44,6 +46,8 @@ def open_node(
         If there is no zarr array or group.
     """
     options = url_options(store, storage_options)
+    if isinstance(store, str) and store.rpartition("::")[2].startswith(("http://", "https://")):
+        required("aiohttp", f"{store} is read over HTTP, which needs aiohttp", "'multiscale-sampler[http]'")
     if isinstance(store, zarr.Array):
         if path:
             raise ValueError(f"path={path!r} leads nowhere inside an array; leave it out")
@@ -58,6 +62,9 @@ def open_node(
     if not isinstance(store, Store | str | os.PathLike | zarr.storage.StorePath | Mapping):
         raise TypeError(f"{store!r} is no place of a zarr store; pass a path, a URL, or a zarr store, group or array")
     try:
+        if is_zip_url(store):
+            # Each link of a chain has its own options, by protocol.
+            options = None if options is None else {urlsplit(store).scheme: options}
         return zarr.open(as_store(store), mode="r", path=path, storage_options=options)
     except (FileNotFoundError, GroupNotFoundError, NotADirectoryError) as error:
         inside = f" at {path!r}" if path else ""
@@ -82,8 +89,17 @@ def zip_path(store: Any) -> Path | None:
     return None if place is None or place.suffix.lower() not in ZIP_ENDINGS or place.is_dir() else place
 
 
+def is_zip_url(store: Any) -> TypeGuard[str]:
+    """Whether a place is a zip file elsewhere, by its URL."""
+    remote = isinstance(store, str) and local_path(store) is None and "::" not in store
+    return remote and urlsplit(store).path.lower().endswith(ZIP_ENDINGS)
+
+
 def as_store(store: Any) -> Any:
     """Return a place in the form that zarr takes."""
+    if is_zip_url(store):
+        # A chain of fsspec: the part of the file that is asked for is fetched, not the file.
+        return f"zip::{store}"
     zipped = zip_path(store)
     if zipped is None:
         place = local_path(store)
