@@ -207,7 +207,7 @@ def _scale_factors(given: list[Any] | None) -> Any:
 
 
 def _add_source(command: argparse.ArgumentParser) -> None:
-    command.add_argument("source", help="a zarr array or group (v2 or v3): a path, a URL or a .zip file")
+    command.add_argument("source", help="a zarr array or group (v2 or v3): a path, a URL, a .zip or an .ozx file")
     command.add_argument("--path", help="path of the array in the source, where a group holds several")
 
 
@@ -226,7 +226,7 @@ def _add_quiet(command: argparse.ArgumentParser) -> None:
 def _add_build(commands: Any) -> None:
     command = _command(commands, "build", _build, "Write the pyramid of an array into a new store.")
     _add_source(command)
-    command.add_argument("target", help="the store to write: a path or a URL")
+    command.add_argument("target", help="the store to write: a path, a URL, a .zip or an .ozx file")
     command.add_argument("--name", help="name of the image (default: its own)")
     command.add_argument("--ngff", default="0.5", choices=[*ZARR_FORMATS], help="version of OME-NGFF (default: 0.5)")
     command.add_argument(
@@ -303,7 +303,7 @@ def _plan(arguments: Arguments) -> int:
 
 def _add_info(commands: Any) -> None:
     command = _command(commands, "info", _info, "Show the levels of a pyramid of any writer.")
-    command.add_argument("store", help="the OME-Zarr image: a path, a URL or a .zip file")
+    command.add_argument("store", help="the OME-Zarr image: a path, a URL, a .zip or an .ozx file")
     command.add_argument("--path", help="path of the image's group in the store")
     command.add_argument("--json", action="store_true", help="print JSON")
 
@@ -319,7 +319,7 @@ def _info(arguments: Arguments) -> int:
 
 def _add_validate(commands: Any) -> None:
     command = _command(commands, "validate", _validate, "Hold a pyramid of any writer against the specification.")
-    command.add_argument("store", help="the OME-Zarr image: a path, a URL or a .zip file")
+    command.add_argument("store", help="the OME-Zarr image: a path, a URL, a .zip or an .ozx file")
     command.add_argument("--path", help="path of the image's group in the store")
     command.add_argument("--strict", action="store_true", help="count as errors what the specification recommends")
     command.add_argument("--metadata-only", action="store_true", help="leave out arrays and labels, as schemas do")
@@ -363,7 +363,7 @@ def _verify(arguments: Arguments) -> int:
 
 def _add_convert(commands: Any) -> None:
     command = _command(commands, "convert", _convert, "Convert a pyramid of any writer to another version of OME-NGFF.")
-    command.add_argument("source", help="the OME-Zarr image: a path, a URL or a .zip file")
+    command.add_argument("source", help="the OME-Zarr image: a path, a URL, a .zip or an .ozx file")
     command.add_argument(
         "target", nargs="?", help="where to write a copy (default: convert in place, 0.5 to 0.6 or back)"
     )
@@ -505,6 +505,7 @@ def _rebuild(arguments: Arguments) -> int:
     if arguments.method is None:
         raise ValueError("name the method, as in --method max")
     rebuild_levels(arguments.store, arguments.levels, **_change_options(arguments))
+    return 0
 
 
 def _add_view(commands: Any) -> None:

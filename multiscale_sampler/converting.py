@@ -121,7 +121,10 @@ def convert(
     copy = _Copy(version, storing, compressors, progress)
     options = storage_options if isinstance(target, str) else None
     with ExitStack() as claims:
-        begun = [(copy.begin(image, target, options, claims), image) for image in images]
+        begun: list[tuple[stores.Target, _Image]] = []
+        for image in images:
+            root = begun[0][0].group if begun else None
+            begun.append((copy.begin(image, root, target, options, claims), image))
         # The image itself last: what it says is what readers see first.
         for new, image in reversed(begun):
             new.publish(image.attributes)
@@ -210,11 +213,20 @@ class _Copy:
     compressors: Any
     progress: bool | ProgressCallback | None
 
-    def begin(self, image: _Image, target: Any, options: Mapping[str, Any] | None, claims: ExitStack) -> stores.Target:
-        """Copy the levels of an image below a target, and return what is to be published."""
+    def begin(
+        self,
+        image: _Image,
+        root: zarr.Group | None,
+        target: Any,
+        options: Mapping[str, Any] | None,
+        claims: ExitStack,
+    ) -> stores.Target:
+        """Copy the levels of an image below a target, and return what is to be published.
+
+        `root` is the group of the image that these are labels of, None for that image itself.
+        """
         place = target
-        if image.inside:
-            root = stores.writable_group(cast("zarr.Group", stores.open_node(target, storage_options=options)))
+        if root is not None:
             self._list_labels(image, root)
             place, options = root.store_path / image.inside, None
         claims.enter_context(stores.claim(stores.place_of(place)))

@@ -21,6 +21,8 @@ from multiscale_sampler import engine
 from multiscale_sampler.kernels import sums  # noqa: F401  (loaded once, by the server)
 
 SCRATCH = "multiscale_sampler_build"
+# Where a zip file is built, and what it is before it takes its place.
+STORE_OF_ZIP, PACKED = "pyramid.zarr", "packed.zip"
 PHASES = ("creation", "level 0", "levels", "carry", "journal", "removal", "publishing", "making room")
 FILE_EVENTS = {"open", "os.mkdir", "os.rename", "os.link", "os.remove", "os.rmdir"}
 
@@ -87,7 +89,10 @@ class Watch:
     def _phase(self, path, removal):
         begun = self.counts["journal"] > 0
         self.removing |= removal and begun
+        path = path.removeprefix(f"{STORE_OF_ZIP}{os.sep}")
         top, *rest = Path(path).parts or ("",)
+        if top == PACKED:
+            return "packing"
         if removal:
             return "removal" if begun else "making room"
         if top == SCRATCH:
@@ -124,7 +129,7 @@ def _child(call, source, target, options, log, moment):
         reduce_region(*args)
 
     engine.reduce_region = counted
-    watch = Watch(target, log, moment)
+    watch = Watch(f"{target}.{SCRATCH}" if target.endswith(".ozx") else target, log, moment)
     sys.addaudithook(watch)
     BUILDS[call](source, target, options)
 

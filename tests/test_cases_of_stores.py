@@ -15,6 +15,7 @@ import xarray as xr
 import zarr
 
 from multiscale_sampler import add_levels, open_image, open_pyramid, to_image, to_multiscale, validate, write_pyramid
+from multiscale_sampler.cli import main
 
 from .data import check_levels, hashes, make_array, noise, reduced
 
@@ -155,6 +156,15 @@ def test_write_pyramid__any_store(tmp_path, form, row):
 
 
 @case("NZ-7", "OZ-19")
+@pytest.mark.parametrize("name", ["p.zip", "p.ozx"])
+def test_write_pyramid__a_zip_file(tmp_path, name, row):
+    write_pyramid(BASE, tmp_path / name, scale_factors=[2])
+    assert zipfile.is_zipfile(tmp_path / name)
+    with zarr.storage.ZipStore(tmp_path / name, mode="r") as store:
+        check_levels(open_pyramid(store), BASE, [(2, 2)])
+
+
+@case("NZ-7", "OZ-19")
 def test_open_pyramid__a_zip_file_of_a_pyramid(tmp_path, row):
     write_pyramid(BASE, tmp_path / "p.zarr", scale_factors=[2])
     with zipfile.ZipFile(tmp_path / "p.zarr.zip", "w", zipfile.ZIP_STORED) as file:
@@ -220,6 +230,50 @@ def test_write_pyramid__the_window_is_the_range_of_the_values(tmp_path, row):
     windows = [c["window"] for c in zarr.open_group(tmp_path / "b.zarr").attrs["ome"]["omero"]["channels"]]
     assert -3 <= windows[0]["min"] < windows[0]["max"] <= 1.01
     assert 0.99 <= windows[1]["min"] < windows[1]["max"] <= 5
+
+
+@case("OZ-16")
+def test_main__levels_in_place_copy_no_base(tmp_path, row):
+    """`--in-place` copied the base all the same."""
+    make_array(tmp_path / "p.zarr", BASE, path="0", dims=("y", "x"), chunks=(16, 16))
+    zarr.open_group(tmp_path / "p.zarr", mode="a")
+    before = hashes(tmp_path / "p.zarr" / "0")
+    assert main(["add-levels", str(tmp_path / "p.zarr"), "--factors", "2,4", "--quiet"]) == 0
+    assert hashes(tmp_path / "p.zarr" / "0") == before
+    arrays = dict(zarr.open_group(tmp_path / "p.zarr").arrays())
+    assert sorted((name, array.shape) for name, array in arrays.items()) == [
+        ("0", (64, 64)),
+        ("1", (32, 32)),
+        ("2", (16, 16)),
+    ]
+
+
+@case("OZ-16")
+def test_main__every_method_that_is_offered_is_there(tmp_path, capsys, row):
+    """`--method laplacian` crashed."""
+    make_array(tmp_path / "raw", BASE, path=None, dims=("y", "x"))
+    build = ["build", str(tmp_path / "raw"), str(tmp_path / "p.zarr"), "--factors", "2,", "--quiet"]
+    with pytest.raises(SystemExit) as stop:
+        main([*build, "--method", "zoom"])
+    assert stop.value.code == 2
+    assert "invalid choice: 'zoom'" in capsys.readouterr().err
+    assert not (tmp_path / "p.zarr").exists()
+    assert main([*build, "--method", "laplacian"]) == 0
+    assert validate(tmp_path / "p.zarr").ok
+    assert open_pyramid(tmp_path / "p.zarr")["scale1/image"].shape == (32, 32)
+
+
+@case("OZ-17")
+@pytest.mark.parametrize("dtype", ["bool", "complex64"])
+@pytest.mark.parametrize("version", ["0.4", "0.5"])
+def test_write_pyramid__booleans_and_complex_numbers(tmp_path, dtype, version, row):
+    """The one raised ValueError, the other lost its imaginary part."""
+    base = (BASE % 2).astype(dtype) if dtype == "bool" else (BASE + 1j * BASE[::-1]).astype(dtype)
+    write_pyramid(base, tmp_path / "p.zarr", scale_factors=[2], method="nearest", version=version)
+    for level, expected in enumerate([base, base[::2, ::2]]):
+        again = open_pyramid(tmp_path / "p.zarr")[f"scale{level}/image"]
+        np.testing.assert_array_equal(again.values, expected)
+        assert again.dtype == base.dtype
 
 
 @case("OZ-20")

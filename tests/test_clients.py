@@ -1,4 +1,4 @@
-"""Other people's readers and validators, held against our stores of every layout, version and rank."""
+"""Other people's schemas and readers, where the matrix of `test_client_matrix` does not go."""
 
 import importlib.util
 import json
@@ -60,37 +60,7 @@ def described(place, version):
     return document["multiscales"][0], document
 
 
-def expected_grid(dims, factors):
-    scale = [{"z": 2.0, "y": 0.5, "x": 0.25, "t": 3.0, "c": 1.0}[dim] for dim in dims]
-    origin = [-3.0 if dim == "x" else 0.0 for dim in dims]
-    return (
-        [step * factor for step, factor in zip(scale, factors, strict=True)],
-        [start + (factor - 1) / 2 * step for start, step, factor in zip(origin, scale, factors, strict=True)],
-    )
-
-
-# --- validators ------------------------------------------------------------------------------------------------
-
-
-def test_yaozarrs__accepts_the_store(pyramid):
-    place, version, dims, levels, _ = pyramid
-    group = client("yaozarrs").validate_zarr_store(str(place))
-    metadata = group.ome_metadata()
-    multiscales = metadata.multiscales[0]
-    assert [axis.name for axis in multiscales.axes] == list(dims)
-    assert len(multiscales.datasets) == len(levels)
-    assert (multiscales if version == "0.4" else metadata).version == version
-
-
-def test_ome_zarr_models__accepts_the_store(pyramid):
-    place, version, dims, levels, _ = pyramid
-    models = client("ome_zarr_models")
-    image = models.open_ome_zarr(zarr.open_group(place, mode="r"))
-    assert type(image).__name__ == "Image"
-    assert f"v0{version[-1]}" in type(image).__module__
-    attributes = image.attributes if version == "0.4" else image.ome_attributes
-    assert [axis.name for axis in attributes.multiscales[0].axes] == list(dims)
-    assert len(attributes.multiscales[0].datasets) == len(levels)
+# --- schemas ---------------------------------------------------------------------------------------------------
 
 
 def schemas(version):
@@ -131,52 +101,6 @@ def test_official_schemas__refuse_what_lacks_a_name(tmp_path, version):
 
 
 # --- readers ---------------------------------------------------------------------------------------------------
-
-
-def test_ngff_zarr__reads_the_same_image(pyramid):
-    place, _, dims, levels, ladder = pyramid
-    ngff_zarr = client("ngff_zarr")
-    multiscales = ngff_zarr.from_ngff_zarr(str(place), validate=True)
-    assert len(multiscales.images) == len(levels)
-    for image, values, factors in zip(multiscales.images, levels, ladder, strict=True):
-        assert tuple(image.dims) == tuple(dims)
-        np.testing.assert_array_equal(np.asarray(image.data), values)
-        scale, translation = expected_grid(dims, factors)
-        grid = [(image.scale[dim], image.translation[dim]) for dim in dims if dim != "c"]
-        expected = [pair for pair, dim in zip(zip(scale, translation, strict=True), dims, strict=True) if dim != "c"]
-        np.testing.assert_allclose(grid, expected)
-        assert image.axes_units["x"] == "micrometer"
-    assert multiscales.metadata.name == "cells"
-
-
-def test_ome_zarr_py__reads_the_same_image(pyramid):
-    place, _, dims, levels, ladder = pyramid
-    io, reader = client("ome_zarr.io"), client("ome_zarr.reader")
-    (node,) = list(reader.Reader(io.parse_url(str(place)))())
-    assert len(node.data) == len(levels)
-    for data, values in zip(node.data, levels, strict=True):
-        np.testing.assert_array_equal(np.asarray(data), values)
-    assert [axis["name"] for axis in node.metadata["axes"]] == list(dims)
-    for transforms, factors in zip(node.metadata["coordinateTransformations"], ladder, strict=True):
-        scale, translation = expected_grid(dims, factors)
-        np.testing.assert_allclose(transforms[0]["scale"], scale)
-        np.testing.assert_allclose(transforms[1]["translation"], translation)
-    if "c" in dims:
-        # Its reader names the image first.
-        assert [name.removeprefix("cells").strip() for name in node.metadata["channel_names"]] == ["DAPI", "GFP"]
-
-
-def test_tensorstore__reads_every_level(pyramid):
-    place, version, dims, levels, _ = pyramid
-    tensorstore = client("tensorstore")
-    entry, _ = described(place, version)
-    driver = "zarr" if version == "0.4" else "zarr3"
-    for dataset, values in zip(entry["datasets"], levels, strict=True):
-        spec = {"driver": driver, "kvstore": {"driver": "file", "path": f"{place}/{dataset['path']}/"}}
-        array = tensorstore.open(spec, read=True).result()
-        np.testing.assert_array_equal(array.read().result(), values)
-        if version == "0.5":
-            assert array.domain.labels == tuple(dims)
 
 
 def test_tensorstore__reads_shards(tmp_path):

@@ -1,10 +1,10 @@
 """The only part that knows zarr and paths.
 
 `nodes` opens places and finds the arrays behind an image, `reading` labels what is stored (`open_image`,
-`open_pyramid`), `encoding` says how levels are stored, `targets` makes and publishes pyramids, `journal`
-remembers what of one is done, `changing` opens one to be changed, `labels` stands them beside their image,
-`digests` tell which of a base's chunks were edited, `chunks` moves data, `serving` hands stored chunks to other
-readers.
+`open_pyramid`), `encoding` says how levels are stored, `targets` makes and publishes pyramids, `archives` packs them
+into zip files, `journal` remembers what of one is done, `changing` opens one to be changed, `labels` stands them
+beside their image, `digests` tell which of a base's chunks were edited, `chunks` moves data, `serving` hands stored
+chunks to other readers.
 """
 
 from .changing import StoredPyramid

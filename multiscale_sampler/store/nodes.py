@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import itertools
 import os
+import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeAlias, cast
+from typing import Any, TypeAlias, TypeGuard, cast
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
+from zipfile import BadZipFile
 
 import dask.array as da
 import numpy as np
@@ -23,10 +25,14 @@ from zarr.core.sync import sync
 from zarr.errors import GroupNotFoundError
 from zarr.storage._common import make_store_path
 
+from ..extras import required
+
 Node: TypeAlias = "zarr.Array[Any] | zarr.Group"
 Location: TypeAlias = "tuple[str, tuple[str, ...]]"
 
 V2_DIMENSIONS = "_ARRAY_DIMENSIONS"
+# "The name of OME-Zarr zip files SHOULD end with `.ozx`" (RFC-9).
+ZIP_ENDINGS = (".zip", ".ozx")
 
 
 def open_node(
@@ -40,6 +46,8 @@ def open_node(
         If there is no zarr array or group.
     """
     options = url_options(store, storage_options)
+    if isinstance(store, str) and store.rpartition("::")[2].startswith(("http://", "https://")):
+        required("aiohttp", f"{store} is read over HTTP, which needs aiohttp", "'multiscale-sampler[http]'")
     if isinstance(store, zarr.Array):
         if path:
             raise ValueError(f"path={path!r} leads nowhere inside an array; leave it out")
@@ -54,10 +62,15 @@ def open_node(
     if not isinstance(store, Store | str | os.PathLike | zarr.storage.StorePath | Mapping):
         raise TypeError(f"{store!r} is no place of a zarr store; pass a path, a URL, or a zarr store, group or array")
     try:
+        if is_zip_url(store):
+            # Each link of a chain has its own options, by protocol.
+            options = None if options is None else {urlsplit(store).scheme: options}
         return zarr.open(as_store(store), mode="r", path=path, storage_options=options)
     except (FileNotFoundError, GroupNotFoundError, NotADirectoryError) as error:
         inside = f" at {path!r}" if path else ""
         raise FileNotFoundError(f"no zarr array or group{inside} in {shown(store)}") from error
+    except BadZipFile as error:
+        raise ValueError(f"{shown(store)} is no zip file, or not all of one: {error}") from error
 
 
 def local_path(store: Any) -> Path | None:
@@ -70,16 +83,38 @@ def local_path(store: Any) -> Path | None:
     return None if "://" in text else Path(text)
 
 
+def zip_path(store: Any) -> Path | None:
+    """Return the local zip file that a place is written as, None if it is none."""
+    place = local_path(store)
+    return None if place is None or place.suffix.lower() not in ZIP_ENDINGS or place.is_dir() else place
+
+
+def is_zip_url(store: Any) -> TypeGuard[str]:
+    """Whether a place is a zip file elsewhere, by its URL."""
+    remote = isinstance(store, str) and local_path(store) is None and "::" not in store
+    return remote and urlsplit(store).path.lower().endswith(ZIP_ENDINGS)
+
+
 def as_store(store: Any) -> Any:
     """Return a place in the form that zarr takes."""
-    place = local_path(store)
-    if place is None:
-        return store
-    if place.suffix != ".zip":
-        return place
-    if not place.is_file():
+    if is_zip_url(store):
+        # A chain of fsspec: the part of the file that is asked for is fetched, not the file.
+        return f"zip::{store}"
+    zipped = zip_path(store)
+    if zipped is None:
+        place = local_path(store)
+        return store if place is None else place
+    if not zipped.is_file():
         raise FileNotFoundError(f"there is no file {os.fspath(store)!r}")
-    return zarr.storage.ZipStore(place, mode="r")
+    return _ZipReader(zipped, mode="r")
+
+
+class _ZipReader(zarr.storage.ZipStore):
+    """A zip file that is closed with the last image that is read from it, not when garbage is collected."""
+
+    def _sync_open(self) -> None:
+        super()._sync_open()
+        weakref.finalize(self, self._zf.close)
 
 
 def url_options(store: Any, storage_options: Mapping[str, Any] | None) -> dict[str, Any] | None:

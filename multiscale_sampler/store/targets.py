@@ -23,6 +23,7 @@ from zarr.core.sync import sync
 from .. import ngff
 from ..plan import Level, Pass
 from ..pyramid import NODE_PREFIX
+from .archives import Archive, archive_of
 from .encoding import Encoding, ZarrFormat, fill_value_for, key_encoding
 from .journal import Journal
 from .nodes import V2_DIMENSIONS, Node, as_store, local_path, open_node, refuse_source_in_target, shown, url_options
@@ -92,6 +93,8 @@ class Target:
     """Name that the image has in the group, if it has one."""
     was_consolidated: bool = False
     """Whether the group had consolidated metadata, which now are stale."""
+    archive: Archive | None = None
+    """The zip file that the pyramid goes into once it is built."""
 
     def create_level(
         self,
@@ -184,9 +187,14 @@ class Target:
         """
         if self.layout == "datatree" or self.was_consolidated:
             consolidate(self.group)
-        stored = stored_attributes(self.group)
-        kept = {key: value for key, value in stored.items() if key != BUILD_ATTRIBUTE}
-        put_attributes(self.group, ngff.merged(kept, attributes))
+        kept = {key: value for key, value in stored_attributes(self.group).items() if key != BUILD_ATTRIBUTE}
+        published = ngff.merged(kept, attributes)
+        if self.archive is None:
+            put_attributes(self.group, published)
+            return
+        documents = _documents(self.group, published)
+        ome: Any = attributes.get("ome", {})
+        self.archive.pack({name: each.to_bytes() for name, each in documents.items()}, ome.get("version"))
 
 
 def stored_attributes(group: zarr.Group) -> dict[str, Any]:
@@ -196,12 +204,17 @@ def stored_attributes(group: zarr.Group) -> dict[str, Any]:
 
 def put_attributes(group: zarr.Group, attributes: Mapping[str, Any]) -> None:
     """Replace the attributes of a group in one step; what is consolidated there stays."""
-    stored = zarr.open_group(group.store_path.store, path=group.path, mode="r")
-    with _silenced_string_warnings():
-        documents = replace(stored.metadata, attributes=dict(attributes)).to_buffer_dict(default_buffer_prototype())
+    documents = _documents(group, attributes)
     # Those of zarr v2 are several: last the one that tells readers what the group is.
     for name in sorted(documents, key=lambda name: name == ".zattrs"):
         sync((group.store_path / name).set(documents[name]))
+
+
+def _documents(group: zarr.Group, attributes: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the metadata documents of a group with other attributes."""
+    stored = zarr.open_group(group.store_path.store, path=group.path, mode="r")
+    with _silenced_string_warnings():
+        return replace(stored.metadata, attributes=dict(attributes)).to_buffer_dict(default_buffer_prototype())
 
 
 def _parents(path: str) -> Iterator[str]:
@@ -282,7 +295,7 @@ def create_target(
 
     With "w-", a place where anything is stored is refused. With "w", a pyramid of this package that is there is
     removed, array by array; everything else in the group stays, and is refused where it is in the way. With
-    `resume`, a build that was begun there is gone on with.
+    `resume`, a build that was begun there is gone on with. A zip file is built in a folder beside it.
 
     Raises
     ------
@@ -291,14 +304,18 @@ def create_target(
     ValueError
         If the target holds an array that one of `sources` is computed from, or lies in one.
     """
-    _refuse_zip(store)
     refuse_source_in_target(sources, store)
+    archive = archive_of(store, replaces=mode == "w")
+    if archive is not None:
+        url_options(store, storage_options)
+        archive.make_ready(zarr_format, resume=resume)
+        store = archive.store
     existing = _existing_node(store, storage_options, resume=resume)
     if resume and existing is not None and (begun := _begun(existing)) is not None:
         found = record.resumed(begun)
         group = writable_group(cast("zarr.Group", existing))
         _withdraw(group, begun.get("replaced", ()), in_progress(written, found))
-        return Target(group, paths, written, layout, found)
+        return Target(group, paths, written, layout, found, archive=archive)
     if existing is None:
         options = url_options(store, storage_options)
         # With "w-", zarr would refuse what it has left of its own first write.
@@ -310,7 +327,7 @@ def create_target(
         ours = _replaceable(group)
         _refuse_occupied(group, paths, ours)
     _withdraw(group, ours, in_progress(written, record))
-    return Target(group, paths, written, layout, record)
+    return Target(group, paths, written, layout, record, archive=archive)
 
 
 def in_progress(written: Sequence[str], record: Record, **more: Any) -> dict[str, Any]:
@@ -329,15 +346,6 @@ def _begun(node: Node) -> Mapping[str, Any] | None:
         return None
     stored: Any = node.attrs.asdict().get(BUILD_ATTRIBUTE, {})
     return cast("Mapping[str, Any]", stored) if "passes" in stored else None
-
-
-def _refuse_zip(store: Any) -> None:
-    place = local_path(store)
-    if isinstance(store, zarr.storage.ZipStore) or (place is not None and place.suffix == ".zip"):
-        raise ValueError(
-            f"{shown(store)} is a zip file, whose entries cannot be replaced; write a directory and zip that "
-            "without compression"
-        )
 
 
 def _usable_group(node: Node, mode: Mode, zarr_format: ZarrFormat, *, resume: bool) -> zarr.Group:
@@ -374,8 +382,19 @@ def _existing_node(store: Any, storage_options: Mapping[str, Any] | None, *, res
 
 
 def writable_group(node: zarr.Group) -> zarr.Group:
-    """Return a group opened for writing, read afresh from its own metadata."""
+    """Return a group opened for writing, read afresh from its own metadata.
+
+    Raises
+    ------
+    ValueError
+        If it is in a zip file.
+    """
     store = node.store_path.store
+    if isinstance(store, zarr.storage.ZipStore):
+        raise ValueError(
+            f"{node.store_path} is in a zip file, whose entries cannot be replaced; write a new one with "
+            "write_pyramid, or unpack it first"
+        )
     if store.read_only:
         store = store.with_read_only(False)
     return zarr.open_group(store, path=node.path, mode="r+", use_consolidated=False)

@@ -101,14 +101,6 @@ def test_write_pyramid__refuses_storage_options_without_a_url(tmp_path):
     assert not (tmp_path / "a.zarr").exists()
 
 
-def test_write_pyramid__refuses_a_zip_file(tmp_path):
-    with pytest.raises(ValueError, match="zip that"):
-        write_pyramid(BASE, tmp_path / "a.zip")
-    with pytest.raises(ValueError, match="zip that"):
-        write_pyramid(BASE, zarr.storage.ZipStore(tmp_path / "b.zip", mode="w"))
-    assert not (tmp_path / "a.zip").exists()
-
-
 # --- mode="w-" -------------------------------------------------------------------------------------------------
 
 
