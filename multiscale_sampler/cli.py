@@ -365,8 +365,8 @@ def _add_demo(commands: Any) -> None:
 
 def _demo(arguments: Arguments) -> int:
     from . import create_test_image, open_image, open_pyramid, validate, write_pyramid
+    from .pictures import require_matplotlib, save_levels_figure
     from .pyramid import describe_levels, format_levels
-    from .view import require_matplotlib, save_levels_figure
 
     require_matplotlib()
     folder: Path = arguments.folder

@@ -601,6 +601,13 @@ def _parse_channels(namespace: Mapping[str, Any]) -> tuple[str, ...] | None:
     return None if labels == numbered_labels(len(labels)) else labels
 
 
+def display(attributes: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """Return how a group says that its channels are to be displayed, its ``omero``; None where it says nothing."""
+    namespace: Any = attributes.get("ome", attributes)
+    omero = namespace.get("omero") if isinstance(namespace, Mapping) else None
+    return omero if isinstance(omero, Mapping) else None
+
+
 def numbered_labels(count: int) -> tuple[str, ...]:
     """Return what channels without names are called in viewers."""
     return tuple(f"channel {number}" for number in range(count))

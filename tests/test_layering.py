@@ -37,16 +37,17 @@ ORDER = (
     "verify",
     "interop",
     "converting",
+    "pictures",
+    "explanation",
     "accessor",
     "backend",
-    "view",
     "cli",
 )
 # These stand on the public functions, which they may take from the package itself.
-BINDINGS = ("accessor", "backend", "view", "cli")
+BINDINGS = ("accessor", "backend", "cli")
 FILES = sorted(PACKAGE.rglob("*.py"))
 READERS = ("tifffile", "nibabel", "h5py", "netCDF4", "rasterio")
-HEAVY = ("numba", "distributed", "matplotlib", "rich", "neuroglancer", *READERS)
+HEAVY = ("numba", "distributed", "matplotlib", "rich", "neuroglancer", "PIL", *READERS)
 
 
 def name_of(path):
