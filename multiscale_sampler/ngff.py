@@ -608,6 +608,16 @@ def display(attributes: Mapping[str, Any]) -> Mapping[str, Any] | None:
     return omero if isinstance(omero, Mapping) else None
 
 
+def stated_method(attributes: Mapping[str, Any]) -> str | None:
+    """Return how the levels were made, the ``type`` of the first multiscale image; None where it is not said."""
+    namespace: Any = attributes.get("ome", attributes)
+    try:
+        method = namespace["multiscales"][0]["type"]
+    except (KeyError, IndexError, TypeError):
+        return None
+    return method if isinstance(method, str) else None
+
+
 def numbered_labels(count: int) -> tuple[str, ...]:
     """Return what channels without names are called in viewers."""
     return tuple(f"channel {number}" for number in range(count))

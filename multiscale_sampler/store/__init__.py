@@ -27,7 +27,7 @@ from .nodes import (
     source_array,
     zarr_arrays,
 )
-from .reading import LABELS, open_image, open_pyramid, pyramid_levels, read_multiscales
+from .reading import LABELS, is_pyramid, open_image, open_pyramid, pyramid_levels, read_multiscales
 from .targets import (
     LAYOUTS,
     MODES,
@@ -68,6 +68,7 @@ __all__ = [
     "encoding_like",
     "is_finished",
     "is_in_memory",
+    "is_pyramid",
     "is_zarr",
     "json_attributes",
     "label_place",

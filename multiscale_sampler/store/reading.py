@@ -405,6 +405,21 @@ def open_pyramid(
     return tree
 
 
+def is_pyramid(store: Any, path: str | None = None) -> bool:
+    """Whether there is an OME-Zarr image, and no file or array.
+
+    Raises
+    ------
+    FileNotFoundError
+        If nothing is stored there.
+    """
+    place = local_path(store)
+    if place is not None and is_file_of_images(place):
+        return False
+    node = open_node(store, path)
+    return isinstance(node, zarr.Group) and ngff.parse(node.attrs.asdict()) is not None
+
+
 def _label_groups(image: zarr.Group) -> Iterator[tuple[str, zarr.Group]]:
     """Yield the groups of the labels that an image lists."""
     # Labels may have been added since metadata were consolidated.
