@@ -15,7 +15,7 @@ from ..axes import Axis
 from ..ladder import positive
 from ..pyramid import describe_levels, levels_of_tree
 from .colors import QUANTILES, as_bytes, shades
-from .layers import READ_BUDGET, Layer, Scene, scene_of, shown_limits
+from .layers import READ_BUDGET, Layer, scene_of, shown_limits
 from .planes import edges
 
 # A notebook shows its cells again and again, so that less is read for them than for a picture that was asked for.
@@ -40,23 +40,16 @@ def thumbnail(tree: xr.DataTree, size: int = 256) -> xr.DataArray:
     """
     positive("size", size)
     scene = scene_of(tree, {})
-    return _sampled(scene, scene.level_for(_shape(scene, size), READ_BUDGET), size)
-
-
-def _shape(scene: Scene, size: int) -> tuple[int, int]:
-    """Return the pixels of a small picture: `size` along the longer edge, or as many as there are samples."""
     shape = scene.shape_in((size, size))
-    # Nothing is gained by more, along the axis that has the finer samples.
-    shrink = min(1.0, max(axis.size / pixels for axis, pixels in zip(scene.axes, shape, strict=True)))
-    height, width = (max(round(pixels * shrink), 1) for pixels in shape)
-    return height, width
+    return _sampled(scene.read(scene.level_for(shape, READ_BUDGET)), shape)
 
 
-def _sampled(scene: Scene, level: int, size: int) -> xr.DataArray:
-    """Return a small picture of a level, from the samples at the centres of its pixels."""
-    layer = scene.read(level)
+def _sampled(layer: Layer, shape: tuple[float, float]) -> xr.DataArray:
+    """Return a small picture of a shape, or as large as there are samples, from those at the centres of its pixels."""
     rows, columns = layer.axes
-    height, width = _shape(scene, size)
+    # Nothing is gained by more pixels, along the axis that has the finer samples.
+    shrink = min(1.0, max(axis.size / pixels for axis, pixels in zip(layer.axes, shape, strict=True)))
+    height, width = (max(round(pixels * shrink), 1) for pixels in shape)
     down = ((np.arange(height) + 0.5) * rows.size / height).astype(int)
     along = ((np.arange(width) + 0.5) * columns.size / width).astype(int)
     if layer.is_upward == _ascends(rows):
@@ -121,8 +114,9 @@ def _inline(tree: xr.DataTree) -> str:
     level = min(range(len(scene.levels)), key=scene.nbytes)
     if scene.nbytes(level) > NOTEBOOK_BUDGET:
         return ""
-    level = scene.level_for(_shape(scene, NOTEBOOK_SIZE), NOTEBOOK_BUDGET)
+    shape = scene.shape_in((NOTEBOOK_SIZE, NOTEBOOK_SIZE))
+    picture = _sampled(scene.read(scene.level_for(shape, NOTEBOOK_BUDGET)), shape)
     file = io.BytesIO()
-    Image.fromarray(_sampled(scene, level, NOTEBOOK_SIZE).values).save(file, "png")
+    Image.fromarray(picture.values).save(file, "png")
     encoded = base64.b64encode(file.getvalue()).decode()
     return f'<img alt="the middle of the image" src="data:image/png;base64,{encoded}">'
