@@ -66,7 +66,7 @@ def test_drop_in__prints_what_the_readme_of_multiscale_spatial_image_shows(tmp_p
         ("add_levels_in_place", "['1', '2', 'raw']", "scan.zarr"),
         ("custom_reducer", "float32 expected about", None),
         ("resume", "50% of the source are done", "scan.ome.zarr"),
-        ("labels", "the mean would give 3", "cells.ome.zarr"),
+        ("labels", "the mean would give 8818 voxels", "cells.ome.zarr"),
         ("export_for_napari", "[('DAPI', [(256, 256), (128, 128), (64, 64)])", "cells.ome.zarr"),
     ],
 )
