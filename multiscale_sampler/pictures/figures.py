@@ -108,14 +108,17 @@ def _draw(
     colorbar: bool = False,
 ) -> None:
     """Draw a layer where its coordinates say it is."""
-    options: dict[str, Any] = {"alpha": alpha}
+    options: dict[str, Any] = {}
     if layer.kind == "numbers":
         numbers = layer.numbers()
         low, high = shown_limits(numbers, quantiles, limits)
         shown: Any = np.ma.masked_invalid(numbers)
-        options |= {"cmap": _colormap(cmap, layer), "vmin": low, "vmax": high}
+        options = {"cmap": _colormap(cmap, layer), "vmin": low, "vmax": high}
     else:
         shown = layer.colored(quantiles, limits)
+    if layer.kind == "labels":
+        # In the colours themselves, as meshes do not mix them with an opacity of their own.
+        shown[..., 3] = np.round(shown[..., 3] * alpha)
     rows, columns = layer.axes
     down, along = _borders(ax.yaxis, rows), _borders(ax.xaxis, columns)
     if rows.is_regular and columns.is_regular:
