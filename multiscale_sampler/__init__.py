@@ -16,6 +16,7 @@ from .appending import append_pyramid
 from .axes import Axis, to_image
 from .coarsening import coarsen
 from .converting import convert
+from .explanation import explain
 from .interop import from_itk, from_ngff_multiscales, to_itk, to_ngff_multiscales
 from .plan import Plan, plan_pyramid
 from .pyramid import reconstruct, to_multiscale
@@ -40,6 +41,7 @@ __all__ = [
     "coarsen",
     "convert",
     "create_test_image",
+    "explain",
     "from_itk",
     "from_ngff_multiscales",
     "open_image",

@@ -9,15 +9,19 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
-from typing import Any, Concatenate, ParamSpec, cast
+from typing import TYPE_CHECKING, Any, Concatenate, Literal, ParamSpec, cast
 
 import xarray as xr
 from dask.utils import format_bytes, parse_bytes
 
+from . import pictures
 from .axes import Axis, image_axes
 from .pyramid import NODE_PREFIX, describe_levels, format_levels, levels_of_tree
 from .viewing import Viewer, view
 from .writing import write_pyramid
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 P = ParamSpec("P")
 
@@ -147,6 +151,131 @@ class MultiscaleAccessor:
                 f"{levels[-1].size!r} pixels in {format_bytes(levels[-1].nbytes)}; build more levels"
             )
         return fitting[0]
+
+    def plot(
+        self,
+        positions: Mapping[str, Any] | None = None,
+        *,
+        ax: Axes | None = None,
+        across: Sequence[str] | None = None,
+        level: int | None = None,
+        labels: str | xr.DataTree | None = None,
+        kind: Literal["image", "labels"] | None = None,
+        cmap: Any = None,
+        quantiles: tuple[float, float] = pictures.QUANTILES,
+        vmin: float | None = None,
+        vmax: float | None = None,
+        alpha: float = 0.5,
+        colorbar: bool = False,
+        nbytes: int | str | None = None,
+        **positions_kwargs: Any,
+    ) -> Axes:
+        """Draw a plane by matplotlib, on its physical extent, from the level that the axes have the pixels for.
+
+        Rows go down the picture as those of images do; up go those of latitudes, of an axis that says so
+        (``positive``), and of one that is stored from the top. Columns go to the right. What is missing (NaN,
+        `nodata`) stands out from all shades.
+
+        Parameters
+        ----------
+        positions
+            Where to cut, by axis: the coordinate of a plane (of a channel its name, or a list of names), or, of an
+            axis across the picture, a slice of coordinates to draw of it. Default: the middle.
+        ax
+            Axes to draw into; default: pyplot's current ones.
+        across
+            The axes down and along the picture; default: the last two spatial ones without a position.
+        level
+            Number of the level to draw; default: the coarsest that has a sample for every pixel of the axes, or a
+            coarser one that is read from `nbytes`.
+        labels
+            Labels to lay over the image: the name of some in ``tree["labels"]``, or their tree.
+        kind
+            What the values are; "labels" get a colour by id, and 0 none. Default: labels where the tree is one of an
+            image's, or was made by a method for labels, else an image. Channels are laid over each other in
+            the colours of ``tree.attrs["omero"]``, else in plain ones; three or four nameless bytes at the last axis
+            are taken (a guess) for red, green and blue.
+        cmap
+            Colour map of a single channel; default: gray, of floats viridis.
+        quantiles
+            Quantiles of the values drawn, by channel, that are darkest and brightest.
+        vmin, vmax
+            Values to take in the place of quantiles.
+        alpha
+            How opaque `labels` lie over the image, 0 to 1.
+        colorbar
+            Whether to add the scale of a single channel's values.
+        nbytes
+            The most bytes of decoded chunks to read, of the image and of the labels each, as 2**24 or "64MiB"; more
+            only where no level comes with less. Default: 16 MiB, or more where a sample would cover more than two
+            pixels of the axes.
+        **positions_kwargs
+            Positions by keyword, as ``z=12.5``.
+
+        Returns
+        -------
+        matplotlib.axes.Axes
+            With limits at the borders of level 0, whatever level is drawn.
+
+        Raises
+        ------
+        ModuleNotFoundError
+            If matplotlib is not installed.
+        ValueError
+            If a position or name is not there, fewer than two axes are left, or only gigabytes would do.
+
+        Examples
+        --------
+        >>> import multiscale_sampler as ms
+        >>> store = {}
+        >>> image = ms.open_image(ms.create_test_image(store, shape=(64, 96, 96)), scale=0.5, units="micrometer")
+        >>> tree = ms.to_multiscale(image, [2, 4])
+        >>> tree.multiscale.plot(z=12.5).get_title()  # doctest: +SKIP
+        '0, level 0, z = 12.5 micrometer'
+        """
+        return pictures.plot(
+            self._tree,
+            {**(positions or {}), **positions_kwargs},
+            ax=ax,
+            across=across,
+            level=level,
+            labels=labels,
+            kind=kind,
+            cmap=cmap,
+            quantiles=quantiles,
+            limits=(vmin, vmax),
+            alpha=alpha,
+            colorbar=colorbar,
+            nbytes=None if nbytes is None else _bytes(nbytes),
+        )
+
+    def thumbnail(self, size: int = 256) -> xr.DataArray:
+        """Return a small picture of the middle, read from a level that is little larger.
+
+        Parameters
+        ----------
+        size
+            Pixels along the longer edge; fewer where the image has fewer samples.
+
+        Returns
+        -------
+        xarray.DataArray
+            uint8, contrast as of `plot`: brightness (rows, columns), or colours (rows, columns, "rgb"), with the
+            positions of the samples that are shown.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import multiscale_sampler as ms
+        >>> tree = ms.to_multiscale(np.ones((2000, 1000), "uint16"), 2)
+        >>> tree.multiscale.thumbnail(100).shape
+        (100, 50)
+        """
+        return pictures.thumbnail(self._tree, size)
+
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows: the levels, and a picture where one is read from little."""
+        return pictures.html(self._tree)
 
     def to_zarr(self, store: Any, **options: Any) -> None:
         """Write the tree as an OME-Zarr image.

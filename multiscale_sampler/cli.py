@@ -112,13 +112,17 @@ def _number(text: str) -> float | int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="multiscale-sampler", description="From one zarr array to an exact, viewer-ready image pyramid (OME-Zarr)."
+        prog="multiscale-sampler",
+        description="From one zarr array to an exact, viewer-ready image pyramid (OME-Zarr).",
+        epilog="example:\n  multiscale-sampler build raw.zarr out.ome.zarr --scale z=50,y=40,x=40 --unit micrometer",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     _add_build(commands)
     _add_add_levels(commands)
     _add_plan(commands)
+    _add_explain(commands)
     _add_info(commands)
     _add_validate(commands)
     _add_verify(commands)
@@ -131,19 +135,41 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _command(commands: Any, name: str, run: Callable[[Arguments], int], summary: str) -> argparse.ArgumentParser:
-    command: argparse.ArgumentParser = commands.add_parser(name, help=summary, description=summary)
+def _command(
+    commands: Any, name: str, run: Callable[[Arguments], int], summary: str, example: str | None = None
+) -> argparse.ArgumentParser:
+    """Add a subcommand; `example` is what follows its name in the example that its help ends with."""
+    command: argparse.ArgumentParser = commands.add_parser(
+        name,
+        help=summary,
+        description=summary,
+        epilog=f"example:\n  multiscale-sampler {name} {example}" if example else None,
+        # A command is there to be copied, in one line.
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     command.set_defaults(run=run)
     return command
 
 
 def _add_label_options(command: argparse.ArgumentParser) -> None:
     group = command.add_argument_group("labels of the image (default: what is stored)")
-    group.add_argument("--dims", type=_dims, help="names of the axes: zyx, or time,lat,lon")
-    group.add_argument("--scale", type=_by_dim(float), help="spacing of the samples: 0.5, or z=50,y=40,x=40")
-    group.add_argument("--translation", type=_by_dim(float), help="position of the first sample, as --scale")
-    group.add_argument("--unit", type=_units, help="unit of the spatial axes: micrometer, or t=second,x=micrometer")
-    group.add_argument("--channel-names", type=_names, help="labels of the channels: DAPI,GFP")
+    group.add_argument("--dims", type=_dims, metavar="NAMES", help="names of the axes: zyx, or time,lat,lon")
+    group.add_argument(
+        "--scale",
+        type=_by_dim(float),
+        metavar="NUMBERS",
+        help="spacing of the samples, in --unit: 0.5, or z=50,y=40,x=40",
+    )
+    group.add_argument(
+        "--translation",
+        type=_by_dim(float),
+        metavar="NUMBERS",
+        help="position of the first sample's centre, in --unit: 0, or z=25,y=20,x=20",
+    )
+    group.add_argument(
+        "--unit", type=_units, metavar="UNITS", help="unit of the spatial axes: micrometer, or t=second,x=micrometer"
+    )
+    group.add_argument("--channel-names", type=_names, metavar="NAMES", help="labels of the channels: DAPI,GFP")
 
 
 def _add_level_options(command: argparse.ArgumentParser) -> None:
@@ -152,21 +178,35 @@ def _add_level_options(command: argparse.ArgumentParser) -> None:
         "--factors",
         type=_factors,
         action="append",
+        metavar="FACTORS",
         help="a step that is repeated: 2 (default), y=2,x=2 or isotropic; or factors from the base: 2,4,8 "
         "('2,' for one level); or one --factors z=1,y=2,x=2 for each level",
     )
-    group.add_argument("--method", default="mean", choices=[*REDUCERS], help="how voxels are reduced (default: mean)")
+    group.add_argument(
+        "--method",
+        default="mean",
+        choices=[*REDUCERS],
+        metavar="METHOD",
+        help=f"how voxels are reduced: {', '.join(REDUCERS)} (default: mean)",
+    )
     group.add_argument(
         "--boundary",
         default="pad",
         choices=BOUNDARIES,
         help="partial windows: pad reduces them, trim drops, exact refuses (default: pad)",
     )
-    group.add_argument("--max-levels", type=int, help="the most levels, the base included (default: no limit)")
     group.add_argument(
-        "--min-size", type=_by_dim(int), help="voxels at which an axis is small enough (default: a chunk)"
+        "--max-levels", type=int, metavar="N", help="the most levels, the base included: 4 (default: no limit)"
     )
-    group.add_argument("--nodata", type=_number, help="a value that is left out, as -9999")
+    group.add_argument(
+        "--min-size",
+        type=_by_dim(int),
+        metavar="VOXELS",
+        help="voxels at which an axis is small enough: 64, or z=16,y=256,x=256 (default: a chunk)",
+    )
+    group.add_argument(
+        "--nodata", type=_number, metavar="VALUE", help="a value that is left out: -9999 (default: none but NaN)"
+    )
     group.add_argument(
         "--skipna", action=argparse.BooleanOptionalAction, help="leave NaN out (default: yes, for floats)"
     )
@@ -174,14 +214,29 @@ def _add_level_options(command: argparse.ArgumentParser) -> None:
         "--min-valid",
         type=float,
         default=0.0,
+        metavar="FRACTION",
         help="least valid fraction of a window: 0.5 (default: 0, one voxel will do)",
     )
-    group.add_argument(
-        "--chunks", type=_by_dim(int), help="voxels per chunk: 64 or z=16,y=256,x=256 (default: as stored)"
+    _add_storage_options(group)
+
+
+def _add_storage_options(command: Any) -> None:
+    command.add_argument(
+        "--chunks",
+        type=_by_dim(int),
+        metavar="VOXELS",
+        help="voxels per chunk: 64, or z=16,y=256,x=256 (default: as stored)",
     )
-    group.add_argument("--shards", type=_shards, help="voxels per shard, as --chunks, or none (default: as stored)")
-    group.add_argument("--memory-limit", help="memory to use: 512MiB, 8GB (default: half of what there is)")
-    group.add_argument("--workers", type=int, help="regions at a time (default: the cores there are)")
+    command.add_argument(
+        "--shards",
+        type=_shards,
+        metavar="VOXELS",
+        help="voxels per shard: 512, or z=64,y=1024,x=1024, or none (default: as stored)",
+    )
+    command.add_argument(
+        "--memory-limit", metavar="BYTES", help="memory to use: 512MiB, 8GB (default: half of what there is)"
+    )
+    command.add_argument("--workers", type=int, metavar="N", help="regions at a time: 4 (default: one for each core)")
 
 
 def _label_options(arguments: Arguments) -> dict[str, Any]:
@@ -207,8 +262,10 @@ def _scale_factors(given: list[Any] | None) -> Any:
 
 
 def _add_source(command: argparse.ArgumentParser) -> None:
-    command.add_argument("source", help="a zarr array or group (v2 or v3): a path, a URL, a .zip or an .ozx file")
-    command.add_argument("--path", help="path of the array in the source, where a group holds several")
+    command.add_argument(
+        "source", help="a zarr array or group (v2 or v3), or a file as TIFF: a path, a URL, a .zip or an .ozx file"
+    )
+    command.add_argument("--path", help="path of the array in the source: images/0 (default: the only array)")
 
 
 def _add_run_options(command: argparse.ArgumentParser) -> None:
@@ -224,13 +281,22 @@ def _add_quiet(command: argparse.ArgumentParser) -> None:
 
 
 def _add_build(commands: Any) -> None:
-    command = _command(commands, "build", _build, "Write the pyramid of an array into a new store.")
+    command = _command(
+        commands,
+        "build",
+        _build,
+        "Write the pyramid of an array into a new store.",
+        "raw.zarr out.ome.zarr --path 0 --scale z=50,y=40,x=40 --unit micrometer --factors 2",
+    )
     _add_source(command)
     command.add_argument("target", help="the store to write: a path, a URL, a .zip or an .ozx file")
-    command.add_argument("--name", help="name of the image (default: its own)")
+    command.add_argument("--name", help="name of the image: brain (default: its own)")
     command.add_argument("--ngff", default="0.5", choices=[*ZARR_FORMATS], help="version of OME-NGFF (default: 0.5)")
     command.add_argument(
-        "--layout", default="datatree", choices=["datatree", "flat"], help="scale0/image or 0 (default: datatree)"
+        "--layout",
+        default="datatree",
+        choices=["datatree", "flat"],
+        help="levels as scale0/image, or as 0 (default: datatree)",
     )
     command.add_argument("--overwrite", action="store_true", help="replace a pyramid of multiscale-sampler there")
     command.add_argument("--digests", action="store_true", help="store digests of chunks, for update --changed auto")
@@ -259,11 +325,15 @@ def _build(arguments: Arguments) -> int:
 
 def _add_add_levels(commands: Any) -> None:
     command = _command(
-        commands, "add-levels", _add_levels, "Add levels beside an existing base array, which stays untouched."
+        commands,
+        "add-levels",
+        _add_levels,
+        "Add levels beside an existing base array, which stays untouched.",
+        "raw.zarr --scale z=50,y=40,x=40 --unit micrometer --factors 2,4,8",
     )
     command.add_argument("store", help="the zarr store: a path or a URL")
-    command.add_argument("--path", help="path of the group that holds the base")
-    command.add_argument("--base", default="0", help="name of the base array (default: 0)")
+    command.add_argument("--path", help="path of the group that holds the base: images (default: the root)")
+    command.add_argument("--base", default="0", help="name of the base array: s0 (default: 0)")
     _add_run_options(command)
     _add_label_options(command)
     _add_level_options(command)
@@ -285,7 +355,13 @@ def _add_levels(arguments: Arguments) -> int:
 
 
 def _add_plan(commands: Any) -> None:
-    command = _command(commands, "plan", _plan, "Show what build would write, without reading a voxel.")
+    command = _command(
+        commands,
+        "plan",
+        _plan,
+        "Show what build would write, without reading a voxel.",
+        "raw.zarr --path 0 --factors isotropic --memory-limit 2GiB",
+    )
     _add_source(command)
     command.add_argument("--json", action="store_true", help="print JSON")
     _add_label_options(command)
@@ -301,10 +377,42 @@ def _plan(arguments: Arguments) -> int:
     return 0
 
 
+def _add_explain(commands: Any) -> None:
+    command = _command(
+        commands,
+        "explain",
+        _explain,
+        "Say why levels have their shapes, scales, translations and chunks.",
+        "out.ome.zarr",
+    )
+    command.add_argument(
+        "source", help="a pyramid of any writer; or an array (or a pyramid, with any option below) that is to be built"
+    )
+    command.add_argument("--path", help="path of the image's group, or of the array: images/0 (default: the root)")
+    _add_label_options(command)
+    _add_level_options(command)
+    command.set_defaults(usual=vars(command.parse_args(["source"])))
+
+
+def _explain(arguments: Arguments) -> int:
+    from . import explain, open_image, plan_pyramid
+    from .store import is_pyramid
+
+    asked = any(
+        vars(arguments)[name] != value for name, value in arguments.usual.items() if name not in ("source", "path")
+    )
+    if not asked and is_pyramid(arguments.source, arguments.path):
+        print(explain(arguments.source, arguments.path))
+        return 0
+    image = open_image(arguments.source, arguments.path, **_label_options(arguments))
+    print(explain(plan_pyramid(image, **_level_options(arguments))))
+    return 0
+
+
 def _add_info(commands: Any) -> None:
-    command = _command(commands, "info", _info, "Show the levels of a pyramid of any writer.")
+    command = _command(commands, "info", _info, "Show the levels of a pyramid of any writer.", "out.ome.zarr --json")
     command.add_argument("store", help="the OME-Zarr image: a path, a URL, a .zip or an .ozx file")
-    command.add_argument("--path", help="path of the image's group in the store")
+    command.add_argument("--path", help="path of the image's group in the store: images/a (default: the root)")
     command.add_argument("--json", action="store_true", help="print JSON")
 
 
@@ -318,9 +426,15 @@ def _info(arguments: Arguments) -> int:
 
 
 def _add_validate(commands: Any) -> None:
-    command = _command(commands, "validate", _validate, "Hold a pyramid of any writer against the specification.")
+    command = _command(
+        commands,
+        "validate",
+        _validate,
+        "Hold a pyramid of any writer against the specification.",
+        "out.ome.zarr --strict --json",
+    )
     command.add_argument("store", help="the OME-Zarr image: a path, a URL, a .zip or an .ozx file")
-    command.add_argument("--path", help="path of the image's group in the store")
+    command.add_argument("--path", help="path of the image's group in the store: images/a (default: the root)")
     command.add_argument("--strict", action="store_true", help="count as errors what the specification recommends")
     command.add_argument("--metadata-only", action="store_true", help="leave out arrays and labels, as schemas do")
     command.add_argument("--json", action="store_true", help="print JSON")
@@ -335,9 +449,15 @@ def _validate(arguments: Arguments) -> int:
 
 
 def _add_verify(commands: Any) -> None:
-    command = _command(commands, "verify", _verify, "Hold the voxels of a pyramid of any writer against its metadata.")
-    command.add_argument("store", help="the OME-Zarr image: a path, a URL or a .zip file")
-    command.add_argument("--path", help="path of the image's group in the store")
+    command = _command(
+        commands,
+        "verify",
+        _verify,
+        "Hold the voxels of a pyramid of any writer against its metadata.",
+        "out.ome.zarr --sample 20",
+    )
+    command.add_argument("store", help="the OME-Zarr image: a path, a URL, a .zip or an .ozx file")
+    command.add_argument("--path", help="path of the image's group in the store: images/a (default: the root)")
     command.add_argument("--levels", type=_by_dim(int), help="levels to judge: 1, or 1,2 (default: all)")
     command.add_argument("--sample", type=int, metavar="N", help="read N regions at random (default: every voxel)")
     command.add_argument("--seed", type=int, default=0, help="what the choice of regions depends on (default: 0)")
@@ -362,19 +482,20 @@ def _verify(arguments: Arguments) -> int:
 
 
 def _add_convert(commands: Any) -> None:
-    command = _command(commands, "convert", _convert, "Convert a pyramid of any writer to another version of OME-NGFF.")
+    command = _command(
+        commands,
+        "convert",
+        _convert,
+        "Convert a pyramid of any writer to another version of OME-NGFF.",
+        "old.zarr new.ome.zarr --ngff 0.5",
+    )
     command.add_argument("source", help="the OME-Zarr image: a path, a URL, a .zip or an .ozx file")
     command.add_argument(
         "target", nargs="?", help="where to write a copy (default: convert in place, 0.5 to 0.6 or back)"
     )
-    command.add_argument("--path", help="path of the image's group in the source")
+    command.add_argument("--path", help="path of the image's group in the source: images/a (default: the root)")
     command.add_argument("--ngff", required=True, choices=[*ZARR_FORMATS], help="version of OME-NGFF to convert to")
-    command.add_argument(
-        "--chunks", type=_by_dim(int), help="voxels per chunk: 64 or z=16,y=256,x=256 (default: as stored)"
-    )
-    command.add_argument("--shards", type=_shards, help="voxels per shard, as --chunks, or none (default: as stored)")
-    command.add_argument("--memory-limit", help="memory to use: 512MiB, 8GB (default: half of what there is)")
-    command.add_argument("--workers", type=int, help="regions at a time (default: the cores there are)")
+    _add_storage_options(command)
     _add_quiet(command)
 
 
@@ -394,7 +515,7 @@ def _convert(arguments: Arguments) -> int:
 
 def _add_pyramid(command: argparse.ArgumentParser) -> None:
     command.add_argument("store", help="the OME-Zarr image: a path or a URL")
-    command.add_argument("--path", help="path of the image's group in the store, as labels/cells (default: its root)")
+    command.add_argument("--path", help="path of the image's group in the store: labels/cells (default: the root)")
 
 
 def _add_change_options(command: argparse.ArgumentParser) -> None:
@@ -435,11 +556,15 @@ def _end(text: str) -> Any:
 
 def _add_update(commands: Any) -> None:
     command = _command(
-        commands, "update", _update, "Make the levels of a pyramid anew where its level 0 was edited, and nowhere else."
+        commands,
+        "update",
+        _update,
+        "Make the levels of a pyramid anew where its level 0 was edited, and nowhere else.",
+        "out.ome.zarr --region z=0:64,y=10:20",
     )
     _add_pyramid(command)
     command.add_argument(
-        "--region", type=_region, help="what was edited: z=0:64,y=10:20, axes left out whole (or --changed, --resume)"
+        "--region", type=_region, help="what was edited: z=0:64,y=10:20, axes left out whole (default: see --changed)"
     )
     command.add_argument(
         "--by",
@@ -464,11 +589,17 @@ def _update(arguments: Arguments) -> int:
 
 
 def _add_append(commands: Any) -> None:
-    command = _command(commands, "append", _append, "Let a pyramid go on along an axis, at every level.")
+    command = _command(
+        commands,
+        "append",
+        _append,
+        "Let a pyramid go on along an axis, at every level.",
+        "new.zarr out.ome.zarr --dim t",
+    )
     _add_source(command)
     command.add_argument("store", help="the OME-Zarr image that goes on: a path or a URL")
     command.add_argument("--dim", required=True, help="the axis to go on along: t")
-    command.add_argument("--store-path", help="path of the image's group in the store (default: its root)")
+    command.add_argument("--store-path", help="path of the image's group in the store: images/a (default: the root)")
     _add_change_options(command)
 
 
@@ -484,7 +615,11 @@ def _append(arguments: Arguments) -> int:
 
 def _add_rebuild(commands: Any) -> None:
     command = _command(
-        commands, "rebuild", _rebuild, "Make levels of a pyramid anew by another method, or remove them."
+        commands,
+        "rebuild",
+        _rebuild,
+        "Make levels of a pyramid anew by another method, or remove them.",
+        "out.ome.zarr --levels 1,2 --method max",
     )
     _add_pyramid(command)
     command.add_argument(
@@ -509,9 +644,15 @@ def _rebuild(arguments: Arguments) -> int:
 
 
 def _add_view(commands: Any) -> None:
-    command = _command(commands, "view", _view, "Show pyramids in the browser, from this machine; Ctrl-C ends it.")
-    command.add_argument("stores", nargs="+", metavar="STORE", help="a pyramid: a path, a URL or a .zip file")
-    command.add_argument("--path", help="path of the image's group in the stores")
+    command = _command(
+        commands,
+        "view",
+        _view,
+        "Show pyramids in the browser, from this machine; Ctrl-C ends it.",
+        "out.ome.zarr other.ome.zarr",
+    )
+    command.add_argument("stores", nargs="+", metavar="STORE", help="a pyramid: a path, a URL, a .zip or an .ozx file")
+    command.add_argument("--path", help="path of the image's group in the stores: images/a (default: the root)")
     command.add_argument("--port", type=int, default=0, help="port to listen at: 8080 (default: one that is free)")
     command.add_argument(
         "--host",
@@ -542,15 +683,27 @@ def _view(arguments: Arguments) -> int:
 
 
 def _add_demo(commands: Any) -> None:
-    command = _command(commands, "demo", _demo, "Make a 3-D test image, build its pyramid, validate and draw it.")
+    command = _command(
+        commands,
+        "demo",
+        _demo,
+        "Make a 3-D test image, build its pyramid, validate and draw it.",
+        "demo-output --size 128",
+    )
     command.add_argument("folder", type=Path, help="a new or empty folder for the results")
-    command.add_argument("--size", type=int, default=DEMO_SIZE, help=f"voxels along each axis (default: {DEMO_SIZE})")
+    command.add_argument(
+        "--size",
+        type=int,
+        default=DEMO_SIZE,
+        metavar="VOXELS",
+        help=f"voxels along each axis: 128 (default: {DEMO_SIZE})",
+    )
     _add_quiet(command)
 
 
 def _demo(arguments: Arguments) -> int:
     from . import create_test_image, open_image, open_pyramid, validate, write_pyramid
-    from .plotting import require_matplotlib, save_levels_figure
+    from .pictures import require_matplotlib, save_levels_figure
     from .pyramid import describe_levels, format_levels
 
     require_matplotlib()
@@ -558,9 +711,10 @@ def _demo(arguments: Arguments) -> int:
     if folder.exists() and any(folder.iterdir()):
         raise FileExistsError(f"{str(folder)!r} is not empty; name a new folder")
     raw, target, picture = folder / "raw.zarr", folder / "demo.ome.zarr", folder / "levels.png"
-    create_test_image(raw, "image", shape=(arguments.size,) * 3, chunks=(DEMO_CHUNK,) * 3)
+    progress = not arguments.quiet
+    create_test_image(raw, "image", shape=(arguments.size,) * 3, chunks=(DEMO_CHUNK,) * 3, progress=progress)
     image = open_image(raw, "image", dims="zyx", scale=DEMO_SPACING, units="micrometer")
-    write_pyramid(image, target, progress=not arguments.quiet)
+    write_pyramid(image, target, progress=progress)
     tree = open_pyramid(target)
     print(format_levels(describe_levels(tree)))
     report = validate(target)

@@ -87,7 +87,8 @@ def to_ngff_multiscales(tree: xr.DataTree) -> Any:
         for level, each, dataset in zip(levels, axes, entry["datasets"], strict=True)
     ]
     multiscales = ngff_zarr.Multiscales(images=images, metadata=_ngff_metadata(entry, orientations))
-    multiscales.root_attributes = {key: value for key, value in tree.attrs.items() if key != RECIPE_ATTRIBUTE}
+    described = (RECIPE_ATTRIBUTE, "omero")
+    multiscales.root_attributes = {key: value for key, value in tree.attrs.items() if key not in described}
     return multiscales
 
 

@@ -690,6 +690,23 @@ def _parse_channels(namespace: Mapping[str, Any]) -> tuple[str, ...] | None:
     return None if labels == numbered_labels(len(labels)) else labels
 
 
+def display(attributes: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """Return how a group says that its channels are to be displayed, its ``omero``; None where it says nothing."""
+    namespace: Any = attributes.get("ome", attributes)
+    omero = namespace.get("omero") if isinstance(namespace, Mapping) else None
+    return omero if isinstance(omero, Mapping) else None
+
+
+def stated_method(attributes: Mapping[str, Any]) -> str | None:
+    """Return how the levels were made, the ``type`` of the first multiscale image; None where it is not said."""
+    namespace: Any = attributes.get("ome", attributes)
+    try:
+        method = namespace["multiscales"][0]["type"]
+    except (KeyError, IndexError, TypeError):
+        return None
+    return method if isinstance(method, str) else None
+
+
 def numbered_labels(count: int) -> tuple[str, ...]:
     """Return what channels without names are called in viewers."""
     return tuple(f"channel {number}" for number in range(count))

@@ -18,6 +18,7 @@ import zarr
 
 from . import resources
 from .plan import region_slices
+from .progress import ProgressCallback, reporting
 
 Kind: TypeAlias = Literal["image", "labels"]
 
@@ -35,6 +36,7 @@ def create_test_image(
     chunks: Sequence[int] = (64, 64, 64),
     dtype: npt.DTypeLike = "uint16",
     kind: Kind = "image",
+    progress: bool | ProgressCallback | None = None,
     **create_options: Any,
 ) -> zarr.Array[Any]:
     """Write a structured image into a store, chunk by chunk in parallel.
@@ -49,6 +51,8 @@ def create_test_image(
         Any integer, float or bool dtype. Values span the dtype's range, floats 0 to 1.
     kind
         "image", or "labels": an id for each cell of a lattice, 0 between them.
+    progress
+        As in `write_pyramid`.
     create_options
         Passed on to ``zarr.create_array`` (``zarr_format``, ``shards``, ``compressors``, ...).
 
@@ -87,9 +91,13 @@ def create_test_image(
     def write(region: tuple[slice, ...]) -> None:
         array[region] = _block(region, tuple(shape), array.dtype, kind)
 
-    with ThreadPoolExecutor(resources.available_cores()) as pool:
-        for _ in pool.map(write, region_slices(array.shape, array.shards or array.chunks)):
-            pass
+    regions = list(region_slices(array.shape, array.shards or array.chunks))
+    with (
+        ThreadPoolExecutor(resources.available_cores()) as pool,
+        reporting(progress, array.nbytes, "making the image") as report,
+    ):
+        for region, _ in zip(regions, pool.map(write, regions), strict=True):
+            report(math.prod(along.stop - along.start for along in region) * array.dtype.itemsize)
     return array
 
 

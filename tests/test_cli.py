@@ -1,6 +1,8 @@
 """The command line, called as a shell calls it but in this process."""
 
+import argparse
 import json
+import re
 import sys
 
 import numpy as np
@@ -9,6 +11,7 @@ import xarray as xr
 import zarr
 
 import multiscale_sampler as ms
+from multiscale_sampler import cli
 from multiscale_sampler.cli import main
 
 
@@ -108,6 +111,81 @@ def test_demo__without_matplotlib_names_the_extra(tmp_path, capsys, monkeypatch)
     assert main(["demo", str(tmp_path / "demo")]) == 1
     assert "pip install 'multiscale-sampler[plot]'" in capsys.readouterr().err
     assert not (tmp_path / "demo").exists()
+
+
+def test_explain__of_a_store_and_of_what_is_to_be_built(raw, tmp_path, capsys):
+    out = str(tmp_path / "out")
+    main(["build", raw, out, *LABELS, "--quiet", "--max-levels", "2"])
+    assert main(["explain", out]) == 0
+    assert "z 0 + (2 - 1) / 2 * 50 = 25 micrometer" in capsys.readouterr().out
+    for source in (raw, out):
+        assert main(["explain", source, *LABELS, "--factors", "3"]) == 0
+        printed = capsys.readouterr().out
+        assert printed.startswith("A plan of ")
+        assert "z 0 + (3 - 1) / 2 * 50 = 50 micrometer" in printed
+    assert main(["explain", raw]) == 0
+    assert capsys.readouterr().out.startswith("A plan of ")
+
+
+# --- help ------------------------------------------------------------------------------------------------------
+
+
+def subcommands():
+    """Return the parser of every subcommand, by its name."""
+    (commands,) = (action for action in cli._parser()._actions if isinstance(action, argparse._SubParsersAction))
+    return commands.choices
+
+
+def options_of(parser):
+    """Yield the options of a parser, each with the title of its group."""
+    for group in parser._action_groups:
+        for action in group._group_actions:
+            if action.option_strings and "--help" not in action.option_strings:
+                yield action, group.title
+
+
+@pytest.mark.parametrize("name", subcommands())
+def test_help__ends_with_a_command_that_the_parser_takes(name):
+    epilog = subcommands()[name].epilog
+    assert epilog.startswith(f"example:\n  multiscale-sampler {name} ")
+    cli._parser().parse_args(epilog.splitlines()[1].split()[1:])
+
+
+@pytest.mark.parametrize("name", subcommands())
+def test_help__of_every_option_tells_its_default_and_an_example(name):
+    for option, group in options_of(subcommands()[name]):
+        assert option.help, option.option_strings
+        if option.nargs == 0 and not isinstance(option, argparse.BooleanOptionalAction):
+            continue
+        assert option.required or "default" in option.help + group, option.option_strings
+        # Values of which there are a few are all listed; of others one stands after a colon.
+        listed = option.choices is not None or isinstance(option, argparse.BooleanOptionalAction)
+        assert listed or re.search(r": \S", option.help), option.option_strings
+
+
+@pytest.mark.parametrize("name", [None, *subcommands()])
+def test_help__is_plain_text_in_a_pipe(name, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main([*([name] if name else []), "--help"])
+    assert stopped.value.code == 0
+    printed = capsys.readouterr().out
+    assert "example:" in printed
+    assert "\x1b" not in printed
+
+
+@pytest.mark.parametrize("name", subcommands())
+def test_help__what_takes_long_can_be_quiet_and_what_tells_can_be_json(name):
+    flags = {flag for option, _ in options_of(subcommands()[name]) for flag in option.option_strings}
+    assert "--quiet" in flags or "--json" in flags or name in ("explain", "view")
+
+
+def test_demo__tells_of_progress_unless_quiet(tmp_path, capsys):
+    pytest.importorskip("matplotlib", reason="needs the extra 'plot'")
+    assert main(["demo", str(tmp_path / "demo"), "--size", "64"]) == 0
+    captured = capsys.readouterr()
+    assert "making the image: 100% of" in captured.err
+    assert "building: 100% of" in captured.err
+    assert "\x1b" not in captured.out + captured.err
 
 
 @pytest.mark.parametrize(

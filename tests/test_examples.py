@@ -1,5 +1,6 @@
 """Every example runs, is short, and the picture that the README shows is what its script draws."""
 
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -56,3 +57,29 @@ def test_drop_in__prints_what_the_readme_of_multiscale_spatial_image_shows(tmp_p
     level = open_pyramid(tmp_path / "multiscale.zarr")["scale2/image"]
     assert [float(position) for position in level.x[:3]] == [1.5, 5.5, 9.5]
     assert validate(tmp_path / "multiscale.zarr").ok
+
+
+@pytest.mark.parametrize(
+    ("name", "printed", "made"),
+    [
+        ("quickstart", "peak memory", "brain.ome.zarr"),
+        ("add_levels_in_place", "['1', '2', 'raw']", "scan.zarr"),
+        ("custom_reducer", "float32 expected about", None),
+        ("resume", "50% of the source are done", "scan.ome.zarr"),
+        ("labels", "the mean would give 8818 voxels", "cells.ome.zarr"),
+        ("export_for_napari", "[('DAPI', [(256, 256), (128, 128), (64, 64)])", "cells.ome.zarr"),
+    ],
+)
+def test_example__runs_and_leaves_a_valid_image(name, printed, made, tmp_path, monkeypatch, capsys):
+    # In this process, which has loaded everything; pictures without a screen.
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MPLBACKEND", "Agg")
+    monkeypatch.setitem(sys.modules, "napari", None)
+    runpy.run_path(str(EXAMPLES / f"{name}.py"), run_name="__main__")
+    assert printed in capsys.readouterr().out
+    assert made is None or validate(tmp_path / made).ok
+
+
+def test_examples__are_all_run():
+    tested = Path(__file__).read_text()
+    assert [script.stem for script in SCRIPTS if script.stem not in tested and script.stem != "methods_table"] == []

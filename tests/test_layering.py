@@ -47,17 +47,18 @@ ORDER = (
     "verify",
     "interop",
     "converting",
+    "pictures",
+    "explanation",
     "viewing",
     "accessor",
     "backend",
-    "plotting",
     "cli",
 )
 # These stand on the public functions, which they may take from the package itself.
-BINDINGS = ("accessor", "backend", "plotting", "viewing", "cli")
+BINDINGS = ("accessor", "backend", "viewing", "cli")
 FILES = sorted(PACKAGE.rglob("*.py"))
 READERS = ("tifffile", "nibabel", "h5py", "netCDF4", "rasterio")
-HEAVY = ("numba", "distributed", "matplotlib", "rich", "neuroglancer", *READERS)
+HEAVY = ("numba", "distributed", "matplotlib", "rich", "neuroglancer", "PIL", *READERS)
 
 
 def name_of(path):

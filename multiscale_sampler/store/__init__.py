@@ -33,7 +33,7 @@ from .nodes import (
     source_array,
     zarr_arrays,
 )
-from .reading import LABELS, open_image, open_pyramid, pyramid_levels, read_multiscales
+from .reading import LABELS, is_pyramid, open_image, open_pyramid, pyramid_levels, read_multiscales
 from .serving import (
     ByteRange,
     described_in_v3,
@@ -90,6 +90,7 @@ __all__ = [
     "is_finished",
     "is_in_memory",
     "is_inside",
+    "is_pyramid",
     "is_zarr",
     "json_attributes",
     "label_place",

@@ -30,6 +30,8 @@ from .nodes import V2_DIMENSIONS, array_at, dimension_names, is_zarr, local_path
 CF_PACKING = ("scale_factor", "add_offset", "_FillValue", "missing_value")
 # Attributes that say how the array is stored, not what it is.
 ENCODING_ATTRIBUTES = frozenset({V2_DIMENSIONS, "coordinates", *CF_PACKING})
+# Where a tree has the colours and the contrast of its channels.
+DISPLAY_ATTRIBUTE = "omero"
 # What one read brings in: large enough that calls cost little, small enough to be one of several in memory.
 BLOCK_LIMIT = "32MiB"
 # How far above an array its OME-NGFF group may be ("labels/nuclei/0" is three down).
@@ -364,6 +366,7 @@ def open_pyramid(
     xarray.DataTree
         Nodes ``/scale0``, ``/scale1``, ... as `to_multiscale` makes them; each level's coordinates come from
         its own transformations. Labels of the image have such nodes in ``/labels/<name>``.
+        Colours and contrast of channels, where the store has them, are in ``tree.attrs["omero"]``.
 
     Raises
     ------
@@ -402,9 +405,26 @@ def open_pyramid(
     name = _image_name(group, multiscales)
     tree = assemble([image.to_dataset(name=name) for image in images])
     tree.attrs = foreign_attributes(group.attrs.asdict())
+    if (display := ngff.display(group.attrs.asdict())) is not None:
+        tree.attrs[DISPLAY_ATTRIBUTE] = dict(display)
     for label, labels in _label_groups(group):
         tree[f"{LABELS}/{label}"] = open_pyramid(labels, chunks=chunks)
     return tree
+
+
+def is_pyramid(store: Any, path: str | None = None) -> bool:
+    """Whether there is an OME-Zarr image, and no file or array.
+
+    Raises
+    ------
+    FileNotFoundError
+        If nothing is stored there.
+    """
+    place = local_path(store)
+    if place is not None and is_file_of_images(place):
+        return False
+    node = open_node(store, path)
+    return isinstance(node, zarr.Group) and ngff.parse(node.attrs.asdict()) is not None
 
 
 def _label_groups(image: zarr.Group) -> Iterator[tuple[str, zarr.Group]]:

@@ -1,0 +1,26 @@
+"""From a zarr array without labels to a pyramid on disk and back, and a look at it."""
+
+import multiscale_sampler as ms
+
+# An array as instruments leave it: voxels, and no word about where they are.
+ms.create_test_image("raw.zarr", "0", shape=(60, 192, 256), chunks=(30, 64, 64))
+image = ms.open_image("raw.zarr", scale={"z": 50, "y": 40, "x": 40}, units="micrometer")
+
+# What will be written, and in how much memory; nothing has been read yet.
+print(ms.plan_pyramid(image, "isotropic"))
+ms.write_pyramid(image, "brain.ome.zarr", scale_factors="isotropic")
+assert ms.validate("brain.ome.zarr").ok
+
+tree = ms.open_pyramid("brain.ome.zarr")
+print(tree.multiscale.levels)
+
+# Statistics on a level that fits, then the region of interest that they found, at full resolution.
+small = tree.multiscale.fit(nbytes="1 MiB").load()
+brightest = small.isel(small.argmax(...))
+around = {dim: slice(brightest[dim] - 500, brightest[dim] + 500) for dim in small.dims}
+print(tree["scale0/image"].sel(around))
+
+try:
+    tree.multiscale.plot(z=1500).figure.savefig("brain.png")
+except ModuleNotFoundError as error:
+    print(error)
