@@ -33,6 +33,8 @@ OME_KEYS = (
 )
 # The name that 0.6's text gives the coordinate system of a pyramid's levels.
 SYSTEM = "intrinsic"
+# Attributes of a coordinate of channels, or of an image, that are metadata of the group in a store.
+OMERO, IMAGE_LABEL = "omero", "image-label"
 OLD_AXES = ("t", "c", "z", "y", "x")
 
 # The specification asks for names of the UDUNITS-2 database; these are the spellings that files have for them.
@@ -93,6 +95,10 @@ class Multiscales:
     """The levels, in the order of the metadata."""
     channel_names: tuple[str, ...] | None
     """Labels of the channels, from ``omero``."""
+    omero: Mapping[str, Any] | None = None
+    """How to display the channels, as it is written."""
+    image_label: Mapping[str, Any] | None = None
+    """What makes the image one of labels, as it is written."""
     assumed: tuple[str, ...] = ()
     """What was assumed where the metadata say more or less than the specification lets them."""
 
@@ -256,6 +262,43 @@ def omero(labels: Sequence[str], samples: Sequence[npt.NDArray[Any]]) -> dict[st
     return {"channels": channels}
 
 
+def displayed(stated: Mapping[str, Any], computed: Mapping[str, Any], keys: Sequence[Any]) -> dict[str, Any] | None:
+    """Return how to display channels as it is stated, with what must not be missing as it is computed.
+
+    Parameters
+    ----------
+    stated
+        An ``omero`` object; of its channels any part may be missing.
+    computed
+        What `omero` returns for the channels.
+    keys
+        What tells each channel: its label, or its number among those that are stated.
+
+    Returns
+    -------
+    dict or None
+        None where the stated channels are others than these.
+    """
+    entries = stated.get("channels")
+    if entries is None:
+        return {**stated, **computed}
+    labels = [entry.get("label") for entry in entries]
+    if len(set(labels)) == len(labels) and all(key in labels for key in keys):
+        chosen = [entries[labels.index(key)] for key in keys]
+    elif all(isinstance(key, int) and 0 <= key < len(entries) for key in keys):
+        chosen = [entries[key] for key in keys]
+    elif len(entries) == len(keys):
+        chosen = list(entries)
+    else:
+        return None
+    channels = []
+    for entry, default, key in zip(chosen, computed["channels"], keys, strict=True):
+        named = {"label": key} if isinstance(key, str) else {}
+        window = {**default["window"], **entry.get("window", {})}
+        channels.append({"color": default["color"], **entry, **named, "window": window})
+    return {**stated, "channels": channels}
+
+
 def _window(sample: npt.NDArray[Any]) -> dict[str, float]:
     values = sample[np.isfinite(sample)].astype(np.float64)
     if not values.size:
@@ -272,7 +315,7 @@ def _window(sample: npt.NDArray[Any]) -> dict[str, float]:
     return {"min": min(least, start), "max": max(greatest, end), "start": start, "end": end}
 
 
-def image_label(ids: Sequence[int], *, version: NgffVersion, source: str) -> dict[str, Any]:
+def image_label(ids: Sequence[int], *, version: NgffVersion, source: str | None) -> dict[str, Any]:
     """Return the ``image-label`` metadata: a colour for each of some ids, always the same for an id, and the image.
 
     Zero is background; ids that a double cannot hold are left out, as many readers take numbers for doubles.
@@ -281,7 +324,8 @@ def image_label(ids: Sequence[int], *, version: NgffVersion, source: str) -> dic
     colors = [{"label-value": number, "rgba": _label_color(number)} for number in shown]
     # From 0.6 on, labels have no version of their own.
     stated = {} if version == "0.6" else {"version": version}
-    return {**stated, **({"colors": colors} if colors else {}), "source": {"image": source}}
+    whose = {} if source is None else {"source": {"image": source}}
+    return {**stated, **({"colors": colors} if colors else {}), **whose}
 
 
 def _label_color(number: int) -> list[int]:
@@ -506,6 +550,8 @@ def _parse_entry(namespace: Mapping[str, Any], entry: Mapping[str, Any]) -> Mult
         axes=axes,
         datasets=tuple(_parse_dataset(dataset, outer, len(names)) for dataset in datasets),
         channel_names=_parse_channels(namespace),
+        omero=_object(namespace.get("omero")),
+        image_label=_object(namespace.get("image-label")),
         assumed=tuple(assumed),
     )
 
@@ -538,6 +584,10 @@ def _parse_axes(axes: Any) -> tuple[tuple[str, AxisType | None, str | None], ...
 
 def _known_type(kind: Any) -> AxisType | None:
     return cast("AxisType", kind) if kind in TYPE_ORDER else None
+
+
+def _object(value: Any) -> Mapping[str, Any] | None:
+    return value if isinstance(value, Mapping) else None
 
 
 def _system_name(reference: Any) -> Any:

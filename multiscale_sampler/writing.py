@@ -16,16 +16,15 @@ import zarr
 
 from . import ngff
 from . import store as stores
-from .axes import Axis, Boundary, PerAxis, image_axes
+from .axes import Boundary, PerAxis, image_axes
 from .builds import Arrays, Build, build_of_image, build_of_tree
+from .display import Display, image_label_of, omero_of, stated_display, without_display
 from .engine import run_sweeps
 from .ladder import ChunkSizes, ScaleFactors
 from .progress import ProgressCallback
 from .reducers import Method, get_reducer
 from .regions import unread
 
-# What is looked at to choose the contrast of a channel, per spatial axis of the coarsest level.
-WINDOW_SAMPLE = 512
 # Where labels have their image.
 LABELLED_IMAGE = "../../"
 LABEL_METHODS = ("mode", "mode_nonzero", "nearest", "label_gaussian", "min", "max")
@@ -66,7 +65,9 @@ def write_pyramid(
     image_or_tree
         An image, an array that `to_image` can label, or a tree of `to_multiscale`. Levels of a tree that were
         changed, or come from elsewhere, are written as they are; options that shape levels do not go with a
-        tree.
+        tree. The attribute ``omero`` of the coordinate of its channels, or of the image itself, says how they are
+        displayed, as `open_pyramid` reads it: ``{"channels": [{"color": "FF0000"}, ...]}``; what it leaves out is
+        chosen, the contrast from the coarsest level.
     store
         Where to write: a path, a URL, or a zarr store or group.
     scale_factors, method, boundary, max_levels, min_size, skipna, nodata, min_valid, weights
@@ -176,8 +177,10 @@ def export(
     version, layout = how.version, how.layout
     zarr_format = ngff.ZARR_FORMATS[version]
     encoding = stores.encoding_like(build.source, zarr_format, how.compressors)
-    attrs = stores.json_attributes(build.images[0].attrs, build.name)
-    for coordinate in build.images[0].coords.values():
+    stated = stated_display(build.images[-1])
+    images = [without_display(image) for image in build.images]
+    attrs = stores.json_attributes(images[0].attrs, build.name)
+    for coordinate in images[0].coords.values():
         stores.json_attributes(coordinate.attrs, str(coordinate.name))
     paths = stores.level_paths(layout, build.name, len(build.levels))
     written = stores.written_paths(layout, paths, build.images)
@@ -198,12 +201,12 @@ def export(
         )
         arrays = {level.index: target.create_level(level, encoding, attrs, like=build.source) for level in build.levels}
         if layout == "datatree":
-            for level, image in zip(build.levels, build.images, strict=True):
+            for level, image in zip(build.levels, images, strict=True):
                 target.write_coordinates(level.index, image)
         run_sweeps(build, arrays, target, how.progress)
         for name, label in (labels or {}).items():
             _put_labels(label, target.group, name, how)
-        target.publish(_metadata(build, target, version, arrays, made_by="write_pyramid", labels_of=labels_of))
+        target.publish(_metadata(build, target, version, arrays, stated, made_by="write_pyramid", labels_of=labels_of))
 
 
 def add_levels(
@@ -310,7 +313,9 @@ def add_levels(
     zarr_format = array.metadata.zarr_format
     version: ngff.NgffVersion = "0.4" if zarr_format == 2 else "0.5"
     encoding = replace(stores.encoding_like(array, zarr_format, compressors), fill_value=array.fill_value)
-    attrs = stores.json_attributes(image.attrs, base)
+    # How channels are displayed stays as the group has it.
+    stated = Display(None, image.attrs.get(ngff.IMAGE_LABEL) if above is not None else None)
+    attrs = stores.json_attributes(without_display(image).attrs, base)
     stores.rehearse(build.levels[1:], encoding, attrs, array)
     record = build.record(version, "flat", encoding, copy_base=False)
     with stores.claim(place):
@@ -321,7 +326,7 @@ def add_levels(
         run_sweeps(build, arrays, target, progress)
         labels_of = LABELLED_IMAGE if above is not None else None
         target.publish(
-            _metadata(build, target, version, {0: array, **arrays}, made_by="add_levels", labels_of=labels_of)
+            _metadata(build, target, version, {0: array, **arrays}, stated, made_by="add_levels", labels_of=labels_of)
         )
     if above is not None:
         stores.register_label(above, target.group.basename or place[1][-1], version)
@@ -483,6 +488,7 @@ def _metadata(
     target: stores.Target,
     version: ngff.NgffVersion,
     arrays: Arrays,
+    stated: Display,
     *,
     made_by: str,
     labels_of: str | None = None,
@@ -490,6 +496,7 @@ def _metadata(
     """Return the attributes that publish the pyramid."""
     levels = [level.axes for level in build.levels]
     method = str(build.recipe["method"])
+    shown, coarsest = build.images[-1], arrays[len(levels) - 1]
     attributes = ngff.image_attributes(
         levels,
         target.paths,
@@ -499,8 +506,8 @@ def _metadata(
         made_by=made_by,
         recipe=build.recipe,
         written=target.written,
-        omero=None if labels_of else _omero(build.images[-1], arrays[len(levels) - 1]),
-        image_label=_image_label(build, arrays[len(levels) - 1], version, labels_of) if labels_of else None,
+        omero=None if labels_of else omero_of(shown, coarsest, stated),
+        image_label=image_label_of(shown, coarsest, stated, version=version, source=labels_of),
     )
     if target.layout == "datatree" and version != "0.4":
         # In zarr v2 the convention's attribute would take the place of OME-NGFF's own of the same name.
@@ -508,31 +515,3 @@ def _metadata(
         groups = [path.rpartition("/")[0] for path in target.paths]
         attributes |= ngff.convention_attributes(levels, parents, groups, method=method)
     return attributes
-
-
-def _omero(image: xr.DataArray, coarsest: zarr.Array[Any]) -> dict[str, Any] | None:
-    """Return how to display the channels, their contrast from the middle of the coarsest level; None without any."""
-    axes = image_axes(image)
-    channel = next((position for position, axis in enumerate(axes) if axis.type == "channel"), None)
-    if channel is None:
-        return None
-    labels: Sequence[str] = [str(label) for label in axes[channel].coordinates().tolist()]
-    if axes[channel].is_regular:
-        labels = ngff.numbered_labels(axes[channel].size)
-    middle = tuple(_middle(axis) for axis in axes)
-    sample = np.asarray(coarsest[middle])
-    return ngff.omero(labels, [np.take(sample, number, axis=channel) for number in range(len(labels))])
-
-
-def _image_label(build: Build, coarsest: zarr.Array[Any], version: ngff.NgffVersion, source: str) -> dict[str, Any]:
-    """Return what tells labels from images: whose they are, and colours of those that the coarsest level shows."""
-    middle = tuple(_middle(axis) for axis in image_axes(build.images[-1]))
-    return ngff.image_label(np.unique(np.asarray(coarsest[middle])).tolist(), version=version, source=source)
-
-
-def _middle(axis: Axis) -> slice:
-    if axis.type == "channel":
-        return slice(None)
-    length = WINDOW_SAMPLE if axis.type == "space" else 1
-    start = max((axis.size - length) // 2, 0)
-    return slice(start, min(start + length, axis.size))

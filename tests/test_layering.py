@@ -32,6 +32,7 @@ ORDER = (
     "regions",
     "builds",
     "engine",
+    "display",
     "writing",
     "sample_data",
     "verify",

@@ -6,6 +6,7 @@ read to make them.
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import os
 import warnings
@@ -363,7 +364,10 @@ def open_pyramid(
     -------
     xarray.DataTree
         Nodes ``/scale0``, ``/scale1``, ... as `to_multiscale` makes them; each level's coordinates come from
-        its own transformations. Labels of the image have such nodes in ``/labels/<name>``.
+        its own transformations. Labels of the image have such nodes in ``/labels/<name>``. How to display channels
+        (``omero``: colours, contrast windows, what else is there) is the attribute ``omero`` of their coordinate, of an
+        image without channels its own; what is known of labels is the attribute ``image-label`` of their images.
+        `write_pyramid` writes both as it finds them there.
 
     Raises
     ------
@@ -468,8 +472,20 @@ def _level_image(
     unplaced = channel is not None and (channel.scale, channel.translation) == (1.0, 0.0)
     if channel is not None and unplaced and channel.name not in kept and labels and len(labels) == channel.size:
         kept[channel.name] = xr.Variable((channel.name,), np.asarray(labels))
-    image = image.assign_coords(kept)
+    image = _with_display(image.assign_coords(kept), multiscales, None if channel is None else channel.name)
     image.encoding = _encoding_of(array)
+    return image
+
+
+def _with_display(image: xr.DataArray, multiscales: ngff.Multiscales, channel: str | None) -> xr.DataArray:
+    """Attach how to display an image: to its channels, or to itself where it has none or is one of labels."""
+    if multiscales.image_label is not None:
+        return image.assign_attrs({ngff.IMAGE_LABEL: copy.deepcopy(dict(multiscales.image_label))})
+    if multiscales.omero is not None:
+        shown = {ngff.OMERO: copy.deepcopy(dict(multiscales.omero))}
+        if channel is None:
+            return image.assign_attrs(shown)
+        image.coords[channel].attrs.update(shown)
     return image
 
 
