@@ -94,6 +94,11 @@ def _units(text: str) -> str | dict[str, str]:
     return parsed  # type: ignore[no-any-return]  # a text or a mapping of texts, by the parser above
 
 
+def _orientation(text: str) -> str | dict[str, str]:
+    parsed: Any = _by_dim(str)(text)
+    return text if isinstance(parsed, list) else parsed
+
+
 def _names(text: str) -> list[str]:
     return text.split(",")
 
@@ -137,6 +142,9 @@ def _add_label_options(command: argparse.ArgumentParser) -> None:
     group.add_argument("--translation", type=_by_dim(float), help="position of the first sample, as --scale")
     group.add_argument("--unit", type=_units, help="unit of the spatial axes: micrometer, or t=second,x=micrometer")
     group.add_argument("--channel-names", type=_names, help="labels of the channels: DAPI,GFP")
+    group.add_argument(
+        "--orientation", type=_orientation, help="anatomical orientation: RAS, or z=superior-to-inferior"
+    )
 
 
 def _add_level_options(command: argparse.ArgumentParser) -> None:
@@ -184,6 +192,7 @@ def _label_options(arguments: Arguments) -> dict[str, Any]:
         "translation": arguments.translation,
         "units": arguments.unit,
         "channel_names": arguments.channel_names,
+        "orientation": arguments.orientation,
     }
 
 

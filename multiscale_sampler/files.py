@@ -23,6 +23,7 @@ import xarray as xr
 from .axes import CHANNEL_NAMES, Axis, coordinate_variable
 from .extras import required
 from .ngff import UNIT_NAMES
+from .orientation import orientations_along
 
 Box: TypeAlias = "tuple[slice, ...]"
 Coordinates: TypeAlias = "dict[str, xr.Variable]"
@@ -420,13 +421,23 @@ def _read_nifti(place: Path, path: str | None) -> FileImage:
     # A time axis in hertz, ppm or radians is none of time.
     if time not in ("unknown", "sec", "msec", "usec"):
         scales.pop("t", None)
-    return FileImage(
-        array,
-        tuple(names[::-1]),
-        _stem(place),
-        _spaced(names, file.shape, scales, units),
-        {"affine": file.affine.tolist()},
-    )
+    coordinates = _spaced(names, file.shape, scales, units)
+    for name, word in _nifti_orientations(file).items():
+        if name in coordinates:
+            coordinates[name].attrs["orientation"] = word
+    return FileImage(array, tuple(names[::-1]), _stem(place), coordinates, {"affine": file.affine.tolist()})
+
+
+def _nifti_orientations(file: Any) -> dict[str, str]:
+    """Return which way the axes of voxels lead through the body, where the file says so.
+
+    Without a code for either of its transformations, nobody does: the affine is made from the size of voxels alone.
+    """
+    if not (file.header["qform_code"] or file.header["sform_code"]):
+        return {}
+    # "+x = Right, +y = Anterior, +z = Superior" (nifti1.h)
+    words = orientations_along(file.affine[:3, :3], "RAS")
+    return {name: word for name, word in zip("xyz", words, strict=True) if word is not None}
 
 
 # --- HDF5 ------------------------------------------------------------------------------------------------------

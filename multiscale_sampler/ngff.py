@@ -19,6 +19,7 @@ import numpy.typing as npt
 
 from ._version import __version__
 from .axes import Axis, AxisType
+from .orientation import ORIENTATIONS, check_orientations
 
 NgffVersion: TypeAlias = Literal["0.4", "0.5", "0.6"]
 Transforms: TypeAlias = "Sequence[Mapping[str, Any]]"
@@ -93,6 +94,8 @@ class Multiscales:
     """Name, type and unit of each axis; None where an old store says nothing."""
     datasets: tuple[Dataset, ...]
     """The levels, in the order of the metadata."""
+    orientations: Mapping[str, str]
+    """The anatomical orientation of axes, by name; those that do not say it left out."""
     channel_names: tuple[str, ...] | None
     """Labels of the channels, from ``omero``."""
     omero: Mapping[str, Any] | None = None
@@ -114,6 +117,7 @@ def ngff_order(axes: Sequence[Axis]) -> tuple[int, ...]:
 
 def check_exportable(axes: Sequence[Axis], version: NgffVersion = "0.5") -> None:
     """Refuse axes that a version of OME-NGFF cannot say, with what to do about it."""
+    check_orientations({axis.name: axis.orientation for axis in axes if axis.orientation is not None})
     names = [axis.name for axis in axes]
     counts = {kind: sum(axis.type == kind for axis in axes) for kind in TYPE_ORDER}
     # "The length of "axes" must be between 2 and 5"; "The "axes" MUST contain 2 or 3 entries of "type:space""
@@ -221,10 +225,16 @@ def image_attributes(
     return {"ome": {"version": version, "multiscales": [multiscales], **display}}
 
 
-def _axis_entry(axis: Axis) -> dict[str, str]:
-    entry = {"name": axis.name, "type": axis.type or "space"}
+def _axis_entry(axis: Axis) -> dict[str, Any]:
+    entry: dict[str, Any] = {"name": axis.name, "type": axis.type or "space"}
     unit = _line(axis)[2]
-    return entry if unit is None else {**entry, "unit": unit}
+    if unit is not None:
+        entry["unit"] = unit
+    # "The orientation field MUST only be used on spatial axes" (RFC 4). The schemas of 0.4 to 0.6 let axes have more
+    # keys than their own.
+    if axis.orientation is not None and axis.type == "space":
+        entry["orientation"] = {"type": "anatomical", "value": axis.orientation}
+    return entry
 
 
 def _dataset_entry(path: str, axes: Sequence[Axis], version: NgffVersion) -> dict[str, Any]:
@@ -549,6 +559,7 @@ def _parse_entry(namespace: Mapping[str, Any], entry: Mapping[str, Any]) -> Mult
         name=entry.get("name"),
         axes=axes,
         datasets=tuple(_parse_dataset(dataset, outer, len(names)) for dataset in datasets),
+        orientations=_parse_orientations(system or ()),
         channel_names=_parse_channels(namespace),
         omero=_object(namespace.get("omero")),
         image_label=_object(namespace.get("image-label")),
@@ -580,6 +591,15 @@ def _parse_axes(axes: Any) -> tuple[tuple[str, AxisType | None, str | None], ...
     # 0.3 had plain names.
     entries = [{"name": axis} if isinstance(axis, str) else axis for axis in axes]
     return tuple((str(axis["name"]), _known_type(axis.get("type")), axis.get("unit")) for axis in entries)
+
+
+def _parse_orientations(axes: Any) -> dict[str, str]:
+    said = {str(axis["name"]): axis.get("orientation") for axis in axes if isinstance(axis, Mapping)}
+    return {
+        name: str(orientation["value"])
+        for name, orientation in said.items()
+        if isinstance(orientation, Mapping) and orientation.get("value") in ORIENTATIONS
+    }
 
 
 def _known_type(kind: Any) -> AxisType | None:
@@ -686,7 +706,8 @@ def level_axes(multiscales: Multiscales, shapes: Sequence[Sequence[int]]) -> tup
     elif unstated:
         assumed.append(f"that {', '.join(unstated)} are windows of level 0")
     axes = [
-        Axis(name, size, unit=unit, type=kind) for (name, kind, unit), size in zip(described, shapes[0], strict=True)
+        Axis(name, size, unit=unit, type=kind, orientation=multiscales.orientations.get(name))
+        for (name, kind, unit), size in zip(described, shapes[0], strict=True)
     ]
     base = _placed(multiscales.datasets[0], axes)
     levels = [base]

@@ -21,6 +21,7 @@ from .builds import Arrays, Build, build_of_image, build_of_tree
 from .display import Display, image_label_of, omero_of, stated_display, without_display
 from .engine import run_sweeps
 from .ladder import ChunkSizes, ScaleFactors
+from .orientation import OrientationOption
 from .progress import ProgressCallback
 from .reducers import Method, get_reducer
 from .regions import unread
@@ -219,6 +220,7 @@ def add_levels(
     translation: PerAxis | None = None,
     units: str | Mapping[str, str] | None = None,
     channel_names: Sequence[str] | None = None,
+    orientation: OrientationOption | None = None,
     scale_factors: ScaleFactors = 2,
     method: Method = "mean",
     boundary: Boundary = "pad",
@@ -248,7 +250,7 @@ def add_levels(
         Place of the group that holds the base.
     base
         Name of the base array in the group.
-    dims, scale, translation, units, channel_names
+    dims, scale, translation, units, channel_names, orientation
         As in `open_image`: they overrule what is stored.
     scale_factors, method, boundary, max_levels, min_size, skipna, nodata, min_valid, weights
         As in `plan_pyramid`.
@@ -279,7 +281,13 @@ def add_levels(
     group = stores.open_node(store, path, storage_options=storage_options)
     array = stores.base_array(group, base)
     image = stores.open_image(
-        array, dims=dims, scale=scale, translation=translation, units=units, channel_names=channel_names
+        array,
+        dims=dims,
+        scale=scale,
+        translation=translation,
+        units=units,
+        channel_names=channel_names,
+        orientation=orientation,
     )
     axes = image_axes(image)
     ngff.check_exportable(axes)

@@ -13,6 +13,7 @@ PACKAGE = Path(multiscale_sampler.__file__).parent
 ORDER = (
     "_version",
     "extras",
+    "orientation",
     "axes",
     "kernels",
     "reductions",

@@ -25,6 +25,7 @@ from zarr.abc.store import Store
 from .. import ngff
 from ..axes import Axis, PerAxis, image_axes, label_array, to_image
 from ..files import FileArray, is_file_of_images, read_file
+from ..orientation import OrientationOption
 from ..pyramid import assemble
 from .nodes import V2_DIMENSIONS, array_at, dimension_names, is_zarr, local_path, open_node, url_options
 
@@ -53,6 +54,7 @@ def open_image(
     units: str | Mapping[str, str] | None = None,
     name: str | None = None,
     channel_names: Sequence[str] | None = None,
+    orientation: OrientationOption | None = None,
     chunks: Any = "auto",
     storage_options: Mapping[str, Any] | None = None,
 ) -> xr.DataArray:
@@ -75,7 +77,7 @@ def open_image(
     path
         Path of the array in the store. A group stands for its only array, an OME-NGFF group for its level 0. In
         HDF5 the name of the dataset, in netCDF of the variable.
-    dims, scale, translation, units, name, channel_names
+    dims, scale, translation, units, name, channel_names, orientation
         As in `to_image`; they overrule what is stored.
     chunks
         Dask chunks, as ``xarray.open_zarr`` takes them; "auto" joins stored chunks to about 32 MiB.
@@ -109,7 +111,13 @@ def open_image(
     >>> ms.open_image(array, scale={"z": 50, "y": 40, "x": 40}, units="micrometer").dims
     ('z', 'y', 'x')
     """
-    overrides = {"scale": scale, "translation": translation, "units": units, "channel_names": channel_names}
+    overrides = {
+        "scale": scale,
+        "translation": translation,
+        "units": units,
+        "channel_names": channel_names,
+        "orientation": orientation,
+    }
     if not isinstance(store, str | os.PathLike | Mapping) and not is_zarr(store):
         if path is not None or storage_options is not None:
             raise ValueError(f"path={path!r} and storage_options go with a store; this is an array in memory")
