@@ -10,7 +10,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import xarray as xr
@@ -33,9 +33,11 @@ class Display:
     """Of its channels."""
     image_label: Mapping[str, Any] | None
     """Of the labels that it is."""
+    systems: Mapping[str, Any] | None = None
+    """Of coordinate systems beside its own (OME-NGFF 0.6)."""
 
 
-def stated_display(image: xr.DataArray) -> Display:
+def stated_display(image: xr.DataArray, version: ngff.NgffVersion) -> Display:
     """Return how an image says that it is to be shown.
 
     Raises
@@ -46,7 +48,7 @@ def stated_display(image: xr.DataArray) -> Display:
     Warns
     -----
     UserWarning
-        If it is said of other channels than the image has, and so is not written.
+        If it is said of other channels or axes than the image has, or `version` cannot say it, and so is not written.
     """
     omero = _checked(ngff.OMERO, _stated_omero(image))
     label = _checked(ngff.IMAGE_LABEL, image.attrs.get(ngff.IMAGE_LABEL))
@@ -66,7 +68,25 @@ def stated_display(image: xr.DataArray) -> Display:
             _hold_against(DISPLAY, ngff.OMERO, completed)
     if label is not None:
         _hold_against(LABEL, ngff.IMAGE_LABEL, label)
-    return Display(omero, label)
+    return Display(omero, label, _stated_systems(image, version))
+
+
+def _stated_systems(image: xr.DataArray, version: ngff.NgffVersion) -> Mapping[str, Any] | None:
+    """Return the further coordinate systems of an image, unless they are of other axes or cannot be written."""
+    systems = image.attrs.get(ngff.SYSTEMS)
+    if systems is None:
+        return None
+    axes = [str(dim) for dim in image.dims]
+    sound = isinstance(systems, Mapping) and {"name", "axes", "coordinateSystems"} <= systems.keys()
+    if sound and version == "0.6" and list(systems["axes"]) == axes:
+        return cast("Mapping[str, Any]", stores.json_attributes({ngff.SYSTEMS: systems}, "the image")[ngff.SYSTEMS])
+    why = f"OME-NGFF {version} has none" if version != "0.6" else f"they are not of the axes {axes!r}"
+    warnings.warn(
+        f"the attribute {ngff.SYSTEMS!r} of {str(image.name)!r}, its further coordinate systems, is not written: {why}",
+        UserWarning,
+        stacklevel=5,
+    )
+    return None
 
 
 def _stated_omero(image: xr.DataArray) -> Any:
@@ -97,7 +117,7 @@ def _hold_against(rule: Rule, key: str, stated: Mapping[str, Any]) -> None:
 
 def without_display(image: xr.DataArray) -> xr.DataArray:
     """Return an image without what its group says in a store."""
-    keys = (ngff.OMERO, ngff.IMAGE_LABEL)
+    keys = (ngff.OMERO, ngff.IMAGE_LABEL, ngff.SYSTEMS)
     bare = image.copy(deep=False)
     for carrier in (bare, *bare.coords.values()):
         carrier.attrs = {key: value for key, value in carrier.attrs.items() if key not in keys}

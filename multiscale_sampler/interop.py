@@ -85,7 +85,7 @@ def to_ngff_multiscales(tree: xr.DataTree) -> Any:
         axes, paths, version="0.4", name=name, method=method, made_by="", recipe={}, written=()
     )["multiscales"]
     orientations = _orientations(levels[0])
-    omero = stated_display(levels[0]).omero
+    omero = stated_display(levels[0], "0.6").omero
     images = [
         _ngff_image(ngff_zarr, level, each, entry["axes"], dataset, orientations)
         for level, each, dataset in zip(levels, axes, entry["datasets"], strict=True)
@@ -221,9 +221,9 @@ def _level_of(image: Any, said: Mapping[str, Any], name: str, labels: Sequence[s
         axes.append(Axis(dim, size, scale, translation, units.get(dim), kind, values))
     level = label_array(da.asarray(image.data), axes, name=name)
     for dim in image.dims:
-        if (stated := orientations.get(dim)) is not None:
+        if (orientation := orientations.get(dim)) is not None:
             # Of stores that it has read, ngff-zarr keeps what is written.
-            value = stated["value"] if isinstance(stated, Mapping) else stated.value
+            value = orientation["value"] if isinstance(orientation, Mapping) else orientation.value
             level.coords[dim].attrs[ORIENTATION] = str(value)
     return level
 

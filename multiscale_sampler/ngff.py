@@ -35,7 +35,7 @@ OME_KEYS = (
 # The name that 0.6's text gives the coordinate system of a pyramid's levels.
 SYSTEM = "intrinsic"
 # Attributes of a coordinate of channels, or of an image, that are metadata of the group in a store.
-OMERO, IMAGE_LABEL = "omero", "image-label"
+OMERO, IMAGE_LABEL, SYSTEMS = "omero", "image-label", "coordinateSystems"
 OLD_AXES = ("t", "c", "z", "y", "x")
 
 # The specification asks for names of the UDUNITS-2 database; these are the spellings that files have for them.
@@ -100,6 +100,8 @@ class Multiscales:
     """Labels of the channels, from ``omero``."""
     omero: Mapping[str, Any] | None = None
     """How to display the channels, as it is written."""
+    systems: Mapping[str, Any] | None = None
+    """Coordinate systems beside that of the levels, with the transformations to them; None without any."""
     image_label: Mapping[str, Any] | None = None
     """What makes the image one of labels, as it is written."""
     assumed: tuple[str, ...] = ()
@@ -173,6 +175,7 @@ def image_attributes(
     written: Sequence[str],
     omero: Mapping[str, Any] | None = None,
     image_label: Mapping[str, Any] | None = None,
+    systems: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Return the attributes of a group that make it an OME-NGFF image.
 
@@ -198,15 +201,17 @@ def image_attributes(
         How to display the channels.
     image_label
         What makes the image one of labels.
+    systems
+        Coordinate systems beside that of the levels, as `parse` finds them; for 0.6.
     """
     axes_entry = [_axis_entry(axis) for axis in levels[0]]
-    systems = (
-        {"coordinateSystems": [{"name": SYSTEM, "axes": axes_entry}]} if version == "0.6" else {"axes": axes_entry}
-    )
+    system, placed = SYSTEM, {"axes": axes_entry}
+    if version == "0.6":
+        system, placed = _systems_entry(axes_entry, systems)
     multiscales: dict[str, Any] = {
         "name": name,
-        **systems,
-        "datasets": [_dataset_entry(path, axes, version) for path, axes in zip(paths, levels, strict=True)],
+        **placed,
+        "datasets": [_dataset_entry(path, axes, version, system) for path, axes in zip(paths, levels, strict=True)],
         "type": method,
         "metadata": {
             "description": "levels reduced from the base by multiscale_sampler",
@@ -225,6 +230,16 @@ def image_attributes(
     return {"ome": {"version": version, "multiscales": [multiscales], **display}}
 
 
+def _systems_entry(axes: Sequence[Mapping[str, Any]], systems: Mapping[str, Any] | None) -> tuple[str, dict[str, Any]]:
+    """Return the name of the coordinate system of the levels, and what 0.6 says of it and of others."""
+    further = systems or {"name": SYSTEM, "coordinateSystems": ()}
+    transforms = further.get("coordinateTransformations")
+    return further["name"], {
+        "coordinateSystems": [{"name": further["name"], "axes": list(axes)}, *further["coordinateSystems"]],
+        **({"coordinateTransformations": transforms} if transforms else {}),
+    }
+
+
 def _axis_entry(axis: Axis) -> dict[str, Any]:
     entry: dict[str, Any] = {"name": axis.name, "type": axis.type or "space"}
     unit = _line(axis)[2]
@@ -237,14 +252,14 @@ def _axis_entry(axis: Axis) -> dict[str, Any]:
     return entry
 
 
-def _dataset_entry(path: str, axes: Sequence[Axis], version: NgffVersion) -> dict[str, Any]:
+def _dataset_entry(path: str, axes: Sequence[Axis], version: NgffVersion, system: str = SYSTEM) -> dict[str, Any]:
     lines = [_line(axis) for axis in axes]
     scales, translations = [scale for scale, _, _ in lines], [translation for _, translation, _ in lines]
-    return {"path": path, "coordinateTransformations": transformations(path, scales, translations, version)}
+    return {"path": path, "coordinateTransformations": transformations(path, scales, translations, version, system)}
 
 
 def transformations(
-    path: str, scales: Sequence[float], translations: Sequence[float], version: NgffVersion
+    path: str, scales: Sequence[float], translations: Sequence[float], version: NgffVersion, system: str = SYSTEM
 ) -> list[dict[str, Any]]:
     """Return the transformations that place a level, as a version says them."""
     scale = {"type": "scale", "scale": list(scales)}
@@ -252,7 +267,7 @@ def transformations(
     if version != "0.6":
         # "They MUST contain exactly one scale transformation"; "If translation is given it MUST be listed after scale"
         return [scale, translation]
-    ends = {"input": {"path": path}, "output": {"name": SYSTEM}}
+    ends = {"input": {"path": path}, "output": {"name": system}}
     if not any(translations):
         # A sequence for level 0 is more than some clients read.
         return [{**scale, **ends}]
@@ -464,15 +479,41 @@ def _restated(entry: Mapping[str, Any], levels: Mapping[str, Sequence[Axis]], ve
     written, _ = _parse_system(entry)
     if written is None or any(isinstance(axis, str) for axis in written):
         written = [_axis_entry(axis) for axis in next(iter(levels.values()))]
-    systems = {"coordinateSystems": [{"name": SYSTEM, "axes": written}]} if version == "0.6" else {"axes": written}
+    system, systems = SYSTEM, {"axes": written}
+    if version == "0.6":
+        system, systems = _systems_entry(written, _further_systems(entry))
     given = {dataset["path"]: dataset for dataset in entry["datasets"]}
-    datasets = [{**given[path], **_dataset_entry(path, axes, version)} for path, axes in levels.items()]
+    datasets = [{**given[path], **_dataset_entry(path, axes, version, system)} for path, axes in levels.items()]
     for dataset in datasets if version != "0.6" else ():
         scale, translation = dataset["coordinateTransformations"]
         if not any(translation["translation"]):
             # 0.6 says it so, and what came from there goes back the way it came.
             dataset["coordinateTransformations"] = [scale]
     return {**systems, "datasets": datasets}
+
+
+def _further_systems(entry: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return the coordinate systems of an entry beside that of its levels, as an image carries them."""
+    outputs = _outputs(entry)
+    systems = entry.get("coordinateSystems") or ()
+    inner = [system for system in systems if system.get("name") in outputs]
+    if len(inner) != 1 or len(systems) == 1:
+        return None
+    return {
+        "name": inner[0]["name"],
+        "axes": [axis["name"] for axis in inner[0]["axes"]],
+        "coordinateSystems": [system for system in systems if system is not inner[0]],
+        "coordinateTransformations": list(entry.get("coordinateTransformations") or ()),
+    }
+
+
+def _outputs(entry: Mapping[str, Any]) -> set[Any]:
+    """Return the names of the coordinate systems that the transformations of the levels lead to."""
+    return {
+        _system_name(transform.get("output"))
+        for dataset in entry["datasets"]
+        for transform in dataset.get("coordinateTransformations") or ()
+    }
 
 
 def further_systems(attributes: Mapping[str, Any]) -> tuple[str, ...]:
@@ -482,11 +523,7 @@ def further_systems(attributes: Mapping[str, Any]) -> tuple[str, ...]:
     if not entries:
         return ()
     names = [system.get("name") for system in entries[0].get("coordinateSystems", ())]
-    outputs = {
-        _system_name(transform.get("output"))
-        for dataset in entries[0]["datasets"]
-        for transform in dataset.get("coordinateTransformations") or ()
-    }
+    outputs = _outputs(entries[0])
     return tuple(str(name) for name in names if name not in outputs)
 
 
@@ -562,6 +599,7 @@ def _parse_entry(namespace: Mapping[str, Any], entry: Mapping[str, Any]) -> Mult
         orientations=_parse_orientations(system or ()),
         channel_names=_parse_channels(namespace),
         omero=_object(namespace.get("omero")),
+        systems=_further_systems(entry),
         image_label=_object(namespace.get("image-label")),
         assumed=tuple(assumed),
     )
@@ -575,11 +613,7 @@ def _parse_system(entry: Mapping[str, Any]) -> tuple[Any, list[str]]:
     if not systems:
         return None, []
     # 0.6: the levels' transformations lead to the system that they all name as output.
-    outputs = {
-        _system_name(transform.get("output"))
-        for dataset in entry["datasets"]
-        for transform in dataset.get("coordinateTransformations") or ()
-    }
+    outputs = _outputs(entry)
     named = [system for system in systems if system.get("name") in outputs]
     if len(named) == len(outputs) == 1:
         return named[0]["axes"], []

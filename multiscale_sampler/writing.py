@@ -178,7 +178,7 @@ def export(
     version, layout = how.version, how.layout
     zarr_format = ngff.ZARR_FORMATS[version]
     encoding = stores.encoding_like(build.source, zarr_format, how.compressors)
-    stated = stated_display(build.images[-1])
+    stated = stated_display(build.images[-1], how.version)
     images = [without_display(image) for image in build.images]
     attrs = stores.json_attributes(images[0].attrs, build.name)
     for coordinate in images[0].coords.values():
@@ -516,6 +516,7 @@ def _metadata(
         written=target.written,
         omero=None if labels_of else omero_of(shown, coarsest, stated),
         image_label=image_label_of(shown, coarsest, stated, version=version, source=labels_of),
+        systems=stated.systems,
     )
     if target.layout == "datatree" and version != "0.4":
         # In zarr v2 the convention's attribute would take the place of OME-NGFF's own of the same name.

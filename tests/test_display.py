@@ -1,12 +1,22 @@
 """How channels and labels are shown: read from stores, carried by images, written as it was."""
 
 import copy
+import json
 
 import numpy as np
 import pytest
 import zarr
 
-from multiscale_sampler import convert, open_image, open_pyramid, to_image, to_multiscale, write_labels, write_pyramid
+from multiscale_sampler import (
+    convert,
+    open_image,
+    open_pyramid,
+    to_image,
+    to_multiscale,
+    validate,
+    write_labels,
+    write_pyramid,
+)
 
 from .data import noise
 
@@ -141,3 +151,48 @@ def test_image_label__keeps_colors_and_properties(tmp_path, version, layout):
         assert found["source"] == {"image": "../../"}
         if place == "a":
             write_pyramid(open_pyramid(tmp_path / "a"), tmp_path / "b", version=version, layout=layout)
+
+
+# --- further coordinate systems --------------------------------------------------------------------------------
+
+
+def placed(tmp_path):
+    """Write a pyramid of 0.6 with a second coordinate system, its levels in one of another name than ours."""
+    write_pyramid(to_image(noise((12, 8)), scale=0.5), tmp_path / "a", scale_factors=[2], version="0.6")
+    group = zarr.open_group(tmp_path / "a")
+    document = json.loads(json.dumps(group.attrs["ome"]).replace('"intrinsic"', '"stage"'))
+    (entry,) = document["multiscales"]
+    axes = [{"name": name, "type": "space", "unit": "millimeter"} for name in ("v", "u")]
+    entry["coordinateSystems"].append({"name": "atlas", "axes": axes})
+    ends = {"input": {"name": "stage"}, "output": {"name": "atlas"}}
+    entry["coordinateTransformations"] = [{"type": "affine", "affine": [[0, 1, 5], [1, 0, 7]], **ends}]
+    group.attrs["ome"] = document
+    assert validate(tmp_path / "a").findings == ()
+    return entry
+
+
+def entry_of(place):
+    return zarr.open_group(place, mode="r").attrs["ome"]["multiscales"][0]
+
+
+def test_further_systems__are_written_as_they_were_read(tmp_path):
+    said = placed(tmp_path)
+    keys = ("coordinateSystems", "coordinateTransformations")
+    write_pyramid(open_pyramid(tmp_path / "a"), tmp_path / "b", version="0.6")
+    write_pyramid(open_image(tmp_path / "a"), tmp_path / "c", scale_factors=[2], version="0.6")
+    convert(tmp_path / "a", tmp_path / "d", version="0.6")
+    for place in "bcd":
+        assert {key: entry_of(tmp_path / place)[key] for key in keys} == {key: said[key] for key in keys}
+        assert validate(tmp_path / place).findings == ()
+        assert all("coordinateSystems" not in node.attrs for _, node in zarr.open_group(tmp_path / place).members(2))
+
+
+def test_further_systems__that_cannot_be_written_are_named_in_a_warning(tmp_path):
+    placed(tmp_path)
+    tree = open_pyramid(tmp_path / "a")
+    with pytest.warns(UserWarning, match="further coordinate systems, is not written: OME-NGFF 0.5 has none"):
+        write_pyramid(tree, tmp_path / "b", version="0.5")
+    turned = tree["scale0"].to_dataset()["image"].transpose("x", "y")
+    with pytest.warns(UserWarning, match="not of the axes"):
+        write_pyramid(turned, tmp_path / "c", scale_factors=[2], version="0.6")
+    assert len(entry_of(tmp_path / "c")["coordinateSystems"]) == 1

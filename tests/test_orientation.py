@@ -10,6 +10,7 @@ from multiscale_sampler import (
     add_levels,
     convert,
     from_itk,
+    from_ngff_multiscales,
     open_image,
     open_pyramid,
     to_image,

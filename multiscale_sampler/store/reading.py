@@ -375,7 +375,8 @@ def open_pyramid(
         its own transformations. Labels of the image have such nodes in ``/labels/<name>``. How to display channels
         (``omero``: colours, contrast windows, what else is there) is the attribute ``omero`` of their coordinate, of an
         image without channels its own; what is known of labels is the attribute ``image-label`` of their images.
-        `write_pyramid` writes both as it finds them there.
+        Further coordinate systems of 0.6 are the attribute ``coordinateSystems`` of the images. `write_pyramid` writes
+        all of them as it finds them there.
 
     Raises
     ------
@@ -486,7 +487,12 @@ def _level_image(
 
 
 def _with_display(image: xr.DataArray, multiscales: ngff.Multiscales, channel: str | None) -> xr.DataArray:
-    """Attach how to display an image: to its channels, or to itself where it has none or is one of labels."""
+    """Attach how to display an image: to its channels, or to itself where it has none or is one of labels.
+
+    With it go the coordinate systems that it is placed in besides its own.
+    """
+    if multiscales.systems is not None:
+        image = image.assign_attrs({ngff.SYSTEMS: copy.deepcopy(dict(multiscales.systems))})
     if multiscales.image_label is not None:
         return image.assign_attrs({ngff.IMAGE_LABEL: copy.deepcopy(dict(multiscales.image_label))})
     if multiscales.omero is not None:
