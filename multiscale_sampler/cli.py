@@ -234,6 +234,7 @@ def _add_build(commands: Any) -> None:
     command.add_argument(
         "--layout", default="datatree", choices=["datatree", "flat"], help="scale0/image or 0 (default: datatree)"
     )
+    command.add_argument("--dtype", help="convert the values, as to float32 for viewers without float64")
     command.add_argument("--overwrite", action="store_true", help="replace a pyramid of multiscale-sampler there")
     _add_run_options(command)
     _add_label_options(command)
@@ -247,6 +248,7 @@ def _build(arguments: Arguments) -> int:
     write_pyramid(
         image,
         arguments.target,
+        dtype=arguments.dtype,
         version=arguments.ngff,
         layout=arguments.layout,
         mode="w" if arguments.overwrite else "w-",

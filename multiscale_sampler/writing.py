@@ -6,11 +6,13 @@ engine fills it, and metadata are published last.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, cast
 
 import numpy as np
+import numpy.typing as npt
 import xarray as xr
 import zarr
 
@@ -18,6 +20,7 @@ from . import ngff
 from . import store as stores
 from .axes import Boundary, PerAxis, image_axes
 from .builds import Arrays, Build, build_of_image, build_of_tree
+from .compatibility import unread_by_some
 from .display import Display, image_label_of, omero_of, stated_display, without_display
 from .engine import run_sweeps
 from .ladder import ChunkSizes, ScaleFactors
@@ -44,6 +47,7 @@ def write_pyramid(
     nodata: Any = None,
     min_valid: float | None = None,
     weights: xr.DataArray | None = None,
+    dtype: npt.DTypeLike | None = None,
     version: ngff.NgffVersion = "0.5",
     layout: stores.Layout = "datatree",
     mode: stores.Mode = "w-",
@@ -73,6 +77,10 @@ def write_pyramid(
         Where to write: a path, a URL, or a zarr store or group.
     scale_factors, method, boundary, max_levels, min_size, skipna, nodata, min_valid, weights
         As in `plan_pyramid`, with its defaults: 2, "mean" and "pad".
+    dtype
+        dtype to convert the image to before it is reduced, as "float32" for viewers that know no float64: the levels
+        are those of ``image.astype(dtype)``. Floats are rounded; a value that the dtype cannot hold ends the build,
+        which then publishes nothing. Labels keep theirs.
     version
         Version of OME-NGFF: "0.5" (zarr v3), "0.4" (zarr v2) or "0.6" (zarr v3, which few clients read as yet).
     layout
@@ -102,7 +110,13 @@ def write_pyramid(
         If something is stored there that `mode` does not let be replaced, or another build is writing there.
     ValueError, TypeError
         If the build to be resumed was another one, an option does not fit the image, the target holds the source,
-        or OME-NGFF cannot say the axes; before anything is read or written.
+        or OME-NGFF cannot say the axes; before anything is read or written. ValueError also if a value does not fit
+        `dtype`.
+
+    Warns
+    -----
+    UserWarning
+        If some clients do not read the dtype or names of axes, which are named; if axes are written in another order.
 
     Examples
     --------
@@ -131,13 +145,20 @@ def write_pyramid(
     storing = {"chunks": chunks, "shards": shards, "memory_limit": memory_limit, "workers": workers}
     place = stores.place_of(store)
     if isinstance(image_or_tree, xr.DataTree):
-        build = build_of_tree(image_or_tree, place, _given(shaping), storing)
+        build = build_of_tree(image_or_tree, place, _given(shaping), storing, dtype=dtype)
     else:
-        build = build_of_image(image_or_tree, place, _given(shaping), storing)
+        build = build_of_image(image_or_tree, place, _given(shaping), storing, dtype=dtype)
+    _warn_of_clients(build)
     how = Export(version, layout, mode, compressors, resume, progress, storage_options)
     labels = label_trees(image_or_tree) if isinstance(image_or_tree, xr.DataTree) else {}
     builds = {name: label_build(tree, place, storing) for name, tree in labels.items()}
     export(build, store, place, how, labels=builds)
+
+
+def _warn_of_clients(build: Build) -> None:
+    """Say once which clients will not read a pyramid."""
+    if found := unread_by_some(build.levels[0].axes, [level.dtype for level in build.levels]):
+        warnings.warn(f"some clients will not open {build.name!r}: {'; '.join(found)}", UserWarning, stacklevel=3)
 
 
 @dataclass(frozen=True)
@@ -412,6 +433,7 @@ def write_labels(
     storing = {"chunks": chunks, "shards": shards, "memory_limit": memory_limit, "workers": workers}
     place = stores.place_of(group)
     build = label_build(labels, place, storing, image=image, name=name, method=method)
+    _warn_of_clients(build)
     how = Export(version, image.layout, mode, compressors, resume, progress)
     root = stores.writable_group(cast("zarr.Group", group))
     _put_labels(build, root, name, how)

@@ -25,11 +25,13 @@ ORDER = (
     "bands",
     "pyramid",
     "ngff",
+    "compatibility",
     "specification",
     "files",
     "store",
     "progress",
     "executors",
+    "casting",
     "regions",
     "builds",
     "engine",
@@ -144,7 +146,7 @@ def test_layering__building_loads_nothing_of_a_cluster():
     """Which dask does by itself, where it is left to choose how blocks are joined."""
     code = (
         "import sys, dask.array as da, multiscale_sampler as ms\n"
-        "tree = ms.to_multiscale(da.ones((64, 48), chunks=7), 2, chunks=16, max_levels=3)\n"
+        "tree = ms.to_multiscale(da.ones((64, 48), 'float32', chunks=7), 2, chunks=16, max_levels=3)\n"
         "ms.write_pyramid(tree, {})\n"
         "sys.exit('distributed' in sys.modules)"
     )
