@@ -78,10 +78,12 @@ def _outside(block: Block, dtype: np.dtype[Any]) -> Block | None:
         if int(block.min()) >= low and int(block.max()) <= high:
             return None
         least, greatest = _limits(block.dtype)
-        return (block < max(low, least)) | (block > min(high, greatest))  # type: ignore[no-any-return]  # an array
+        beyond: Block = (block < max(low, least)) | (block > min(high, greatest))
+        return beyond
     # The next number above the greatest is a power of two, which every float dtype with that range has.
     inside = np.isfinite(block) & (block >= low) & (block < float(high + 1)) & (np.trunc(block) == block)
-    return ~inside
+    outside: Block = ~inside
+    return outside
 
 
 def _limits(dtype: np.dtype[Any]) -> tuple[int, int]:

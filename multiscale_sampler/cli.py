@@ -235,6 +235,9 @@ def _add_build(commands: Any) -> None:
         "--layout", default="datatree", choices=["datatree", "flat"], help="scale0/image or 0 (default: datatree)"
     )
     command.add_argument("--dtype", help="convert the values, as to float32 for viewers without float64")
+    command.add_argument(
+        "--metadata", type=_names, default=["ome"], help="ome (default), geozarr, or both: ome,geozarr"
+    )
     command.add_argument("--overwrite", action="store_true", help="replace a pyramid of multiscale-sampler there")
     _add_run_options(command)
     _add_label_options(command)
@@ -251,6 +254,7 @@ def _build(arguments: Arguments) -> int:
         dtype=arguments.dtype,
         version=arguments.ngff,
         layout=arguments.layout,
+        metadata=arguments.metadata,
         mode="w" if arguments.overwrite else "w-",
         resume=arguments.resume,
         progress=not arguments.quiet,

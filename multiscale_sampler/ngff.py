@@ -36,6 +36,8 @@ OME_KEYS = (
 SYSTEM = "intrinsic"
 # Attributes of a coordinate of channels, or of an image, that are metadata of the group in a store.
 OMERO, IMAGE_LABEL, SYSTEMS = "omero", "image-label", "coordinateSystems"
+# Where a pyramid without OME-NGFF metadata says what this package wrote.
+WRITTEN = "multiscale_sampler:written"
 OLD_AXES = ("t", "c", "z", "y", "x")
 
 # The specification asks for names of the UDUNITS-2 database; these are the spellings that files have for them.
@@ -531,6 +533,8 @@ def written_by_us(attributes: Mapping[str, Any]) -> tuple[str, ...]:
     """Return the paths of the arrays that this package wrote into a group, by the group's own metadata."""
     ome = attributes.get("ome")
     entries: Any = (ome if isinstance(ome, Mapping) else attributes).get("multiscales")
+    if isinstance(entries, Mapping):
+        return tuple(entries.get(WRITTEN, ()))
     entry = entries[0] if isinstance(entries, list) and entries else None
     metadata = entry.get("metadata") if isinstance(entry, Mapping) else None
     return tuple(metadata.get("written", ())) if isinstance(metadata, Mapping) else ()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal, cast
+from typing import Any, Literal, TypeAlias, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -23,14 +23,18 @@ from .builds import Arrays, Build, build_of_image, build_of_tree
 from .compatibility import unread_by_some
 from .display import Display, image_label_of, omero_of, stated_display, without_display
 from .engine import run_sweeps
+from .geozarr import attributes_of_group, composed, map_axes, stated_crs
 from .ladder import ChunkSizes, ScaleFactors
 from .orientation import OrientationOption
 from .progress import ProgressCallback
 from .reducers import Method, get_reducer
 from .regions import unread
 
+Metadata: TypeAlias = Literal["ome", "geozarr"]
+
 # Where labels have their image.
 LABELLED_IMAGE = "../../"
+METADATA: tuple[Metadata, ...] = ("ome", "geozarr")
 LABEL_METHODS = ("mode", "mode_nonzero", "nearest", "label_gaussian", "min", "max")
 
 
@@ -50,6 +54,7 @@ def write_pyramid(
     dtype: npt.DTypeLike | None = None,
     version: ngff.NgffVersion = "0.5",
     layout: stores.Layout = "datatree",
+    metadata: Sequence[Metadata] = ("ome",),
     mode: stores.Mode = "w-",
     chunks: ChunkSizes | None = None,
     shards: ChunkSizes | Literal[False] | None = None,
@@ -86,6 +91,11 @@ def write_pyramid(
     layout
         "datatree": every level in a group of its own (``scale0/image``), with coordinate arrays and consolidated
         metadata, as ``xarray.open_datatree`` reads it. "flat": ``0``, ``1``, ...
+    metadata
+        Which metadata tell what the arrays are: "ome" (OME-NGFF), and for images of the earth "geozarr", the zarr
+        conventions ``multiscales``, ``proj:`` and ``spatial:`` (zarr v3). The image then has its coordinate reference
+        system as rioxarray keeps it (``image.rio.write_crs``), or in its attribute ``crs``: a code ("EPSG:4326") or a
+        text of WKT. Without "ome", such clients alone will know the store for a pyramid, and `open_pyramid`.
     mode
         "w-" refuses a place where anything is stored, "w" replaces a pyramid of this package that is there;
         other arrays, groups and attributes stay.
@@ -131,6 +141,7 @@ def write_pyramid(
     _check_choice("version", version, tuple(ngff.ZARR_FORMATS))
     _check_choice("layout", layout, stores.LAYOUTS)
     _check_choice("mode", mode, stores.MODES)
+    metadata = _checked_metadata(metadata, version)
     shaping = {
         "scale_factors": scale_factors,
         "method": method,
@@ -149,7 +160,7 @@ def write_pyramid(
     else:
         build = build_of_image(image_or_tree, place, _given(shaping), storing, dtype=dtype)
     _warn_of_clients(build)
-    how = Export(version, layout, mode, compressors, resume, progress, storage_options)
+    how = Export(version, layout, mode, compressors, resume, progress, storage_options, metadata)
     labels = label_trees(image_or_tree) if isinstance(image_or_tree, xr.DataTree) else {}
     builds = {name: label_build(tree, place, storing) for name, tree in labels.items()}
     export(build, store, place, how, labels=builds)
@@ -179,6 +190,8 @@ class Export:
     """Who is told of progress."""
     storage_options: Mapping[str, Any] | None = None
     """Options of the file system, with a URL."""
+    metadata: tuple[Metadata, ...] = ("ome",)
+    """Which metadata are written."""
 
 
 def export(
@@ -200,6 +213,7 @@ def export(
     zarr_format = ngff.ZARR_FORMATS[version]
     encoding = stores.encoding_like(build.source, zarr_format, how.compressors)
     stated = stated_display(build.images[-1], how.version)
+    crs = _crs_to_write(build) if "geozarr" in how.metadata else None
     images = [without_display(image) for image in build.images]
     attrs = stores.json_attributes(images[0].attrs, build.name)
     for coordinate in images[0].coords.values():
@@ -228,7 +242,10 @@ def export(
         run_sweeps(build, arrays, target, how.progress)
         for name, label in (labels or {}).items():
             _put_labels(label, target.group, name, how)
-        target.publish(_metadata(build, target, version, arrays, stated, made_by="write_pyramid", labels_of=labels_of))
+        attributes = _metadata(build, target, version, arrays, stated, made_by="write_pyramid", labels_of=labels_of)
+        if crs is not None:
+            attributes = _with_geozarr(attributes, build, target, crs, alone="ome" not in how.metadata)
+        target.publish(attributes)
 
 
 def add_levels(
@@ -497,7 +514,7 @@ def _put_labels(build: Build, image: zarr.Group, name: str, how: Export) -> None
     """Write labels below the group of their image, and list them."""
     within = stores.label_place(image, name)
     if not (how.resume and stores.is_finished(within)):
-        export(build, within, stores.place_of(within), how, labels_of=LABELLED_IMAGE)
+        export(build, within, stores.place_of(within), replace(how, metadata=("ome",)), labels_of=LABELLED_IMAGE)
     stores.register_label(image.require_group(stores.LABELS), name, how.version)
 
 
@@ -542,7 +559,59 @@ def _metadata(
     )
     if target.layout == "datatree" and version != "0.4":
         # In zarr v2 the convention's attribute would take the place of OME-NGFF's own of the same name.
-        parents = [level.parent for level in build.levels]
-        groups = [path.rpartition("/")[0] for path in target.paths]
-        attributes |= ngff.convention_attributes(levels, parents, groups, method=method)
+        attributes |= _convention(build, target)
     return attributes
+
+
+def _convention(build: Build, target: stores.Target) -> dict[str, Any]:
+    """Return the attributes of the convention ``multiscales``: of groups of levels, or of their arrays."""
+    levels, parents = [level.axes for level in build.levels], [level.parent for level in build.levels]
+    assets = [path.rpartition("/")[0] or path for path in target.paths]
+    return ngff.convention_attributes(levels, parents, assets, method=str(build.recipe["method"]))
+
+
+def _checked_metadata(metadata: Sequence[Metadata], version: ngff.NgffVersion) -> tuple[Metadata, ...]:
+    named: tuple[Any, ...] = (metadata,) if isinstance(metadata, str) else tuple(metadata)
+    for name in named:
+        _check_choice("metadata", name, METADATA)
+    if not named:
+        raise ValueError(f"metadata={metadata!r} names none; choose from {', '.join(map(repr, METADATA))}")
+    if "geozarr" in named and ngff.ZARR_FORMATS[version] == 2:
+        # Both have an attribute of the name "multiscales".
+        raise ValueError(f"'geozarr' is of zarr v3, and OME-NGFF {version!r} of v2; write version '0.5'")
+    return named
+
+
+def _crs_to_write(build: Build) -> dict[str, Any]:
+    """Return the coordinate reference system of an image as `geozarr` has it, before anything is written.
+
+    Raises
+    ------
+    ValueError
+        If it has none, or its pixels are no grid of a map.
+    """
+    crs = stated_crs(build.images[0])
+    if not crs:
+        raise ValueError(
+            f"metadata name 'geozarr', but {build.name!r} has no coordinate reference system; give it one, as "
+            "image.attrs['crs'] = 'EPSG:4326', or by image.rio.write_crs('EPSG:4326')"
+        )
+    for level in build.levels:
+        map_axes(level.axes)
+    return stores.json_attributes(crs, build.name)
+
+
+def _with_geozarr(
+    attributes: Mapping[str, Any], build: Build, target: stores.Target, crs: Mapping[str, Any], *, alone: bool
+) -> dict[str, Any]:
+    """Return the attributes of a pyramid with those of the geospatial conventions, and write those of its levels."""
+    levels = [level.axes for level in build.levels]
+    geospatial = composed(_convention(build, target), levels, crs)
+    for path, axes in zip(target.paths, levels, strict=True):
+        if group := path.rpartition("/")[0]:
+            target.group[group].attrs.update(attributes_of_group(axes, crs))
+    if alone:
+        # Where OME-NGFF's metadata would tell what is ours to replace.
+        geospatial["multiscales"] = {**geospatial["multiscales"], ngff.WRITTEN: list(target.written)}
+        return geospatial
+    return {**attributes, **geospatial}

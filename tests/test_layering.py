@@ -25,6 +25,7 @@ ORDER = (
     "bands",
     "pyramid",
     "ngff",
+    "geozarr",
     "compatibility",
     "specification",
     "files",

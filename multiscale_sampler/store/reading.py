@@ -22,8 +22,8 @@ from dask.array.core import normalize_chunks
 from xarray.backends.zarr import FillValueCoder
 from zarr.abc.store import Store
 
-from .. import ngff
-from ..axes import Axis, PerAxis, image_axes, label_array, to_image
+from .. import geozarr, ngff
+from ..axes import Axis, PerAxis, coordinate_variable, image_axes, label_array, to_image
 from ..files import FileArray, is_file_of_images, read_file
 from ..orientation import OrientationOption
 from ..pyramid import assemble
@@ -187,7 +187,12 @@ def _one_array(node: zarr.Array[Any] | zarr.Group) -> zarr.Array[Any]:
         levels = [array_at(node, dataset.path) for dataset in multiscales.datasets]
         return levels[ngff.coarsest_last([level.shape for level in levels])[0]]
     arrays = dict(node.arrays())
-    images = {name: array for name, array in arrays.items() if dimension_names(array) != (name,)}
+    beside = f"{node.attrs.get('coordinates', '')}".split()
+    images = {
+        name: array
+        for name, array in arrays.items()
+        if array.ndim and dimension_names(array) != (name,) and name not in beside
+    }
     if len(images) == 1:
         return next(iter(images.values()))
     found = ", ".join(f"{name!r} {array.shape}" for name, array in sorted(images.items())) or "none"
@@ -359,6 +364,10 @@ def open_pyramid(
 ) -> xr.DataTree:
     """Open an OME-Zarr image of any writer as a lazy DataTree with coordinates.
 
+    Also a pyramid that only the zarr convention ``multiscales`` describes, as GeoZarr has it: each level is then the
+    only array of its group that is no coordinate. The coordinate reference system of either is the attribute ``crs``
+    of the images, or a coordinate as rioxarray keeps it.
+
     Parameters
     ----------
     store, path
@@ -402,15 +411,93 @@ def open_pyramid(
     group = open_node(store, path, storage_options=storage_options)
     if not isinstance(group, zarr.Group):
         raise ValueError(f"{group.store_path} is an array, not a pyramid; open it with open_image")
-    multiscales, arrays, levels, assumed = pyramid_levels(group, read_multiscales(group))
-    _warn_of(assumed, group, multiscales.version, stacklevel=2)
-    images = [_level_image(array, axes, multiscales, chunks) for array, axes in zip(arrays, levels, strict=True)]
-    name = _image_name(group, multiscales)
+    name, images = _by_convention(group, chunks) or _by_ngff(group, chunks)
+    images = [_with_crs(image, group) for image in images]
     tree = assemble([image.to_dataset(name=name) for image in images])
     tree.attrs = foreign_attributes(group.attrs.asdict())
     for label, labels in _label_groups(group):
         tree[f"{LABELS}/{label}"] = open_pyramid(labels, chunks=chunks)
     return tree
+
+
+def _by_ngff(group: zarr.Group, chunks: Any) -> tuple[str, list[xr.DataArray]]:
+    """Return the name and the levels of an image as OME-NGFF describes them."""
+    multiscales, arrays, levels, assumed = pyramid_levels(group, read_multiscales(group))
+    # The caller of open_pyramid.
+    _warn_of(assumed, group, multiscales.version, stacklevel=3)
+    images = [_level_image(array, axes, multiscales, chunks) for array, axes in zip(arrays, levels, strict=True)]
+    return _image_name(group, multiscales), images
+
+
+def _by_convention(group: zarr.Group, chunks: Any) -> tuple[str, list[xr.DataArray]] | None:
+    """Return the levels that only the convention ``multiscales`` of zarr describes; None if there is more or less."""
+    attributes = group.attrs.asdict()
+    convention: Any = attributes.get("multiscales")
+    if "ome" in attributes or not isinstance(convention, Mapping) or not convention.get("layout"):
+        return None
+    entries = {str(entry["asset"]): entry for entry in convention["layout"]}
+    arrays = {asset: _array_of_asset(group, asset) for asset in entries}
+    levels: dict[str, xr.DataArray] = {}
+    for asset, entry in entries.items():
+        image = _labelled_by_names(arrays[asset], chunks)
+        if image is None:
+            raise ValueError(
+                f"{arrays[asset].store_path} has no names of dimensions; open it with open_image and dims="
+            )
+        placed = {**attributes, **arrays[asset].attrs.asdict(), **entry}
+        image = _placed_by_convention(image, placed, levels.get(str(entry.get("derived_from"))))
+        image.encoding = _encoding_of(arrays[asset])
+        levels[asset] = image
+    images = list(levels.values())
+    names = {_own_name(array) for array in arrays.values()}
+    shared = names.pop() if len(names) == 1 else None
+    name = shared if shared and shared not in images[0].coords else "image"
+    order = ngff.coarsest_last([image.shape for image in images])
+    return name, [images[index].rename(name) for index in order]
+
+
+def _array_of_asset(group: zarr.Group, asset: str) -> zarr.Array[Any]:
+    """Return the array of a level, of which its group may hold only one beside coordinates."""
+    node = group.get(asset)
+    if node is None:
+        raise ValueError(f"the metadata of {group.store_path} name {asset!r}, but there is none")
+    return _one_array(node)
+
+
+def _placed_by_convention(image: xr.DataArray, said: Mapping[str, Any], finer: xr.DataArray | None) -> xr.DataArray:
+    """Return a level with positions along the axes that have no coordinates of their own.
+
+    "spatial:transform should be treated as the authoritative geospatial transformation"; other axes follow from those
+    of the level that this one is derived from.
+    """
+    axes = {axis.name: axis for axis in image_axes(image)}
+    dims, transform = said.get("spatial:dimensions"), said.get("spatial:transform")
+    if dims and transform and len(dims) == 2 and set(dims) <= axes.keys():
+        on_map = geozarr.axes_of_transform(transform, axes[dims[0]], axes[dims[1]])
+        axes |= {axis.name: axis for axis in on_map or ()}
+    relative = said.get("transform")
+    if finer is not None and isinstance(relative, Mapping) and finer.dims == image.dims:
+        scales, offsets = (
+            relative.get(key, [default] * image.ndim) for key, default in (("scale", 1), ("translation", 0))
+        )
+        for source, scale, offset in zip(image_axes(finer), scales, offsets, strict=True):
+            if source.is_regular and source.name not in (dims or ()):
+                axes[source.name] = dataclasses.replace(
+                    axes[source.name],
+                    scale=source.scale * scale,
+                    translation=source.translation + source.scale * offset,
+                    unit=source.unit,
+                )
+    missing = {name: axis for name, axis in axes.items() if name not in image.coords}
+    return image.assign_coords({name: coordinate_variable(axis) for name, axis in missing.items()})
+
+
+def _with_crs(image: xr.DataArray, group: zarr.Group) -> xr.DataArray:
+    """Attach the coordinate reference system that the group states, where the image itself states none."""
+    stated = geozarr.read_crs(group.attrs.asdict())
+    if stated is None or geozarr.states_crs(image):
+        return image
+    return image.assign_attrs(crs=stated) if isinstance(stated, str) else image.assign_attrs({"proj:projjson": stated})
 
 
 def _label_groups(image: zarr.Group) -> Iterator[tuple[str, zarr.Group]]:
@@ -511,4 +598,4 @@ def _is_regular(variable: xr.Variable) -> bool:
 def foreign_attributes(attributes: Mapping[str, Any]) -> dict[str, Any]:
     """Return a group's attributes without those that describe the pyramid itself."""
     ours = {"ome", "multiscales", "omero", "zarr_conventions", BUILD_ATTRIBUTE, V2_DIMENSIONS}
-    return {key: value for key, value in attributes.items() if key not in ours}
+    return {key: value for key, value in attributes.items() if key not in ours and not key.startswith(geozarr.PREFIXES)}
