@@ -196,6 +196,13 @@ def _label_options(arguments: Arguments) -> dict[str, Any]:
     }
 
 
+def _source_image(arguments: Arguments, **more: Any) -> Any:
+    from . import open_image
+
+    part = {"series": arguments.series, "level": arguments.level}
+    return open_image(arguments.source, arguments.path, **part, **_label_options(arguments), **more)
+
+
 def _level_options(arguments: Arguments) -> dict[str, Any]:
     names = "method boundary max_levels min_size nodata skipna min_valid chunks shards memory_limit workers"
     return {"scale_factors": _scale_factors(arguments.factors), **{n: getattr(arguments, n) for n in names.split()}}
@@ -211,6 +218,8 @@ def _scale_factors(given: list[Any] | None) -> Any:
 def _add_source(command: argparse.ArgumentParser) -> None:
     command.add_argument("source", help="a zarr array or group (v2 or v3): a path, a URL or a .zip file")
     command.add_argument("--path", help="path of the array in the source, where a group holds several")
+    command.add_argument("--series", type=int, help="which image of a TIFF file, from 0 (default: the first)")
+    command.add_argument("--level", type=int, default=0, help="which level of a source that has several (default: 0)")
 
 
 def _add_run_options(command: argparse.ArgumentParser) -> None:
@@ -245,9 +254,9 @@ def _add_build(commands: Any) -> None:
 
 
 def _build(arguments: Arguments) -> int:
-    from . import open_image, write_pyramid
+    from . import write_pyramid
 
-    image = open_image(arguments.source, arguments.path, name=arguments.name, **_label_options(arguments))
+    image = _source_image(arguments, name=arguments.name)
     write_pyramid(
         image,
         arguments.target,
@@ -299,10 +308,9 @@ def _add_plan(commands: Any) -> None:
 
 
 def _plan(arguments: Arguments) -> int:
-    from . import open_image, plan_pyramid
+    from . import plan_pyramid
 
-    image = open_image(arguments.source, arguments.path, **_label_options(arguments))
-    plan = plan_pyramid(image, **_level_options(arguments))
+    plan = plan_pyramid(_source_image(arguments), **_level_options(arguments))
     print(json.dumps(plan.to_dict(), indent=2) if arguments.json else plan)
     return 0
 

@@ -24,7 +24,7 @@ from zarr.abc.store import Store
 
 from .. import geozarr, ngff
 from ..axes import Axis, PerAxis, coordinate_variable, image_axes, label_array, to_image
-from ..files import FileArray, is_file_of_images, read_file
+from ..files import FileArray, Part, is_file_of_images, level_count, read_file
 from ..orientation import OrientationOption
 from ..pyramid import assemble
 from .nodes import V2_DIMENSIONS, array_at, dimension_names, is_zarr, local_path, open_node, url_options
@@ -55,6 +55,8 @@ def open_image(
     name: str | None = None,
     channel_names: Sequence[str] | None = None,
     orientation: OrientationOption | None = None,
+    series: int | None = None,
+    level: int = 0,
     chunks: Any = "auto",
     storage_options: Mapping[str, Any] | None = None,
 ) -> xr.DataArray:
@@ -65,9 +67,11 @@ def open_image(
     of them is labelled as `to_image` labels it. Arrays packed by the CF conventions (``scale_factor``,
     ``_FillValue``) are decoded, lazily.
 
-    Local files may also be TIFF (OME-TIFF, ImageJ, GeoTIFF), NIfTI, HDF5 or netCDF, by their endings ``.tif``,
-    ``.tiff``, ``.nii``, ``.nii.gz``, ``.h5``, ``.hdf5`` and ``.nc``, where their readers are installed (the extra
-    ``files``); labels are then those that the file has.
+    Local files may also be TIFF (OME-TIFF, ImageJ, GeoTIFF), NIfTI, HDF5, netCDF, MetaImage, NRRD or pictures, by
+    their endings ``.tif``, ``.tiff``, ``.nii``, ``.nii.gz``, ``.h5``, ``.hdf5``, ``.nc``, ``.mha``, ``.mhd``,
+    ``.nrrd``, ``.nhdr``, ``.png``, ``.jpg``, ``.jpeg``, ``.bmp``, ``.gif`` and ``.webp``, where their readers are
+    installed (the extra ``files``); labels are then those that the file has. All are read box by box, but for pictures
+    and for MetaImage and NRRD that are compressed, of which the whole is held in memory once a value is needed.
 
     Parameters
     ----------
@@ -79,6 +83,10 @@ def open_image(
         HDF5 the name of the dataset, in netCDF of the variable.
     dims, scale, translation, units, name, channel_names, orientation
         As in `to_image`; they overrule what is stored.
+    series
+        Which image of a TIFF file, from 0; default: the first.
+    level
+        Which of the levels that there are: of an OME-Zarr image, or of a TIFF file with a pyramid.
     chunks
         Dask chunks, as ``xarray.open_zarr`` takes them; "auto" joins stored chunks to about 32 MiB.
     storage_options
@@ -119,8 +127,11 @@ def open_image(
         "orientation": orientation,
     }
     if not isinstance(store, str | os.PathLike | Mapping) and not is_zarr(store):
-        if path is not None or storage_options is not None:
-            raise ValueError(f"path={path!r} and storage_options go with a store; this is an array in memory")
+        if path is not None or storage_options is not None or series is not None or level:
+            raise ValueError(
+                f"path={path!r}, series={series!r}, level={level!r} and storage_options go with a store or a file; "
+                "this is an array in memory"
+            )
         image = to_image(store, dims, name=name, **cast("Any", overrides))
         if image.chunks is None:
             return image.chunk(chunks if chunks != "auto" else _auto_chunks(image))
@@ -128,17 +139,20 @@ def open_image(
     place = local_path(store)
     if place is not None and is_file_of_images(place):
         url_options(store, storage_options)
-        return to_image(_image_of_file(place, path, dims, chunks), name=name, **cast("Any", overrides))
-    array = _one_array(open_node(store, path, storage_options=storage_options))
+        part = Part(path, series, level)
+        return to_image(_image_of_file(place, part, dims, chunks), name=name, **cast("Any", overrides))
+    if series is not None:
+        raise ValueError(f"series={series!r} goes with TIFF files; leave it out, or name a path in the store")
+    array = _one_array(open_node(store, path, storage_options=storage_options), level)
     image = _labelled(array, dims, chunks)
     image = to_image(image, name=name or _name_of(image, array), **cast("Any", overrides))
     image.encoding = _encoding_of(array)
     return image
 
 
-def _image_of_file(place: Path, path: str | None, dims: Sequence[str] | str | None, chunks: Any) -> xr.DataArray:
+def _image_of_file(place: Path, part: Part, dims: Sequence[str] | str | None, chunks: Any) -> xr.DataArray:
     """Label what a file holds by what it says; of axes that `dims` name otherwise, it says nothing."""
-    found = read_file(place, path)
+    found = read_file(place, part)
     if dims is None and None in found.names:
         raise ValueError(
             f"{os.fspath(place)!r} does not say what all its axes are (shape {found.array.shape!r}, axes "
@@ -178,14 +192,19 @@ def _auto_chunks(image: xr.DataArray) -> dict[Any, Any]:
     return {dim: stored.get(dim, "auto") for dim in image.dims}
 
 
-def _one_array(node: zarr.Array[Any] | zarr.Group) -> zarr.Array[Any]:
-    """Return the array that a node stands for."""
+def _one_array(node: zarr.Array[Any] | zarr.Group, level: int = 0) -> zarr.Array[Any]:
+    """Return the array that a node stands for, of a pyramid a level."""
+    multiscales = ngff.parse(node.attrs.asdict()) if isinstance(node, zarr.Group) else None
+    if multiscales is not None:
+        levels = [array_at(cast("zarr.Group", node), dataset.path) for dataset in multiscales.datasets]
+        order = ngff.coarsest_last([array.shape for array in levels])
+        if not 0 <= level < len(order):
+            raise ValueError(f"level={level!r} is none of {node.store_path}, which has {len(order)}, numbered from 0")
+        return levels[order[level]]
+    if level:
+        raise ValueError(f"level={level!r} goes with a pyramid, and {node.store_path} is none; leave it out")
     if isinstance(node, zarr.Array):
         return node
-    multiscales = ngff.parse(node.attrs.asdict())
-    if multiscales is not None:
-        levels = [array_at(node, dataset.path) for dataset in multiscales.datasets]
-        return levels[ngff.coarsest_last([level.shape for level in levels])[0]]
     arrays = dict(node.arrays())
     beside = f"{node.attrs.get('coordinates', '')}".split()
     images = {
@@ -359,6 +378,7 @@ def open_pyramid(
     store: Any,
     path: str | None = None,
     *,
+    series: int | None = None,
     chunks: Any = "auto",
     storage_options: Mapping[str, Any] | None = None,
 ) -> xr.DataTree:
@@ -371,7 +391,10 @@ def open_pyramid(
     Parameters
     ----------
     store, path
-        Place of the group with the ``multiscales`` metadata.
+        Place of the group with the ``multiscales`` metadata, or of a local file as `open_image` takes it: the levels
+        that a TIFF file has (OME-TIFF, GeoTIFF with overviews), of others the image as the only one.
+    series
+        Which image of a TIFF file, from 0; default: the first.
     chunks
         Dask chunks, as in `open_image`.
     storage_options
@@ -408,6 +431,14 @@ def open_pyramid(
     >>> list(ms.open_pyramid(store).children)
     ['scale0', 'scale1', 'scale2']
     """
+    place = local_path(store)
+    if place is not None and is_file_of_images(place):
+        url_options(store, storage_options)
+        parts = [Part(path, series, level) for level in range(level_count(place, series))]
+        levels = [to_image(_image_of_file(place, part, None, chunks)) for part in parts]
+        return assemble([level.to_dataset() for level in levels])
+    if series is not None:
+        raise ValueError(f"series={series!r} goes with TIFF files; leave it out, or name a path in the store")
     group = open_node(store, path, storage_options=storage_options)
     if not isinstance(group, zarr.Group):
         raise ValueError(f"{group.store_path} is an array, not a pyramid; open it with open_image")
