@@ -16,7 +16,7 @@ from typing import Any, TypeAlias, TypeVar
 from . import __version__
 from .axes import BOUNDARIES
 from .ngff import ZARR_FORMATS
-from .reducers import REDUCERS
+from .reducers import REDUCERS, SAME_JOB
 
 Arguments: TypeAlias = argparse.Namespace
 T = TypeVar("T")
@@ -99,6 +99,14 @@ def _orientation(text: str) -> str | dict[str, str]:
     return text if isinstance(parsed, list) else parsed
 
 
+def _method(text: str) -> str:
+    """Return a method of the table, by its own name or by one that the spatial-image family has, however written."""
+    plain = text.lower().replace("-", "_")
+    if plain in SAME_JOB or plain in REDUCERS:
+        return plain
+    raise argparse.ArgumentTypeError(f"unknown method {text!r}; choose one of {', '.join(REDUCERS)}")
+
+
 def _names(text: str) -> list[str]:
     return text.split(",")
 
@@ -125,6 +133,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_info(commands)
     _add_validate(commands)
     _add_convert(commands)
+    _add_write_labels(commands)
     _add_demo(commands)
     return parser
 
@@ -156,7 +165,14 @@ def _add_level_options(command: argparse.ArgumentParser) -> None:
         help="a step that is repeated: 2 (default), y=2,x=2 or isotropic; or factors from the base: 2,4,8 "
         "('2,' for one level); or one --factors z=1,y=2,x=2 for each level",
     )
-    group.add_argument("--method", default="mean", choices=[*REDUCERS], help="how voxels are reduced (default: mean)")
+    group.add_argument(
+        "--method",
+        type=_method,
+        default="mean",
+        metavar="METHOD",
+        help=f"how voxels are reduced (default: mean): {', '.join(REDUCERS)}, or a name that the spatial-image family "
+        "has, as xarray-coarsen or DASK_IMAGE_GAUSSIAN",
+    )
     group.add_argument(
         "--boundary",
         default="pad",
@@ -362,6 +378,7 @@ def _add_convert(commands: Any) -> None:
     command.add_argument("--shards", type=_shards, help="voxels per shard, as --chunks, or none (default: as stored)")
     command.add_argument("--memory-limit", help="memory to use: 512MiB, 8GB (default: half of what there is)")
     command.add_argument("--workers", type=int, help="regions at a time (default: the cores there are)")
+    command.add_argument("--resume", action="store_true", help="go on with an interrupted copy")
     _add_quiet(command)
 
 
@@ -374,7 +391,45 @@ def _convert(arguments: Arguments) -> int:
         path=arguments.path,
         version=arguments.ngff,
         progress=None if arguments.quiet or arguments.target is None else True,
-        **{name: getattr(arguments, name) for name in ("chunks", "shards", "memory_limit", "workers")},
+        **{name: getattr(arguments, name) for name in ("chunks", "shards", "memory_limit", "workers", "resume")},
+    )
+    return 0
+
+
+def _add_write_labels(commands: Any) -> None:
+    command = _command(commands, "write-labels", _write_labels, "Write the pyramid of labels beside their image.")
+    command.add_argument("labels", help="an array of integers: a path, a URL or a .zip file")
+    command.add_argument("store", help="the OME-Zarr image that they label: a path or a URL")
+    command.add_argument("name", help="name of the labels")
+    command.add_argument("--labels-path", help="path of the array in its store, where a group holds several")
+    command.add_argument("--path", help="path of the image's group in the store")
+    command.add_argument("--dims", type=_dims, help="names of the axes of the labels (default: what is stored)")
+    command.add_argument(
+        "--method", type=_method, default="mode", help="a method that makes no ids: mode (default), nearest, ..."
+    )
+    command.add_argument(
+        "--chunks", type=_by_dim(int), help="voxels per chunk: 64 or z=16,y=256,x=256 (default: as stored)"
+    )
+    command.add_argument("--shards", type=_shards, help="voxels per shard, as --chunks, or none (default: as stored)")
+    command.add_argument("--memory-limit", help="memory to use: 512MiB, 8GB (default: half of what there is)")
+    command.add_argument("--workers", type=int, help="regions at a time (default: the cores there are)")
+    command.add_argument("--overwrite", action="store_true", help="replace labels of multiscale-sampler there")
+    _add_run_options(command)
+
+
+def _write_labels(arguments: Arguments) -> int:
+    from . import open_image, write_labels
+
+    labels = open_image(arguments.labels, arguments.labels_path, dims=arguments.dims)
+    names = ("method", "chunks", "shards", "memory_limit", "workers", "resume")
+    write_labels(
+        labels,
+        arguments.store,
+        arguments.name,
+        arguments.path,
+        mode="w" if arguments.overwrite else "w-",
+        progress=not arguments.quiet,
+        **{name: getattr(arguments, name) for name in names},
     )
     return 0
 

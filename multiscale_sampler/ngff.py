@@ -540,6 +540,11 @@ def written_by_us(attributes: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(metadata.get("written", ())) if isinstance(metadata, Mapping) else ()
 
 
+def is_described(attributes: Mapping[str, Any]) -> bool:
+    """Whether a group's attributes are those of anything in OME-NGFF."""
+    return "ome" in attributes or any(key in attributes for key in OME_KEYS)
+
+
 def images_below(attributes: Mapping[str, Any]) -> tuple[str, ...] | None:
     """Return the paths of the images that a plate, a well, a list of labels or a converted file names.
 

@@ -612,7 +612,9 @@ def _with_display(image: xr.DataArray, multiscales: ngff.Multiscales, channel: s
     if multiscales.systems is not None:
         image = image.assign_attrs({ngff.SYSTEMS: copy.deepcopy(dict(multiscales.systems))})
     if multiscales.image_label is not None:
-        return image.assign_attrs({ngff.IMAGE_LABEL: copy.deepcopy(dict(multiscales.image_label))})
+        # Its version is one of the store.
+        said = {key: value for key, value in multiscales.image_label.items() if key != "version"}
+        return image.assign_attrs({ngff.IMAGE_LABEL: copy.deepcopy(said)})
     if multiscales.omero is not None:
         shown = {ngff.OMERO: copy.deepcopy(dict(multiscales.omero))}
         if channel is None:
