@@ -18,7 +18,7 @@ from typing import Any, TypeAlias, TypeVar
 from . import __version__
 from .axes import BOUNDARIES
 from .ngff import ZARR_FORMATS
-from .reducers import REDUCERS
+from .reducers import REDUCERS, SAME_JOB
 
 Arguments: TypeAlias = argparse.Namespace
 T = TypeVar("T")
@@ -96,6 +96,19 @@ def _units(text: str) -> str | dict[str, str]:
     return parsed  # type: ignore[no-any-return]  # a text or a mapping of texts, by the parser above
 
 
+def _orientation(text: str) -> str | dict[str, str]:
+    parsed: Any = _by_dim(str)(text)
+    return text if isinstance(parsed, list) else parsed
+
+
+def _method(text: str) -> str:
+    """Return a method of the table, by its own name or by one that the spatial-image family has, however written."""
+    plain = text.lower().replace("-", "_")
+    if plain in SAME_JOB or plain in REDUCERS:
+        return plain
+    raise argparse.ArgumentTypeError(f"unknown method {text!r}; choose one of {', '.join(REDUCERS)}")
+
+
 def _names(text: str) -> list[str]:
     return text.split(",")
 
@@ -131,6 +144,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_append(commands)
     _add_rebuild(commands)
     _add_view(commands)
+    _add_write_labels(commands)
     _add_demo(commands)
     return parser
 
@@ -170,6 +184,12 @@ def _add_label_options(command: argparse.ArgumentParser) -> None:
         "--unit", type=_units, metavar="UNITS", help="unit of the spatial axes: micrometer, or t=second,x=micrometer"
     )
     group.add_argument("--channel-names", type=_names, metavar="NAMES", help="labels of the channels: DAPI,GFP")
+    group.add_argument(
+        "--orientation",
+        type=_orientation,
+        metavar="CODE",
+        help="anatomical orientation of the axes: RAS, or z=superior-to-inferior",
+    )
 
 
 def _add_level_options(command: argparse.ArgumentParser) -> None:
@@ -184,10 +204,11 @@ def _add_level_options(command: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--method",
+        type=_method,
         default="mean",
-        choices=[*REDUCERS],
         metavar="METHOD",
-        help=f"how voxels are reduced: {', '.join(REDUCERS)} (default: mean)",
+        help=f"how voxels are reduced: {', '.join(REDUCERS)}, or a name that the spatial-image family has, as "
+        "xarray-coarsen or DASK_IMAGE_GAUSSIAN (default: mean)",
     )
     group.add_argument(
         "--boundary",
@@ -246,7 +267,15 @@ def _label_options(arguments: Arguments) -> dict[str, Any]:
         "translation": arguments.translation,
         "units": arguments.unit,
         "channel_names": arguments.channel_names,
+        "orientation": arguments.orientation,
     }
+
+
+def _source_image(arguments: Arguments, **more: Any) -> Any:
+    from . import open_image
+
+    part = {"series": arguments.series, "level": arguments.level}
+    return open_image(arguments.source, arguments.path, **part, **_label_options(arguments), **more)
 
 
 def _level_options(arguments: Arguments) -> dict[str, Any]:
@@ -266,6 +295,10 @@ def _add_source(command: argparse.ArgumentParser) -> None:
         "source", help="a zarr array or group (v2 or v3), or a file as TIFF: a path, a URL, a .zip or an .ozx file"
     )
     command.add_argument("--path", help="path of the array in the source: images/0 (default: the only array)")
+    command.add_argument("--series", type=int, help="which image of a TIFF file, from 0: 1 (default: the first)")
+    command.add_argument(
+        "--level", type=int, default=0, help="which level of a source that has several: 1 (default: 0)"
+    )
 
 
 def _add_run_options(command: argparse.ArgumentParser) -> None:
@@ -298,6 +331,10 @@ def _add_build(commands: Any) -> None:
         choices=["datatree", "flat"],
         help="levels as scale0/image, or as 0 (default: datatree)",
     )
+    command.add_argument("--dtype", help="convert the values, as to float32 for viewers without float64")
+    command.add_argument(
+        "--metadata", type=_names, default=["ome"], help="ome (default), geozarr, or both: ome,geozarr"
+    )
     command.add_argument("--overwrite", action="store_true", help="replace a pyramid of multiscale-sampler there")
     command.add_argument("--digests", action="store_true", help="store digests of chunks, for update --changed auto")
     _add_run_options(command)
@@ -306,14 +343,16 @@ def _add_build(commands: Any) -> None:
 
 
 def _build(arguments: Arguments) -> int:
-    from . import open_image, write_pyramid
+    from . import write_pyramid
 
-    image = open_image(arguments.source, arguments.path, name=arguments.name, **_label_options(arguments))
+    image = _source_image(arguments, name=arguments.name)
     write_pyramid(
         image,
         arguments.target,
+        dtype=arguments.dtype,
         version=arguments.ngff,
         layout=arguments.layout,
+        metadata=arguments.metadata,
         mode="w" if arguments.overwrite else "w-",
         digests=arguments.digests,
         resume=arguments.resume,
@@ -369,10 +408,9 @@ def _add_plan(commands: Any) -> None:
 
 
 def _plan(arguments: Arguments) -> int:
-    from . import open_image, plan_pyramid
+    from . import plan_pyramid
 
-    image = open_image(arguments.source, arguments.path, **_label_options(arguments))
-    plan = plan_pyramid(image, **_level_options(arguments))
+    plan = plan_pyramid(_source_image(arguments), **_level_options(arguments))
     print(json.dumps(plan.to_dict(), indent=2) if arguments.json else plan)
     return 0
 
@@ -496,6 +534,7 @@ def _add_convert(commands: Any) -> None:
     command.add_argument("--path", help="path of the image's group in the source: images/a (default: the root)")
     command.add_argument("--ngff", required=True, choices=[*ZARR_FORMATS], help="version of OME-NGFF to convert to")
     _add_storage_options(command)
+    command.add_argument("--resume", action="store_true", help="go on with an interrupted copy")
     _add_quiet(command)
 
 
@@ -508,7 +547,45 @@ def _convert(arguments: Arguments) -> int:
         path=arguments.path,
         version=arguments.ngff,
         progress=None if arguments.quiet or arguments.target is None else True,
-        **{name: getattr(arguments, name) for name in ("chunks", "shards", "memory_limit", "workers")},
+        **{name: getattr(arguments, name) for name in ("chunks", "shards", "memory_limit", "workers", "resume")},
+    )
+    return 0
+
+
+def _add_write_labels(commands: Any) -> None:
+    command = _command(commands, "write-labels", _write_labels, "Write the pyramid of labels beside their image.")
+    command.add_argument("labels", help="an array of integers: a path, a URL or a .zip file")
+    command.add_argument("store", help="the OME-Zarr image that they label: a path or a URL")
+    command.add_argument("name", help="name of the labels")
+    command.add_argument("--labels-path", help="path of the array in its store, where a group holds several")
+    command.add_argument("--path", help="path of the image's group in the store")
+    command.add_argument("--dims", type=_dims, help="names of the axes of the labels (default: what is stored)")
+    command.add_argument(
+        "--method", type=_method, default="mode", help="a method that makes no ids: mode (default), nearest, ..."
+    )
+    command.add_argument(
+        "--chunks", type=_by_dim(int), help="voxels per chunk: 64 or z=16,y=256,x=256 (default: as stored)"
+    )
+    command.add_argument("--shards", type=_shards, help="voxels per shard, as --chunks, or none (default: as stored)")
+    command.add_argument("--memory-limit", help="memory to use: 512MiB, 8GB (default: half of what there is)")
+    command.add_argument("--workers", type=int, help="regions at a time (default: the cores there are)")
+    command.add_argument("--overwrite", action="store_true", help="replace labels of multiscale-sampler there")
+    _add_run_options(command)
+
+
+def _write_labels(arguments: Arguments) -> int:
+    from . import open_image, write_labels
+
+    labels = open_image(arguments.labels, arguments.labels_path, dims=arguments.dims)
+    names = ("method", "chunks", "shards", "memory_limit", "workers", "resume")
+    write_labels(
+        labels,
+        arguments.store,
+        arguments.name,
+        arguments.path,
+        mode="w" if arguments.overwrite else "w-",
+        progress=not arguments.quiet,
+        **{name: getattr(arguments, name) for name in names},
     )
     return 0
 

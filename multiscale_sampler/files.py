@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import math
 import os
+import re
 import weakref
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from threading import Lock
 from typing import Any, ClassVar, TypeAlias
@@ -20,9 +21,10 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
-from .axes import CHANNEL_NAMES, Axis, coordinate_variable
+from .axes import CHANNEL_NAMES, Axis, coordinate_variable, image_axes
 from .extras import required
 from .ngff import UNIT_NAMES
+from .orientation import orientations_along
 
 Box: TypeAlias = "tuple[slice, ...]"
 Coordinates: TypeAlias = "dict[str, xr.Variable]"
@@ -153,15 +155,41 @@ def is_file_of_images(place: Path | None) -> bool:
     return place is not None and _suffix(place) is not None and place.is_file()
 
 
-def read_file(place: Path, path: str | None) -> FileImage:
+@dataclass(frozen=True)
+class Part:
+    """Which part of a file is meant."""
+
+    path: str | None = None
+    """Which of its arrays; None for the only one."""
+    series: int | None = None
+    """Which of its images, of TIFF; None for the first."""
+    level: int = 0
+    """Which of the levels that the image has already, of TIFF."""
+
+    def refuse(self, place: Path, kind: str, *names: str) -> None:
+        """Refuse what a kind of file has none of.
+
+        Raises
+        ------
+        ValueError
+            If it was asked for.
+        """
+        for name in names:
+            if value := getattr(self, name):
+                raise ValueError(
+                    f"{name}={value!r} leads nowhere in {os.fspath(place)!r}: {kind} files hold one image; leave it out"
+                )
+
+
+def read_file(place: Path, part: Part) -> FileImage:
     """Return what a file holds, without reading its values.
 
     Parameters
     ----------
     place
         The file.
-    path
-        Which of its arrays; None for the only one.
+    part
+        Which part of it.
 
     Raises
     ------
@@ -170,7 +198,19 @@ def read_file(place: Path, path: str | None) -> FileImage:
     ValueError
         If the file holds no image, or several and `path` names none.
     """
-    return READERS[_suffix(place) or ""](place, path)
+    return READERS[_suffix(place) or ""](place, part)
+
+
+def level_count(place: Path, series: int | None) -> int:
+    """Return how many levels an image in a file has: of TIFF as many as are stored, of others one."""
+    if READERS[_suffix(place) or ""] is not _read_tiff:
+        Part(series=series).refuse(place, "such", "series")
+        return 1
+    with _required("tifffile", "tiff", "TIFF").TiffFile(place) as file:
+        if not file.is_geotiff:
+            return len(_series_of(file, series, place).levels)
+    with _required("rasterio", "geotiff", "GeoTIFF").open(place) as raster:
+        return 1 + len(raster.overviews(1))
 
 
 def _suffix(place: Path) -> str | None:
@@ -184,13 +224,6 @@ def _stem(place: Path) -> str:
 
 def _required(module: str, extra: str, kind: str) -> Any:
     return required(module, f"{kind} files need {module}", f"'multiscale-sampler[{extra}]'")
-
-
-def _refuse_path(place: Path, path: str | None, kind: str) -> None:
-    if path is not None:
-        raise ValueError(
-            f"path={path!r} leads nowhere in {os.fspath(place)!r}: {kind} files hold one image; leave it out"
-        )
 
 
 def _spaced(
@@ -222,31 +255,66 @@ TIFF_UNITS = {3: "centimeter", 4: "millimeter", 5: "micrometer"}
 
 
 class TiffArray(FileArray):
-    """The full-resolution level of the first series of a TIFF file."""
+    """A level of a series of a TIFF file, its key "series/level"."""
 
     def _open(self) -> tuple[Any, Callable[[], None]]:
         import zarr
 
+        series, level = map(int, self.key.split("/"))
         file = _required("tifffile", "tiff", "TIFF").TiffFile(self.place)
-        return zarr.open_array(file.series[0].aszarr(level=0), mode="r"), file.close
+        return zarr.open_array(file.series[series].aszarr(level=level), mode="r"), file.close
 
 
-def _read_tiff(place: Path, path: str | None) -> FileImage:
-    _refuse_path(place, path, "TIFF")
+def _series_of(file: Any, series: int | None, place: Path) -> Any:
+    """Return an image of a TIFF file, of which further ones are pages of another shape or, in OME-TIFF, named."""
+    number, count = series or 0, len(file.series)
+    if not 0 <= number < count:
+        raise ValueError(f"series={series!r} is none of {os.fspath(place)!r}, which has {count}, numbered from 0")
+    return file.series[number]
+
+
+def _read_tiff(place: Path, part: Part) -> FileImage:
+    part.refuse(place, "TIFF", "path")
     tifffile = _required("tifffile", "tiff", "TIFF")
     with tifffile.TiffFile(place) as file:
         if file.is_geotiff:
-            return _read_geotiff(place)
-        series = file.series[0].levels[0]
+            part.refuse(place, "GeoTIFF", "series")
+            return _read_geotiff(place, part.level)
+        base = _series_of(file, part.series, place)
+        _check_level(part.level, len(base.levels), place)
+        series = base.levels[part.level]
         page = series.keyframe
         _refuse_unknown_compression(tifffile, page, place)
         names = _tiff_names(series.axes)
         # Blocks of one page; the axes before those of the page are read one position at a time.
         inner = (*page.chunks,) if len(page.chunks) <= len(series.shape) else series.shape
         chunks = (*[1] * (len(series.shape) - len(inner)), *inner)
-        array = TiffArray(place, "0", series.shape, series.dtype, chunks)
-        coordinates = _tiff_coordinates(file, page, names, series.shape)
+        array = TiffArray(place, f"{part.series or 0}/{part.level}", series.shape, series.dtype, chunks)
+        coordinates = _tiff_coordinates(file, base.levels[0].keyframe, part.series or 0, names, base.levels[0].shape)
+        coordinates = _of_level(coordinates, names, series.shape)
     return FileImage(array, names, _stem(place), coordinates)
+
+
+def _check_level(level: int, count: int, place: Path) -> None:
+    if not 0 <= level < count:
+        raise ValueError(f"level={level!r} is none of {os.fspath(place)!r}, which has {count}, numbered from 0")
+
+
+def _of_level(coordinates: Coordinates, names: Sequence[str | None], shape: Sequence[int]) -> Coordinates:
+    """Return the coordinates of a level of another size than the base: of windows over the same field."""
+    reduced = {}
+    for name, size in zip(names, shape, strict=True):
+        if name not in coordinates or coordinates[name].size == size:
+            continue
+        (axis,) = image_axes(xr.DataArray(np.empty(coordinates[name].size), {name: coordinates[name]}, [name]))
+        # Whole windows where there can be some; writers round sizes up or down.
+        factor: float = round(axis.size / size)
+        if not axis.size // factor <= size <= -(-axis.size // factor):
+            factor = axis.size / size
+        offset = axis.scale * (factor - 1) / 2
+        placed = replace(axis, size=size, scale=axis.scale * factor, translation=axis.translation + offset)
+        reduced[name] = coordinate_variable(placed, coordinates[name].attrs)
+    return {**coordinates, **reduced}
 
 
 def _refuse_unknown_compression(tifffile: Any, page: Any, place: Path) -> None:
@@ -263,9 +331,11 @@ def _tiff_names(axes: str) -> tuple[str | None, ...]:
     return tuple(None if name is not None and names.count(name) > 1 else name for name in names)
 
 
-def _tiff_coordinates(file: Any, page: Any, names: Sequence[str | None], shape: Sequence[int]) -> Coordinates:
+def _tiff_coordinates(
+    file: Any, page: Any, series: int, names: Sequence[str | None], shape: Sequence[int]
+) -> Coordinates:
     if file.is_ome:
-        return _ome_coordinates(file.ome_metadata, names, shape)
+        return _ome_coordinates(file.ome_metadata, series, names, shape)
     across = {axis: _pixel_size(page.tags.get(f"{axis.upper()}Resolution")) for axis in ("x", "y")}
     if file.is_imagej:
         return _imagej_coordinates(file.imagej_metadata, across, names, shape)
@@ -285,10 +355,11 @@ def _pixel_size(resolution: Any) -> float:
     return float(units / pixels) if pixels else 0.0
 
 
-def _ome_coordinates(text: str, names: Sequence[str | None], shape: Sequence[int]) -> Coordinates:
-    pixels = ElementTree.fromstring(text).find("{*}Image/{*}Pixels")
-    if pixels is None:
+def _ome_coordinates(text: str, series: int, names: Sequence[str | None], shape: Sequence[int]) -> Coordinates:
+    described = ElementTree.fromstring(text).findall("{*}Image/{*}Pixels")
+    if series >= len(described):
         return {}
+    pixels = described[series]
     scales, units = {}, {}
     for name, key, default in (
         *((axis, f"PhysicalSize{axis.upper()}", "µm") for axis in "zyx"),
@@ -327,19 +398,27 @@ class GeoTiffArray(FileArray):
         *bands, rows, columns = box
         window = rasterio.windows.Window.from_slices((rows.start, rows.stop), (columns.start, columns.stop))
         # Opened for every box: a data set of GDAL is one thread's.
-        with rasterio.open(self.place) as file:
+        with _raster(self.place, int(self.key)) as file:
             return file.read([band + 1 for band in range(*bands[0].indices(file.count))] if bands else 1, window=window)
 
 
-def _read_geotiff(place: Path) -> FileImage:
+def _raster(place: Path, level: int) -> Any:
+    """Open a level of a GeoTIFF file: its overviews are the levels from 1 on."""
     rasterio = _required("rasterio", "geotiff", "GeoTIFF")
-    with rasterio.open(place) as file:
+    return rasterio.open(place, **({"overview_level": level - 1} if level else {}))
+
+
+def _read_geotiff(place: Path, level: int) -> FileImage:
+    rasterio = _required("rasterio", "geotiff", "GeoTIFF")
+    with rasterio.open(place) as base:
+        _check_level(level, 1 + len(base.overviews(1)), place)
+    with _raster(place, level) as file:
         several = file.count > 1
         names = ("band", "y", "x") if several else ("y", "x")
         shape = (file.count, file.height, file.width)[not several :]
         together = file.count if file.profile.get("interleave") == "pixel" else 1
         chunks = (together, *file.block_shapes[0])[not several :]
-        array = GeoTiffArray(place, "", shape, file.dtypes[0], chunks)
+        array = GeoTiffArray(place, str(level), shape, file.dtypes[0], chunks)
         coordinates = {**_geo_coordinates(file), **_channel_coordinate(names, shape, file.descriptions)}
         return FileImage(array, names, _stem(place), coordinates, _geo_attributes(file))
 
@@ -402,8 +481,8 @@ class NiftiArray(FileArray):
         return np.asarray(self._source()[box[::-1]]).T
 
 
-def _read_nifti(place: Path, path: str | None) -> FileImage:
-    _refuse_path(place, path, "NIfTI")
+def _read_nifti(place: Path, part: Part) -> FileImage:
+    part.refuse(place, "NIfTI", "path", "series", "level")
     nibabel = _required("nibabel", "nifti", "NIfTI")
     try:
         file = nibabel.load(place)
@@ -420,13 +499,23 @@ def _read_nifti(place: Path, path: str | None) -> FileImage:
     # A time axis in hertz, ppm or radians is none of time.
     if time not in ("unknown", "sec", "msec", "usec"):
         scales.pop("t", None)
-    return FileImage(
-        array,
-        tuple(names[::-1]),
-        _stem(place),
-        _spaced(names, file.shape, scales, units),
-        {"affine": file.affine.tolist()},
-    )
+    coordinates = _spaced(names, file.shape, scales, units)
+    for name, word in _nifti_orientations(file).items():
+        if name in coordinates:
+            coordinates[name].attrs["orientation"] = word
+    return FileImage(array, tuple(names[::-1]), _stem(place), coordinates, {"affine": file.affine.tolist()})
+
+
+def _nifti_orientations(file: Any) -> dict[str, str]:
+    """Return which way the axes of voxels lead through the body, where the file says so.
+
+    Without a code for either of its transformations, nobody does: the affine is made from the size of voxels alone.
+    """
+    if not (file.header["qform_code"] or file.header["sform_code"]):
+        return {}
+    # "+x = Right, +y = Anterior, +z = Superior" (nifti1.h)
+    words = orientations_along(file.affine[:3, :3], "RAS")
+    return {name: word for name, word in zip("xyz", words, strict=True) if word is not None}
 
 
 # --- HDF5 ------------------------------------------------------------------------------------------------------
@@ -441,10 +530,11 @@ class Hdf5Array(FileArray):
             return file[self.key][box]
 
 
-def _read_hdf5(place: Path, path: str | None) -> FileImage:
+def _read_hdf5(place: Path, part: Part) -> FileImage:
+    part.refuse(place, "HDF5", "series", "level")
     h5py = _required("h5py", "hdf5", "HDF5")
     with h5py.File(place, "r") as file:
-        dataset = _dataset(h5py, file, path)
+        dataset = _dataset(h5py, file, part.path)
         key = dataset.name.strip("/")
         array = Hdf5Array(place, key, dataset.shape, dataset.dtype, dataset.chunks)
         labels = tuple(dimension.label or None for dimension in dataset.dims)
@@ -504,7 +594,9 @@ def _netcdf(place: Path, *, decode_times: bool = True) -> xr.Dataset:
     )
 
 
-def _read_netcdf(place: Path, path: str | None) -> FileImage:
+def _read_netcdf(place: Path, part: Part) -> FileImage:
+    part.refuse(place, "netCDF", "series", "level")
+    path = part.path
     with _netcdf(place) as dataset, _netcdf(place, decode_times=False) as undecoded:
         shapes = {str(name): variable.shape for name, variable in dataset.data_vars.items()}
         key = _only_one(os.fspath(place), shapes) if path is None else path.strip("/")
@@ -523,9 +615,130 @@ def _read_netcdf(place: Path, path: str | None) -> FileImage:
         return FileImage(array, tuple(map(str, image.dims)), key, coordinates, image.attrs)
 
 
-READERS: Mapping[str, Callable[[Path, str | None], FileImage]] = {
+# --- ITK: MetaImage and NRRD -----------------------------------------------------------------------------------
+
+ITK_AXES = ("x", "y", "z")
+# Where the header of a file ends, of those that have one before their values.
+LONGEST_HEADER = 2**16
+# Attributes of an image that lies askew, as `interop` has them.
+DIRECTION, ORIGIN = "direction", "origin"
+
+
+class ItkArray(FileArray):
+    """The pixels of a file that ITK reads, its axes reversed, components of a pixel last."""
+
+    def _open(self) -> tuple[Any, None]:
+        # What is compressed as a whole is decompressed once, and held as long as this array.
+        sitk = _required("SimpleITK", "itk", "MetaImage and NRRD")
+        return (sitk.GetArrayFromImage(sitk.ReadImage(os.fspath(self.place))) if self.key else None), None
+
+    def _read(self, box: Box) -> Any:
+        whole = self._source()
+        if whole is not None:
+            return whole[box]
+        sitk = _required("SimpleITK", "itk", "MetaImage and NRRD")
+        reader = sitk.ImageFileReader()
+        reader.SetFileName(os.fspath(self.place))
+        reader.ReadImageInformation()
+        along = box[: reader.GetDimension()][::-1]
+        reader.SetExtractIndex([each.start for each in along])
+        reader.SetExtractSize([each.stop - each.start for each in along])
+        values = sitk.GetArrayFromImage(reader.Execute())
+        return values[(slice(None),) * len(along) + box[len(along) :]]
+
+
+def _read_itk(place: Path, part: Part) -> FileImage:
+    part.refuse(place, "MetaImage and NRRD", "path", "series", "level")
+    sitk = _required("SimpleITK", "itk", "MetaImage and NRRD")
+    reader = sitk.ImageFileReader()
+    reader.SetFileName(os.fspath(place))
+    try:
+        reader.ReadImageInformation()
+    except RuntimeError as error:
+        raise ValueError(f"{os.fspath(place)!r} is no MetaImage or NRRD file that ITK reads") from error
+    count, components = reader.GetDimension(), reader.GetNumberOfComponents()
+    header = _itk_header(place)
+    compressed = header.get("compresseddata", "false").lower() == "true" or header.get("encoding", "raw") != "raw"
+    shape = (*reader.GetSize()[::-1], *([components] if components > 1 else []))
+    dtype = sitk.GetArrayFromImage(sitk.Image([1] * count, reader.GetPixelID(), components)).dtype
+    array = ItkArray(place, "whole" if compressed else "", shape, dtype, None)
+    names = [*ITK_AXES[:count], *[None] * (count - len(ITK_AXES))][::-1] + ["c"] * (components > 1)
+    direction = np.array(reader.GetDirection(), np.float64).reshape(count, count)
+    coordinates = _itk_coordinates(reader, header, direction)
+    straight = (direction == np.eye(count)).all()
+    askew = {} if straight else {DIRECTION: np.flip(direction).tolist(), ORIGIN: list(reader.GetOrigin()[::-1])}
+    return FileImage(array, tuple(names), _stem(place), coordinates, askew)
+
+
+def _itk_coordinates(reader: Any, header: Mapping[str, str], direction: npt.NDArray[np.float64]) -> Coordinates:
+    """Return where pixels are along the image's own axes, and which way these lead where the file knows of a body."""
+    units = re.findall(r'"([^"]*)"', header.get("space units", ""))
+    # "Space" of NRRD, and of MetaImage what its letters say: that directions are those of a body.
+    anatomical = bool(header.get("space")) or "?" not in header.get("anatomicalorientation", "?")
+    words = orientations_along(direction, "LPS") if anatomical and len(direction) <= len(ITK_AXES) else ()
+    coordinates = {}
+    for number, name in enumerate(ITK_AXES[: len(direction)]):
+        unit = UNIT_NAMES.get(units[number], units[number]) if number < len(units) else None
+        axis = Axis(
+            name,
+            reader.GetSize()[number],
+            float(reader.GetSpacing()[number]),
+            float(reader.GetOrigin()[number]),
+            unit,
+            orientation=words[number] if number < len(words) else None,
+        )
+        coordinates[name] = coordinate_variable(axis)
+    return coordinates
+
+
+def _itk_header(place: Path) -> dict[str, str]:
+    """Return the lines "key: value" or "key = value" at the beginning of a file, keys in lower case."""
+    with open(place, "rb") as file:
+        lines = file.read(LONGEST_HEADER).split(b"\n")
+    said = {}
+    for line in lines:
+        key, equals, value = line.decode("latin-1").partition(": " if b": " in line else " = ")
+        # An empty line ends the header of NRRD, the place of the values that of MetaImage.
+        if not line.strip() or key == "ElementDataFile":
+            break
+        if equals:
+            said[key.strip().lower()] = value.strip()
+    return said
+
+
+# --- pictures --------------------------------------------------------------------------------------------------
+
+# Samples of a pixel: grey with alpha, colours, colours with alpha.
+MOST_SAMPLES = 4
+# imageio's way to Pillow; left to choose, it tries all of its ways on a file that is none.
+PICTURES = "pillow"
+
+
+class PictureArray(FileArray):
+    """A picture that imageio reads: decoded as a whole, and held as long as this array."""
+
+    def _open(self) -> tuple[Any, None]:
+        return _required("imageio.v3", "imageio", "picture").imread(self.place, plugin=PICTURES), None
+
+
+def _read_picture(place: Path, part: Part) -> FileImage:
+    part.refuse(place, "picture", "path", "series", "level")
+    imageio = _required("imageio.v3", "imageio", "picture")
+    try:
+        said = imageio.improps(place, plugin=PICTURES)
+    except OSError as error:
+        raise ValueError(f"{os.fspath(place)!r} is no picture that imageio reads: {error}") from error
+    inner = said.shape[1:] if said.is_batch else said.shape
+    samples = ("c",) if len(inner) == 3 and inner[-1] <= MOST_SAMPLES else ()
+    names = [*([None] * (len(said.shape) - 2 - len(samples))), "y", "x", *samples]
+    return FileImage(PictureArray(place, "", said.shape, said.dtype, said.shape), tuple(names), _stem(place))
+
+
+READERS: Mapping[str, Callable[[Path, Part], FileImage]] = {
     **dict.fromkeys((".tif", ".tiff", ".ome.tif", ".ome.tiff"), _read_tiff),
     **dict.fromkeys((".nii", ".nii.gz"), _read_nifti),
     **dict.fromkeys((".h5", ".hdf5"), _read_hdf5),
     ".nc": _read_netcdf,
+    **dict.fromkeys((".mha", ".mhd", ".nrrd", ".nhdr"), _read_itk),
+    **dict.fromkeys((".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp"), _read_picture),
 }

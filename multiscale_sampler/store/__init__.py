@@ -37,7 +37,6 @@ from .reading import LABELS, is_pyramid, open_image, open_pyramid, pyramid_level
 from .serving import (
     ByteRange,
     described_in_v3,
-    describing_attributes,
     is_inside,
     read_region,
     read_stored,
@@ -84,7 +83,6 @@ __all__ = [
     "create_target",
     "described_image",
     "described_in_v3",
-    "describing_attributes",
     "dimension_names",
     "encoding_like",
     "is_finished",

@@ -412,7 +412,7 @@ def _replaceable(group: zarr.Group) -> tuple[str, ...]:
     multiscales = ngff.parse(attributes)
     if multiscales is None:
         building: Any = attributes.get(BUILD_ATTRIBUTE, {})
-        return tuple(building.get("written", ()))
+        return tuple(building.get("written", ())) or ngff.written_by_us(attributes)
     written = ngff.written_by_us(attributes)
     if not {dataset.path for dataset in multiscales.datasets} <= set(written):
         raise FileExistsError(

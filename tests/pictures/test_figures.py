@@ -261,7 +261,8 @@ def test_plot__channels_in_their_colors(axes):
     values = np.zeros((2, 8, 8), "uint8")
     values[0, :4], values[1, :, :4] = 100, 10
     tree = ms.to_multiscale(ms.to_image(values, "cyx", channel_names=["DAPI", "GFP"]), [2])
-    tree.attrs["omero"] = {"channels": [{"color": "FF8000"}, {"color": "#0000FF", "active": True}]}
+    shown = {"channels": [{"color": "FF8000"}, {"color": "#0000FF", "active": True}]}
+    tree["scale0/image"].c.attrs["omero"] = shown
     tree.multiscale.plot(ax=axes, level=0)
     light = drawn(axes)[0]
     assert [light[at].tolist() for at in ((0, 0), (0, 7), (7, 0), (7, 7))] == [
@@ -273,7 +274,7 @@ def test_plot__channels_in_their_colors(axes):
     assert [text.get_text() for text in axes.get_legend().get_texts()] == ["DAPI", "GFP"]
     tree.multiscale.plot(ax=axes, level=0, c="GFP")
     np.testing.assert_array_equal(drawn(axes)[0], values[1])
-    tree.attrs["omero"]["channels"][0]["active"] = False
+    shown["channels"][0]["active"] = False
     tree.multiscale.plot(ax=axes, level=0)
     np.testing.assert_array_equal(drawn(axes)[0], values[1])
     tree.multiscale.plot(ax=axes, level=0, c=["GFP", "DAPI"])
