@@ -334,8 +334,8 @@ def test_plot__labels_lie_over_meshes_as_well(axes):
         for values, method in ((labels * 1.5, "mean"), (labels, "mode"))
     )
     tree.multiscale.plot(ax=axes, level=0, labels=over, alpha=0.2)
-    shown = axes.collections[-1].get_facecolor().reshape(8, 8, 4)
-    np.testing.assert_allclose(shown[..., 3], np.where(labels > 0, 0.2, 0))
+    shown = np.asarray(axes.collections[-1].get_array()).reshape(8, 8, 4)
+    np.testing.assert_array_equal(shown[..., 3], np.where(labels > 0, 51, 0))
 
 
 def test_plot__labels_by_their_method_or_by_word(axes):
