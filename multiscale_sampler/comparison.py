@@ -343,11 +343,12 @@ def tally_of(
                 for i, rule in enumerate(comparison.rules)
                 if not partial or rule.ending == ending or (not rule.ending and ending == "reduced")
             ]
+            counts = ending == "reduced"
+            before = tally.telling
             for piece in windows.pieces():
-                counts = ending == "reduced"
                 _count(tally, piece, rules, counts=counts, every=every, weighs=not comparison.labels, limit=limit)
-            if limit is not None and tally.telling >= limit:
-                break
+                if limit is not None and (tally.telling - before >= limit or not counts):
+                    break
     if tally.telling:
         tally.regions = 1
         tally.clean += tally.differing == 0
