@@ -331,9 +331,9 @@ def _add_build(commands: Any) -> None:
         choices=["datatree", "flat"],
         help="levels as scale0/image, or as 0 (default: datatree)",
     )
-    command.add_argument("--dtype", help="convert the values, as to float32 for viewers without float64")
+    command.add_argument("--dtype", help="dtype of the values that are written: float32 (default: the source's)")
     command.add_argument(
-        "--metadata", type=_names, default=["ome"], help="ome (default), geozarr, or both: ome,geozarr"
+        "--metadata", type=_names, default=["ome"], metavar="NAMES", help="ome, geozarr, or ome,geozarr (default: ome)"
     )
     command.add_argument("--overwrite", action="store_true", help="replace a pyramid of multiscale-sampler there")
     command.add_argument("--digests", action="store_true", help="store digests of chunks, for update --changed auto")
@@ -553,22 +553,29 @@ def _convert(arguments: Arguments) -> int:
 
 
 def _add_write_labels(commands: Any) -> None:
-    command = _command(commands, "write-labels", _write_labels, "Write the pyramid of labels beside their image.")
-    command.add_argument("labels", help="an array of integers: a path, a URL or a .zip file")
+    command = _command(
+        commands,
+        "write-labels",
+        _write_labels,
+        "Write the pyramid of labels beside their image.",
+        "cells.zarr out.ome.zarr cells",
+    )
+    command.add_argument("labels", help="an array of integers: a path, a URL, a .zip or an .ozx file")
     command.add_argument("store", help="the OME-Zarr image that they label: a path or a URL")
-    command.add_argument("name", help="name of the labels")
-    command.add_argument("--labels-path", help="path of the array in its store, where a group holds several")
-    command.add_argument("--path", help="path of the image's group in the store")
-    command.add_argument("--dims", type=_dims, help="names of the axes of the labels (default: what is stored)")
+    command.add_argument("name", help="name of the labels: cells")
+    command.add_argument("--labels-path", help="path of the array in its store: images/0 (default: the only array)")
+    command.add_argument("--path", help="path of the image's group in the store: images/a (default: the root)")
     command.add_argument(
-        "--method", type=_method, default="mode", help="a method that makes no ids: mode (default), nearest, ..."
+        "--dims", type=_dims, metavar="NAMES", help="names of the axes of the labels: zyx (default: what is stored)"
     )
     command.add_argument(
-        "--chunks", type=_by_dim(int), help="voxels per chunk: 64 or z=16,y=256,x=256 (default: as stored)"
+        "--method",
+        type=_method,
+        default="mode",
+        metavar="METHOD",
+        help="a method that makes no ids: mode, mode_nonzero, nearest, label_gaussian (default: mode)",
     )
-    command.add_argument("--shards", type=_shards, help="voxels per shard, as --chunks, or none (default: as stored)")
-    command.add_argument("--memory-limit", help="memory to use: 512MiB, 8GB (default: half of what there is)")
-    command.add_argument("--workers", type=int, help="regions at a time (default: the cores there are)")
+    _add_storage_options(command)
     command.add_argument("--overwrite", action="store_true", help="replace labels of multiscale-sampler there")
     _add_run_options(command)
 
