@@ -18,6 +18,9 @@ settings.register_profile(
 settings.register_profile("thorough", settings.get_profile("quick"), max_examples=1000)
 settings.load_profile("quick")
 
+# No test waits for a store that is to fail.
+dask.config.set({"multiscale_sampler.request_delay": 0.0})
+
 # Loops that run in the interpreter warn where compiled ones follow IEEE 754 in silence (inf - inf, say).
 INTERPRETED_KERNELS = "ignore:(invalid value|overflow|divide by zero) encountered:RuntimeWarning"
 

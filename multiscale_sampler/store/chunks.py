@@ -15,6 +15,7 @@ import sys
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, TypeAlias, cast
 
 import numcodecs
@@ -23,7 +24,10 @@ import numpy.typing as npt
 import zarr
 from numcodecs.abc import Codec
 from zarr import codecs
+from zarr.core.sync import sync
 from zstandard import ZstdCompressor
+
+from .remote import retried_array, unread_array
 
 Block: TypeAlias = npt.NDArray[Any]
 Index: TypeAlias = "tuple[int, ...]"
@@ -189,7 +193,7 @@ class Access:
     @classmethod
     def of(cls, array: zarr.Array[Any]) -> Access:
         """Return access to an array by the best way there is."""
-        return cls(array, Chunks.of(array))
+        return cls(retried_array(array), Chunks.of(array))
 
     def read(self, region: Region) -> Block:
         """Return a region; its memory belongs to this thread's next read."""
@@ -249,15 +253,58 @@ class Access:
             block, is_stored = self._read(tile)
             yield tile, block if is_stored else None
 
-    def write(self, region: Region, block: Block) -> None:
-        """Write a region of whole chunks."""
+    def write(self, region: Region, block: Block) -> bool:
+        """Write a region of whole chunks; return whether it is known that all of them are stored, none being fill."""
         if self.chunks is None:
-            self.array[region] = block
-            return
+            filled = [self.is_fill(block[part]) for part in self._units_of(region)]
+            if not all(filled):
+                self._written[region] = block
+            return not any(filled)
         for index in self.chunks.grid(region):
             span = self.chunks.span(index)
             part = tuple(slice(a.start - b.start, a.stop - b.start) for a, b in zip(span, region, strict=True))
             self.chunks.write(index, block[part])
+        return False
+
+    @cached_property
+    def _written(self) -> zarr.Array[Any]:
+        return unread_array(self.array)
+
+    @property
+    def unit(self) -> tuple[int, ...]:
+        """Shape of what is stored as one value: a shard, or a chunk."""
+        return self.array.shards or self.array.chunks
+
+    def _units_of(self, region: Region) -> Iterator[Region]:
+        """Yield where, in a block of a region, its chunks or shards are."""
+        spans = [
+            [slice(max(start, 0), start + n) for start in range(along.start // n * n - along.start, size, n)]
+            for along, n, size in zip(region, self.unit, (a.stop - a.start for a in region), strict=True)
+        ]
+        return itertools.product(*spans)
+
+    def stored(self) -> npt.NDArray[np.bool_]:
+        """Return of every chunk or shard whether it is stored, by listing them."""
+        there = np.zeros([-(-size // n) for size, n in zip(self.array.shape, self.unit, strict=True)], np.bool_)
+        keys = self.array.metadata.encode_chunk_key
+        first = keys((0,) * there.ndim)
+        # "c/0/0/0" in zarr v3, "0/0/0" in zarr v2.
+        lead = first[: len(first) - 2 * there.ndim + 1]
+        for key in sync(self._keys()):
+            index = key.removeprefix(lead).split("/")
+            if key.startswith(lead) and len(index) == there.ndim and all(map(str.isdigit, index)):
+                there[tuple(map(int, index))] = True
+        return there
+
+    async def _keys(self) -> list[str]:
+        place = self.array.store_path
+        below = f"{place.path}/" if place.path else ""
+        return [key.removeprefix(below) async for key in place.store.list_prefix(below)]
+
+    def holds(self, stored: npt.NDArray[np.bool_], region: Region) -> bool:
+        """Whether all chunks or shards of a region are among those that are stored."""
+        spans = [slice(along.start // n, -(-along.stop // n)) for along, n in zip(region, self.unit, strict=True)]
+        return bool(stored[tuple(spans)].all())
 
     def copies_from(self, source: Access) -> bool:
         """Whether the chunks of `source` are, byte for byte, those that this array would get."""

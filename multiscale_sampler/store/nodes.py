@@ -23,10 +23,14 @@ from zarr.core.sync import sync
 from zarr.errors import GroupNotFoundError
 from zarr.storage._common import make_store_path
 
+from .remote import file_system_class, protocol_of, retrying, store_of_url, unwrapped
+
 Node: TypeAlias = "zarr.Array[Any] | zarr.Group"
 Location: TypeAlias = "tuple[str, tuple[str, ...]]"
 
 V2_DIMENSIONS = "_ARRAY_DIMENSIONS"
+# obstore's stores by the protocol of their URLs, and what their settings call the place that holds all objects.
+OBJECT_STORES = {"S3Store": ("s3", "bucket"), "GCSStore": ("gs", "bucket"), "AzureStore": ("az", "container_name")}
 
 
 def open_node(
@@ -39,14 +43,14 @@ def open_node(
     FileNotFoundError
         If there is no zarr array or group.
     """
-    options = url_options(store, storage_options)
+    url_options(store, storage_options)
     if isinstance(store, zarr.Array):
         if path:
             raise ValueError(f"path={path!r} leads nowhere inside an array; leave it out")
         return store
     if isinstance(store, zarr.Group):
         # Read again: the group in hand does not know what was written since it was opened.
-        fresh = zarr.open_group(store.store_path.store, path=store.path, mode="r")
+        fresh = zarr.open_group(retrying(store.store_path.store), path=store.path, mode="r")
         node = fresh.get(path) if path else fresh
         if node is None:
             raise FileNotFoundError(f"no zarr array or group at {path!r} in {store.store_path}")
@@ -54,7 +58,7 @@ def open_node(
     if not isinstance(store, Store | str | os.PathLike | zarr.storage.StorePath | Mapping):
         raise TypeError(f"{store!r} is no place of a zarr store; pass a path, a URL, or a zarr store, group or array")
     try:
-        return zarr.open(as_store(store), mode="r", path=path, storage_options=options)
+        return zarr.open(as_store(store, storage_options), mode="r", path=path)
     except (FileNotFoundError, GroupNotFoundError, NotADirectoryError) as error:
         inside = f" at {path!r}" if path else ""
         raise FileNotFoundError(f"no zarr array or group{inside} in {shown(store)}") from error
@@ -70,11 +74,15 @@ def local_path(store: Any) -> Path | None:
     return None if "://" in text else Path(text)
 
 
-def as_store(store: Any) -> Any:
-    """Return a place in the form that zarr takes."""
+def as_store(store: Any, storage_options: Mapping[str, Any] | None = None) -> Any:
+    """Return a place in the form that zarr takes; requests of remote stores are made again where they fail."""
     place = local_path(store)
+    if place is None and isinstance(store, str):
+        return store_of_url(store, url_options(store, storage_options))
+    if isinstance(store, zarr.storage.StorePath):
+        return zarr.storage.StorePath(retrying(store.store), store.path)
     if place is None:
-        return store
+        return retrying(store) if isinstance(store, Store) else store
     if place.suffix != ".zip":
         return place
     if not place.is_file():
@@ -171,9 +179,8 @@ def _arrays_within(value: Any, seen: set[int]) -> Iterator[zarr.Array[Any]]:
 
 def location(store: Store, path: str) -> Location:
     """Return where a node is, in a form that is equal for the same place however it is written."""
-    while isinstance(store, zarr.storage.WrapperStore):
-        store = store._store
-    parts = tuple(part for part in path.split("/") if part)
+    store = unwrapped(store)
+    parts = _parts(path)
     if isinstance(store, zarr.storage.LocalStore):
         return "file", Path(os.path.realpath(os.path.join(store.root, *parts))).parts
     if isinstance(store, zarr.storage.ZipStore):
@@ -181,11 +188,20 @@ def location(store: Store, path: str) -> Location:
     if isinstance(store, zarr.storage.MemoryStore):
         return f"memory {id(store._store_dict)}", parts
     if isinstance(store, zarr.storage.FsspecStore):
-        protocol = store.fs.protocol if isinstance(store.fs.protocol, str) else store.fs.protocol[0]
-        if protocol in ("file", "local"):
+        protocol = protocol_of(store)
+        if protocol == "file":
             return "file", (*Path(os.path.realpath(store.path)).parts, *parts)
-        return str(protocol), (*(part for part in store.path.split("/") if part), *parts)
+        return protocol, (*_parts(store.path), *parts)
+    if isinstance(store, zarr.storage.ObjectStore):
+        protocol, holder = OBJECT_STORES.get(type(store.store).__name__, ("", ""))
+        if protocol:
+            config = {str(key): value for key, value in dict(store.store.config).items()}
+            return protocol, (str(config.get(holder)), *_parts(str(store.store.prefix or "")), *parts)
     return f"{type(store).__name__} {store}", parts
+
+
+def _parts(path: str) -> tuple[str, ...]:
+    return tuple(part for part in path.split("/") if part)
 
 
 def place_of(store: Any) -> Location:
@@ -200,6 +216,9 @@ def place_of(store: Any) -> Location:
         return location(zarr.storage.MemoryStore(cast("Any", store)), "")
     if isinstance(store, Store):
         return location(store, "")
+    if isinstance(store, str):
+        protocol, file_system = file_system_class(store)
+        return protocol, _parts(store if "::" in store else file_system._strip_protocol(store))
     opened = sync(make_store_path(store))
     return location(opened.store, opened.path)
 
