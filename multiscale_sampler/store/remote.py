@@ -316,9 +316,7 @@ def as_target(store: Store) -> Store:
     """Return a store as a build writes into it."""
     if isinstance(store, TargetStore) or not is_remote(store):
         return store
-    return (
-        TargetStore(unwrapped_once(store), store.patience) if isinstance(store, RetryingStore) else TargetStore(store)
-    )
+    return TargetStore(store._store, store.patience) if isinstance(store, RetryingStore) else TargetStore(store)
 
 
 def unwrapped(store: Store) -> Store:
