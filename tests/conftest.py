@@ -54,3 +54,14 @@ def computations() -> Iterator[list[object]]:
 
     with dask.config.set(scheduler=count):
         yield seen
+
+
+@pytest.fixture(scope="session")
+def object_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[object]:
+    """Run a server that speaks S3, and counts requests."""
+    for module in ("moto.moto_server", "flask", "s3fs"):
+        pytest.importorskip(module, reason="the extra 'test' brings moto and s3fs")
+    from .object_server import running
+
+    with running(tmp_path_factory.mktemp("object_server")) as server:
+        yield server
