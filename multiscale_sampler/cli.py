@@ -9,12 +9,14 @@ import argparse
 import json
 import sys
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
 
 from . import __version__
 from .axes import BOUNDARIES
+from .extras import required
 from .ngff import ZARR_FORMATS
 from .reducers import REDUCERS
 
@@ -23,6 +25,8 @@ T = TypeVar("T")
 
 # 128 + SIGINT, as shells count it.
 INTERRUPTED = 130
+# In which a scheduler is to answer.
+CONNECT_SECONDS = 10
 DEMO_SIZE = 256
 DEMO_CHUNK = 64
 DEMO_SPACING = {"z": 2.0, "y": 0.5, "x": 0.5}
@@ -177,6 +181,43 @@ def _add_level_options(command: argparse.ArgumentParser) -> None:
     group.add_argument("--workers", type=int, help="regions at a time (default: the cores there are)")
 
 
+def _add_cluster_options(command: argparse.ArgumentParser) -> None:
+    group = command.add_argument_group("Dask cluster")
+    group.add_argument(
+        "--scheduler",
+        help="build on the cluster of this scheduler, as tcp://host:8786; or local: on a cluster of --workers "
+        "processes of this machine, for the time of the build (default: threads of this process)",
+    )
+
+
+@contextmanager
+def _on_cluster(arguments: Arguments) -> Iterator[None]:
+    """Let builds go to the cluster that was asked for, until this ends."""
+    if arguments.scheduler is None:
+        yield
+        return
+    need = f"--scheduler {arguments.scheduler} needs dask.distributed"
+    distributed = required("distributed", need, "'multiscale-sampler[distributed]'")
+    if arguments.scheduler == "local":
+        from .resources import available_cores
+
+        with (
+            distributed.LocalCluster(
+                n_workers=arguments.workers or available_cores(), threads_per_worker=1, dashboard_address=None
+            ) as cluster,
+            distributed.Client(cluster),
+        ):
+            yield
+        return
+    if "://" not in arguments.scheduler:
+        raise ValueError(
+            f"--scheduler {arguments.scheduler!r} is no address; give one as tcp://host:8786, or local for processes "
+            "of this machine"
+        )
+    with distributed.Client(arguments.scheduler, timeout=CONNECT_SECONDS):
+        yield
+
+
 def _label_options(arguments: Arguments) -> dict[str, Any]:
     return {
         "dims": arguments.dims,
@@ -227,6 +268,7 @@ def _add_build(commands: Any) -> None:
     )
     command.add_argument("--overwrite", action="store_true", help="replace a pyramid of multiscale-sampler there")
     _add_run_options(command)
+    _add_cluster_options(command)
     _add_label_options(command)
     _add_level_options(command)
 
@@ -235,16 +277,17 @@ def _build(arguments: Arguments) -> int:
     from . import open_image, write_pyramid
 
     image = open_image(arguments.source, arguments.path, name=arguments.name, **_label_options(arguments))
-    write_pyramid(
-        image,
-        arguments.target,
-        version=arguments.ngff,
-        layout=arguments.layout,
-        mode="w" if arguments.overwrite else "w-",
-        resume=arguments.resume,
-        progress=not arguments.quiet,
-        **_level_options(arguments),
-    )
+    with _on_cluster(arguments):
+        write_pyramid(
+            image,
+            arguments.target,
+            version=arguments.ngff,
+            layout=arguments.layout,
+            mode="w" if arguments.overwrite else "w-",
+            resume=arguments.resume,
+            progress=not arguments.quiet,
+            **_level_options(arguments),
+        )
     return 0
 
 
@@ -256,6 +299,7 @@ def _add_add_levels(commands: Any) -> None:
     command.add_argument("--path", help="path of the group that holds the base")
     command.add_argument("--base", default="0", help="name of the base array (default: 0)")
     _add_run_options(command)
+    _add_cluster_options(command)
     _add_label_options(command)
     _add_level_options(command)
 
@@ -263,15 +307,16 @@ def _add_add_levels(commands: Any) -> None:
 def _add_levels(arguments: Arguments) -> int:
     from . import add_levels
 
-    add_levels(
-        arguments.store,
-        arguments.path,
-        base=arguments.base,
-        resume=arguments.resume,
-        progress=not arguments.quiet,
-        **_label_options(arguments),
-        **_level_options(arguments),
-    )
+    with _on_cluster(arguments):
+        add_levels(
+            arguments.store,
+            arguments.path,
+            base=arguments.base,
+            resume=arguments.resume,
+            progress=not arguments.quiet,
+            **_label_options(arguments),
+            **_level_options(arguments),
+        )
     return 0
 
 

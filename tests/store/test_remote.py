@@ -5,7 +5,6 @@ import errno
 import random
 
 import dask
-import numpy as np
 import pytest
 import zarr
 from zarr.core.buffer import default_buffer_prototype
@@ -86,7 +85,9 @@ OPTIONS = {"scale_factors": [2, 4, 8], "chunks": 8, "memory_limit": "10KB", "wor
 
 
 @pytest.mark.parametrize("seed", range(2))
-@pytest.mark.parametrize("options", [{}, {"version": "0.4", "layout": "flat"}, {"shards": 16, "memory_limit": "30KB"}], ids=str)
+@pytest.mark.parametrize(
+    "options", [{}, {"version": "0.4", "layout": "flat"}, {"shards": 16, "memory_limit": "30KB"}], ids=str
+)
 def test_write_pyramid__every_20th_request_fails(seed, options):
     options = {**OPTIONS, **options}
     data, held, whole, parts = noise((61, 83)), {}, {}, {}
