@@ -6,9 +6,11 @@ engine fills it, and metadata are published last.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import functools
+import inspect
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal, cast
+from typing import Any, Literal, ParamSpec, cast
 
 import numpy as np
 import xarray as xr
@@ -24,6 +26,8 @@ from .progress import ProgressCallback
 from .reducers import Method, get_reducer
 from .regions import unread
 
+P = ParamSpec("P")
+
 # What is looked at to choose the contrast of a channel, per spatial axis of the coarsest level.
 WINDOW_SAMPLE = 512
 # Where labels have their image.
@@ -31,6 +35,20 @@ LABELLED_IMAGE = "../../"
 LABEL_METHODS = ("mode", "mode_nonzero", "nearest", "label_gaussian", "min", "max")
 
 
+def _in_one_commit(function: Callable[P, None]) -> Callable[P, None]:
+    """Let a function write into an icechunk repository, which gets all that it writes or nothing."""
+
+    @functools.wraps(function)
+    def committing(*args: P.args, **kwargs: P.kwargs) -> None:
+        call = inspect.signature(function).bind(*args, **kwargs)
+        with stores.transaction(call.arguments["store"], f"multiscale_sampler.{function.__name__}") as within:
+            call.arguments["store"] = within
+            function(*call.args, **call.kwargs)
+
+    return committing
+
+
+@_in_one_commit
 def write_pyramid(
     image_or_tree: Any,
     store: Any,
@@ -68,7 +86,8 @@ def write_pyramid(
         changed, or come from elsewhere, are written as they are; options that shape levels do not go with a
         tree.
     store
-        Where to write: a path, a URL, or a zarr store or group.
+        Where to write: a path, a URL, or a zarr store or group. Of an icechunk repository, the branch "main": a build
+        is one commit, so that it appears whole or not at all.
     scale_factors, method, boundary, max_levels, min_size, skipna, nodata, min_valid, weights
         As in `plan_pyramid`, with its defaults: 2, "mean" and "pad".
     version
@@ -206,6 +225,7 @@ def export(
         target.publish(_metadata(build, target, version, arrays, made_by="write_pyramid", labels_of=labels_of))
 
 
+@_in_one_commit
 def add_levels(
     store: Any,
     path: str | None = None,
@@ -327,6 +347,7 @@ def add_levels(
         stores.register_label(above, target.group.basename or place[1][-1], version)
 
 
+@_in_one_commit
 def write_labels(
     labels: Any,
     store: Any,

@@ -28,6 +28,7 @@ from .nodes import (
     zarr_arrays,
 )
 from .reading import LABELS, open_image, open_pyramid, pyramid_levels, read_multiscales
+from .remote import transaction
 from .targets import (
     LAYOUTS,
     MODES,
@@ -84,6 +85,7 @@ __all__ = [
     "rehearse",
     "release_buffers",
     "source_array",
+    "transaction",
     "writable_group",
     "written_paths",
     "zarr_arrays",

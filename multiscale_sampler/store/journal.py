@@ -28,7 +28,7 @@ from zarr.storage import StorePath
 
 from .chunks import Chunks
 from .nodes import Location
-from .remote import keeps_values_whole
+from .remote import is_icechunk, keeps_values_whole, unwrapped
 
 # What marks a region in the journal of its pass.
 DONE = 1
@@ -42,8 +42,8 @@ class Journal:
 
     count: int
     """How many there are."""
-    place: StorePath
-    """Where marks are, unless one file holds them."""
+    place: StorePath | None
+    """Where marks are, unless one file holds them; None where there can be none."""
     file: str | None
     """The file that holds them all, byte by byte; None where every mark is an object of its own."""
     chunks_tell: bool
@@ -58,8 +58,10 @@ class Journal:
     def of(cls, group: zarr.Group, name: str, count: int) -> Journal:
         """Open the journal of a pass of `count` regions, or begin it."""
         if not cls.is_one_file(group):
-            place = group.store_path / name
-            return cls(count, place, None, keeps_values_whole(place.store))
+            store = unwrapped(group.store_path.store)
+            # icechunk takes nothing that is no part of an array, and keeps what is committed.
+            place = None if is_icechunk(store) else group.store_path / name
+            return cls(count, place, None, keeps_values_whole(store))
         array = group.get(name)
         if not isinstance(array, zarr.Array):
             array = group.create_array(
@@ -81,21 +83,18 @@ class Journal:
         """Return whether each region is marked as done."""
         done = np.zeros(self.count, np.bool_)
         if self.file is None:
-            done[[int(name) for name in sync(self._names()) if name.isdigit()]] = True
+            marked = sync(_names(self.place)) if self.place else []
+            done[[int(name) for name in marked if name.isdigit()]] = True
         elif os.path.exists(self.file):
             # It is as long as the last mark wants it.
-            marked = np.fromfile(self.file, np.uint8)
-            done[: len(marked)] = marked == DONE
+            values = np.fromfile(self.file, np.uint8)
+            done[: len(values)] = values == DONE
         return done
-
-    async def _names(self) -> list[str]:
-        """List the marks that are objects."""
-        return [name async for name in self.place.store.list_dir(self.place.path)]
 
     def mark(self, number: int, *, chunks_tell: bool = False) -> None:
         """Record that a region is done; its last chunks may tell that already."""
         if self.file is None:
-            if not (chunks_tell and self.chunks_tell):
+            if self.place and not (chunks_tell and self.chunks_tell):
                 mark = default_buffer_prototype().buffer.from_bytes(bytes([DONE]))
                 sync((self.place / str(number)).set(mark))
             return
@@ -104,6 +103,10 @@ class Journal:
             os.pwrite(descriptor, bytes([DONE]), number)
         finally:
             os.close(descriptor)
+
+
+async def _names(place: StorePath) -> list[str]:
+    return [name async for name in place.store.list_dir(place.path)]
 
 
 @contextmanager

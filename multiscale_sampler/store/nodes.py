@@ -23,7 +23,16 @@ from zarr.core.sync import sync
 from zarr.errors import GroupNotFoundError
 from zarr.storage._common import make_store_path
 
-from .remote import file_system_class, protocol_of, retrying, store_of_url, unwrapped
+from .remote import (
+    BRANCH,
+    file_system_class,
+    is_icechunk,
+    is_repository,
+    protocol_of,
+    retrying,
+    store_of_url,
+    unwrapped,
+)
 
 Node: TypeAlias = "zarr.Array[Any] | zarr.Group"
 Location: TypeAlias = "tuple[str, tuple[str, ...]]"
@@ -55,7 +64,7 @@ def open_node(
         if node is None:
             raise FileNotFoundError(f"no zarr array or group at {path!r} in {store.store_path}")
         return node
-    if not isinstance(store, Store | str | os.PathLike | zarr.storage.StorePath | Mapping):
+    if not isinstance(store, Store | str | os.PathLike | zarr.storage.StorePath | Mapping) and not is_repository(store):
         raise TypeError(f"{store!r} is no place of a zarr store; pass a path, a URL, or a zarr store, group or array")
     try:
         return zarr.open(as_store(store, storage_options), mode="r", path=path)
@@ -81,6 +90,8 @@ def as_store(store: Any, storage_options: Mapping[str, Any] | None = None) -> An
         return store_of_url(store, url_options(store, storage_options))
     if isinstance(store, zarr.storage.StorePath):
         return zarr.storage.StorePath(retrying(store.store), store.path)
+    if is_repository(store):
+        return retrying(store.readonly_session(BRANCH).store)
     if place is None:
         return retrying(store) if isinstance(store, Store) else store
     if place.suffix != ".zip":
@@ -197,6 +208,9 @@ def location(store: Store, path: str) -> Location:
         if protocol:
             config = {str(key): value for key, value in dict(store.store.config).items()}
             return protocol, (str(config.get(holder)), *_parts(str(store.store.prefix or "")), *parts)
+    if is_icechunk(store) and not store.read_only:
+        # What is not committed yet is in a session, which is of this process.
+        return f"memory of session {id(cast('Any', store).session)}", parts
     return f"{type(store).__name__} {store}", parts
 
 
@@ -216,6 +230,8 @@ def place_of(store: Any) -> Location:
         return location(zarr.storage.MemoryStore(cast("Any", store)), "")
     if isinstance(store, Store):
         return location(store, "")
+    if is_repository(store):
+        return f"memory of repository {id(store)}", ()
     if isinstance(store, str):
         protocol, file_system = file_system_class(store)
         return protocol, _parts(store if "::" in store else file_system._strip_protocol(store))

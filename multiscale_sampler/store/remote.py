@@ -10,7 +10,8 @@ from __future__ import annotations
 import asyncio
 import errno
 import random
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -42,6 +43,9 @@ PROTOCOLS = {"s3a": "s3", "gcs": "gs", "abfs": "az", "abfss": "az", "local": "fi
 OBJECT_PROTOCOLS = ("s3", "gs", "az", "memory")
 # s3fs asks for the size of an object before it gets it, unless told not to get it in parts side by side.
 PROTOCOL_OPTIONS = {"s3": {"max_concurrency": 1}}
+
+# Of an icechunk repository.
+BRANCH = "main"
 
 DOCUMENTS = ("zarr.json", ".zarray", ".zgroup", ".zattrs", ".zmetadata")
 # What may go through many requests of a store is given so many times the time of one.
@@ -248,7 +252,7 @@ class TargetStore(RetryingStore):
 
     async def get(self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None = None) -> Buffer | None:
         """Return a value or a part of it."""
-        if byte_range is not None or not _is_document(key):
+        if byte_range is not None or not is_document(key):
             return await super().get(key, prototype, byte_range)
         if key not in self._documents:
             self._documents[key] = await super().get(key, prototype)
@@ -256,7 +260,7 @@ class TargetStore(RetryingStore):
 
     async def exists(self, key: str) -> bool:
         """Return whether there is a value."""
-        if not _is_document(key):
+        if not is_document(key):
             return await super().exists(key)
         return await self.get(key, default_buffer_prototype()) is not None
 
@@ -264,7 +268,7 @@ class TargetStore(RetryingStore):
         """Store a value."""
         self._documents.pop(key, None)
         await super().set(key, value)
-        if _is_document(key):
+        if is_document(key):
             self._documents[key] = value
 
     async def set_if_not_exists(self, key: str, value: Buffer) -> None:
@@ -274,7 +278,7 @@ class TargetStore(RetryingStore):
 
     async def delete(self, key: str) -> None:
         """Delete a document of metadata; of values, see the class."""
-        if _is_document(key):
+        if is_document(key):
             await super().delete(key)
             self._documents[key] = None
 
@@ -298,7 +302,8 @@ class UnreadStore(WrapperStore[Store]):
         return None
 
 
-def _is_document(key: str) -> bool:
+def is_document(key: str) -> bool:
+    """Whether a key is that of metadata."""
     return key.rpartition("/")[2] in DOCUMENTS
 
 
@@ -358,6 +363,22 @@ def keeps_values_whole(store: Store) -> bool:
 def is_icechunk(store: Any) -> bool:
     """Whether something is of icechunk, which need not be installed."""
     return type(store).__module__.partition(".")[0] == "icechunk"
+
+
+def is_repository(store: Any) -> bool:
+    """Whether something is a repository of icechunk's."""
+    return is_icechunk(store) and type(store).__name__ == "Repository"
+
+
+@contextmanager
+def transaction(store: Any, said: str) -> Iterator[Any]:
+    """Yield where to write: of an icechunk repository a session, which ends in one commit of all, or in none."""
+    if not is_repository(store):
+        yield store
+        return
+    session = store.writable_session(BRANCH)
+    yield session.store
+    session.commit(said)
 
 
 def protocol_of(store: zarr.storage.FsspecStore) -> str:

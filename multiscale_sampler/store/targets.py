@@ -30,7 +30,7 @@ from .encoding import Encoding, ZarrFormat, fill_value_for, key_encoding
 from .journal import Journal
 from .nodes import V2_DIMENSIONS, Node, as_store, local_path, open_node, refuse_source_in_target, shown, url_options
 from .reading import BUILD_ATTRIBUTE, foreign_attributes
-from .remote import as_target, is_remote
+from .remote import as_target, is_document, is_remote
 
 Layout: TypeAlias = Literal["datatree", "flat"]
 Mode: TypeAlias = Literal["w-", "w"]
@@ -181,7 +181,10 @@ class Target:
             coords.to_zarr(
                 zarr.storage.MemoryStore(made), consolidated=False, zarr_format=self.group.metadata.zarr_format
             )
-        sync(_put(self.group.store_path / path, {key: value for key, value in made.items() if "/" in key}))
+        beside = {key: value for key, value in made.items() if "/" in key}
+        for part in (True, False):
+            # Arrays first: icechunk takes no values of any that it does not know.
+            sync(_put(self.group.store_path / path, {k: v for k, v in beside.items() if is_document(k) is part}))
         with _silenced_string_warnings():
             attributes = zarr.open_group(made, mode="r").attrs.asdict()
         if attributes:
