@@ -96,7 +96,7 @@ def drive(kind: Kind, regions: int) -> tuple[float, Counter[str], list[int]]:
     near = nullcontext()
     if kind == "cluster":
         # Its store is of this process, where it would be built otherwise.
-        near = mock.patch("multiscale_sampler.store.is_in_memory", lambda place: False)
+        near = mock.patch("multiscale_sampler.store.is_in_memory", return_value=False)
     with mock.patch.object(plan, "SMALLEST_REGION", 1), idle, near:
         begin = time.perf_counter()
         ms.add_levels(store, max_levels=2, min_size=1, workers=2, progress=look)

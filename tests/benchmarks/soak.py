@@ -7,6 +7,7 @@ and resumed. Prints memory by quarters of the run, file descriptors and threads.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import gc
 import itertools
 import os
@@ -89,10 +90,8 @@ def _interrupted(raw: zarr.Array, store: object, options: dict[str, object]) -> 
     def stop(progress: object) -> None:
         raise StopError
 
-    try:
+    with contextlib.suppress(StopError):
         ms.write_pyramid(raw, store, progress=stop, **options)
-    except StopError:
-        pass
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
