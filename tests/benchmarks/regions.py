@@ -83,7 +83,7 @@ def nothing(step: Any, number: int, region: Any, block: Any = None) -> int:
 
 
 def drive(kind: Kind, regions: int) -> tuple[float, float, Counter[str], list[int]]:
-    """Return the seconds of a build by the clock and of the processor, its requests, and the driver's memory after each twentieth of it."""
+    """Return a build's seconds by the clock and of the processor, its requests, and memory twenty times on the way."""
     store, held, told = base_of(regions), [], 0
     every = max(regions // 20, 1)
 

@@ -15,11 +15,18 @@ from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
 
+import dask
 import numpy as np
 import zarr
 from zarr.codecs import ZstdCodec
 
 import multiscale_sampler as ms
+
+
+def warm_up() -> None:
+    """Import and compile all that a build needs."""
+    with dask.config.set(scheduler="sync"):
+        ms.write_pyramid(np.ones((64, 64, 64), "uint16"), {}, scale_factors=[2, 4], workers=1)
 
 
 def seconds_of(workers: int, source: Path, target: Path) -> float:
@@ -28,10 +35,9 @@ def seconds_of(workers: int, source: Path, target: Path) -> float:
 
     with (
         distributed.LocalCluster(n_workers=workers, threads_per_worker=1, dashboard_address=None) as cluster,
-        distributed.Client(cluster),
+        distributed.Client(cluster) as client,
     ):
-        # What is imported and compiled at the first time is no work.
-        ms.write_pyramid(ms.open_image(source, "tiny"), target / "tiny", scale_factors=[2, 4])
+        client.run(warm_up)
         begin = time.perf_counter()
         ms.write_pyramid(
             ms.open_image(source, "image"), target / "image", scale_factors=[2, 4], compressors=ZstdCodec(level=9)
@@ -50,10 +56,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     ratios = []
     with tempfile.TemporaryDirectory(prefix="workers-") as folder:
         source = Path(folder, "source")
-        for name, side in (("tiny", 64), ("image", options.side)):
-            noise = np.random.default_rng(0).poisson(200, (side,) * 3).astype("uint16")
-            array = zarr.create_array(source, name=name, shape=noise.shape, chunks=(64,) * 3, dtype="uint16")
-            array[...] = noise
+        noise = np.random.default_rng(0).poisson(200, (options.side,) * 3).astype("uint16")
+        array = zarr.create_array(source, name="image", shape=noise.shape, chunks=(64,) * 3, dtype="uint16")
+        array[...] = noise
         for _ in range(options.pairs):
             one, two = (seconds_of(workers, source, Path(folder, "target")) for workers in (1, 2))
             ratios.append(two / one)
