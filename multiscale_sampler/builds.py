@@ -107,7 +107,7 @@ def _identity(data: Any) -> str:
     """Return what tells one source from another without reading it."""
     array = stores.source_array(data) if isinstance(data, da.Array) else None
     if array is not None:
-        return f"{array.store_path} {array.metadata.to_dict()}"
+        return f"{stores.place_of(array)} {array.metadata.to_dict()}"
     return str(data.name) if isinstance(data, da.Array) else f"array {data.shape} {data.dtype}"
 
 

@@ -11,12 +11,14 @@ import json
 import logging
 import sys
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
 
 from . import __version__
 from .axes import BOUNDARIES
+from .extras import required
 from .ngff import ZARR_FORMATS
 from .reducers import REDUCERS, SAME_JOB
 
@@ -25,6 +27,8 @@ T = TypeVar("T")
 
 # 128 + SIGINT, as shells count it.
 INTERRUPTED = 130
+# In which a scheduler is to answer.
+CONNECT_SECONDS = 10
 DEMO_SIZE = 256
 DEMO_CHUNK = 64
 DEMO_SPACING = {"z": 2.0, "y": 0.5, "x": 0.5}
@@ -260,6 +264,43 @@ def _add_storage_options(command: Any) -> None:
     command.add_argument("--workers", type=int, metavar="N", help="regions at a time: 4 (default: one for each core)")
 
 
+def _add_cluster_options(command: argparse.ArgumentParser) -> None:
+    group = command.add_argument_group("Dask cluster")
+    group.add_argument(
+        "--scheduler",
+        help="build on the cluster of this scheduler, as tcp://host:8786; or local: on a cluster of --workers "
+        "processes of this machine, for the time of the build (default: threads of this process)",
+    )
+
+
+@contextmanager
+def _on_cluster(arguments: Arguments) -> Iterator[None]:
+    """Let builds go to the cluster that was asked for, until this ends."""
+    if arguments.scheduler is None:
+        yield
+        return
+    need = f"--scheduler {arguments.scheduler} needs dask.distributed"
+    distributed = required("distributed", need, "'multiscale-sampler[distributed]'")
+    if arguments.scheduler == "local":
+        from .resources import available_cores
+
+        with (
+            distributed.LocalCluster(
+                n_workers=arguments.workers or available_cores(), threads_per_worker=1, dashboard_address=None
+            ) as cluster,
+            distributed.Client(cluster),
+        ):
+            yield
+        return
+    if "://" not in arguments.scheduler:
+        raise ValueError(
+            f"--scheduler {arguments.scheduler!r} is no address; give one as tcp://host:8786, or local for processes "
+            "of this machine"
+        )
+    with distributed.Client(arguments.scheduler, timeout=CONNECT_SECONDS):
+        yield
+
+
 def _label_options(arguments: Arguments) -> dict[str, Any]:
     return {
         "dims": arguments.dims,
@@ -338,6 +379,7 @@ def _add_build(commands: Any) -> None:
     command.add_argument("--overwrite", action="store_true", help="replace a pyramid of multiscale-sampler there")
     command.add_argument("--digests", action="store_true", help="store digests of chunks, for update --changed auto")
     _add_run_options(command)
+    _add_cluster_options(command)
     _add_label_options(command)
     _add_level_options(command)
 
@@ -346,19 +388,20 @@ def _build(arguments: Arguments) -> int:
     from . import write_pyramid
 
     image = _source_image(arguments, name=arguments.name)
-    write_pyramid(
-        image,
-        arguments.target,
-        dtype=arguments.dtype,
-        version=arguments.ngff,
-        layout=arguments.layout,
-        metadata=arguments.metadata,
-        mode="w" if arguments.overwrite else "w-",
-        digests=arguments.digests,
-        resume=arguments.resume,
-        progress=not arguments.quiet,
-        **_level_options(arguments),
-    )
+    with _on_cluster(arguments):
+        write_pyramid(
+            image,
+            arguments.target,
+            dtype=arguments.dtype,
+            version=arguments.ngff,
+            layout=arguments.layout,
+            metadata=arguments.metadata,
+            mode="w" if arguments.overwrite else "w-",
+            digests=arguments.digests,
+            resume=arguments.resume,
+            progress=not arguments.quiet,
+            **_level_options(arguments),
+        )
     return 0
 
 
@@ -374,6 +417,7 @@ def _add_add_levels(commands: Any) -> None:
     command.add_argument("--path", help="path of the group that holds the base: images (default: the root)")
     command.add_argument("--base", default="0", help="name of the base array: s0 (default: 0)")
     _add_run_options(command)
+    _add_cluster_options(command)
     _add_label_options(command)
     _add_level_options(command)
 
@@ -381,15 +425,16 @@ def _add_add_levels(commands: Any) -> None:
 def _add_levels(arguments: Arguments) -> int:
     from . import add_levels
 
-    add_levels(
-        arguments.store,
-        arguments.path,
-        base=arguments.base,
-        resume=arguments.resume,
-        progress=not arguments.quiet,
-        **_label_options(arguments),
-        **_level_options(arguments),
-    )
+    with _on_cluster(arguments):
+        add_levels(
+            arguments.store,
+            arguments.path,
+            base=arguments.base,
+            resume=arguments.resume,
+            progress=not arguments.quiet,
+            **_label_options(arguments),
+            **_level_options(arguments),
+        )
     return 0
 
 

@@ -277,12 +277,15 @@ class Sweep:
         return {index: part for index, part in parts.items() if not is_empty(part)}
 
 
-def reduce_region(sweep: Sweep, carried: Mapping[int, Access], region: Region) -> None:
-    """Build what a region contributes to every level of a pass."""
+def reduce_region(sweep: Sweep, carried: Mapping[int, Access], region: Region) -> bool:
+    """Build what a region contributes to every level of a pass.
+
+    Returns whether it is known that all of the `last_part` is stored, which is written when all else is.
+    """
     plan, step = sweep.plan, sweep.step
     known = known_parts(plan, step, region)
     if sweep.keeps_blank and cast("Access", sweep.base).is_blank(known[0]):
-        return
+        return False
     if step.source == 0:
         states = _base_states(sweep, region, known)
     else:
@@ -291,15 +294,31 @@ def reduce_region(sweep: Sweep, carried: Mapping[int, Access], region: Region) -
         parent = plan.levels[index].parent
         if parent != 0 and not is_empty(known[index]):
             states[index] = plan.reduction.merge(*_windows(plan, index, known[index], states[parent], known[parent]))
+    last_is_stored = False
     for index, part in sweep.written(region).items():
         if index or plan.reduction.bands:
             state = _state_of_values(plan, index, part, states, known)
-            sweep.levels[index].write(part, plan.reduction.finish(state, plan.counts(index, part)))
+            last_is_stored = sweep.levels[index].write(part, plan.reduction.finish(state, plan.counts(index, part)))
     for index in step.carried:
         part = part_of_level(plan, index, step.source, region)
         if index in carried and not is_empty(part):
             state = states[index][within(part, known[index])]
-            carried[index].write((slice(0, plan.reduction.components), *part), state)
+            last_is_stored = carried[index].write((slice(0, plan.reduction.components), *part), state)
+    return last_is_stored
+
+
+def last_part(sweep: Sweep, carried: Mapping[int, Access], region: Region) -> tuple[Access, Region] | None:
+    """Return where `reduce_region` writes last for a region; None where it writes nothing but level 0."""
+    plan, step = sweep.plan, sweep.step
+    for index in reversed(step.carried):
+        part = part_of_level(plan, index, step.source, region)
+        if index in carried and not is_empty(part):
+            return carried[index], (slice(0, plan.reduction.components), *part)
+    for index in reversed(step.written):
+        part = part_of_level(plan, index, step.source, region)
+        if (index or plan.reduction.bands) and not is_empty(part):
+            return sweep.levels[index], part
+    return None
 
 
 def _state_of_values(

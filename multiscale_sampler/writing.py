@@ -6,10 +6,12 @@ engine fills it, and metadata are published last.
 
 from __future__ import annotations
 
+import functools
+import inspect
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal, TypeAlias, cast
+from typing import Any, Literal, ParamSpec, TypeAlias, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -31,6 +33,7 @@ from .reducers import Method, get_reducer
 from .regions import unread
 
 Metadata: TypeAlias = Literal["ome", "geozarr"]
+P = ParamSpec("P")
 
 # Where labels have their image.
 LABELLED_IMAGE = "../../"
@@ -38,6 +41,20 @@ METADATA: tuple[Metadata, ...] = ("ome", "geozarr")
 LABEL_METHODS = ("mode", "mode_nonzero", "nearest", "label_gaussian", "min", "max")
 
 
+def _in_one_commit(function: Callable[P, None]) -> Callable[P, None]:
+    """Let a function write into an icechunk repository, which gets all that it writes or nothing."""
+
+    @functools.wraps(function)
+    def committing(*args: P.args, **kwargs: P.kwargs) -> None:
+        call = inspect.signature(function).bind(*args, **kwargs)
+        with stores.transaction(call.arguments["store"], f"multiscale_sampler.{function.__name__}") as within:
+            call.arguments["store"] = within
+            function(*call.args, **call.kwargs)
+
+    return committing
+
+
+@_in_one_commit
 def write_pyramid(
     image_or_tree: Any,
     store: Any,
@@ -80,7 +97,8 @@ def write_pyramid(
         displayed, as `open_pyramid` reads it: ``{"channels": [{"color": "FF0000"}, ...]}``; what it leaves out is
         chosen, the contrast from the coarsest level.
     store
-        Where to write: a path, a URL, or a zarr store or group.
+        Where to write: a path, a URL, or a zarr store or group. Of an icechunk repository, the branch "main": a build
+        is one commit, so that it appears whole or not at all.
     scale_factors, method, boundary, max_levels, min_size, skipna, nodata, min_valid, weights
         As in `plan_pyramid`, with its defaults: 2, "mean" and "pad".
     dtype
@@ -257,6 +275,7 @@ def export(
         target.publish(attributes)
 
 
+@_in_one_commit
 def add_levels(
     store: Any,
     path: str | None = None,
@@ -387,6 +406,7 @@ def add_levels(
         stores.register_label(above, target.group.basename or place[1][-1], version)
 
 
+@_in_one_commit
 def write_labels(
     labels: Any,
     store: Any,

@@ -34,6 +34,7 @@ from .nodes import (
     zarr_arrays,
 )
 from .reading import LABELS, is_pyramid, open_image, open_pyramid, pyramid_levels, read_multiscales
+from .remote import transaction
 from .serving import (
     ByteRange,
     described_in_v3,
@@ -110,6 +111,7 @@ __all__ = [
     "release_buffers",
     "source_array",
     "stored_size",
+    "transaction",
     "writable_group",
     "written_paths",
     "zarr_arrays",
