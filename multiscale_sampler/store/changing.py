@@ -130,6 +130,8 @@ class StoredPyramid:
         for index, (array, image) in enumerate(zip(self.arrays, images, strict=True)):
             array.resize(image.shape)
             if has_coordinates:
+                parent = self.paths[index].rpartition("/")[0]
+                remove_arrays(self.group, [f"{parent}/{name}" for name in image.coords])
                 target.write_coordinates(index, image)
         if is_consolidated:
             consolidate(self.group)

@@ -31,7 +31,7 @@ from .encoding import Encoding, ZarrFormat, fill_value_for, key_encoding
 from .journal import Journal
 from .nodes import V2_DIMENSIONS, Node, as_store, local_path, open_node, refuse_source_in_target, shown, url_options
 from .reading import BUILD_ATTRIBUTE, foreign_attributes
-from .remote import as_target, is_document, is_remote
+from .remote import as_target, is_document, is_icechunk, is_remote, unwrapped
 
 Layout: TypeAlias = Literal["datatree", "flat"]
 Mode: TypeAlias = Literal["w-", "w"]
@@ -186,8 +186,9 @@ class Target:
                 zarr.storage.MemoryStore(made), consolidated=False, zarr_format=self.group.metadata.zarr_format
             )
         beside = {key: value for key, value in made.items() if "/" in key}
-        for part in (True, False):
-            # Arrays first: icechunk takes no values of any that it does not know.
+        # Values first, so that no reader meets an array without them; but icechunk takes none of an array unknown to it.
+        documents_first = is_icechunk(unwrapped(self.group.store_path.store))
+        for part in (documents_first, not documents_first):
             sync(_put(self.group.store_path / path, {k: v for k, v in beside.items() if is_document(k) is part}))
         with _silenced_string_warnings():
             attributes = zarr.open_group(made, mode="r").attrs.asdict()
