@@ -186,7 +186,7 @@ class Target:
                 zarr.storage.MemoryStore(made), consolidated=False, zarr_format=self.group.metadata.zarr_format
             )
         beside = {key: value for key, value in made.items() if "/" in key}
-        # Values first, so that no reader meets an array without them; but icechunk takes none of an array unknown to it.
+        # Values first, so that no reader meets an array without them; but icechunk takes none of an unknown array.
         documents_first = is_icechunk(unwrapped(self.group.store_path.store))
         for part in (documents_first, not documents_first):
             sync(_put(self.group.store_path / path, {k: v for k, v in beside.items() if is_document(k) is part}))
