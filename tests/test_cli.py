@@ -132,7 +132,7 @@ def test_explain__of_a_store_and_of_what_is_to_be_built(raw, tmp_path, capsys):
 
 def subcommands():
     """Return the parser of every subcommand, by its name."""
-    (commands,) = (action for action in cli._parser()._actions if isinstance(action, argparse._SubParsersAction))
+    (commands,) = (action for action in cli.parser()._actions if isinstance(action, argparse._SubParsersAction))
     return commands.choices
 
 
@@ -148,7 +148,7 @@ def options_of(parser):
 def test_help__ends_with_a_command_that_the_parser_takes(name):
     epilog = subcommands()[name].epilog
     assert epilog.startswith(f"example:\n  multiscale-sampler {name} ")
-    cli._parser().parse_args(epilog.splitlines()[1].split()[1:])
+    cli.parser().parse_args(epilog.splitlines()[1].split()[1:])
 
 
 @pytest.mark.parametrize("name", subcommands())
