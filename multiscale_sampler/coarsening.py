@@ -169,7 +169,7 @@ def base_state(
         weighted.weigh,
         image.data,
         whole,
-        chunks=((2,), *image.data.chunks),
+        chunks=((reduction.components,), *image.data.chunks),
         new_axis=[0],
         dtype=reduction.state_dtype,
         meta=np.empty((0,) * (image.ndim + 1), reduction.state_dtype),

@@ -29,7 +29,7 @@ INTEGER_LABELS = "The pixels of the label images MUST be integer data types."
 LABELS_VERSION = 'The "version" MUST be the same within a hierarchy; clients refuse the image where it is missing.'
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Report:
     """What was found wrong with a store. ``print(report)`` shows a table."""
 
@@ -51,7 +51,7 @@ class Report:
             "findings": [dataclasses.asdict(finding) for finding in self.findings],
         }
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         """Return the report as text, a line per finding."""
         if not self.findings:
             return f"{self.store}: valid"

@@ -108,7 +108,7 @@ class LevelReport:
 COLUMNS = ("level", "shape", "sizes", "rule", "made", "differ", "samples sit at", "stated at", "brighter by")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Verification(Report):
     """What was found of a store's pixels. ``print(report)`` shows a table."""
 
@@ -128,7 +128,7 @@ class Verification(Report):
             "levels": [dataclasses.asdict(level) for level in self.levels],
         }
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         """Return the report as text: a row per level, a line per finding."""
         verdict = "data and metadata agree" if self.ok else "data and metadata disagree"
         read, there = self.regions

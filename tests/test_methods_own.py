@@ -88,14 +88,15 @@ def test_min_valid__refuses_what_is_no_fraction(least):
 # Weights
 
 
-def weighted_mean(values, weights):
+def weighted_mean(values, weights, least=0.0):
     """The mean by weights of one window, as a fraction, or NaN."""
     pairs = [(Fraction(v), Fraction(w)) for v, w in zip(values, weights, strict=True) if v == v and w > 0]
     total = sum(w for _, w in pairs)
-    return sum(v * w for v, w in pairs) / total if total else float("nan")
+    share = Fraction(least) * sum(Fraction(w) for w in weights if w > 0)
+    return sum(v * w for v, w in pairs) / total if total and total >= share else float("nan")
 
 
-def weighted_levels(array, weights):
+def weighted_levels(array, weights, least=0.0):
     """Means by weights of every level, of the base at once."""
     for factors in FACTORS[1:]:
         shape = [oracles.level_size(n, f) for n, f in zip(array.shape, factors, strict=True)]
@@ -103,14 +104,14 @@ def weighted_levels(array, weights):
         for (index, values), (_, along) in zip(
             oracles.windows(array, factors), oracles.windows(weights, factors), strict=True
         ):
-            out[index] = weighted_mean(values.tolist(), along.tolist())
+            out[index] = weighted_mean(values.tolist(), along.tolist(), least)
         yield out
 
 
-def assert_weighted(image, weights):
+def assert_weighted(image, weights, **options):
     full = np.broadcast_to(weights.values if weights.ndim == 2 else weights.values[:, None], image.shape)
-    levels = assert_three_ways(image, "mean", weights=weights)
-    for level, exact in zip(levels, weighted_levels(image.values, full), strict=True):
+    levels = assert_three_ways(image, "mean", weights=weights, **options)
+    for level, exact in zip(levels, weighted_levels(image.values, full, options.get("min_valid", 0)), strict=True):
         oracles.assert_level(level.values, exact, image.dtype, ulps=4, slack=np.full(exact.shape, Fraction(1, 10**12)))
 
 
@@ -137,6 +138,14 @@ def test_weights__of_a_mask_leave_the_rest_out():
 def test_weights__leave_nan_out(dtype):
     image = image_with_gaps(dtype)
     assert_weighted(image, xr.DataArray(np.random.default_rng(5).random(image.shape), dims=("y", "x")))
+
+
+@pytest.mark.parametrize("least", [0.3, 0.5, 1.0])
+def test_weights__of_valid_voxels_are_held_against_the_least_share(least):
+    # Weights that are whole numbers of 1/8: their sums are exact in any order.
+    image, eighths = image_with_gaps(), np.random.default_rng(5).integers(0, 9, (11, 14)) / 8
+    assert_weighted(image, xr.DataArray(eighths, dims=("y", "x")), min_valid=least)
+    assert_weighted(image, xr.DataArray(eighths[:, 0], dims="y"), min_valid=least)
 
 
 def test_weights__spread_nan_if_told_so():

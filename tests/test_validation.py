@@ -440,7 +440,7 @@ def test_validate__what_is_only_recommended_is_an_error_where_that_is_asked(tmp_
 
 def test_report__prints_a_verdict(tmp_path):
     group = make(tmp_path / "p.zarr")
-    assert str(validate(group)).endswith("p.zarr: valid")
+    assert repr(validate(group)).endswith("p.zarr: valid")
     _replaced(group, "scale1/image", noise((2, 4, 6), "float32"))
     text = str(validate(group))
     assert "valid, with warnings" in text

@@ -56,7 +56,7 @@ class DeviationReduction(Reduction):
 
 @dataclass(frozen=True)
 class WeightedReduction(Reduction):
-    """A mean by weights of the voxels: blocks of the base come as (weights, values), see `weighed`."""
+    """A mean by weights of the voxels: blocks of the base come as (weights, values), see `weigh`."""
 
     @property
     def state_dtype(self) -> np.dtype[Any]:
@@ -65,19 +65,25 @@ class WeightedReduction(Reduction):
 
     @property
     def components(self) -> int:
-        """The weight of the valid voxels, and their mean."""
-        return 2
+        """The weight of the valid voxels, and their mean; where a least fraction must be valid, the weight of all."""
+        return 3 if self._shares else 2
+
+    @property
+    def _shares(self) -> bool:
+        return self.binding.counted and self.binding.min_valid > 0
 
     @property
     def working_itemsize(self) -> int:
-        """A weight and a value."""
-        return 16
+        """A weight and a value, and the weight again where it may be taken away from the other."""
+        return 8 * self.components
 
     def weigh(self, block: Block, weights: Block) -> Block:
         """Return a block of the base with the weights of its voxels, which are 0 where they are missing."""
         values = block.astype(np.float64)
-        out = np.empty((2, *block.shape))
+        out = np.empty((self.components, *block.shape))
         out[0], out[1] = weights, values
+        if self._shares:
+            out[2] = np.where(weights > 0, weights, 0.0)
         if self.binding.counted:
             out[0][~valid_samples(block, self)] = 0.0
         return out
@@ -88,14 +94,23 @@ class WeightedReduction(Reduction):
 
     def merge(self, state: Block, factors: tuple[int, ...], margins: Margins | None = None) -> Block:
         """Combine windows."""
-        from ..kernels import weights
+        from ..kernels import sums, weights
 
         state = np.ascontiguousarray(state)
-        return weights.combine(state[0], state[1], factors)
+        combined = weights.combine(state[0], state[1], factors)
+        if not self._shares:
+            return combined
+        total = np.empty((1, *combined.shape[1:]))
+        sums.sum_windows(state[2:], (1, *factors), total)
+        return np.concatenate([combined, total])
 
     def finish(self, state: Block, counts: Counts) -> Block:
         """Return the means, rounded to the level's dtype; what has no weight is missing."""
         from ..kernels.channels import from_channels
 
         fill = None if self.dtype.kind == "f" and self.binding.nodata is None else self.missing.fill(self.dtype)
-        return from_channels(np.where(state[0] > 0, state[1], np.nan)[np.newaxis], self.dtype, fill)
+        enough = state[0] > 0
+        if self._shares:
+            # Sums of the same weights may differ by their order.
+            enough &= state[0] >= self.binding.min_valid * state[2] * (1 - 1e-9)
+        return from_channels(np.where(enough, state[1], np.nan)[np.newaxis], self.dtype, fill)
