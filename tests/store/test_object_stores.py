@@ -20,7 +20,7 @@ from tests.interruptions import _server as forks
 # The libraries' own: sockets that were kept for a next request.
 pytestmark = pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning", "ignore:Unclosed:ResourceWarning")
 
-SHAPE, CHUNK = (64, 64, 64), 16
+SHAPE, CHUNK = (64, 32, 32), 16
 # Of metadata: for the group, and for every level (its group, its array, its coordinates).
 REQUESTS_OF_GROUP = 24
 REQUESTS_OF_LEVEL = 9
@@ -117,7 +117,7 @@ def test_add_levels__stays_beside_its_base_in_an_object_store(object_server, sou
 
 
 def test_write_pyramid__what_is_all_fill_is_neither_put_nor_deleted(object_server, place):
-    data = np.zeros((32, 32, 32), "uint8")
+    data = np.zeros((32, 16, 16), "uint8")
     data[:9] = 7
     stored(object_server, f"{place}/raw", data, chunks=(8, 8, 8))
     image = open_image(f"{place}/raw", "0", storage_options=object_server.options)
@@ -126,7 +126,7 @@ def test_write_pyramid__what_is_all_fill_is_neither_put_nor_deleted(object_serve
     keys = Counter((r.method, r.key.split("/", 2)[2]) for r in object_server.requests() if "/c/" in r.key)
     assert set(keys.values()) == {1}
     assert {key for method, key in keys if method == "PUT" and key.startswith("0/")} == {
-        f"0/c/{z}/{y}/{x}" for z in (0, 1) for y in range(4) for x in range(4)
+        f"0/c/{z}/{y}/{x}" for z in (0, 1) for y in range(2) for x in range(2)
     }
     assert {method for method, _ in keys} == {"GET", "PUT"}
     tree = open_pyramid(f"{place}/out", storage_options=object_server.options)
@@ -159,12 +159,12 @@ def keys_below(server, url):
     return {key.removeprefix(store.path): group.cat_file(key) for key in group.find(store.path)}
 
 
-@pytest.mark.parametrize("count", [17])
+@pytest.mark.parametrize("count", [9])
 def test_write_pyramid__goes_on_in_an_object_store_after_a_kill(object_server, place, monkeypatch, count):
     monkeypatch.setattr(plan, "SMALLEST_REGION", 1)
-    data = noise((36, 44), "uint8")
+    data = noise((20, 28), "uint8")
     # Regions of which nothing is stored are done as well.
-    data[:16, :20] = 0
+    data[:8, :12] = 0
     stored(object_server, f"{place}/raw", data, chunks=(4, 4))
     process = forks.Process(target=build_until, args=(f"{place}/raw", f"{place}/out", object_server.options, count))
     process.start()
