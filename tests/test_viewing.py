@@ -549,8 +549,12 @@ def test_view__says_what_installs_neuroglancer(stored, monkeypatch):
 
 
 def test_command_line__serves_until_it_is_interrupted(stored):
-    command = [sys.executable, "-m", "multiscale_sampler", "view", str(stored), "--no-browser"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    # A shell lets what it runs in the background ignore Ctrl-C, and all that this runs in turn.
+    heeding = "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    calling = f"from multiscale_sampler.cli import main; sys.exit(main(['view', {str(stored)!r}, '--no-browser']))"
+    process = subprocess.Popen(
+        [sys.executable, "-c", heeding + calling], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
     with process:
         url = process.stdout.readline().removeprefix("View at ").strip()
         with urllib.request.urlopen(f"{url}0/zarr.json") as answer:
