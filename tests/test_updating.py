@@ -418,6 +418,16 @@ def test_append__of_time_points_names_of_channels_and_display_follow(tmp_path):
     assert ms.validate(tmp_path / "p").ok
 
 
+def test_append__reads_parts_of_the_shape_of_a_chunk_that_lie_across_chunks(tmp_path):
+    values = np.random.default_rng(0).integers(0, 99, (22, 24)).astype("uint16")
+    options = {"scale_factors": [2, 4, 8], "method": "max", "chunks": 8}
+    ms.write_pyramid(values[:14], tmp_path / "p", **options)
+    # Level 2 has chunks of 4 x 6, and the windows of level 3 that are made anew its samples 2 to 6.
+    ms.append_pyramid(values[14:], tmp_path / "p", "y")
+    ms.write_pyramid(values, tmp_path / "fresh", **options)
+    assert_same(tmp_path / "p", tmp_path / "fresh")
+
+
 @pytest.mark.parametrize(
     ("change", "error", "message"),
     [
