@@ -26,8 +26,10 @@ from .progress import ProgressCallback
 from .reducers import Method
 from .regions import AppendedBase, Base, base_of, unread
 from .updating import Remaking, build_of_change, record_of_change, refuse_other_change
+from .writing import in_one_commit
 
 
+@in_one_commit
 def append_pyramid(
     image: Any,
     store: Any,
@@ -94,7 +96,7 @@ def append_pyramid(
         record = record_of_change(build, stored, copy_base=True)
         record = replace(record, fingerprint={**record.fingerprint, "append": [dim, start]})
         target = stored.target(record, resume=resume)
-        arrays = stored.grown([level.shape for level in build.levels])
+        arrays = stored.with_room([level.shape for level in build.levels])
         run_sweeps(build, dict(enumerate(arrays)), target, progress)
         if (digests := stores.Digests.of(stored.group, arrays[0])) is not None:
             take_digests(digests.grown(), cast("tuple[Region, ...]", build.edited), build.workers)
@@ -175,10 +177,15 @@ def _check_positions(dim: str, expected: npt.NDArray[Any], found: npt.NDArray[An
     equal = np.abs(expected - found).max() <= tolerance if numbers else np.array_equal(expected, found)
     if not equal:
         raise ValueError(
-            f"the image lies at {dim}={found[0]!r} to {found[-1]!r}, the store wants {expected[0]!r} to "
-            f"{expected[-1]!r}; correct it with image.assign_coords, or pass the bare array, which takes the positions "
-            "of the store"
+            f"the image lies at {dim}={_ends(found)}, the store wants {_ends(expected)}; correct it "
+            "with image.assign_coords, or pass the bare array, which takes the positions of the store"
         )
+
+
+def _ends(positions: npt.NDArray[Any]) -> str:
+    ends = positions[[0, -1]]
+    first, last = ends.astype(str) if ends.dtype.kind == "M" else ends.tolist()
+    return f"{first!r} to {last!r}"
 
 
 def _coordinates(before: xr.DataArray, image: xr.DataArray | None, dim: str, count: int) -> dict[Any, Any]:
@@ -261,5 +268,5 @@ def _warn_of_labels(stored: stores.StoredPyramid, dim: str) -> None:
             f"the labels {', '.join(map(repr, listed))} keep their size along {dim!r}; append to each of them too, "
             f"with path='{stores.LABELS}/{listed[0]}'",
             UserWarning,
-            stacklevel=3,
+            stacklevel=4,
         )

@@ -23,6 +23,8 @@ def box_of(region: Selector, image: xr.DataArray, *, by: Literal["index", "coord
         If it names other dims, or samples that there are not.
     """
     if not isinstance(region, Mapping):
+        if isinstance(region, str) or not isinstance(region, Sequence):
+            raise TypeError(f"region={region!r} names no samples; give slices by dim, as in {{'y': slice(0, 64)}}")
         if len(region) != image.ndim:
             raise ValueError(f"region={region!r} has {len(region)} entries for the axes {image.dims!r}; name the dims")
         region = dict(zip(map(str, image.dims), region, strict=True))
@@ -34,7 +36,7 @@ def box_of(region: Selector, image: xr.DataArray, *, by: Literal["index", "coord
 
 
 def _by_index(wanted: Any, image: xr.DataArray, dim: str) -> slice:
-    size = image.sizes[dim]
+    named, size = wanted, image.sizes[dim]
     if isinstance(wanted, int | np.integer) and not isinstance(wanted, bool):
         wanted = slice(int(wanted), int(wanted) + 1 or None)
     whole = isinstance(wanted, slice) and wanted.step in (None, 1)
@@ -43,8 +45,9 @@ def _by_index(wanted: Any, image: xr.DataArray, dim: str) -> slice:
     ):
         raise TypeError(f"{dim}={wanted!r} counts no samples; give a slice of integers, or positions by='coordinate'")
     start, stop, _ = wanted.indices(size)
-    if start >= stop or (wanted.stop is not None and wanted.stop > size):
-        raise ValueError(f"{dim}={wanted!r} is not within the {size!r} samples of {dim!r}")
+    inside = all(end is None or -size <= end <= size for end in (wanted.start, wanted.stop))
+    if start >= stop or not inside:
+        raise ValueError(f"{dim}={named!r} is not within the {size!r} samples of {dim!r}")
     return slice(start, stop)
 
 
@@ -52,7 +55,13 @@ def _by_coordinate(wanted: Any, image: xr.DataArray, dim: str) -> slice:
     axis = image_axes(image)[image.dims.index(dim)]
     positions = axis.coordinates()
     first, last = (wanted.start, wanted.stop) if isinstance(wanted, slice) else (wanted, wanted)
-    if positions.dtype.kind in "US":
+    numbers = positions.dtype.kind not in "US"
+    if (isinstance(wanted, slice) and wanted.step is not None) or any(
+        end is not None and isinstance(end, str) is numbers for end in (first, last)
+    ):
+        kind = "numbers" if numbers else "labels"
+        raise TypeError(f"{dim}={wanted!r} tells no positions; give {kind}, or a slice of two without a step")
+    if not numbers:
         inside = np.ones(positions.shape, np.bool_) if first is None is last else np.isin(positions, [first, last])
     else:
         half = abs(axis.scale) / 2 if axis.is_regular else positions.dtype.type(0) * 0
@@ -64,5 +73,7 @@ def _by_coordinate(wanted: Any, image: xr.DataArray, dim: str) -> slice:
         inside &= True if high is None else positions - half <= np.asarray(high, positions.dtype)
     found = np.flatnonzero(inside)
     if not len(found):
-        raise ValueError(f"{dim}={wanted!r} is not within {positions[0]!r} to {positions[-1]!r}, where {dim!r} lies")
+        raise ValueError(
+            f"{dim}={wanted!r} is not within {positions[0].item()!r} to {positions[-1].item()!r}, where {dim!r} lies"
+        )
     return slice(int(found[0]), int(found[-1]) + 1)

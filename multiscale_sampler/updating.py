@@ -7,7 +7,7 @@ with.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -24,10 +24,11 @@ from .parts import Region
 from .plan import Plan, plan_as_stored, plan_pyramid
 from .progress import ProgressCallback
 from .pyramid import recipe_of
-from .reducers import REDUCERS, Method
+from .reducers import REDUCERS, WEIGHTED_MEAN, Method, get_reducer
 from .regions import AppendedBase, Base
 from .resources import available_cores
 from .selecting import Selector, box_of
+from .writing import in_one_commit
 
 
 @dataclass(frozen=True)
@@ -54,11 +55,32 @@ class Remaking:
                 f"the levels of {stored.group.store_path} were made {how}, which does not say how they follow from the "
                 "base; name the method, as in method='mean' (verify_pyramid finds it out)"
             )
+        if self.parameters is None:
+            self._refuse_other_values(stored, made_by)
         if self.weights is not None:
             recipe["weights"] = self.weights
         return {**recipe, **(self.parameters or {}), "method": made_by if self.method is None else self.method}
 
+    def _refuse_other_values(self, stored: stores.StoredPyramid, made_by: str | None) -> None:
+        """Refuse what would make a part of the levels otherwise than the rest."""
+        place = stored.group.store_path
+        if made_by == WEIGHTED_MEAN.name and self.weights is None:
+            raise ValueError(f"the levels of {place} are weighted means; give the weights that they were made with")
+        if made_by not in REDUCERS:
+            return
+        if self.method is not None and get_reducer(self.method).name != made_by:
+            raise ValueError(
+                f"the levels of {place} were made by method {made_by!r}, not by {get_reducer(self.method).name!r}; "
+                "leave the method out, or make all of them anew with rebuild_levels"
+            )
+        if self.weights is not None:
+            raise ValueError(
+                f"the levels of {place} were made without weights; leave them out, or make all levels anew with "
+                "rebuild_levels"
+            )
 
+
+@in_one_commit
 def update_pyramid(
     store: Any,
     region: Selector | None = None,
@@ -142,6 +164,7 @@ def update_pyramid(
             _remake(stored, begun + more, remaking, resume=resume and not more, progress=progress)
 
 
+@in_one_commit
 def rebuild_levels(
     store: Any,
     levels: Sequence[int] | None = None,
@@ -217,6 +240,7 @@ def rebuild_levels(
         stored.finish(ngff.with_recipe(stored.group.attrs.asdict(), build.recipe, whole=made_all))
 
 
+@in_one_commit
 def remove_levels(
     store: Any,
     levels: Sequence[int],
@@ -266,10 +290,15 @@ def numbers_of_levels(levels: Sequence[int] | None, stored: stores.StoredPyramid
     count = len(stored.arrays)
     if levels is None:
         return tuple(range(1, count))
-    chosen = sorted(set(levels))
-    if not chosen or not all(isinstance(n, int | np.integer) and 0 < n < count for n in chosen):
-        raise ValueError(f"levels={levels!r} are none that could be changed; choose of 1 to {count - 1}")
-    return tuple(int(number) for number in chosen)
+    if isinstance(levels, str) or not isinstance(levels, Iterable):
+        raise TypeError(f"levels={levels!r} is no list of levels; name them by number, as in levels=[1]")
+    named = list(levels)
+    if not named or not all(
+        isinstance(n, int | np.integer) and not isinstance(n, bool) and 0 < n < count for n in named
+    ):
+        choose = f"choose of 1 to {count - 1}" if count > 1 else "there is the base alone"
+        raise ValueError(f"levels={levels!r} are none that could be changed; {choose}")
+    return tuple(sorted({int(number) for number in named}))
 
 
 def _check_positions(stored: stores.StoredPyramid, build: Build) -> None:
@@ -338,6 +367,11 @@ def refuse_other_change(stored: stores.StoredPyramid, ours: str | None) -> None:
     if stored.begun is None:
         return
     fingerprint: Any = stored.begun.get("fingerprint", {})
+    if "edited" not in fingerprint:
+        raise ValueError(
+            f"levels of {stored.group.store_path} are being built, or their build was interrupted; complete it first, "
+            "by the same call of add_levels with resume=True (--resume)"
+        )
     begun = "append_pyramid" if "append" in fingerprint else "update_pyramid"
     begun = "rebuild_levels" if "rebuild" in fingerprint else begun
     if begun != ours:

@@ -41,7 +41,7 @@ METADATA: tuple[Metadata, ...] = ("ome", "geozarr")
 LABEL_METHODS = ("mode", "mode_nonzero", "nearest", "label_gaussian", "min", "max")
 
 
-def _in_one_commit(function: Callable[P, None]) -> Callable[P, None]:
+def in_one_commit(function: Callable[P, None]) -> Callable[P, None]:
     """Let a function write into an icechunk repository, which gets all that it writes or nothing."""
 
     @functools.wraps(function)
@@ -54,7 +54,7 @@ def _in_one_commit(function: Callable[P, None]) -> Callable[P, None]:
     return committing
 
 
-@_in_one_commit
+@in_one_commit
 def write_pyramid(
     image_or_tree: Any,
     store: Any,
@@ -275,7 +275,7 @@ def export(
         target.publish(attributes)
 
 
-@_in_one_commit
+@in_one_commit
 def add_levels(
     store: Any,
     path: str | None = None,
@@ -406,7 +406,7 @@ def add_levels(
         stores.register_label(above, target.group.basename or place[1][-1], version)
 
 
-@_in_one_commit
+@in_one_commit
 def write_labels(
     labels: Any,
     store: Any,

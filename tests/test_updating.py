@@ -309,6 +309,13 @@ def test_box_of__regions_by_samples_and_by_positions(image, region, by, expected
         ({"y": 2.5}, "index", TypeError, "positions by='coordinate'"),
         ({"y": True}, "index", TypeError, "counts no samples"),
         ((slice(0, 2),), "index", ValueError, "1 entries for the axes"),
+        ({"y": slice(-30, 5)}, "index", ValueError, "not within the 20 samples"),
+        ({"y": -30}, "index", ValueError, "y=-30 is not within"),
+        (5, "index", TypeError, "region=5 names no samples"),
+        ("y=3", "index", TypeError, "region='y=3' names no samples"),
+        ({"y": slice(9.0, 8.0, 0.5)}, "coordinate", TypeError, "tells no positions; give numbers, or a slice of two"),
+        ({"y": "a"}, "coordinate", TypeError, "y='a' tells no positions; give numbers"),
+        ({"c": 1}, "coordinate", TypeError, "c=1 tells no positions; give labels"),
         ({"y": slice(20.0, 30.0)}, "coordinate", ValueError, "not within"),
         ({"c": "blue"}, "coordinate", ValueError, "not within"),
     ],
@@ -371,9 +378,26 @@ def test_update__of_a_weighted_mean_takes_its_weights(tmp_path):
     with pytest.raises(ValueError, match="weighted mean"):
         ms.update_pyramid(tmp_path / "p", {"y": 3})
     level_0(tmp_path / "p", "datatree")[3] = values[3] = 1000.0
+    with pytest.raises(ValueError, match="are weighted means; give the weights"):
+        ms.update_pyramid(tmp_path / "p", {"y": 3}, method="mean")
     ms.update_pyramid(tmp_path / "p", {"y": 3}, method="mean", weights=weights)
     ms.write_pyramid(values, tmp_path / "fresh", **options)
     assert_same(tmp_path / "p", tmp_path / "fresh")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"method": "max"}, "were made by method 'mean', not by 'max'"),
+        ({"weights": xr.DataArray(np.ones(20), dims="y")}, "were made without weights"),
+    ],
+)
+def test_update__by_another_method_than_that_of_the_other_parts_is_refused(tmp_path, options, message):
+    ms.write_pyramid(np.ones((20, 20), "uint16"), tmp_path / "p", scale_factors=[2])
+    before = hashes(tmp_path / "p")
+    with pytest.raises(ValueError, match=message):
+        ms.update_pyramid(tmp_path / "p", {"y": 3}, **options)
+    assert hashes(tmp_path / "p") == before
 
 
 def test_update__of_bands_is_refused(tmp_path):
@@ -418,6 +442,16 @@ def test_append__of_time_points_names_of_channels_and_display_follow(tmp_path):
     assert ms.validate(tmp_path / "p").ok
 
 
+def test_append__reads_parts_of_the_shape_of_a_chunk_that_lie_across_chunks(tmp_path):
+    values = np.random.default_rng(0).integers(0, 99, (22, 24)).astype("uint16")
+    options = {"scale_factors": [2, 4, 8], "method": "max", "chunks": 8}
+    ms.write_pyramid(values[:14], tmp_path / "p", **options)
+    # Level 2 has chunks of 4 x 6, and the windows of level 3 that are made anew its samples 2 to 6.
+    ms.append_pyramid(values[14:], tmp_path / "p", "y")
+    ms.write_pyramid(values, tmp_path / "fresh", **options)
+    assert_same(tmp_path / "p", tmp_path / "fresh")
+
+
 @pytest.mark.parametrize(
     ("change", "error", "message"),
     [
@@ -445,6 +479,20 @@ def test_append__warns_of_labels_that_stay_behind(tmp_path):
         ms.append_pyramid(more, tmp_path / "p", "y")
     ms.append_pyramid(more, tmp_path / "p", "y", "labels/cells")
     assert ms.open_pyramid(tmp_path / "p")["labels/cells/scale1/cells"].shape == (8, 6)
+
+
+@pytest.mark.parametrize("version", ["0.4", "0.5"])
+@pytest.mark.parametrize("apart", [False, True], ids=["by path", "as a store of its own"])
+def test_changes__of_labels_show_through_the_consolidated_metadata_of_their_image(tmp_path, apart, version):
+    ms.write_pyramid(np.zeros((12, 12), "uint16"), tmp_path / "p", scale_factors=[2, 4], version=version)
+    ms.write_labels(np.ones((12, 12), "uint16"), tmp_path / "p", "cells")
+    place = (tmp_path / "p/labels/cells", None) if apart else (tmp_path / "p", "labels/cells")
+    ms.append_pyramid(np.full((4, 12), 2, "uint16"), place[0], "y", place[1])
+    ms.remove_levels(place[0], [1], place[1])
+    labels = xr.open_datatree(tmp_path / "p", engine="zarr", consolidated=True)["labels/cells"]
+    assert labels["scale0/cells"].shape == (16, 12)
+    assert labels["scale0"].y[-1] == 15
+    assert list(labels.children) == ["scale0", "scale2"]
 
 
 # --- levels that are made anew or removed ----------------------------------------------------------------------
@@ -486,12 +534,14 @@ def test_rebuild__of_one_level_leaves_the_others(tmp_path):
         ({"method": "sum"}, "makes level 1 of dtype 'uint64', and 'uint16' is stored"),
         ({"method": "max", "levels": [0]}, r"levels=\[0\] are none that could be changed; choose of 1 to 2"),
         ({"method": "max", "levels": [3]}, "choose of 1 to 2"),
+        ({"method": "max", "levels": [True]}, "choose of 1 to 2"),
+        ({"method": "max", "levels": 1}, r"levels=1 is no list of levels; name them by number, as in levels=\[1\]"),
     ],
 )
 def test_rebuild__of_what_would_not_fit_is_refused_and_leaves_the_store(tmp_path, options, message):
     ms.write_pyramid(np.ones((20, 20), "uint16"), tmp_path / "p", scale_factors=[2, 4])
     before = hashes(tmp_path / "p")
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises((ValueError, TypeError), match=message):
         ms.rebuild_levels(tmp_path / "p", **options)
     assert hashes(tmp_path / "p") == before
 
@@ -535,3 +585,59 @@ def test_change__that_was_interrupted_is_completed_before_another(tmp_path, monk
             other()
     ms.update_pyramid(tmp_path / "p", resume=True)
     ms.remove_levels(tmp_path / "p", [1])
+
+
+def test_change__of_a_pyramid_whose_levels_are_being_added_is_refused(tmp_path, monkeypatch):
+    values = np.random.default_rng(0).integers(0, 99, (20, 20)).astype("uint16")
+    ms.write_pyramid(values, tmp_path / "p", scale_factors=[], layout="flat")
+
+    def fails(*arguments):
+        raise OSError("no more")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(engine, "reduce_region", fails)
+        with pytest.raises(OSError, match="no more"):
+            ms.add_levels(tmp_path / "p", scale_factors=[2])
+    for other in (
+        lambda: ms.update_pyramid(tmp_path / "p", {"y": 3}),
+        lambda: ms.append_pyramid(np.zeros((4, 20), "uint16"), tmp_path / "p", "y"),
+        lambda: ms.rebuild_levels(tmp_path / "p", method="max"),
+    ):
+        with pytest.raises(ValueError, match="by the same call of add_levels with resume=True"):
+            other()
+    ms.add_levels(tmp_path / "p", scale_factors=[2], resume=True)
+    assert len(ms.open_pyramid(tmp_path / "p").children) == 2
+
+
+def test_changes__of_an_icechunk_repository_are_a_commit_each(tmp_path):
+    icechunk = pytest.importorskip("icechunk")
+    repository = icechunk.Repository.create(icechunk.in_memory_storage())
+    values = np.random.default_rng(0).integers(0, 99, (21, 20)).astype("uint16")
+    options = {"scale_factors": [2, 4], "chunks": 8}
+    ms.write_pyramid(values, repository, **options, digests=True)
+    session = repository.writable_session("main")
+    values[3:9] = zarr.open_array(session.store, path="scale0/image")[3:9] = 7
+    session.commit("an edit")
+    ms.update_pyramid(repository, {"y": slice(3, 9)})
+    ms.append_pyramid(values[:9], repository, "y")
+    ms.update_pyramid(repository, changed="auto")
+    ms.rebuild_levels(repository, method="max")
+    ms.remove_levels(repository, [2])
+    ms.write_pyramid(
+        np.concatenate([values, values[:9]]), tmp_path / "fresh", scale_factors=[2], chunks=8, method="max"
+    )
+    found = arrays_of(repository.readonly_session("main").store)
+    assert {path: values for path, values in found.items() if path != "digests/chunks"}.keys() == arrays_of(
+        tmp_path / "fresh"
+    ).keys()
+    for path, expected in arrays_of(tmp_path / "fresh").items():
+        np.testing.assert_array_equal(found[path], expected)
+    said = [change.message.removeprefix("multiscale_sampler.") for change in repository.ancestry(branch="main")]
+    assert said[:-1] == [
+        "remove_levels",
+        "rebuild_levels",
+        "append_pyramid",
+        "update_pyramid",
+        "an edit",
+        "write_pyramid",
+    ]

@@ -7,17 +7,25 @@ sizes that readers know, until the sizes themselves are written, last.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, cast
 
 import xarray as xr
 import zarr
+from zarr.core.buffer import default_buffer_prototype
+from zarr.core.common import ZARR_JSON, ZGROUP_JSON
+from zarr.core.sync import sync
+from zarr.errors import ContainsArrayError
+from zarr.storage import StorePath
 
 from .. import ngff
 from ..axes import Axis
 from .nodes import Node
 from .reading import BUILD_ATTRIBUTE, level_image, pyramid_levels, read_multiscales
+from .remote import is_icechunk, unwrapped
 from .targets import (
     Layout,
     Record,
@@ -122,6 +130,16 @@ class StoredPyramid:
             for array, shape in zip(self.arrays, shapes, strict=True)
         )
 
+    def with_room(self, shapes: Sequence[Sequence[int]]) -> tuple[zarr.Array[Any], ...]:
+        """Return the arrays with new shapes, ready to be written there."""
+        grown = self.grown(shapes)
+        if is_icechunk(unwrapped(self.group.store_path.store)):
+            # It takes no chunk beyond the shape that it knows; nor does anybody see that before all is committed.
+            for array in grown:
+                documents = array.metadata.to_buffer_dict(default_buffer_prototype())
+                sync((array.store_path / ZARR_JSON).set(documents[ZARR_JSON]))
+        return grown
+
     def publish_shapes(self, target: Target, images: Sequence[xr.DataArray]) -> None:
         """Let readers know of the shapes of `images`, the labels of all levels, with their coordinates."""
         is_consolidated = self._is_consolidated()
@@ -135,6 +153,7 @@ class StoredPyramid:
                 target.write_coordinates(index, image)
         if is_consolidated:
             consolidate(self.group)
+        self._consolidate_above()
 
     def _has_coordinates(self, image: xr.DataArray) -> bool:
         parents = {path.rpartition("/")[0] for path in self.paths}
@@ -154,12 +173,34 @@ class StoredPyramid:
         remove_arrays(self.group, [*removed, *beside])
         if self._is_consolidated():
             consolidate(self.group)
+        self._consolidate_above()
 
     def _is_consolidated(self) -> bool:
         stored = zarr.open_group(self.group.store_path.store, path=self.group.path, mode="r")
         return stored.metadata.consolidated_metadata is not None
 
+    def _consolidate_above(self) -> None:
+        """Gather metadata anew where groups above have them gathered too, as images have those of their labels."""
+        for place in _places_above(self.group):
+            with suppress(FileNotFoundError, ContainsArrayError):
+                above = zarr.open_group(place, mode="r+")
+                if above.metadata.consolidated_metadata is not None:
+                    consolidate(above)
+
     def finish(self, attributes: Mapping[str, Any] | None = None) -> None:
-        """Take the mark away, and replace some of the group's attributes."""
+        """Take the mark away, and replace some of the group's attributes; None: all is as before the change."""
         stored = {**stored_attributes(self.group), **(attributes or {})}
         put_attributes(self.group, {key: value for key, value in stored.items() if key != BUILD_ATTRIBUTE})
+        if attributes is not None:
+            self._consolidate_above()
+
+
+def _places_above(group: zarr.Group) -> Iterator[StorePath]:
+    """Yield where groups that hold a group may be, the nearest first; of a folder, as far as groups go."""
+    store, parts = group.store_path.store, group.path.split("/") if group.path else []
+    for depth in reversed(range(len(parts))):
+        yield StorePath(store, "/".join(parts[:depth]))
+    if isinstance(store, zarr.storage.LocalStore):
+        document = ZARR_JSON if group.metadata.zarr_format == 3 else ZGROUP_JSON
+        for folder in itertools.takewhile(lambda folder: (folder / document).is_file(), store.root.absolute().parents):
+            yield StorePath(zarr.storage.LocalStore(folder), "")

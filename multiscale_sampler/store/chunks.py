@@ -220,7 +220,10 @@ class Access:
     def _read_part(self, index: Index, region: Region, block: Block) -> bool:
         """Read what a region has of a chunk into its place; return whether the chunk is stored."""
         chunks = cast("Chunks", self.chunks)
-        if block.shape == chunks.shape and chunks.read(index, block):
+        is_one_chunk = block.shape == chunks.shape and all(
+            a.start == i * n for a, i, n in zip(region, index, chunks.shape, strict=True)
+        )
+        if is_one_chunk and chunks.read(index, block):
             return True
         inside = tuple(map(_overlap, chunks.span(index), region))
         part = block[_behind(inside, region)]

@@ -378,7 +378,8 @@ def transaction(store: Any, said: str) -> Iterator[Any]:
         return
     session = store.writable_session(BRANCH)
     yield session.store
-    session.commit(said)
+    if session.has_uncommitted_changes:
+        session.commit(said)
 
 
 def protocol_of(store: zarr.storage.FsspecStore) -> str:
