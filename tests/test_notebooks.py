@@ -58,6 +58,8 @@ def test_notebook__runs_and_warns_of_nothing(path, tmp_path, monkeypatch):
 
 
 @pytest.mark.skipif(bool(numba.config.DISABLE_JIT), reason="NUMBA_DISABLE_JIT: real images take minutes")
+# What the clients' own imports warn of; a kernel shows none of it.
+@pytest.mark.filterwarnings("default")
 @each
 def test_notebook__runs_on_real_images(path, tmp_path, monkeypatch):
     folder = real(REAL[path.stem[:2]])
