@@ -16,7 +16,9 @@ release = multiscale_sampler.__version__
 
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.autosummary", "sphinx.ext.napoleon"]
 html_theme = "pydata_sphinx_theme"
-html_theme_options = {"show_toc_level": 2, "secondary_sidebar_items": ["page-toc"]}
+# A dozen pages fit into one list beside each of them.
+html_sidebars = {"**": ["globaltoc.html"]}
+html_theme_options = {"show_toc_level": 2, "navbar_center": [], "secondary_sidebar_items": ["page-toc"]}
 html_title = "multiscale_sampler"
 html_show_sourcelink = False
 html_copy_source = False
