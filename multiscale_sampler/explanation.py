@@ -88,7 +88,7 @@ def explain(source: Any, path: str | None = None, *, storage_options: Mapping[st
     <BLANKLINE>
     Level 0: y 64, x 100, uint8
       Shape, scale and translation are those of the image: its first voxel is centred at y 0, x 0 micrometer.
-      Chunks of 64 x 100 (6.25 kiB), 1 of them, as the source is read.
+      Chunks of 64 x 100 (6.25 kiB), 1 of them.
     <BLANKLINE>
     Level 1: y 22, x 34, uint8
       Shape: y 64 / 3 = 21.33, rounded up to 22; x 100 / 3 = 33.33, rounded up to 34: the last windows are partial ...
@@ -309,6 +309,9 @@ def _chunks_line(pyramid: _Pyramid, level: _Level) -> str:
         return f"{text}."
     if level.chunks == pyramid.source_chunks:
         return f"{text}, as the source is read."
+    # What is in memory has no chunks to be read by.
+    if math.prod(pyramid.source_chunks) == 1:
+        return f"{text}."
     return f"{text}; the source is read by {_by(pyramid.source_chunks)}."
 
 
