@@ -15,9 +15,10 @@ author = "the multiscale_sampler developers"
 release = multiscale_sampler.__version__
 
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.autosummary", "sphinx.ext.napoleon"]
-exclude_patterns = ["README.md"]
 html_theme = "pydata_sphinx_theme"
-html_theme_options = {"show_toc_level": 2, "secondary_sidebar_items": ["page-toc"]}
+# A dozen pages fit into one list beside each of them.
+html_sidebars = {"**": ["globaltoc.html"]}
+html_theme_options = {"show_toc_level": 2, "navbar_center": [], "secondary_sidebar_items": ["page-toc"]}
 html_title = "multiscale_sampler"
 html_show_sourcelink = False
 html_copy_source = False
@@ -29,6 +30,8 @@ default_role = "py:obj"
 autodoc_default_options = {"members": True, "member-order": "bysource"}
 autodoc_typehints_format = "short"
 autodoc_preserve_defaults = True
+# As it is written, not as the dozen types that it stands for.
+autodoc_type_aliases = {"npt.DTypeLike": "npt.DTypeLike"}
 autosummary_generate = False
 napoleon_google_docstring = False
 napoleon_use_rtype = False

@@ -231,7 +231,7 @@ class MultiscaleAccessor:
         >>> image = ms.open_image(ms.create_test_image(store, shape=(64, 96, 96)), scale=0.5, units="micrometer")
         >>> tree = ms.to_multiscale(image, [2, 4])
         >>> tree.multiscale.plot(z=12.5).get_title()  # doctest: +SKIP
-        '0, level 0, z = 12.5 micrometer'
+        'image, level 0, z = 12.5 micrometer'
         """
         return pictures.plot(
             self._tree,

@@ -302,6 +302,9 @@ def _chunks_line(pyramid: _Pyramid, level: _Level) -> str:
         return f"{text}."
     if level.chunks == pyramid.source_chunks:
         return f"{text}, as the source is read."
+    # What is in memory has no chunks to be read by.
+    if math.prod(pyramid.source_chunks) == 1:
+        return f"{text}."
     return f"{text}; the source is read by {_by(pyramid.source_chunks)}."
 
 

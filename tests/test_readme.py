@@ -1,4 +1,7 @@
-"""Every block of the README runs, in order, in one folder; its table of methods is the table of reducers."""
+"""Every block of the README and of the documentation runs, page by page, each in order and in a folder of its own.
+
+The README's table of methods is the table of reducers.
+"""
 
 import os
 import re
@@ -10,30 +13,38 @@ import pytest
 
 from multiscale_sampler.reducers import REDUCERS
 
-README = (Path(__file__).parents[1] / "README.md").read_text()
-# The two commands that set up an environment are run as they are written by .ci/run.
-BLOCKS = [
-    (language, text)
-    for marked, language, text in re.findall(r"(<!-- ci: \w+ -->\n)?```(\w+)\n(.*?)```", README, flags=re.S)
-    if not marked
-]
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+PAGES = {page.name: page.read_text() for page in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))}
+# The two commands that set up an environment are run as they are written by .ci/run; a page says of others why they
+# are not run, in a comment before them.
+BLOCK = re.compile(r"(<!-- (?:ci: \w+|not run: .+) -->\n)?^```(\w+)\n(.*?)^```", flags=re.S | re.M)
+BLOCKS = {
+    page: [(language, code) for marked, language, code in BLOCK.findall(text) if not marked]
+    for page, text in PAGES.items()
+}
 
 
-def test_readme__blocks_run_in_order(tmp_path, monkeypatch):
+@pytest.mark.parametrize("page", [page for page, blocks in BLOCKS.items() if blocks])
+def test_page__blocks_run_in_order(page, tmp_path, monkeypatch):
     pytest.importorskip("matplotlib", reason="needs the extra 'plot'")
     monkeypatch.chdir(tmp_path)
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     names: dict[str, object] = {}
-    assert {language for language, _ in BLOCKS} == {"python", "bash"}
-    for language, text in BLOCKS:
+    assert {language for language, _ in BLOCKS[page]} <= {"python", "bash", "console"}
+    for language, text in BLOCKS[page]:
         if language == "python":
-            exec(compile(text, "README.md", "exec"), names)
-        else:
+            exec(compile(text, page, "exec"), names)
+        elif language == "bash":
             subprocess.run(["bash", "-euc", text], check=True, env={**os.environ, "PATH": path}, capture_output=True)
 
 
+def test_readme__has_blocks_of_both_kinds():
+    assert {language for language, _ in BLOCKS["README.md"]} == {"python", "bash"}
+
+
 def test_readme__its_table_of_methods_is_that_of_the_reducers():
-    script = Path(__file__).parents[1] / "examples" / "methods_table.py"
+    script = ROOT / "examples" / "methods_table.py"
     table = subprocess.run([sys.executable, str(script)], check=True, capture_output=True, text=True).stdout
     assert table.count("\n") == len(REDUCERS) + 2
     assert f"\n\n{table}\n" in README
