@@ -266,7 +266,7 @@ def _in_ngff_order(image: xr.DataArray) -> tuple[xr.DataArray, tuple[int, ...]]:
     warnings.warn(
         f"the axes {image.dims!r} are written as {tuple(dims)!r}: OME-NGFF wants time and channels before space",
         UserWarning,
-        stacklevel=4,
+        stacklevel=5,
     )
     ordered = image.transpose(*dims)
     ordered.encoding = {

@@ -61,7 +61,7 @@ def stated_display(image: xr.DataArray, version: ngff.NgffVersion) -> Display:
                 f"the attribute {ngff.OMERO!r} of {str(image.name)!r} describes other channels than {list(keys)!r}, "
                 "and is not written; give it one entry for each",
                 UserWarning,
-                stacklevel=4,
+                stacklevel=5,
             )
             omero = None
         else:
@@ -84,7 +84,7 @@ def _stated_systems(image: xr.DataArray, version: ngff.NgffVersion) -> Mapping[s
     warnings.warn(
         f"the attribute {ngff.SYSTEMS!r} of {str(image.name)!r}, its further coordinate systems, is not written: {why}",
         UserWarning,
-        stacklevel=5,
+        stacklevel=6,
     )
     return None
 

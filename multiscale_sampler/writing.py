@@ -191,7 +191,7 @@ def write_pyramid(
 def _warn_of_clients(build: Build) -> None:
     """Say once which clients will not read a pyramid."""
     if found := unread_by_some(build.levels[0].axes, [level.dtype for level in build.levels]):
-        warnings.warn(f"some clients will not open {build.name!r}: {'; '.join(found)}", UserWarning, stacklevel=3)
+        warnings.warn(f"some clients will not open {build.name!r}: {'; '.join(found)}", UserWarning, stacklevel=4)
 
 
 @dataclass(frozen=True)

@@ -14,10 +14,21 @@ EXAMPLES = Path(__file__).parents[1] / "examples"
 SCRIPTS = sorted(EXAMPLES.glob("*.py"))
 
 
-def run(script: Path, *arguments: str, cwd: Path) -> str:
-    done = subprocess.run([sys.executable, str(script), *arguments], cwd=cwd, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+@pytest.fixture
+def run(tmp_path, monkeypatch, capsys):
+    """Return what runs an example, in this process, which has loaded everything, and returns what it prints."""
+    monkeypatch.chdir(tmp_path)
+    # Pictures without a screen.
+    monkeypatch.setenv("MPLBACKEND", "Agg")
+    monkeypatch.setitem(sys.modules, "napari", None)
+
+    def run(name: str, *arguments: str) -> str:
+        script = str(EXAMPLES / f"{name}.py")
+        monkeypatch.setattr(sys, "argv", [script, *arguments])
+        runpy.run_path(script, run_name="__main__")
+        return capsys.readouterr().out
+
+    return run
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.stem)
@@ -25,9 +36,11 @@ def test_example__fits_a_page(script):
     assert len(script.read_text().splitlines()) <= 40
 
 
-def test_voxel_positions__draws_the_picture_of_the_readme(tmp_path):
+def test_voxel_positions__draws_the_picture_of_the_readme(tmp_path, run):
     matplotlib = pytest.importorskip("matplotlib", reason="needs the extra 'plot'")
-    run(EXAMPLES / "voxel_positions.py", str(tmp_path / "drawn.svg"), cwd=tmp_path)
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()
+        run("voxel_positions", str(tmp_path / "drawn.svg"))
     drawn, kept = (path.read_text() for path in (tmp_path / "drawn.svg", EXAMPLES / "voxel_positions.svg"))
     if f"Matplotlib v{matplotlib.__version__}" not in kept:
         # Releases of matplotlib place text differently; the picture itself is that of one of them.
@@ -36,17 +49,19 @@ def test_voxel_positions__draws_the_picture_of_the_readme(tmp_path):
         assert drawn == kept
 
 
-def test_compare_brightness__prints_the_table_of_the_readme(tmp_path):
+# What others warn of is no concern of ours.
+@pytest.mark.filterwarnings("ignore")
+def test_compare_brightness__prints_the_table_of_the_readme(run):
     pytest.importorskip("ngff_zarr", reason="needs the extra 'clients'")
     pytest.importorskip("ome_zarr", reason="needs the extra 'clients'")
-    printed = run(EXAMPLES / "compare_brightness.py", cwd=tmp_path)
+    printed = run("compare_brightness")
     means = {line[:32].strip(): line[32:].split() for line in printed.splitlines()}
     assert len(means) == 5
     assert all(abs(float(mean) - 4.994) < 0.01 for mean in means["multiscale_sampler mean"])
 
 
-def test_drop_in__prints_what_the_readme_of_multiscale_spatial_image_shows(tmp_path):
-    printed = run(EXAMPLES / "drop_in.py", cwd=tmp_path)
+def test_drop_in__prints_what_the_readme_of_multiscale_spatial_image_shows(tmp_path, run):
+    printed = run("drop_in")
     for line in (
         "image    (y, x) uint8 16kB dask.array<chunksize=(128, 128), meta=np.ndarray>",
         "image    (y, x) uint8 4kB dask.array<chunksize=(64, 64), meta=np.ndarray>",
@@ -71,13 +86,8 @@ def test_drop_in__prints_what_the_readme_of_multiscale_spatial_image_shows(tmp_p
         ("export_for_napari", "[('DAPI', [(256, 256), (128, 128), (64, 64)])", "cells.ome.zarr"),
     ],
 )
-def test_example__runs_and_leaves_a_valid_image(name, printed, made, tmp_path, monkeypatch, capsys):
-    # In this process, which has loaded everything; pictures without a screen.
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("MPLBACKEND", "Agg")
-    monkeypatch.setitem(sys.modules, "napari", None)
-    runpy.run_path(str(EXAMPLES / f"{name}.py"), run_name="__main__")
-    assert printed in capsys.readouterr().out
+def test_example__runs_and_leaves_a_valid_image(name, printed, made, tmp_path, run):
+    assert printed in run(name)
     assert made is None or validate(tmp_path / made).ok
 
 
@@ -88,18 +98,21 @@ def test_examples__are_all_run():
 
 def test_cluster__builds_on_two_processes(tmp_path):
     pytest.importorskip("distributed", reason="needs the extra 'distributed'")
-    printed = run(EXAMPLES / "cluster.py", str(tmp_path), cwd=tmp_path)
-    assert "'scale2': (24, 32, 32)" in printed
+    # In a process of its own: workers import the script that began it.
+    command = [sys.executable, str(EXAMPLES / "cluster.py"), str(tmp_path)]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "'scale2': (24, 32, 32)" in done.stdout
     assert validate(tmp_path / "brain.ome.zarr").ok
 
 
-def test_s3__builds_from_one_place_to_another(tmp_path, object_server, monkeypatch):
+def test_s3__builds_from_one_place_to_another(run, object_server, monkeypatch):
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "nobody")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "nothing")
     store = zarr.storage.FsspecStore.from_url(object_server.url("raw.zarr"), storage_options=object_server.options)
     create_test_image(store, "image", shape=(60, 70, 80), chunks=(32, 32, 32))
     target = object_server.url("brain.ome.zarr")
-    printed = run(EXAMPLES / "s3.py", object_server.url("raw.zarr"), target, object_server.endpoint, cwd=tmp_path)
+    printed = run("s3", object_server.url("raw.zarr"), target, object_server.endpoint)
     assert "level  factors" in printed
     assert "Dimensions:" in printed
     assert len(open_pyramid(target, storage_options=object_server.options).children) == 3

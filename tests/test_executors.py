@@ -39,6 +39,8 @@ def cluster():
 @pytest.fixture
 def client(cluster):
     with distributed.Client(cluster) as connected:
+        # One may just have been killed.
+        connected.wait_for_workers(2)
         yield connected
 
 
@@ -142,15 +144,13 @@ def fail_once(build, flag, *arguments):
     return build(*arguments)
 
 
-def test_write_pyramid__completes_though_a_worker_is_killed(base, tmp_path, monkeypatch):
+def test_write_pyramid__completes_though_a_worker_is_killed(base, client, tmp_path, monkeypatch):
     with dask.config.set(scheduler="threads"):
         expected = built(base, tmp_path / "threads.zarr")
     flag = tmp_path / "kill"
     flag.touch()
     monkeypatch.setattr(engine_module, "_build_region", partial(fail_once, engine_module._build_region, str(flag)))
-    options = {"n_workers": 2, "threads_per_worker": 1, "dashboard_address": ":0"}
-    with distributed.LocalCluster(**options) as running, distributed.Client(running):
-        assert built(base, tmp_path / "cluster.zarr") == expected
+    assert built(base, tmp_path / "cluster.zarr") == expected
     assert not flag.exists()
 
 
@@ -228,7 +228,8 @@ def test_scheduler__local_is_a_cluster_of_as_many_processes_as_workers(base, tmp
 
     def noting(**options):
         asked.append(options)
-        return cluster(**options)
+        # On threads, which start at once; that workers are processes is what LocalCluster does unless told otherwise.
+        return cluster(**options, processes=False)
 
     monkeypatch.setattr(distributed, "LocalCluster", noting)
     monkeypatch.setattr("multiscale_sampler.executors.ThreadPoolExecutor", refuse_threads)
@@ -236,6 +237,7 @@ def test_scheduler__local_is_a_cluster_of_as_many_processes_as_workers(base, tmp
     arguments = [place, str(tmp_path / "out"), "--quiet", "--scheduler", "local", "--workers", "1"]
     assert main(["build", *arguments]) == 0
     assert (asked[0]["n_workers"], asked[0]["threads_per_worker"]) == (1, 1)
+    assert "processes" not in asked[0]
     assert len(open_pyramid(tmp_path / "out").children) > 1
 
 

@@ -3,14 +3,14 @@
 The README's table of methods is the table of reducers.
 """
 
-import os
 import re
-import subprocess
-import sys
+import runpy
+import shlex
 from pathlib import Path
 
 import pytest
 
+from multiscale_sampler.cli import main
 from multiscale_sampler.reducers import REDUCERS
 
 ROOT = Path(__file__).parents[1]
@@ -29,22 +29,25 @@ BLOCKS = {
 def test_page__blocks_run_in_order(page, tmp_path, monkeypatch):
     pytest.importorskip("matplotlib", reason="needs the extra 'plot'")
     monkeypatch.chdir(tmp_path)
-    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     names: dict[str, object] = {}
     assert {language for language, _ in BLOCKS[page]} <= {"python", "bash", "console"}
     for language, text in BLOCKS[page]:
         if language == "python":
             exec(compile(text, page, "exec"), names)
         elif language == "bash":
-            subprocess.run(["bash", "-euc", text], check=True, env={**os.environ, "PATH": path}, capture_output=True)
+            for line in text.splitlines():
+                command, *arguments = shlex.split(line, comments=True)
+                assert command == "multiscale-sampler"
+                # In this process, which has loaded everything.
+                assert main(arguments) == 0, line
 
 
 def test_readme__has_blocks_of_both_kinds():
     assert {language for language, _ in BLOCKS["README.md"]} == {"python", "bash"}
 
 
-def test_readme__its_table_of_methods_is_that_of_the_reducers():
-    script = ROOT / "examples" / "methods_table.py"
-    table = subprocess.run([sys.executable, str(script)], check=True, capture_output=True, text=True).stdout
+def test_readme__its_table_of_methods_is_that_of_the_reducers(capsys):
+    runpy.run_path(str(ROOT / "examples" / "methods_table.py"), run_name="__main__")
+    table = capsys.readouterr().out
     assert table.count("\n") == len(REDUCERS) + 2
     assert f"\n\n{table}\n" in README

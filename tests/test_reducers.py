@@ -1,3 +1,5 @@
+from fractions import Fraction
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -158,7 +160,11 @@ def test_reduction__merges_states_to_the_state_of_the_whole(method, data, block,
         np.testing.assert_allclose(out, expected, rtol=1e-3 if block.dtype == np.float16 else 1e-6)
     else:
         exact = oracles.reduced(block, total, method)
-        oracles.assert_level(out, exact, oracles.output_dtype(block.dtype, method), ulps=method in ("mean", "sum"))
+        summed = method in ("mean", "sum")
+        # What a sum in double precision loses of windows that span more than its bits.
+        lost = summed and block.dtype.kind == "f"
+        slack = oracles.magnitudes(block, total) * Fraction(1, 2**50) if lost else None
+        oracles.assert_level(out, exact, oracles.output_dtype(block.dtype, method), ulps=summed, slack=slack)
 
 
 @pytest.mark.parametrize("window", [1, 2**22, 2**24])

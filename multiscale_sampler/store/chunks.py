@@ -417,6 +417,8 @@ def _numcodec(codec: Any) -> Codec | None:
 
 def _is_constant(block: Block, value: Any) -> bool:
     """Whether every voxel is `value`, bit for bit: -0.0 is not 0.0, and NaN is NaN."""
+    if block.dtype.kind == "c":
+        return _is_constant(block.real, value.real) and _is_constant(block.imag, value.imag)
     bits = np.dtype(f"u{block.dtype.itemsize}")
     expected = np.asarray(value, block.dtype).view(bits)[()]
     if block[(0,) * block.ndim].view(bits) != expected or block[(-1,) * block.ndim].view(bits) != expected:

@@ -444,7 +444,7 @@ def open_pyramid(
         raise ValueError(f"{group.store_path} is an array, not a pyramid; open it with open_image")
     name, images = _by_convention(group, chunks) or _by_ngff(group, chunks)
     images = [_with_crs(image, group) for image in images]
-    if BUILD_ATTRIBUTE in group.attrs:
+    if _is_changing(group):
         warnings.warn(
             f"a change of {group.store_path} is in progress or was interrupted, and its levels may not be those of its "
             "base as yet; go on with it by the same call with resume=True",
@@ -471,6 +471,12 @@ def is_pyramid(store: Any, path: str | None = None) -> bool:
         return False
     node = open_node(store, path)
     return isinstance(node, zarr.Group) and ngff.parse(node.attrs.asdict()) is not None
+
+
+def _is_changing(group: zarr.Group) -> bool:
+    """Whether parts of the levels are being made anew; where levels are only added, the others are as they were."""
+    begun: Any = group.attrs.get(BUILD_ATTRIBUTE)
+    return begun is not None and "edited" in begun.get("fingerprint", {})
 
 
 def _by_ngff(group: zarr.Group, chunks: Any) -> tuple[str, list[xr.DataArray]]:

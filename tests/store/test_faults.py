@@ -29,7 +29,7 @@ BUILD_KINDS = {
     "replacing": ("write_pyramid", {"mode": "w"}, 3),
     "replacing-v2": ("write_pyramid", {"mode": "w", "version": "0.4"}, 3),
 }
-SHAPE = (61, 83)
+SHAPE = (45, 61)
 
 
 def prepared(folder, call, options):
@@ -125,7 +125,7 @@ def test_build__killed_again_and_again_does_little_twice(tmp_path, undisturbed, 
     source, target = prepared(tmp_path, call, options)
     options = {**options, "resume": True}
     middle = outcome.operations["creation"] // 2
-    moments = [Moment("creation", middle), Moment("levels", 12, torn=True), Moment("levels", 8), Moment("journal", 8)]
+    moments = [Moment("creation", middle), Moment("levels", 7, torn=True), Moment("levels", 3), Moment("journal", 3)]
     begun = 0
     for moment in moments:
         killed = build_in_child(call, source, target, options, str(tmp_path / "log"), moment)
