@@ -173,6 +173,28 @@ def attributes_of_group(level: Sequence[Axis], crs: Mapping[str, Any]) -> dict[s
     return {"zarr_conventions": [PROJ_CONVENTION, SPATIAL_CONVENTION], **shared, **own}
 
 
+def resized(attributes: Mapping[str, Any], levels: Mapping[str, Sequence[Axis]]) -> dict[str, Any]:
+    """Return what changes of the attributes of a group when its levels get other sizes and keep their first pixel.
+
+    `levels` are the axes of all levels by the name of their asset, the base first; of the group of a level, of that.
+    """
+    if "spatial:bbox" not in attributes:
+        return {}
+    shared, own = attributes_of_levels(list(levels.values()), {})
+    changed = {"spatial:bbox": shared["spatial:bbox"]}
+    if "spatial:shape" in attributes:
+        changed["spatial:shape"] = own[0]["spatial:shape"]
+    convention: Any = attributes.get("multiscales")
+    if isinstance(convention, Mapping):
+        shapes = dict(zip(levels, (placed["spatial:shape"] for placed in own), strict=True))
+        layout = [
+            {**entry, "spatial:shape": shapes[entry["asset"]]} if "spatial:shape" in entry else entry
+            for entry in convention["layout"]
+        ]
+        changed["multiscales"] = {**convention, "layout": layout}
+    return changed
+
+
 def axes_of_transform(transform: Sequence[float], rows: Axis, columns: Axis) -> tuple[Axis, Axis] | None:
     """Return the axes of a map at the places that a level's ``spatial:transform`` states; None if it lies askew."""
     a, b, c, d, e, f = map(float, transform)

@@ -5,7 +5,15 @@ import pytest
 import xarray as xr
 import zarr
 
-from multiscale_sampler import open_image, open_pyramid, to_image, to_multiscale, validate, write_pyramid
+from multiscale_sampler import (
+    append_pyramid,
+    open_image,
+    open_pyramid,
+    to_image,
+    to_multiscale,
+    validate,
+    write_pyramid,
+)
 from multiscale_sampler.cli import main
 from multiscale_sampler.geozarr import stated_crs
 
@@ -75,6 +83,16 @@ def test_geozarr__is_read_as_it_was(tmp_path, layout, metadata, method):
         for dim in "yx":
             np.testing.assert_allclose(level[dim], node["image"][dim], rtol=1e-12)
     np.testing.assert_array_equal(open_image(tmp_path / "a" / ("0" if layout == "flat" else "scale0/image")), image)
+
+
+@pytest.mark.parametrize("layout", ["datatree", "flat"])
+def test_geozarr__follows_what_is_appended(tmp_path, layout):
+    options = {"scale_factors": [2, 4], "layout": layout, "metadata": BOTH}
+    write_pyramid(scene().isel(y=slice(0, 15)), tmp_path / "a", **options)
+    append_pyramid(scene().isel(y=slice(15, None)), tmp_path / "a", "y")
+    write_pyramid(scene(), tmp_path / "fresh", **options)
+    for group in ("", "scale0", "scale1", "scale2") if layout == "datatree" else ("",):
+        assert attributes_of(tmp_path / "a", group) == attributes_of(tmp_path / "fresh", group)
 
 
 def test_geozarr__alone_is_replaced_and_nothing_else(tmp_path):

@@ -22,7 +22,8 @@ from zarr.errors import ContainsArrayError
 from zarr.storage import StorePath
 
 from .. import ngff
-from ..axes import Axis
+from ..axes import Axis, image_axes
+from ..geozarr import resized
 from .nodes import Node
 from .reading import BUILD_ATTRIBUTE, level_image, pyramid_levels, read_multiscales
 from .remote import is_icechunk, unwrapped
@@ -151,9 +152,23 @@ class StoredPyramid:
                 parent = self.paths[index].rpartition("/")[0]
                 remove_arrays(self.group, [f"{parent}/{name}" for name in image.coords])
                 target.write_coordinates(index, image)
+        placed = {
+            path.rpartition("/")[0] or path: image_axes(image) for path, image in zip(self.paths, images, strict=True)
+        }
+        for path, axes in placed.items() if self.layout == "datatree" else ():
+            self._place_on_map(path, {path: axes})
+        self._place_on_map("", placed)
         if is_consolidated:
             consolidate(self.group)
         self._consolidate_above()
+
+    def _place_on_map(self, path: str, levels: Mapping[str, Sequence[Axis]]) -> None:
+        """Let a group that says where levels lie on a map say it of their new sizes."""
+        holder = cast("zarr.Group", self.group[path]) if path else self.group
+        attributes = stored_attributes(holder)
+        # Another writer's positions need not be in the units of its map.
+        if self.recipe is not None and (changed := resized(attributes, levels)):
+            put_attributes(holder, {**attributes, **changed})
 
     def _has_coordinates(self, image: xr.DataArray) -> bool:
         parents = {path.rpartition("/")[0] for path in self.paths}
