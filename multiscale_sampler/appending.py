@@ -19,13 +19,13 @@ from . import ngff
 from . import store as stores
 from .axes import coordinate_variable, image_axes, position_tolerance, to_image
 from .builds import Build
+from .display import Display, omero_of
 from .engine import run_sweeps, take_digests
 from .parts import Region
 from .progress import ProgressCallback
 from .reducers import Method
 from .regions import AppendedBase, Base, base_of, unread
 from .updating import Remaking, build_of_change, record_of_change, refuse_other_change
-from .writing import omero_of
 
 
 def append_pyramid(
@@ -145,7 +145,7 @@ class _Addition:
         whole.encoding = before.encoding
         ngff.check_exportable(image_axes(whole))
         order = tuple(image.dims.index(name) for name in before.dims)
-        return cls(whole, base_of(image, order), unread(image), before.dims.index(dim), start)
+        return cls(whole, base_of(image, order, image.dtype), unread(image), before.dims.index(dim), start)
 
 
 def _check_fit(before: xr.DataArray, image: xr.DataArray, dim: str, *, labelled: bool) -> None:
@@ -249,7 +249,7 @@ def _channels_displayed(stored: stores.StoredPyramid, build: Build, addition: _A
     if axis.type != "channel":
         return {}
     coarsest = cast("zarr.Array[Any]", stored.group[stored.paths[-1]])
-    display = omero_of(build.images[-1], coarsest)
+    display = omero_of(build.images[-1], coarsest, Display(None, None))
     return ngff.channels_added(stored.group.attrs.asdict(), display or {}, addition.start)
 
 

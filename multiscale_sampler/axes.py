@@ -20,6 +20,8 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
+from .orientation import OrientationOption, orientations_of
+
 AxisType: TypeAlias = Literal["space", "time", "channel"]
 Boundary: TypeAlias = Literal["pad", "trim", "exact"]
 SamplePosition: TypeAlias = Literal["center", "first"]
@@ -82,7 +84,8 @@ class Axis:
     >>> from multiscale_sampler import Axis
     >>> z = Axis("z", 9, scale=50.0, unit="micrometer")
     >>> z.coarsen(2)
-    Axis(name='z', size=5, scale=100.0, translation=25.0, unit='micrometer', type='space', values=None)
+    Axis(name='z', size=5, scale=100.0, translation=25.0, unit='micrometer', type='space', values=None, \
+orientation=None)
     >>> z.coarsen(2).coordinates()
     array([ 25., 125., 225., 325., 425.])
     """
@@ -101,6 +104,8 @@ class Axis:
     """Kind of axis; None means the custom of the name, see `guess_axis_type`."""
     values: npt.NDArray[Any] | None = None
     """Positions or labels, one per sample, where they do not follow a line; otherwise None."""
+    orientation: str | None = None
+    """Which way coordinates grow through a body, in the words of RFC 4 of OME-NGFF; None where nobody says."""
 
     def __post_init__(self) -> None:
         """Fill in the kind of axis and check the numbers."""
@@ -230,7 +235,8 @@ def image_axes(image: xr.DataArray) -> tuple[Axis, ...]:
     """Return the axes of a labelled array, read from its dimension coordinates.
 
     A dimension without a coordinate has scale 1 and translation 0. The unit is the coordinate's attribute
-    ``units``; the spacing of a single sample is its attribute ``spacing`` (else 1).
+    ``units``, the orientation its attribute ``orientation``; the spacing of a single sample is its attribute
+    ``spacing`` (else 1).
     """
     return tuple(_axis_of(image, str(dim), size) for dim, size in image.sizes.items())
 
@@ -240,15 +246,19 @@ def _axis_of(image: xr.DataArray, dim: str, size: int) -> Axis:
         return Axis(dim, size)
     coordinate = image.coords[dim]
     positions = np.asarray(coordinate.values)
-    unit = coordinate.attrs.get("units")
-    axis_type = coordinate.attrs.get("axis_type")
+    orientation = coordinate.attrs.get("orientation")
+    said = {
+        "unit": coordinate.attrs.get("units"),
+        "type": coordinate.attrs.get("axis_type"),
+        "orientation": orientation if isinstance(orientation, str) else None,
+    }
     if size == 1 and positions.dtype.kind in "iuf":
         spacing = float(coordinate.attrs.get("spacing", 1.0))
-        return Axis(dim, size, spacing, float(positions[0]), unit, axis_type)
+        return Axis(dim, size, spacing, float(positions[0]), **said)
     line = _line_through(positions)
     if line is None:
-        return Axis(dim, size, unit=unit, type=axis_type, values=positions)
-    return Axis(dim, size, *line, unit, axis_type)
+        return Axis(dim, size, values=positions, **said)
+    return Axis(dim, size, *line, **said)
 
 
 def coordinate_variable(axis: Axis, attrs: Mapping[Any, Any] | None = None) -> xr.Variable:
@@ -258,6 +268,8 @@ def coordinate_variable(axis: Axis, attrs: Mapping[Any, Any] | None = None) -> x
         attributes["units"] = axis.unit
     if axis.type != guess_axis_type(axis.name):
         attributes["axis_type"] = axis.type
+    if axis.orientation is not None:
+        attributes["orientation"] = axis.orientation
     if axis.is_regular:
         attributes["spacing"] = axis.scale
     return xr.Variable((axis.name,), axis.coordinates(), attributes)
@@ -279,6 +291,7 @@ def to_image(
     units: str | Mapping[str, str] | None = None,
     name: str | None = None,
     channel_names: Sequence[str] | None = None,
+    orientation: OrientationOption | None = None,
 ) -> xr.DataArray:
     """Label an array: dimensions, coordinates at the voxel centres, units, name.
 
@@ -302,6 +315,10 @@ def to_image(
         Name of the image; default: the array's own, else "image".
     channel_names
         Labels along the channel axis.
+    orientation
+        Which way the coordinates of spatial axes grow through a body: three letters that name where x, y and z lead
+        ("RAS": to the right, to the front, upwards; "LPS"), or words by dim, as ``{"z": "superior-to-inferior"}``,
+        those of RFC 4 of OME-NGFF. They become the attribute ``orientation`` of the coordinates.
 
     Returns
     -------
@@ -328,6 +345,7 @@ def to_image(
     scales = _by_dim("scale", scale, names, spatial)
     translations = _by_dim("translation", translation, names, spatial)
     unit_names = _by_dim("units", units, names, spatial)
+    oriented = {} if orientation is None else orientations_of(orientation, spatial)
     labels = {} if channel_names is None else _channel_labels(image, types, channel_names)
     coords = {}
     for axis in image_axes(image):
@@ -338,8 +356,9 @@ def to_image(
             translation=float(translations.get(dim, axis.translation)),
             unit=unit_names.get(dim, axis.unit),
             values=labels.get(dim, None if _is_moved(axis, scales, translations) else axis.values),
+            orientation=oriented.get(dim, axis.orientation),
         )
-        if changed != axis or dim not in image.coords:
+        if changed != axis or dim in oriented or dim not in image.coords:
             attrs = image.coords[dim].attrs if dim in image.coords else {}
             coords[dim] = coordinate_variable(changed, attrs)
     image = image.assign_coords(coords)

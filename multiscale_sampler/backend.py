@@ -22,8 +22,9 @@ from .store import open_pyramid, source_array
 class MultiscaleBackendEntrypoint(BackendEntrypoint):
     """Opens OME-Zarr images of any writer and version, with coordinates and units.
 
-    The options that it takes beside xarray's: ``group``, the path of the image in the store (as "labels/nuclei"),
-    ``storage_options`` of the file system, with a URL, and for one level ``level``, by default 0. It is never guessed
+    The options that it takes beside xarray's: ``group``, the path of the image in the store (as "labels/nuclei"), or of
+    a node of its tree ("scale1", "labels/nuclei/scale1"), which becomes the root; ``storage_options`` of the file
+    system, with a URL, and for one level ``level``, by default 0. It is never guessed
     from the name of a store, which may hold anything: it must be asked for by ``engine="multiscale"``.
 
     Examples
@@ -56,8 +57,13 @@ class MultiscaleBackendEntrypoint(BackendEntrypoint):
         ValueError
             If the pyramid has no such level, or there is no pyramid.
         """
-        tree = open_pyramid(filename_or_obj, group, storage_options=storage_options)
-        number, count = operator.index(level), len(levels_of_tree(tree))
+        tree = _opened(filename_or_obj, group, storage_options)
+        number = operator.index(level)
+        if tree.has_data:
+            if number:
+                raise ValueError(f"level={level!r} and group={group!r} each name a level; leave one of them out")
+            return _as_stored(tree.to_dataset(), drop_variables)
+        count = len(levels_of_tree(tree))
         if not 0 <= number < count:
             raise ValueError(f"level={level!r} is none of this pyramid, which has the levels 0 to {count - 1}")
         return _as_stored(tree[f"{NODE_PREFIX}{number}"].to_dataset(), drop_variables)
@@ -85,8 +91,25 @@ class MultiscaleBackendEntrypoint(BackendEntrypoint):
         storage_options: Mapping[str, Any] | None = None,
     ) -> dict[str, xr.Dataset]:
         """Open all levels, by the paths of their nodes."""
-        tree = open_pyramid(filename_or_obj, group, storage_options=storage_options)
+        tree = _opened(filename_or_obj, group, storage_options)
         return {node.path: _as_stored(node.to_dataset(inherit=False), drop_variables) for node in tree.subtree}
+
+
+def _opened(store: Any, group: str | None, storage_options: Mapping[str, Any] | None) -> xr.DataTree:
+    """Open the pyramid at a group, or the node of that path in the tree of the store's own pyramid."""
+    inside = (group or "").strip("/")
+    try:
+        return open_pyramid(store, inside or None, storage_options=storage_options)
+    except (FileNotFoundError, ValueError) as error:
+        if not inside:
+            raise
+        try:
+            node = open_pyramid(store, storage_options=storage_options)[inside]
+        except (FileNotFoundError, ValueError, KeyError):
+            raise error from None
+        if not isinstance(node, xr.DataTree):
+            raise
+    return xr.DataTree.from_dict({each.relative_to(node): each.to_dataset() for each in node.subtree})
 
 
 def _as_stored(level: xr.Dataset, drop_variables: str | Iterable[str] | None) -> xr.Dataset:

@@ -13,6 +13,7 @@ from typing import Any, TypeAlias
 
 import dask.array as da
 import numpy as np
+import numpy.typing as npt
 import xarray as xr
 import zarr
 from dask.base import tokenize
@@ -20,6 +21,7 @@ from dask.base import tokenize
 from . import ngff
 from . import store as stores
 from .axes import image_axes, to_image
+from .casting import target_dtype
 from .changes import Selection, selections
 from .coarsening import aligned_weights, label_level
 from .executors import Crew, active_client
@@ -105,7 +107,7 @@ def _identity(data: Any) -> str:
     """Return what tells one source from another without reading it."""
     array = stores.source_array(data) if isinstance(data, da.Array) else None
     if array is not None:
-        return f"{array.store_path} {array.metadata.to_dict()}"
+        return f"{stores.place_of(array)} {array.metadata.to_dict()}"
     return str(data.name) if isinstance(data, da.Array) else f"array {data.shape} {data.dtype}"
 
 
@@ -115,15 +117,22 @@ def _method_identity(reducer: Reducer) -> str:
 
 
 def build_of_image(
-    image: Any, target: stores.Location, shaping: Mapping[str, Any], storing: Mapping[str, Any]
+    image: Any,
+    target: stores.Location,
+    shaping: Mapping[str, Any],
+    storing: Mapping[str, Any],
+    *,
+    dtype: npt.DTypeLike | None = None,
 ) -> Build:
-    """Make an image ready for writing: one plan for all levels."""
+    """Make an image ready for writing: one plan for all levels, of its values in another dtype if one is given."""
     image = stores.open_image(image) if stores.is_zarr(image) else to_image(image)
     ordered, order = _in_ngff_order(image)
+    read = image.dtype
+    ordered = _retyped(ordered, dtype)
     weights = weights_base(shaping.get("weights"), ordered)
     data = unread(image)
     crew = crew_for([data], target) if weights is None or isinstance(weights.data, np.ndarray) else None
-    plan = plan_pyramid(ordered, **shaping, **resources_of(crew, storing))
+    plan = _plan(ordered, read, shaping, resources_of(crew, storing))
     images = [ordered]
     for level in plan.levels[1:]:
         images.append(label_level(ordered, np.broadcast_to(np.zeros((), level.dtype), level.shape), plan, level.index))
@@ -134,7 +143,7 @@ def build_of_image(
         data=(data,),
         plans=(plan,),
         recipe=recipe_of(plan),
-        bases=(base_of(image, order),),
+        bases=(base_of(image, order, ordered.dtype),),
         weights=weights,
         source=stores.source_array(data),
         crew=crew,
@@ -142,7 +151,12 @@ def build_of_image(
 
 
 def build_of_tree(
-    tree: xr.DataTree, target: stores.Location, shaping: Mapping[str, Any], storing: Mapping[str, Any]
+    tree: xr.DataTree,
+    target: stores.Location,
+    shaping: Mapping[str, Any],
+    storing: Mapping[str, Any],
+    *,
+    dtype: npt.DTypeLike | None = None,
 ) -> Build:
     """Make a tree ready for writing: from its base where its levels are as `to_multiscale` made them, else as it is."""
     if shaping:
@@ -152,11 +166,14 @@ def build_of_tree(
     levels = levels_of_tree(tree)
     recipe = dict(tree.attrs.get(RECIPE_ATTRIBUTE, {}))
     if recipe and _is_pristine(levels, recipe):
-        return build_of_image(levels[0], target, recipe, storing)
-    ordered = [_in_ngff_order(level) for level in levels]
+        return build_of_image(levels[0], target, recipe, storing, dtype=dtype)
+    ordered = [(_retyped(level, dtype), order) for level, order in map(_in_ngff_order, levels)]
     data = tuple(map(unread, levels))
     crew = crew_for(data, target)
-    plans = [plan_pyramid(level, [], **resources_of(crew, storing)) for level, _ in ordered]
+    plans = [
+        _plan(level, source.dtype, {"scale_factors": []}, resources_of(crew, storing))
+        for source, (level, _) in zip(levels, ordered, strict=True)
+    ]
     return Build(
         name=str(levels[0].name),
         levels=tuple(replace(plan.levels[0], index=i, parent=max(i - 1, 0)) for i, plan in enumerate(plans)),
@@ -164,11 +181,35 @@ def build_of_tree(
         data=data,
         plans=tuple(plans),
         recipe={"method": "custom"},
-        bases=tuple(base_of(level, order) for level, (_, order) in zip(levels, ordered, strict=True)),
+        bases=tuple(
+            base_of(source, order, level.dtype) for source, (level, order) in zip(levels, ordered, strict=True)
+        ),
         weights=None,
         source=stores.source_array(data[0]),
         crew=crew,
     )
+
+
+def _retyped(image: xr.DataArray, dtype: npt.DTypeLike | None) -> xr.DataArray:
+    """Return an image as it is planned with another dtype; its values are converted where they are read."""
+    if dtype is None:
+        return image
+    wanted = target_dtype(dtype, image.dtype)
+    if wanted == image.dtype:
+        return image
+    values = image.data.astype(wanted) if image.chunks is not None else np.broadcast_to(wanted.type(0), image.shape)
+    retyped = image.copy(data=values)
+    retyped.encoding = {key: image.encoding[key] for key in ("chunks", "shards") if image.encoding.get(key)}
+    return retyped
+
+
+def _plan(image: xr.DataArray, read: np.dtype[Any], shaping: Mapping[str, Any], storing: Mapping[str, Any]) -> Plan:
+    """Plan a pyramid of values that are read in another dtype than the image's, with the memory of both."""
+    plan = plan_pyramid(image, **shaping, **storing)
+    if read == image.dtype:
+        return plan
+    both = 1 + read.itemsize / image.dtype.itemsize
+    return plan_pyramid(image, **shaping, **{**storing, "memory_limit": int(plan.memory_limit / both)})
 
 
 def weights_base(weights: xr.DataArray | None, image: xr.DataArray) -> ArrayBase | None:

@@ -237,7 +237,9 @@ class Survey:
     def _compare(self, comparison: Comparison, source: Block, values: Block, place: Region) -> Tally:
         first = [along.start for along in place]
         size = self.levels[comparison.source].array.shape
-        tally = tally_of(comparison, source, values, first, size, self.windows)
+        # NaN and infinity are values as others here.
+        with np.errstate(all="ignore"):
+            tally = tally_of(comparison, source, values, first, size, self.windows)
         if tally.differing.any() and self.windows is None:
             self._note_holes(comparison, source, values, place)
         with self.lock:
@@ -343,11 +345,12 @@ def tally_of(
                 for i, rule in enumerate(comparison.rules)
                 if not partial or rule.ending == ending or (not rule.ending and ending == "reduced")
             ]
+            counts = ending == "reduced"
+            before = tally.telling
             for piece in windows.pieces():
-                counts = ending == "reduced"
                 _count(tally, piece, rules, counts=counts, every=every, weighs=not comparison.labels, limit=limit)
-            if limit is not None and tally.telling >= limit:
-                break
+                if limit is not None and (tally.telling - before >= limit or not counts):
+                    break
     if tally.telling:
         tally.regions = 1
         tally.clean += tally.differing == 0
@@ -404,10 +407,9 @@ def _weigh(tally: Tally, piece: Windows, uniform: npt.NDArray[np.bool_], mixed: 
         else:
             means.append(mixed.samples.mean(axis=0, dtype=np.float64))
             surplus.append(mixed.values - means[-1])
-    with np.errstate(all="ignore"):
-        differences = np.concatenate(surplus)
-        differences = differences[np.isfinite(differences)]
-        tally.values += float(np.nansum(piece.values, dtype=np.float64))
-        tally.means += float(sum(np.nansum(part) for part in means))
+    differences = np.concatenate(surplus)
+    differences = differences[np.isfinite(differences)]
+    tally.values += float(np.nansum(piece.values, dtype=np.float64))
+    tally.means += float(sum(np.nansum(part) for part in means))
     tally.surplus += float(differences.sum())
     tally.surplus_squared += float((differences**2).sum())

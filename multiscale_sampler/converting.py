@@ -7,7 +7,7 @@ it is by the passes that build pyramids, into a store whose metadata are publish
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import Any, Literal, cast
@@ -20,8 +20,10 @@ from . import ngff
 from . import store as stores
 from .axes import Axis
 from .builds import build_of_tree
+from .display import without_display
 from .engine import run_sweeps
 from .ladder import ChunkSizes
+from .plan import region_slices
 from .progress import ProgressCallback
 from .specification import document_findings, namespace_of
 from .validation import validate
@@ -54,13 +56,15 @@ def convert(
     compressors: Any = "auto",
     memory_limit: int | str | None = None,
     workers: int | None = None,
+    resume: bool = False,
     progress: bool | ProgressCallback | None = None,
     storage_options: Mapping[str, Any] | None = None,
 ) -> None:
     """Convert an OME-Zarr image, with its labels, to another version of OME-NGFF.
 
-    Levels are kept as they are, with their paths, attributes, and how to display them. Between 0.5 and 0.6 the
-    arrays can stay where they are: without a `target`, only metadata are written anew.
+    Levels are kept as they are, with their paths, attributes, and how to display them; further arrays and groups, as
+    tables, come with a copy. Between 0.5 and 0.6 the arrays can stay where they are: without a `target`, only metadata
+    are written anew.
 
     Parameters
     ----------
@@ -72,7 +76,7 @@ def convert(
         "0.4" (zarr v2), "0.5" or "0.6" (zarr v3).
     chunks, shards, compressors
         Of a copy, as in `write_pyramid`; as stored by default. Zarr v2 has no shards.
-    memory_limit, workers, progress
+    memory_limit, workers, resume, progress
         As in `write_pyramid`.
     storage_options
         Options of the file system of the places that are URLs.
@@ -82,7 +86,7 @@ def convert(
     FileNotFoundError
         If nothing is stored at `source`.
     FileExistsError
-        If something is stored at `target`.
+        If something is stored at `target`, but for an interrupted copy that is to be gone on with.
     ValueError
         If there is nothing to convert, the new version cannot say what the metadata do, or a copy turns out to
         differ from its source.
@@ -90,8 +94,8 @@ def convert(
     Warns
     -----
     UserWarning
-        If something was assumed, or is left behind: coordinate systems that only 0.6 knows, and arrays and groups
-        that are neither levels nor labels.
+        If something was assumed, or is left behind: coordinate systems that only 0.6 knows, images in further groups,
+        and arrays that the other zarr format cannot hold.
 
     Examples
     --------
@@ -116,19 +120,28 @@ def convert(
     if target is None:
         given = [name for name, value in storing.items() if value is not None]
         by_default = isinstance(compressors, str) and compressors == "auto"
-        _convert_in_place(node, images, version, given if by_default else [*given, "compressors"])
+        given += [] if by_default else ["compressors"]
+        _convert_in_place(node, images, version, [*given, "resume"] if resume else given)
         return
-    copy = _Copy(version, storing, compressors, progress)
+    copy = _Copy(version, storing, compressors, resume, progress)
     options = storage_options if isinstance(target, str) else None
     with ExitStack() as claims:
-        begun: list[tuple[stores.Target, _Image]] = []
+        begun: list[tuple[stores.Target | None, _Image]] = []
         for image in images:
-            root = begun[0][0].group if begun else None
+            root = cast("stores.Target", begun[0][0]).group if begun else None
             begun.append((copy.begin(image, root, target, options, claims), image))
+        left = copy.copy_rest(group, _rest(group, images), cast("stores.Target", begun[0][0]).group)
         # The image itself last: what it says is what readers see first.
         for new, image in reversed(begun):
-            new.publish(image.attributes)
-    _warn_of_rest(group, images)
+            if new is not None:
+                new.publish(image.attributes)
+    if left:
+        warnings.warn(
+            f"{', '.join(left)} of {group.store_path} are not copied: they are images of their own, or cannot be "
+            "stored in the other zarr format; convert or copy them by themselves",
+            UserWarning,
+            stacklevel=2,
+        )
     _verify_copy(images, stores.open_node(target, storage_options=options))
 
 
@@ -211,6 +224,7 @@ class _Copy:
     version: ngff.NgffVersion
     storing: Mapping[str, Any]
     compressors: Any
+    resume: bool
     progress: bool | ProgressCallback | None
 
     def begin(
@@ -220,8 +234,8 @@ class _Copy:
         target: Any,
         options: Mapping[str, Any] | None,
         claims: ExitStack,
-    ) -> stores.Target:
-        """Copy the levels of an image below a target, and return what is to be published.
+    ) -> stores.Target | None:
+        """Copy the levels of an image below a target, and return what is to be published; None if labels are there.
 
         `root` is the group of the image that these are labels of, None for that image itself.
         """
@@ -229,6 +243,8 @@ class _Copy:
         if root is not None:
             self._list_labels(image, root)
             place, options = root.store_path / image.inside, None
+            if self.resume and stores.is_finished(place):
+                return None
         claims.enter_context(stores.claim(stores.place_of(place)))
         zarr_format = ngff.ZARR_FORMATS[self.version]
         build = build_of_tree(_tree(image), stores.place_of(place), {}, self._storing(zarr_format))
@@ -249,7 +265,7 @@ class _Copy:
             record=build.record(self.version, layout, encodings[0], copy_base=True),
             layout=layout,
             mode="w-",
-            resume=False,
+            resume=self.resume,
             zarr_format=zarr_format,
             storage_options=options,
         )
@@ -257,13 +273,57 @@ class _Copy:
         for level, encoding, source in zip(build.levels, encodings, sources, strict=True):
             arrays[level.index] = new.create_level(level, encoding, _foreign(source), like=source)
             if beside:
-                new.write_coordinates(level.index, build.images[level.index])
+                new.write_coordinates(level.index, without_display(build.images[level.index]))
         for parent in sorted({path.rpartition("/")[0] for path in paths} - {""}):
             kept = _foreign(image.group[parent])
             if kept:
                 new.group.require_group(parent).attrs.update(kept)
         run_sweeps(build, arrays, new, self.progress)
         return new
+
+    def copy_rest(self, source: zarr.Group, names: Sequence[str], target: zarr.Group) -> list[str]:
+        """Copy arrays and groups that are neither levels nor labels, and return the names of those left behind."""
+        left: list[str] = []
+        for name in names:
+            node = source[name]
+            inside_left = any(name.startswith(f"{other}/") for other in left)
+            if inside_left or (isinstance(node, zarr.Group) and ngff.is_described(node.attrs.asdict())):
+                left.append(name)
+            elif isinstance(node, zarr.Group):
+                target.require_group(name).attrs.put(node.attrs.asdict())
+            elif not self._copy_array(node, target, name):
+                left.append(name)
+        return left
+
+    def _copy_array(self, source: zarr.Array[Any], target: zarr.Group, name: str) -> bool:
+        """Copy an array, chunk by chunk; return whether the zarr format can hold it."""
+        zarr_format = ngff.ZARR_FORMATS[self.version]
+        encoding = stores.encoding_like(source, zarr_format, self.compressors)
+        names = stores.dimension_names(source)
+        dimensions = {stores.V2_DIMENSIONS: list(names)} if names and zarr_format == 2 else {}
+        sharded = source.shards is not None and zarr_format == 3
+        try:
+            new = target.create_array(
+                name,
+                shape=source.shape,
+                dtype=source.dtype,
+                chunks=source.chunks,
+                shards=source.shards if sharded else None,
+                compressors=encoding.compressors,
+                filters=encoding.filters,
+                serializer=encoding.serializer if zarr_format == 3 else "auto",
+                fill_value=source.fill_value,
+                attributes={**_foreign(source), **dimensions},
+                chunk_key_encoding={"name": "v2" if zarr_format == 2 else "default", "separator": "/"},
+                dimension_names=names if zarr_format == 3 else None,
+                # An interrupted copy may have left it in part.
+                overwrite=self.resume,
+            )
+        except (ValueError, TypeError):
+            return False
+        for region in region_slices(source.shape, (new.shards or new.chunks)):
+            new[region] = source[region]
+        return True
 
     def _storing(self, zarr_format: int) -> dict[str, Any]:
         storing = dict(self.storing)
@@ -302,23 +362,17 @@ def _coordinate_names(image: _Image, path: str) -> list[str]:
     return [name for name in holder if f"{parent}/{name}" != path] if isinstance(holder, zarr.Group) else []
 
 
-def _warn_of_rest(group: zarr.Group, images: list[_Image]) -> None:
-    """Say which arrays and groups of the source are neither levels nor labels, and stay behind."""
+def _rest(group: zarr.Group, images: list[_Image]) -> list[str]:
+    """Return the names of the arrays and groups that are neither levels nor labels, each after the group it is in."""
     copied = {"/".join(filter(None, (image.inside, path))) for image in images for path in image.arrays}
     above = {"/".join(path.split("/")[:depth]) for path in copied for depth in range(1, path.count("/") + 1)}
     inside = {path.rpartition("/")[0] for path in copied if path.rpartition("/")[0] in above - {stores.LABELS}}
     owned = {image.inside for image in images}
-    rest = [
+    return sorted(
         name
         for name, _ in group.members(max_depth=None)
         if name not in copied | above | owned | {stores.LABELS} and name.rpartition("/")[0] not in inside - owned
-    ]
-    if rest:
-        warnings.warn(
-            f"{', '.join(sorted(rest))} of {group.store_path} are neither levels nor labels, and are not copied",
-            UserWarning,
-            stacklevel=3,
-        )
+    )
 
 
 def _verify_copy(images: list[_Image], copy: zarr.Array[Any] | zarr.Group) -> None:

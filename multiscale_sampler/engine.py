@@ -20,7 +20,7 @@ from .builds import Arrays, Build
 from .executors import on_every_worker, run
 from .parts import Region
 from .progress import Advance, ProgressCallback, reporting
-from .regions import Block, Sweep, reduce_region
+from .regions import Block, Sweep, last_part, reduce_region
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,8 @@ def run_sweeps(build: Build, arrays: Arrays, target: stores.Target, progress: bo
                 scratch = _scratch_arrays(sweep, target)
                 carried |= {index: stores.Access.of(array, in_use=in_use) for index, array in scratch}
                 journal = target.journal(number, sweep.region_count)
-                calls = _calls(sweep, journal.done(), report, apart=build.crew is not None)
+                done = _done(sweep, carried, journal) if target.resumed else np.zeros(sweep.region_count, np.bool_)
+                calls = _calls(sweep, done, report, apart=build.crew is not None)
                 context = _Pass(sweep.sent() if build.crew else sweep, carried, journal)
                 run(build.crew, _build_region, context, calls, build.workers, report)
     except BaseException as error:
@@ -92,11 +93,39 @@ def _calls(sweep: Sweep, done: npt.NDArray[np.bool_], report: Advance, *, apart:
             yield number, region
 
 
+def _done(sweep: Sweep, carried: Mapping[int, stores.Access], journal: stores.Journal) -> npt.NDArray[np.bool_]:
+    """Return which regions an interrupted build has done, by their marks or by the last chunks that they write."""
+    done = journal.done()
+    # Of what is changed, chunks have been there before.
+    if not journal.chunks_tell or sweep.selection is not None:
+        return done
+    stored: dict[int, npt.NDArray[np.bool_]] = {}
+    for number, region in enumerate(sweep.regions()):
+        last = last_part(sweep, carried, region)
+        if last is not None and not done[number]:
+            access, part = last
+            if id(access) not in stored:
+                stored[id(access)] = access.stored()
+            done[number] = access.holds(stored[id(access)], part)
+    return done
+
+
+def _where(sweep: Sweep, number: int, region: Region) -> str:
+    """Return what a message says of the region that failed."""
+    made = ", ".join(map(str, sweep.step.written))
+    along = ", ".join(f"{dim} {at.start}:{at.stop}" for dim, at in zip(sweep.plan.dims, region, strict=True))
+    return f"It failed in region {number} ({along} of level {sweep.step.source}), of which levels {made} are made."
+
+
 def _build_region(step: _Pass, number: int, region: Region, block: Block | None = None) -> int:
     """Build a region, mark it as done when all of it is stored, and return the bytes of its source."""
     sweep = step.sweep if block is None else step.sweep.given(block)
-    reduce_region(sweep, step.carried, region)
-    step.journal.mark(number)
+    try:
+        all_stored = reduce_region(sweep, step.carried, region)
+        step.journal.mark(number, chunks_tell=all_stored)
+    except Exception as error:
+        error.add_note(_where(sweep, number, region))
+        raise
     return sweep.region_nbytes(region)
 
 

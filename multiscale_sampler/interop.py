@@ -6,6 +6,7 @@ take an object over, none is needed but the one that made it.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, TypeAlias
 
@@ -16,7 +17,9 @@ import xarray as xr
 
 from . import ngff
 from .axes import Axis, guess_axis_type, image_axes, label_array, to_image
+from .display import stated_display
 from .extras import required
+from .orientation import orientations_along
 from .pyramid import NODE_PREFIX, RECIPE_ATTRIBUTE, assemble, levels_of_tree
 from .regions import unread
 
@@ -82,17 +85,17 @@ def to_ngff_multiscales(tree: xr.DataTree) -> Any:
         axes, paths, version="0.4", name=name, method=method, made_by="", recipe={}, written=()
     )["multiscales"]
     orientations = _orientations(levels[0])
+    omero = stated_display(levels[0], "0.6").omero
     images = [
         _ngff_image(ngff_zarr, level, each, entry["axes"], dataset, orientations)
         for level, each, dataset in zip(levels, axes, entry["datasets"], strict=True)
     ]
-    multiscales = ngff_zarr.Multiscales(images=images, metadata=_ngff_metadata(entry, orientations))
-    described = (RECIPE_ATTRIBUTE, "omero")
-    multiscales.root_attributes = {key: value for key, value in tree.attrs.items() if key not in described}
+    multiscales = ngff_zarr.Multiscales(images=images, metadata=_ngff_metadata(entry, orientations, omero))
+    multiscales.root_attributes = {key: value for key, value in tree.attrs.items() if key != RECIPE_ATTRIBUTE}
     return multiscales
 
 
-def _ngff_metadata(entry: Mapping[str, Any], orientations: Mapping[str, Any]) -> Any:
+def _ngff_metadata(entry: Mapping[str, Any], orientations: Mapping[str, Any], omero: Mapping[str, Any] | None) -> Any:
     """Return an entry of ``multiscales`` as ngff-zarr's metadata, from which it makes those of any version."""
     said = _required("ngff_zarr.v04.zarr_metadata", "ngff-zarr", "to_ngff_multiscales")
     datasets = []
@@ -101,12 +104,24 @@ def _ngff_metadata(entry: Mapping[str, Any], orientations: Mapping[str, Any]) ->
         transforms = [said.Scale(scale["scale"]), said.Translation(translation["translation"])]
         datasets.append(said.Dataset(dataset["path"], transforms))
     return said.Metadata(
-        axes=[said.Axis(**axis, orientation=orientations.get(axis["name"])) for axis in entry["axes"]],
+        axes=[said.Axis(**{**axis, "orientation": orientations.get(axis["name"])}) for axis in entry["axes"]],
         datasets=datasets,
         coordinateTransformations=None,
         name=entry["name"],
         type=entry["type"],
+        omero=_ngff_omero(said, omero),
     )
+
+
+def _ngff_omero(said: Any, omero: Mapping[str, Any] | None) -> Any:
+    """Return how to display channels as ngff-zarr has it, None unless all of it is said."""
+    channels = (omero or {}).get("channels", ())
+    if not channels or any("color" not in channel or "window" not in channel for channel in channels):
+        return None
+    keys = ("min", "max", "start", "end")
+    windows = [said.OmeroWindow(**{key: channel["window"].get(key) for key in keys}) for channel in channels]
+    shown = zip(channels, windows, strict=True)
+    return said.Omero([said.OmeroChannel(each["color"], window, each.get("label")) for each, window in shown])
 
 
 def _in_ngff_order(level: xr.DataArray) -> xr.DataArray:
@@ -160,7 +175,8 @@ def from_ngff_multiscales(multiscales: Any) -> xr.DataTree:
     Returns
     -------
     xarray.DataTree
-        The same values; coordinates from scale, translation, units and names of channels; the same name.
+        The same values; coordinates from scale, translation, units and names of channels; how these are displayed as
+        `open_pyramid` has it; the same name.
 
     Examples
     --------
@@ -174,7 +190,13 @@ def from_ngff_multiscales(multiscales: Any) -> xr.DataTree:
     labels = first.channel_names or _omero_labels(multiscales.metadata)
     # Not every image says all of its axes; the metadata do.
     said = {axis.name: axis for axis in getattr(multiscales.metadata, "axes", None) or ()}
-    tree = assemble([_level_of(image, said, name, labels).to_dataset() for image in multiscales.images])
+    levels = [_level_of(image, said, name, labels) for image in multiscales.images]
+    if getattr(multiscales.metadata, "omero", None) is not None:
+        for level in levels:
+            channel = next((axis.name for axis in image_axes(level) if axis.type == "channel"), None)
+            carrier = level if channel is None else level.coords[channel]
+            carrier.attrs[ngff.OMERO] = dataclasses.asdict(multiscales.metadata.omero)
+    tree = assemble([level.to_dataset() for level in levels])
     tree.attrs = dict(getattr(multiscales, "root_attributes", None) or {})
     return tree
 
@@ -199,15 +221,23 @@ def _level_of(image: Any, said: Mapping[str, Any], name: str, labels: Sequence[s
         axes.append(Axis(dim, size, scale, translation, units.get(dim), kind, values))
     level = label_array(da.asarray(image.data), axes, name=name)
     for dim in image.dims:
-        if orientations.get(dim) is not None:
-            level.coords[dim].attrs[ORIENTATION] = str(orientations[dim].value)
+        if (orientation := orientations.get(dim)) is not None:
+            # Of stores that it has read, ngff-zarr keeps what is written.
+            value = orientation["value"] if isinstance(orientation, Mapping) else orientation.value
+            level.coords[dim].attrs[ORIENTATION] = str(value)
     return level
 
 
 # --- ITK -------------------------------------------------------------------------------------------------------
 
 
-def from_itk(image: Any, *, units: str | Mapping[str, str] | None = None, name: str | None = None) -> xr.DataArray:
+def from_itk(
+    image: Any,
+    *,
+    units: str | Mapping[str, str] | None = None,
+    name: str | None = None,
+    anatomical: bool = False,
+) -> xr.DataArray:
     """Label an image of ITK or ITK-Wasm: its axes reversed (``z, y, x``), spacing and origin as coordinates.
 
     Where its direction is not the identity, the coordinates run along the image's own axes from its origin, and the
@@ -222,6 +252,9 @@ def from_itk(image: Any, *, units: str | Mapping[str, str] | None = None, name: 
         Unit of the spatial axes, or a mapping by dim; ITK itself knows none.
     name
         Name of the image; default: its own, else "image".
+    anatomical
+        Whether it shows a body, in the directions that ITK means: then the axes get their anatomical orientation
+        (as `to_image`), those that lie between two directions none.
 
     Returns
     -------
@@ -248,6 +281,8 @@ def from_itk(image: Any, *, units: str | Mapping[str, str] | None = None, name: 
     if dimension not in (2, 3):
         raise ValueError(f"the image has {dimension!r} dimensions; pass its parts of 2 or 3, one by one")
     spatial = SPATIAL_DIMS[-dimension:]
+    # "ITK uses LPS": x to the left, y to the back, z upwards.
+    words = orientations_along(direction, "LPS") if anatomical else ()
     labelled = to_image(
         values,
         spatial if values.ndim == dimension else (*spatial, "c"),
@@ -255,6 +290,7 @@ def from_itk(image: Any, *, units: str | Mapping[str, str] | None = None, name: 
         translation=dict(zip(spatial, first[::-1].tolist(), strict=True)),
         units=units,
         name=name or own_name or None,
+        orientation={dim: word for dim, word in zip(spatial[::-1], words, strict=False) if word is not None},
     )
     if (direction == np.eye(dimension)).all():
         return labelled

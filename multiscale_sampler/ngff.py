@@ -19,6 +19,7 @@ import numpy.typing as npt
 
 from ._version import __version__
 from .axes import Axis, AxisType
+from .orientation import ORIENTATIONS, check_orientations
 
 NgffVersion: TypeAlias = Literal["0.4", "0.5", "0.6"]
 Transforms: TypeAlias = "Sequence[Mapping[str, Any]]"
@@ -33,6 +34,10 @@ OME_KEYS = (
 )
 # The name that 0.6's text gives the coordinate system of a pyramid's levels.
 SYSTEM = "intrinsic"
+# Attributes of a coordinate of channels, or of an image, that are metadata of the group in a store.
+OMERO, IMAGE_LABEL, SYSTEMS = "omero", "image-label", "coordinateSystems"
+# Where a pyramid without OME-NGFF metadata says what this package wrote.
+WRITTEN = "multiscale_sampler:written"
 OLD_AXES = ("t", "c", "z", "y", "x")
 
 # The specification asks for names of the UDUNITS-2 database; these are the spellings that files have for them.
@@ -93,8 +98,16 @@ class Multiscales:
     """Name, type and unit of each axis; None where an old store says nothing."""
     datasets: tuple[Dataset, ...]
     """The levels, in the order of the metadata."""
+    orientations: Mapping[str, str]
+    """The anatomical orientation of axes, by name; those that do not say it left out."""
     channel_names: tuple[str, ...] | None
     """Labels of the channels, from ``omero``."""
+    omero: Mapping[str, Any] | None = None
+    """How to display the channels, as it is written."""
+    systems: Mapping[str, Any] | None = None
+    """Coordinate systems beside that of the levels, with the transformations to them; None without any."""
+    image_label: Mapping[str, Any] | None = None
+    """What makes the image one of labels, as it is written."""
     assumed: tuple[str, ...] = ()
     """What was assumed where the metadata say more or less than the specification lets them."""
 
@@ -110,6 +123,7 @@ def ngff_order(axes: Sequence[Axis]) -> tuple[int, ...]:
 
 def check_exportable(axes: Sequence[Axis], version: NgffVersion = "0.5") -> None:
     """Refuse axes that a version of OME-NGFF cannot say, with what to do about it."""
+    check_orientations({axis.name: axis.orientation for axis in axes if axis.orientation is not None})
     names = [axis.name for axis in axes]
     counts = {kind: sum(axis.type == kind for axis in axes) for kind in TYPE_ORDER}
     # "The length of "axes" must be between 2 and 5"; "The "axes" MUST contain 2 or 3 entries of "type:space""
@@ -165,6 +179,7 @@ def image_attributes(
     written: Sequence[str],
     omero: Mapping[str, Any] | None = None,
     image_label: Mapping[str, Any] | None = None,
+    systems: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Return the attributes of a group that make it an OME-NGFF image.
 
@@ -190,15 +205,17 @@ def image_attributes(
         How to display the channels.
     image_label
         What makes the image one of labels.
+    systems
+        Coordinate systems beside that of the levels, as `parse` finds them; for 0.6.
     """
     axes_entry = [_axis_entry(axis) for axis in levels[0]]
-    systems = (
-        {"coordinateSystems": [{"name": SYSTEM, "axes": axes_entry}]} if version == "0.6" else {"axes": axes_entry}
-    )
+    system, placed = SYSTEM, {"axes": axes_entry}
+    if version == "0.6":
+        system, placed = _systems_entry(axes_entry, systems)
     multiscales: dict[str, Any] = {
         "name": name,
-        **systems,
-        "datasets": [_dataset_entry(path, axes, version) for path, axes in zip(paths, levels, strict=True)],
+        **placed,
+        "datasets": [_dataset_entry(path, axes, version, system) for path, axes in zip(paths, levels, strict=True)],
         "type": method,
         "metadata": {
             "description": "levels reduced from the base by multiscale_sampler",
@@ -217,20 +234,36 @@ def image_attributes(
     return {"ome": {"version": version, "multiscales": [multiscales], **display}}
 
 
-def _axis_entry(axis: Axis) -> dict[str, str]:
-    entry = {"name": axis.name, "type": axis.type or "space"}
+def _systems_entry(axes: Sequence[Mapping[str, Any]], systems: Mapping[str, Any] | None) -> tuple[str, dict[str, Any]]:
+    """Return the name of the coordinate system of the levels, and what 0.6 says of it and of others."""
+    further = systems or {"name": SYSTEM, "coordinateSystems": ()}
+    transforms = further.get("coordinateTransformations")
+    return further["name"], {
+        "coordinateSystems": [{"name": further["name"], "axes": list(axes)}, *further["coordinateSystems"]],
+        **({"coordinateTransformations": transforms} if transforms else {}),
+    }
+
+
+def _axis_entry(axis: Axis) -> dict[str, Any]:
+    entry: dict[str, Any] = {"name": axis.name, "type": axis.type or "space"}
     unit = _line(axis)[2]
-    return entry if unit is None else {**entry, "unit": unit}
+    if unit is not None:
+        entry["unit"] = unit
+    # "The orientation field MUST only be used on spatial axes" (RFC 4). The schemas of 0.4 to 0.6 let axes have more
+    # keys than their own.
+    if axis.orientation is not None and axis.type == "space":
+        entry["orientation"] = {"type": "anatomical", "value": axis.orientation}
+    return entry
 
 
-def _dataset_entry(path: str, axes: Sequence[Axis], version: NgffVersion) -> dict[str, Any]:
+def _dataset_entry(path: str, axes: Sequence[Axis], version: NgffVersion, system: str = SYSTEM) -> dict[str, Any]:
     lines = [_line(axis) for axis in axes]
     scales, translations = [scale for scale, _, _ in lines], [translation for _, translation, _ in lines]
-    return {"path": path, "coordinateTransformations": transformations(path, scales, translations, version)}
+    return {"path": path, "coordinateTransformations": transformations(path, scales, translations, version, system)}
 
 
 def transformations(
-    path: str, scales: Sequence[float], translations: Sequence[float], version: NgffVersion
+    path: str, scales: Sequence[float], translations: Sequence[float], version: NgffVersion, system: str = SYSTEM
 ) -> list[dict[str, Any]]:
     """Return the transformations that place a level, as a version says them."""
     scale = {"type": "scale", "scale": list(scales)}
@@ -238,7 +271,7 @@ def transformations(
     if version != "0.6":
         # "They MUST contain exactly one scale transformation"; "If translation is given it MUST be listed after scale"
         return [scale, translation]
-    ends = {"input": {"path": path}, "output": {"name": SYSTEM}}
+    ends = {"input": {"path": path}, "output": {"name": system}}
     if not any(translations):
         # A sequence for level 0 is more than some clients read.
         return [{**scale, **ends}]
@@ -270,6 +303,43 @@ def channels_added(attributes: Mapping[str, Any], display: Mapping[str, Any], st
     return {"ome": {**namespace, **changed}} if within else changed
 
 
+def displayed(stated: Mapping[str, Any], computed: Mapping[str, Any], keys: Sequence[Any]) -> dict[str, Any] | None:
+    """Return how to display channels as it is stated, with what must not be missing as it is computed.
+
+    Parameters
+    ----------
+    stated
+        An ``omero`` object; of its channels any part may be missing.
+    computed
+        What `omero` returns for the channels.
+    keys
+        What tells each channel: its label, or its number among those that are stated.
+
+    Returns
+    -------
+    dict or None
+        None where the stated channels are others than these.
+    """
+    entries = stated.get("channels")
+    if entries is None:
+        return {**stated, **computed}
+    labels = [entry.get("label") for entry in entries]
+    if len(set(labels)) == len(labels) and all(key in labels for key in keys):
+        chosen = [entries[labels.index(key)] for key in keys]
+    elif all(isinstance(key, int) and 0 <= key < len(entries) for key in keys):
+        chosen = [entries[key] for key in keys]
+    elif len(entries) == len(keys):
+        chosen = list(entries)
+    else:
+        return None
+    channels = []
+    for entry, default, key in zip(chosen, computed["channels"], keys, strict=True):
+        named = {"label": key} if isinstance(key, str) else {}
+        window = {**default["window"], **entry.get("window", {})}
+        channels.append({"color": default["color"], **entry, **named, "window": window})
+    return {**stated, "channels": channels}
+
+
 def _window(sample: npt.NDArray[Any]) -> dict[str, float]:
     values = sample[np.isfinite(sample)].astype(np.float64)
     if not values.size:
@@ -286,7 +356,7 @@ def _window(sample: npt.NDArray[Any]) -> dict[str, float]:
     return {"min": min(least, start), "max": max(greatest, end), "start": start, "end": end}
 
 
-def image_label(ids: Sequence[int], *, version: NgffVersion, source: str) -> dict[str, Any]:
+def image_label(ids: Sequence[int], *, version: NgffVersion, source: str | None) -> dict[str, Any]:
     """Return the ``image-label`` metadata: a colour for each of some ids, always the same for an id, and the image.
 
     Zero is background; ids that a double cannot hold are left out, as many readers take numbers for doubles.
@@ -295,7 +365,8 @@ def image_label(ids: Sequence[int], *, version: NgffVersion, source: str) -> dic
     colors = [{"label-value": number, "rgba": _label_color(number)} for number in shown]
     # From 0.6 on, labels have no version of their own.
     stated = {} if version == "0.6" else {"version": version}
-    return {**stated, **({"colors": colors} if colors else {}), "source": {"image": source}}
+    whose = {} if source is None else {"source": {"image": source}}
+    return {**stated, **({"colors": colors} if colors else {}), **whose}
 
 
 def _label_color(number: int) -> list[int]:
@@ -424,15 +495,41 @@ def _restated(entry: Mapping[str, Any], levels: Mapping[str, Sequence[Axis]], ve
     written, _ = _parse_system(entry)
     if written is None or any(isinstance(axis, str) for axis in written):
         written = [_axis_entry(axis) for axis in next(iter(levels.values()))]
-    systems = {"coordinateSystems": [{"name": SYSTEM, "axes": written}]} if version == "0.6" else {"axes": written}
+    system, systems = SYSTEM, {"axes": written}
+    if version == "0.6":
+        system, systems = _systems_entry(written, _further_systems(entry))
     given = {dataset["path"]: dataset for dataset in entry["datasets"]}
-    datasets = [{**given[path], **_dataset_entry(path, axes, version)} for path, axes in levels.items()]
+    datasets = [{**given[path], **_dataset_entry(path, axes, version, system)} for path, axes in levels.items()]
     for dataset in datasets if version != "0.6" else ():
         scale, translation = dataset["coordinateTransformations"]
         if not any(translation["translation"]):
             # 0.6 says it so, and what came from there goes back the way it came.
             dataset["coordinateTransformations"] = [scale]
     return {**systems, "datasets": datasets}
+
+
+def _further_systems(entry: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return the coordinate systems of an entry beside that of its levels, as an image carries them."""
+    outputs = _outputs(entry)
+    systems = entry.get("coordinateSystems") or ()
+    inner = [system for system in systems if system.get("name") in outputs]
+    if len(inner) != 1 or len(systems) == 1:
+        return None
+    return {
+        "name": inner[0]["name"],
+        "axes": [axis["name"] for axis in inner[0]["axes"]],
+        "coordinateSystems": [system for system in systems if system is not inner[0]],
+        "coordinateTransformations": list(entry.get("coordinateTransformations") or ()),
+    }
+
+
+def _outputs(entry: Mapping[str, Any]) -> set[Any]:
+    """Return the names of the coordinate systems that the transformations of the levels lead to."""
+    return {
+        _system_name(transform.get("output"))
+        for dataset in entry["datasets"]
+        for transform in dataset.get("coordinateTransformations") or ()
+    }
 
 
 def further_systems(attributes: Mapping[str, Any]) -> tuple[str, ...]:
@@ -442,16 +539,15 @@ def further_systems(attributes: Mapping[str, Any]) -> tuple[str, ...]:
     if not entries:
         return ()
     names = [system.get("name") for system in entries[0].get("coordinateSystems", ())]
-    outputs = {
-        _system_name(transform.get("output"))
-        for dataset in entries[0]["datasets"]
-        for transform in dataset.get("coordinateTransformations") or ()
-    }
+    outputs = _outputs(entries[0])
     return tuple(str(name) for name in names if name not in outputs)
 
 
 def written_by_us(attributes: Mapping[str, Any]) -> tuple[str, ...]:
     """Return the paths of the arrays that this package wrote into a group, by the group's own metadata."""
+    convention: Any = attributes.get("multiscales")
+    if "ome" not in attributes and isinstance(convention, Mapping):
+        return tuple(convention.get(WRITTEN, ()))
     return tuple(_own_metadata(attributes).get("written", ()))
 
 
@@ -534,6 +630,11 @@ def _own_metadata(attributes: Mapping[str, Any]) -> Mapping[str, Any]:
     return metadata if isinstance(metadata, Mapping) else {}
 
 
+def is_described(attributes: Mapping[str, Any]) -> bool:
+    """Whether a group's attributes are those of anything in OME-NGFF."""
+    return "ome" in attributes or any(key in attributes for key in OME_KEYS)
+
+
 def images_below(attributes: Mapping[str, Any]) -> tuple[str, ...] | None:
     """Return the paths of the images that a plate, a well, a list of labels or a converted file names.
 
@@ -594,7 +695,11 @@ def _parse_entry(namespace: Mapping[str, Any], entry: Mapping[str, Any]) -> Mult
         name=entry.get("name"),
         axes=axes,
         datasets=tuple(_parse_dataset(dataset, outer, len(names)) for dataset in datasets),
+        orientations=_parse_orientations(system or ()),
         channel_names=_parse_channels(namespace),
+        omero=_object(namespace.get("omero")),
+        systems=_further_systems(entry),
+        image_label=_object(namespace.get("image-label")),
         assumed=tuple(assumed),
     )
 
@@ -607,11 +712,7 @@ def _parse_system(entry: Mapping[str, Any]) -> tuple[Any, list[str]]:
     if not systems:
         return None, []
     # 0.6: the levels' transformations lead to the system that they all name as output.
-    outputs = {
-        _system_name(transform.get("output"))
-        for dataset in entry["datasets"]
-        for transform in dataset.get("coordinateTransformations") or ()
-    }
+    outputs = _outputs(entry)
     named = [system for system in systems if system.get("name") in outputs]
     if len(named) == len(outputs) == 1:
         return named[0]["axes"], []
@@ -625,8 +726,21 @@ def _parse_axes(axes: Any) -> tuple[tuple[str, AxisType | None, str | None], ...
     return tuple((str(axis["name"]), _known_type(axis.get("type")), axis.get("unit")) for axis in entries)
 
 
+def _parse_orientations(axes: Any) -> dict[str, str]:
+    said = {str(axis["name"]): axis.get("orientation") for axis in axes if isinstance(axis, Mapping)}
+    return {
+        name: str(orientation["value"])
+        for name, orientation in said.items()
+        if isinstance(orientation, Mapping) and orientation.get("value") in ORIENTATIONS
+    }
+
+
 def _known_type(kind: Any) -> AxisType | None:
     return cast("AxisType", kind) if kind in TYPE_ORDER else None
+
+
+def _object(value: Any) -> Mapping[str, Any] | None:
+    return value if isinstance(value, Mapping) else None
 
 
 def _system_name(reference: Any) -> Any:
@@ -690,13 +804,6 @@ def _parse_channels(namespace: Mapping[str, Any]) -> tuple[str, ...] | None:
     return None if labels == numbered_labels(len(labels)) else labels
 
 
-def display(attributes: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    """Return how a group says that its channels are to be displayed, its ``omero``; None where it says nothing."""
-    namespace: Any = attributes.get("ome", attributes)
-    omero = namespace.get("omero") if isinstance(namespace, Mapping) else None
-    return omero if isinstance(omero, Mapping) else None
-
-
 def stated_method(attributes: Mapping[str, Any]) -> str | None:
     """Return how the levels were made, the ``type`` of the first multiscale image; None where it is not said."""
     namespace: Any = attributes.get("ome", attributes)
@@ -742,7 +849,8 @@ def level_axes(multiscales: Multiscales, shapes: Sequence[Sequence[int]]) -> tup
     elif unstated:
         assumed.append(f"that {', '.join(unstated)} are windows of level 0")
     axes = [
-        Axis(name, size, unit=unit, type=kind) for (name, kind, unit), size in zip(described, shapes[0], strict=True)
+        Axis(name, size, unit=unit, type=kind, orientation=multiscales.orientations.get(name))
+        for (name, kind, unit), size in zip(described, shapes[0], strict=True)
     ]
     base = _placed(multiscales.datasets[0], axes)
     levels = [base]

@@ -321,7 +321,7 @@ def plan_pyramid(
         A value to leave out of every window.
     min_valid
         The least fraction of a window's voxels, 0 to 1, that must be valid for a valid result. Of methods that are
-        applied step by step, voxels are those of the level before; of filters, and with `weights`, the fraction is one
+        applied step by step, voxels are those of the level before; of filters and with `weights`, the fraction is one
         of weight.
     weights
         Weights of the voxels, with dims of the image: a mean by area, say, or over a mask. Voxels without a positive

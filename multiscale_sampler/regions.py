@@ -19,6 +19,7 @@ import xarray as xr
 import zarr
 from dask.local import get_sync
 
+from .casting import cast_block
 from .changes import Selection
 from .coarsening import windows_under
 from .executors import active_client
@@ -131,6 +132,30 @@ class AppendedBase:
         yield region, self.read(region)
 
 
+@dataclass(frozen=True)
+class CastBase:
+    """A base whose values are stored in another dtype, which must hold them."""
+
+    base: Base
+    """Where they are read."""
+    dtype: np.dtype[Any]
+    """The dtype that they get."""
+    dims: tuple[str, ...]
+    """Names of the axes, in the order of writing."""
+
+    def read(self, region: Region) -> Block:
+        """Return a region."""
+        return self._cast(region, self.base.read(region))
+
+    def tiles(self, region: Region, factors: Sequence[int]) -> Iterator[tuple[Region, Block]]:
+        """Yield the region in the parts in which it is read."""
+        for tile, block in self.base.tiles(region, factors):
+            yield tile, self._cast(tile, _filled(cast("Access", self.base), tile) if block is None else block)
+
+    def _cast(self, region: Region, block: Block) -> Block:
+        return cast_block(block, self.dtype, [along.start for along in region], self.dims)
+
+
 def unread(image: xr.DataArray) -> Any:
     """Return an image's array, without loading one that xarray reads lazily."""
     if image.chunks is not None or image.variable._in_memory:
@@ -139,13 +164,14 @@ def unread(image: xr.DataArray) -> Any:
     return image.chunk(image.encoding.get("preferred_chunks") or {}).data
 
 
-def base_of(image: xr.DataArray, order: tuple[int, ...]) -> Base:
-    """Return where an image's values are read, in the given order of its axes."""
+def base_of(image: xr.DataArray, order: tuple[int, ...], dtype: np.dtype[Any]) -> Base:
+    """Return where an image's values are read, in the given order of its axes and a dtype."""
     data = unread(image)
     source = source_array(data)
+    base: Base = ArrayBase(data if source is None else source, order)
     if source is not None and order == tuple(range(image.ndim)):
-        return Access.of(source)
-    return ArrayBase(data if source is None else source, order)
+        base = Access.of(source)
+    return base if dtype == image.dtype else CastBase(base, dtype, tuple(str(image.dims[axis]) for axis in order))
 
 
 @dataclass(frozen=True)
@@ -195,21 +221,26 @@ class Sweep:
 
     def sent(self) -> Sweep:
         """Return the pass as workers elsewhere get it: what is computed goes with every task (`values_of`)."""
-        return replace(self, base=BlockBase(None)) if self._computes else self
+        return self.given(None) if self._computes else self
 
     def values_of(self, region: Region) -> da.Array | None:
         """Return the values of the base that a region needs, where they are computed; None where they are read."""
         if not self._computes or self.step.source != 0:
             return None
-        return cast("ArrayBase", self.base).lazy(known_parts(self.plan, self.step, region)[0])
+        return cast("ArrayBase", self._source).lazy(known_parts(self.plan, self.step, region)[0])
+
+    @property
+    def _source(self) -> Base:
+        return self.base.base if isinstance(self.base, CastBase) else self.base
 
     @property
     def _computes(self) -> bool:
-        return isinstance(self.base, ArrayBase) and self.base.is_lazy
+        return isinstance(self._source, ArrayBase) and self._source.is_lazy
 
-    def given(self, block: Block) -> Sweep:
-        """Return the pass as it builds one region from these values."""
-        return replace(self, base=BlockBase(block))
+    def given(self, block: Block | None) -> Sweep:
+        """Return the pass as it builds one region from these values, None where they go with every task."""
+        values = BlockBase(block)
+        return replace(self, base=replace(self.base, base=values) if isinstance(self.base, CastBase) else values)
 
     @property
     def nbytes(self) -> int:
@@ -246,12 +277,15 @@ class Sweep:
         return {index: part for index, part in parts.items() if not is_empty(part)}
 
 
-def reduce_region(sweep: Sweep, carried: Mapping[int, Access], region: Region) -> None:
-    """Build what a region contributes to every level of a pass."""
+def reduce_region(sweep: Sweep, carried: Mapping[int, Access], region: Region) -> bool:
+    """Build what a region contributes to every level of a pass.
+
+    Returns whether it is known that all of the `last_part` is stored, which is written when all else is.
+    """
     plan, step = sweep.plan, sweep.step
     known = known_parts(plan, step, region)
     if sweep.keeps_blank and cast("Access", sweep.base).is_blank(known[0]):
-        return
+        return False
     if step.source == 0:
         states = _base_states(sweep, region, known)
     else:
@@ -260,15 +294,31 @@ def reduce_region(sweep: Sweep, carried: Mapping[int, Access], region: Region) -
         parent = plan.levels[index].parent
         if parent != 0 and not is_empty(known[index]):
             states[index] = plan.reduction.merge(*_windows(plan, index, known[index], states[parent], known[parent]))
+    last_is_stored = False
     for index, part in sweep.written(region).items():
         if index or plan.reduction.bands:
             state = _state_of_values(plan, index, part, states, known)
-            sweep.levels[index].write(part, plan.reduction.finish(state, plan.counts(index, part)))
+            last_is_stored = sweep.levels[index].write(part, plan.reduction.finish(state, plan.counts(index, part)))
     for index in step.carried:
         part = part_of_level(plan, index, step.source, region)
         if index in carried and not is_empty(part):
             state = states[index][within(part, known[index])]
-            carried[index].write((slice(0, plan.reduction.components), *part), state)
+            last_is_stored = carried[index].write((slice(0, plan.reduction.components), *part), state)
+    return last_is_stored
+
+
+def last_part(sweep: Sweep, carried: Mapping[int, Access], region: Region) -> tuple[Access, Region] | None:
+    """Return where `reduce_region` writes last for a region; None where it writes nothing but level 0."""
+    plan, step = sweep.plan, sweep.step
+    for index in reversed(step.carried):
+        part = part_of_level(plan, index, step.source, region)
+        if index in carried and not is_empty(part):
+            return carried[index], (slice(0, plan.reduction.components), *part)
+    for index in reversed(step.written):
+        part = part_of_level(plan, index, step.source, region)
+        if (index or plan.reduction.bands) and not is_empty(part):
+            return sweep.levels[index], part
+    return None
 
 
 def _state_of_values(
@@ -363,7 +413,11 @@ def _weighed(sweep: Sweep, block: Block, tile: Region) -> Block:
 
 
 def _fill_block(sweep: Sweep, tile: Region) -> Block:
-    return np.full([along.stop - along.start for along in tile], cast("Access", sweep.base).fill)
+    return _filled(cast("Access", sweep.base), tile)
+
+
+def _filled(base: Access, tile: Region) -> Block:
+    return np.full([along.stop - along.start for along in tile], base.fill)
 
 
 def _blank_states(plan: Plan, base: Access) -> dict[int, Block]:

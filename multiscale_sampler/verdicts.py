@@ -25,7 +25,7 @@ from .store import Access
 # A rule is recognised if it misses no more than this part of the windows that tell, or makes all of half the regions.
 MISSES = 0.02
 CLEAN_REGIONS = 0.5
-# Of the rules, so many are held against all windows, and of those that nothing speaks against so many.
+# Held against all windows are the rules that nothing speaks against, up to so many, or else the closest ones.
 MOST_RULES, MOST_EQUALS = 4, 16
 # Regions by which they are chosen: more, up to a limit, while there are few windows that tell.
 SCOUTS, MOST_SCOUTS = 6, 48
@@ -311,8 +311,11 @@ def _leading(comparison: Comparison, tally: Tally | None) -> Comparison:
     order = sorted(comparison.rules, key=lambda rule: (tally.of(rule), comparison.rules.index(rule)))
     strict = [rule for rule in order if not rule.is_loose]
     equals = sum(tally.of(rule) == 0 for rule in strict)
-    strict = strict[: min(max(equals, MOST_RULES), MOST_EQUALS)]
-    loose = [rule for rule in order if rule.is_loose]
+    strict = strict[: min(equals, MOST_EQUALS) or MOST_RULES]
+    # Loose rules tell what is damage from what is a rounding of the writer's own, and which ids are strange.
+    families = {rule.family for rule in strict} if equals else {rule.family for rule in order}
+    families |= {"window"} if comparison.labels or not equals else set()
+    loose = [rule for rule in order if rule.is_loose and rule.family in families]
     return replace(comparison, rules=(*strict, *loose))
 
 

@@ -434,7 +434,8 @@ def _level_report(pyramid: Pyramid, verdict: Verdict, survey: Survey, prefix: st
     windows = (
         tally.windows if tally is not None else sum(t.windows for c, t in survey.tallies.items() if c.level == index)
     )
-    weighed = tally is not None and tally.windows and not pyramid.labels
+    finite = tally is not None and math.isfinite(tally.values) and math.isfinite(tally.means)
+    weighed = tally is not None and tally.windows and finite and not pyramid.labels and array.dtype.kind in "biuf"
     ids = survey.strangers.get(index)
     return LevelReport(
         path=f"{prefix}{pyramid.paths[index]}",

@@ -6,31 +6,55 @@ engine fills it, and metadata are published last.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import functools
+import inspect
+import warnings
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal, cast
+from typing import Any, Literal, ParamSpec, TypeAlias, cast
 
 import numpy as np
+import numpy.typing as npt
 import xarray as xr
 import zarr
 
 from . import ngff
 from . import store as stores
-from .axes import Axis, Boundary, PerAxis, image_axes
+from .axes import Boundary, PerAxis, image_axes
 from .builds import Arrays, Build, build_of_image, build_of_tree
+from .compatibility import unread_by_some
+from .display import Display, image_label_of, omero_of, stated_display, without_display
 from .engine import run_sweeps, take_digests
+from .geozarr import attributes_of_group, composed, map_axes, stated_crs
 from .ladder import ChunkSizes, ScaleFactors
+from .orientation import OrientationOption
 from .progress import ProgressCallback
 from .reducers import Method, get_reducer
 from .regions import unread
 
-# What is looked at to choose the contrast of a channel, per spatial axis of the coarsest level.
-WINDOW_SAMPLE = 512
+Metadata: TypeAlias = Literal["ome", "geozarr"]
+P = ParamSpec("P")
+
 # Where labels have their image.
 LABELLED_IMAGE = "../../"
+METADATA: tuple[Metadata, ...] = ("ome", "geozarr")
 LABEL_METHODS = ("mode", "mode_nonzero", "nearest", "label_gaussian", "min", "max")
 
 
+def _in_one_commit(function: Callable[P, None]) -> Callable[P, None]:
+    """Let a function write into an icechunk repository, which gets all that it writes or nothing."""
+
+    @functools.wraps(function)
+    def committing(*args: P.args, **kwargs: P.kwargs) -> None:
+        call = inspect.signature(function).bind(*args, **kwargs)
+        with stores.transaction(call.arguments["store"], f"multiscale_sampler.{function.__name__}") as within:
+            call.arguments["store"] = within
+            function(*call.args, **call.kwargs)
+
+    return committing
+
+
+@_in_one_commit
 def write_pyramid(
     image_or_tree: Any,
     store: Any,
@@ -44,8 +68,10 @@ def write_pyramid(
     nodata: Any = None,
     min_valid: float | None = None,
     weights: xr.DataArray | None = None,
+    dtype: npt.DTypeLike | None = None,
     version: ngff.NgffVersion = "0.5",
     layout: stores.Layout = "datatree",
+    metadata: Sequence[Metadata] = ("ome",),
     mode: stores.Mode = "w-",
     chunks: ChunkSizes | None = None,
     shards: ChunkSizes | Literal[False] | None = None,
@@ -67,16 +93,28 @@ def write_pyramid(
     image_or_tree
         An image, an array that `to_image` can label, or a tree of `to_multiscale`. Levels of a tree that were
         changed, or come from elsewhere, are written as they are; options that shape levels do not go with a
-        tree.
+        tree. The attribute ``omero`` of the coordinate of its channels, or of the image itself, says how they are
+        displayed, as `open_pyramid` reads it: ``{"channels": [{"color": "FF0000"}, ...]}``; what it leaves out is
+        chosen, the contrast from the coarsest level.
     store
-        Where to write: a path, a URL, or a zarr store or group.
+        Where to write: a path, a URL, or a zarr store or group. Of an icechunk repository, the branch "main": a build
+        is one commit, so that it appears whole or not at all.
     scale_factors, method, boundary, max_levels, min_size, skipna, nodata, min_valid, weights
         As in `plan_pyramid`, with its defaults: 2, "mean" and "pad".
+    dtype
+        dtype to convert the image to before it is reduced, as "float32" for viewers that know no float64: the levels
+        are those of ``image.astype(dtype)``. Floats are rounded; a value that the dtype cannot hold ends the build,
+        which then publishes nothing. Labels keep theirs.
     version
         Version of OME-NGFF: "0.5" (zarr v3), "0.4" (zarr v2) or "0.6" (zarr v3, which few clients read as yet).
     layout
         "datatree": every level in a group of its own (``scale0/image``), with coordinate arrays and consolidated
         metadata, as ``xarray.open_datatree`` reads it. "flat": ``0``, ``1``, ...
+    metadata
+        Which metadata tell what the arrays are: "ome" (OME-NGFF), and for images of the earth "geozarr", the zarr
+        conventions ``multiscales``, ``proj:`` and ``spatial:`` (zarr v3). The image then has its coordinate reference
+        system as rioxarray keeps it (``image.rio.write_crs``), or in its attribute ``crs``: a code ("EPSG:4326") or a
+        text of WKT. Without "ome", such clients alone will know the store for a pyramid, and `open_pyramid`.
     mode
         "w-" refuses a place where anything is stored, "w" replaces a pyramid of this package that is there;
         other arrays, groups and attributes stay.
@@ -104,7 +142,13 @@ def write_pyramid(
         If something is stored there that `mode` does not let be replaced, or another build is writing there.
     ValueError, TypeError
         If the build to be resumed was another one, an option does not fit the image, the target holds the source,
-        or OME-NGFF cannot say the axes; before anything is read or written.
+        or OME-NGFF cannot say the axes; before anything is read or written. ValueError also if a value does not fit
+        `dtype`.
+
+    Warns
+    -----
+    UserWarning
+        If some clients do not read the dtype or names of axes, which are named; if axes are written in another order.
 
     Examples
     --------
@@ -119,6 +163,7 @@ def write_pyramid(
     _check_choice("version", version, tuple(ngff.ZARR_FORMATS))
     _check_choice("layout", layout, stores.LAYOUTS)
     _check_choice("mode", mode, stores.MODES)
+    metadata = _checked_metadata(metadata, version)
     shaping = {
         "scale_factors": scale_factors,
         "method": method,
@@ -133,13 +178,20 @@ def write_pyramid(
     storing = {"chunks": chunks, "shards": shards, "memory_limit": memory_limit, "workers": workers}
     place = stores.place_of(store)
     if isinstance(image_or_tree, xr.DataTree):
-        build = build_of_tree(image_or_tree, place, _given(shaping), storing)
+        build = build_of_tree(image_or_tree, place, _given(shaping), storing, dtype=dtype)
     else:
-        build = build_of_image(image_or_tree, place, _given(shaping), storing)
-    how = Export(version, layout, mode, compressors, resume, progress, storage_options, digests)
+        build = build_of_image(image_or_tree, place, _given(shaping), storing, dtype=dtype)
+    _warn_of_clients(build)
+    how = Export(version, layout, mode, compressors, resume, progress, storage_options, metadata, digests)
     labels = label_trees(image_or_tree) if isinstance(image_or_tree, xr.DataTree) else {}
     builds = {name: label_build(tree, place, storing) for name, tree in labels.items()}
     export(build, store, place, how, labels=builds)
+
+
+def _warn_of_clients(build: Build) -> None:
+    """Say once which clients will not read a pyramid."""
+    if found := unread_by_some(build.levels[0].axes, [level.dtype for level in build.levels]):
+        warnings.warn(f"some clients will not open {build.name!r}: {'; '.join(found)}", UserWarning, stacklevel=3)
 
 
 @dataclass(frozen=True)
@@ -160,6 +212,8 @@ class Export:
     """Who is told of progress."""
     storage_options: Mapping[str, Any] | None = None
     """Options of the file system, with a URL."""
+    metadata: tuple[Metadata, ...] = ("ome",)
+    """Which metadata are written."""
     digests: bool = False
     """Whether to store digests of the chunks of level 0."""
 
@@ -182,8 +236,11 @@ def export(
     version, layout = how.version, how.layout
     zarr_format = ngff.ZARR_FORMATS[version]
     encoding = stores.encoding_like(build.source, zarr_format, how.compressors)
-    attrs = stores.json_attributes(build.images[0].attrs, build.name)
-    for coordinate in build.images[0].coords.values():
+    stated = stated_display(build.images[-1], how.version)
+    crs = _crs_to_write(build) if "geozarr" in how.metadata else None
+    images = [without_display(image) for image in build.images]
+    attrs = stores.json_attributes(images[0].attrs, build.name)
+    for coordinate in images[0].coords.values():
         stores.json_attributes(coordinate.attrs, str(coordinate.name))
     paths = stores.level_paths(layout, build.name, len(build.levels))
     written = stores.written_paths(layout, paths, build.images)
@@ -205,16 +262,20 @@ def export(
         )
         arrays = {level.index: target.create_level(level, encoding, attrs, like=build.source) for level in build.levels}
         if layout == "datatree":
-            for level, image in zip(build.levels, build.images, strict=True):
+            for level, image in zip(build.levels, images, strict=True):
                 target.write_coordinates(level.index, image)
         run_sweeps(build, arrays, target, how.progress)
         if how.digests:
             take_digests(stores.Digests.create(target.group, arrays[0]), None, build.workers, how.progress)
         for name, label in (labels or {}).items():
             _put_labels(label, target.group, name, how)
-        target.publish(_metadata(build, target, version, arrays, made_by="write_pyramid", labels_of=labels_of))
+        attributes = _metadata(build, target, version, arrays, stated, made_by="write_pyramid", labels_of=labels_of)
+        if crs is not None:
+            attributes = _with_geozarr(attributes, build, target, crs, alone="ome" not in how.metadata)
+        target.publish(attributes)
 
 
+@_in_one_commit
 def add_levels(
     store: Any,
     path: str | None = None,
@@ -225,6 +286,7 @@ def add_levels(
     translation: PerAxis | None = None,
     units: str | Mapping[str, str] | None = None,
     channel_names: Sequence[str] | None = None,
+    orientation: OrientationOption | None = None,
     scale_factors: ScaleFactors = 2,
     method: Method = "mean",
     boundary: Boundary = "pad",
@@ -254,7 +316,7 @@ def add_levels(
         Place of the group that holds the base.
     base
         Name of the base array in the group.
-    dims, scale, translation, units, channel_names
+    dims, scale, translation, units, channel_names, orientation
         As in `open_image`: they overrule what is stored.
     scale_factors, method, boundary, max_levels, min_size, skipna, nodata, min_valid, weights
         As in `plan_pyramid`.
@@ -285,7 +347,13 @@ def add_levels(
     group = stores.open_node(store, path, storage_options=storage_options)
     array = stores.base_array(group, base)
     image = stores.open_image(
-        array, dims=dims, scale=scale, translation=translation, units=units, channel_names=channel_names
+        array,
+        dims=dims,
+        scale=scale,
+        translation=translation,
+        units=units,
+        channel_names=channel_names,
+        orientation=orientation,
     )
     axes = image_axes(image)
     ngff.check_exportable(axes)
@@ -319,7 +387,9 @@ def add_levels(
     zarr_format = array.metadata.zarr_format
     version: ngff.NgffVersion = "0.4" if zarr_format == 2 else "0.5"
     encoding = replace(stores.encoding_like(array, zarr_format, compressors), fill_value=array.fill_value)
-    attrs = stores.json_attributes(image.attrs, base)
+    # How channels are displayed stays as the group has it.
+    stated = Display(None, image.attrs.get(ngff.IMAGE_LABEL) if above is not None else None)
+    attrs = stores.json_attributes(without_display(image).attrs, base)
     stores.rehearse(build.levels[1:], encoding, attrs, array)
     record = build.record(version, "flat", encoding, copy_base=False)
     with stores.claim(place):
@@ -330,12 +400,13 @@ def add_levels(
         run_sweeps(build, arrays, target, progress)
         labels_of = LABELLED_IMAGE if above is not None else None
         target.publish(
-            _metadata(build, target, version, {0: array, **arrays}, made_by="add_levels", labels_of=labels_of)
+            _metadata(build, target, version, {0: array, **arrays}, stated, made_by="add_levels", labels_of=labels_of)
         )
     if above is not None:
         stores.register_label(above, target.group.basename or place[1][-1], version)
 
 
+@_in_one_commit
 def write_labels(
     labels: Any,
     store: Any,
@@ -408,6 +479,7 @@ def write_labels(
     storing = {"chunks": chunks, "shards": shards, "memory_limit": memory_limit, "workers": workers}
     place = stores.place_of(group)
     build = label_build(labels, place, storing, image=image, name=name, method=method)
+    _warn_of_clients(build)
     how = Export(version, image.layout, mode, compressors, resume, progress)
     root = stores.writable_group(cast("zarr.Group", group))
     _put_labels(build, root, name, how)
@@ -471,7 +543,7 @@ def _put_labels(build: Build, image: zarr.Group, name: str, how: Export) -> None
     """Write labels below the group of their image, and list them."""
     within = stores.label_place(image, name)
     if not (how.resume and stores.is_finished(within)):
-        export(build, within, stores.place_of(within), how, labels_of=LABELLED_IMAGE)
+        export(build, within, stores.place_of(within), replace(how, metadata=("ome",)), labels_of=LABELLED_IMAGE)
     stores.register_label(image.require_group(stores.LABELS), name, how.version)
 
 
@@ -492,6 +564,7 @@ def _metadata(
     target: stores.Target,
     version: ngff.NgffVersion,
     arrays: Arrays,
+    stated: Display,
     *,
     made_by: str,
     labels_of: str | None = None,
@@ -499,6 +572,7 @@ def _metadata(
     """Return the attributes that publish the pyramid."""
     levels = [level.axes for level in build.levels]
     method = str(build.recipe["method"])
+    shown, coarsest = build.images[-1], arrays[len(levels) - 1]
     attributes = ngff.image_attributes(
         levels,
         target.paths,
@@ -508,40 +582,65 @@ def _metadata(
         made_by=made_by,
         recipe=build.recipe,
         written=target.written,
-        omero=None if labels_of else omero_of(build.images[-1], arrays[len(levels) - 1]),
-        image_label=_image_label(build, arrays[len(levels) - 1], version, labels_of) if labels_of else None,
+        omero=None if labels_of else omero_of(shown, coarsest, stated),
+        image_label=image_label_of(shown, coarsest, stated, version=version, source=labels_of),
+        systems=stated.systems,
     )
     if target.layout == "datatree" and version != "0.4":
         # In zarr v2 the convention's attribute would take the place of OME-NGFF's own of the same name.
-        parents = [level.parent for level in build.levels]
-        groups = [path.rpartition("/")[0] for path in target.paths]
-        attributes |= ngff.convention_attributes(levels, parents, groups, method=method)
+        attributes |= _convention(build, target)
     return attributes
 
 
-def omero_of(image: xr.DataArray, coarsest: zarr.Array[Any]) -> dict[str, Any] | None:
-    """Return how to display the channels, their contrast from the middle of the coarsest level; None without any."""
-    axes = image_axes(image)
-    channel = next((position for position, axis in enumerate(axes) if axis.type == "channel"), None)
-    if channel is None:
-        return None
-    labels: Sequence[str] = [str(label) for label in axes[channel].coordinates().tolist()]
-    if axes[channel].is_regular:
-        labels = ngff.numbered_labels(axes[channel].size)
-    middle = tuple(_middle(axis) for axis in axes)
-    sample = np.asarray(coarsest[middle])
-    return ngff.omero(labels, [np.take(sample, number, axis=channel) for number in range(len(labels))])
+def _convention(build: Build, target: stores.Target) -> dict[str, Any]:
+    """Return the attributes of the convention ``multiscales``: of groups of levels, or of their arrays."""
+    levels, parents = [level.axes for level in build.levels], [level.parent for level in build.levels]
+    assets = [path.rpartition("/")[0] or path for path in target.paths]
+    return ngff.convention_attributes(levels, parents, assets, method=str(build.recipe["method"]))
 
 
-def _image_label(build: Build, coarsest: zarr.Array[Any], version: ngff.NgffVersion, source: str) -> dict[str, Any]:
-    """Return what tells labels from images: whose they are, and colours of those that the coarsest level shows."""
-    middle = tuple(_middle(axis) for axis in image_axes(build.images[-1]))
-    return ngff.image_label(np.unique(np.asarray(coarsest[middle])).tolist(), version=version, source=source)
+def _checked_metadata(metadata: Sequence[Metadata], version: ngff.NgffVersion) -> tuple[Metadata, ...]:
+    named: tuple[Any, ...] = (metadata,) if isinstance(metadata, str) else tuple(metadata)
+    for name in named:
+        _check_choice("metadata", name, METADATA)
+    if not named:
+        raise ValueError(f"metadata={metadata!r} names none; choose from {', '.join(map(repr, METADATA))}")
+    if "geozarr" in named and ngff.ZARR_FORMATS[version] == 2:
+        # Both have an attribute of the name "multiscales".
+        raise ValueError(f"'geozarr' is of zarr v3, and OME-NGFF {version!r} of v2; write version '0.5'")
+    return named
 
 
-def _middle(axis: Axis) -> slice:
-    if axis.type == "channel":
-        return slice(None)
-    length = WINDOW_SAMPLE if axis.type == "space" else 1
-    start = max((axis.size - length) // 2, 0)
-    return slice(start, min(start + length, axis.size))
+def _crs_to_write(build: Build) -> dict[str, Any]:
+    """Return the coordinate reference system of an image as `geozarr` has it, before anything is written.
+
+    Raises
+    ------
+    ValueError
+        If it has none, or its pixels are no grid of a map.
+    """
+    crs = stated_crs(build.images[0])
+    if not crs:
+        raise ValueError(
+            f"metadata name 'geozarr', but {build.name!r} has no coordinate reference system; give it one, as "
+            "image.attrs['crs'] = 'EPSG:4326', or by image.rio.write_crs('EPSG:4326')"
+        )
+    for level in build.levels:
+        map_axes(level.axes)
+    return stores.json_attributes(crs, build.name)
+
+
+def _with_geozarr(
+    attributes: Mapping[str, Any], build: Build, target: stores.Target, crs: Mapping[str, Any], *, alone: bool
+) -> dict[str, Any]:
+    """Return the attributes of a pyramid with those of the geospatial conventions, and write those of its levels."""
+    levels = [level.axes for level in build.levels]
+    geospatial = composed(_convention(build, target), levels, crs)
+    for path, axes in zip(target.paths, levels, strict=True):
+        if group := path.rpartition("/")[0]:
+            target.group[group].attrs.update(attributes_of_group(axes, crs))
+    if alone:
+        # Where OME-NGFF's metadata would tell what is ours to replace.
+        geospatial["multiscales"] = {**geospatial["multiscales"], ngff.WRITTEN: list(target.written)}
+        return geospatial
+    return {**attributes, **geospatial}

@@ -148,7 +148,7 @@ class Page:
 
 
 @contextmanager
-def open_browser(executable: str, width: int = 1000, height: int = 800) -> Iterator[Page]:
+def open_browser(executable: str, width: int, height: int) -> Iterator[Page]:
     """Start a browser and yield a page of it; it ends with the block."""
     read_commands, commands = os.pipe()
     answers, write_answers = os.pipe()

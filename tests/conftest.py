@@ -12,11 +12,14 @@ settings.register_profile(
     "quick",
     derandomize=True,
     deadline=None,
-    max_examples=40,
+    max_examples=30,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )
 settings.register_profile("thorough", settings.get_profile("quick"), max_examples=1000)
 settings.load_profile("quick")
+
+# No test waits for a store that is to fail.
+dask.config.set({"multiscale_sampler.request_delay": 0.0})
 
 # Loops that run in the interpreter warn where compiled ones follow IEEE 754 in silence (inf - inf, say).
 INTERPRETED_KERNELS = "ignore:(invalid value|overflow|divide by zero) encountered:RuntimeWarning"
@@ -51,3 +54,14 @@ def computations() -> Iterator[list[object]]:
 
     with dask.config.set(scheduler=count):
         yield seen
+
+
+@pytest.fixture(scope="session")
+def object_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[object]:
+    """Run a server that speaks S3, and counts requests."""
+    for module in ("moto.moto_server", "flask", "s3fs"):
+        pytest.importorskip(module, reason="the extra 'test' brings moto and s3fs")
+    from .object_server import running
+
+    with running(tmp_path_factory.mktemp("object_server")) as server:
+        yield server

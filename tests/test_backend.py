@@ -137,6 +137,30 @@ def test_group__leads_to_a_pyramid_inside_a_store(tmp_path):
     xr.testing.assert_identical(level, expected["scale0"].to_dataset())
 
 
+@pytest.mark.parametrize("layout", ["datatree", "flat"])
+@pytest.mark.parametrize("slash", ["", "/"])
+def test_group__names_a_node_of_the_tree_as_with_xarrays_own_engines(tmp_path, layout, slash):
+    write(tmp_path / "p.zarr", layout=layout)
+    write_labels(to_image(noise((40, 60), "uint32")), tmp_path / "p.zarr", "nuclei", method="nearest")
+    whole = xr.open_datatree(tmp_path / "p.zarr", engine=Engine)
+    for group in ("scale1", "labels/nuclei/scale2"):
+        level = xr.open_dataset(tmp_path / "p.zarr", engine=Engine, group=slash + group, chunks={})
+        xr.testing.assert_identical(level, whole[group].to_dataset())
+        assert all(variable.chunks for variable in level.data_vars.values())
+        tree = xr.open_datatree(tmp_path / "p.zarr", engine=Engine, group=slash + group)
+        xr.testing.assert_identical(tree.to_dataset(), whole[group].to_dataset())
+        assert not tree.children
+    labels = xr.open_datatree(tmp_path / "p.zarr", engine=Engine, group=slash + "labels", drop_variables="y")
+    assert [node.path for node in labels.leaves] == [f"/nuclei/scale{number}" for number in range(3)]
+    assert set(labels["nuclei/scale1"].variables) == {"nuclei", "x"}
+    groups = xr.open_groups(tmp_path / "p.zarr", engine=Engine, group=slash + "labels/nuclei")
+    assert set(groups) == {"/", "/scale0", "/scale1", "/scale2"}
+    with pytest.raises(ValueError, match="each name a level"):
+        xr.open_dataset(tmp_path / "p.zarr", engine=Engine, group="scale1", level=1)
+    with pytest.raises(FileNotFoundError, match="'nothing'"):
+        xr.open_datatree(tmp_path / "p.zarr", engine=Engine, group="nothing")
+
+
 @pytest.mark.parametrize("chunks", [None, {}], ids=str)
 def test_labels__come_along_as_with_open_pyramid(tmp_path, chunks):
     write(tmp_path / "p.zarr")

@@ -132,7 +132,7 @@ def test_explain__of_a_store_and_of_what_is_to_be_built(raw, tmp_path, capsys):
 
 def subcommands():
     """Return the parser of every subcommand, by its name."""
-    (commands,) = (action for action in cli._parser()._actions if isinstance(action, argparse._SubParsersAction))
+    (commands,) = (action for action in cli.parser()._actions if isinstance(action, argparse._SubParsersAction))
     return commands.choices
 
 
@@ -148,7 +148,7 @@ def options_of(parser):
 def test_help__ends_with_a_command_that_the_parser_takes(name):
     epilog = subcommands()[name].epilog
     assert epilog.startswith(f"example:\n  multiscale-sampler {name} ")
-    cli._parser().parse_args(epilog.splitlines()[1].split()[1:])
+    cli.parser().parse_args(epilog.splitlines()[1].split()[1:])
 
 
 @pytest.mark.parametrize("name", subcommands())
@@ -241,3 +241,31 @@ def test_update__append_and_rebuild_are_the_calls_of_those_names(tmp_path, capsy
     assert list(ms.open_pyramid(place).children) == ["scale0", "scale1"]
     assert main(["update", place, "--region", "z=3"]) == 1
     assert "names ['z']" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("method", ["DASK_IMAGE_NEAREST", "dask-image-nearest", "nearest"])
+def test_build__takes_the_names_of_methods_that_others_have(raw, tmp_path, method):
+    assert main(["build", raw, str(tmp_path / "out"), "--method", method, "--factors", "2,", "--quiet"]) == 0
+    group = zarr.open_group(tmp_path / "out", mode="r")
+    assert group.attrs["ome"]["multiscales"][0]["type"] == "nearest"
+
+
+def test_build__of_an_unknown_method_is_wrong_usage(raw, tmp_path, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(["build", raw, str(tmp_path / "out"), "--method", "average"])
+    assert stop.value.code == 2
+    assert "unknown method 'average'; choose one of mean, " in capsys.readouterr().err
+
+
+def test_write_labels__puts_labels_beside_their_image(raw, tmp_path, capsys):
+    out = str(tmp_path / "out")
+    assert main(["build", raw, out, "--factors", "2,", "--quiet"]) == 0
+    labels = np.arange(12 * 20 * 24, dtype="uint16").reshape(12, 20, 24) // 100
+    zarr.create_array(tmp_path / "labels.zarr", data=labels, chunks=(4, 8, 8))
+    command = ["write-labels", str(tmp_path / "labels.zarr"), out, "cells", "--method", "nearest", "--quiet"]
+    assert main(command) == 0
+    level = zarr.open_group(out, mode="r")["labels/cells/scale1/cells"]
+    np.testing.assert_array_equal(level[...], labels[::2, ::2, ::2])
+    assert main(command) == 1
+    assert "exists" in capsys.readouterr().err
+    assert main([*command, "--overwrite"]) == 0

@@ -165,12 +165,58 @@ def test_convert__transformations_of_the_entry_are_folded_into_levels_of_0_6(tmp
     assert "coordinateTransformations" not in multiscales(tmp_path / "b")
 
 
+@pytest.mark.parametrize(("version", "other"), [("0.5", "0.4"), ("0.4", "0.5"), ("0.5", "0.6")])
+def test_convert__copies_further_arrays_and_groups(tmp_path, version, other):
+    write_pyramid(image(), tmp_path / "a", scale_factors=[2], version=version)
+    group = zarr.open_group(tmp_path / "a", mode="r+", use_consolidated=False)
+    group.create_group("tables").attrs["by"] = "me"
+    areas = group["tables"].create_array("areas", data=noise((7, 5), "float32"), chunks=(3, 2), attributes={"of": "x"})
+    convert(tmp_path / "a", tmp_path / "b", version=other)
+    copied = zarr.open_group(tmp_path / "b", mode="r")["tables"]
+    assert copied.attrs.asdict() == {"by": "me"}
+    np.testing.assert_array_equal(copied["areas"][...], areas[...])
+    assert (copied["areas"].attrs.asdict(), copied["areas"].chunks) == ({"of": "x"}, (3, 2))
+    assert copied["areas"].metadata.zarr_format == (2 if other == "0.4" else 3)
+    assert_equal(tmp_path / "a", tmp_path / "b")
+
+
 def test_convert__says_what_stays_behind(tmp_path):
     write_pyramid(image(), tmp_path / "a", scale_factors=[2])
-    make_array(tmp_path / "a", noise((4,)), path="tables/areas")
-    with pytest.warns(UserWarning, match=r"tables, tables/areas of .* are not copied") as caught:
+    write_pyramid(image(), tmp_path / "a" / "other", scale_factors=[2])
+    with pytest.warns(UserWarning, match=r"other, other/scale0, .* are not copied: they are images of") as caught:
         convert(tmp_path / "a", tmp_path / "b", version="0.4")
     assert len(caught) == 1
+    assert caught[0].filename == __file__
+
+
+@pytest.mark.parametrize("stop", ["labels", "levels", "publishing"])
+def test_convert__an_interrupted_copy_is_gone_on_with(tmp_path, monkeypatch, stop):
+    write_pyramid(image(), tmp_path / "a", scale_factors=[2, 4], version="0.4", layout="flat")
+    add_labels(tmp_path / "a", "0.4")
+    group = zarr.open_group(tmp_path / "a", mode="r+")
+    group.create_array("areas", data=noise((7, 5), "float32"), chunks=(3, 2))
+    convert(tmp_path / "a", tmp_path / "whole", version="0.5")
+
+    calls = []
+
+    def break_down(*arguments, **options):
+        calls.append(arguments)
+        if len(calls) == (1 if stop != "labels" else 2):
+            raise KeyboardInterrupt
+        return kept(*arguments, **options)
+
+    owner, name = (converting.stores.Target, "publish") if stop == "publishing" else (converting, "run_sweeps")
+    kept = getattr(owner, name)
+    with monkeypatch.context() as patch:
+        patch.setattr(owner, name, break_down)
+        with pytest.raises(KeyboardInterrupt):
+            convert(tmp_path / "a", tmp_path / "b", version="0.5")
+    with pytest.raises(FileExistsError):
+        convert(tmp_path / "a", tmp_path / "b", version="0.5")
+    convert(tmp_path / "a", tmp_path / "b", version="0.5", resume=True)
+    assert hashes(tmp_path / "b") == hashes(tmp_path / "whole")
+    with pytest.raises(FileExistsError, match="nothing to resume"):
+        convert(tmp_path / "a", tmp_path / "b", version="0.5", resume=True)
 
 
 def test_convert__a_system_that_only_0_6_knows_stays_behind_and_is_named(tmp_path):
@@ -186,7 +232,10 @@ def test_convert__a_system_that_only_0_6_knows_stays_behind_and_is_named(tmp_pat
     assert attributes(tmp_path / "same") == attributes(tmp_path / "a")
     with pytest.warns(UserWarning, match="coordinate systems atlas may go"):
         convert(tmp_path / "a", tmp_path / "b", version="0.5")
-    assert_equal(tmp_path / "a", tmp_path / "b")
+    for number, node in enumerate(open_pyramid(tmp_path / "a").children.values()):
+        level = node["image"].drop_attrs(deep=False)
+        assert node["image"].attrs.keys() == {"coordinateSystems"}
+        xr.testing.assert_identical(level, open_pyramid(tmp_path / "b")[f"scale{number}/image"])
 
 
 def test_convert__a_copy_that_was_interrupted_is_no_image(tmp_path, monkeypatch):

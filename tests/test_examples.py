@@ -6,8 +6,9 @@ import sys
 from pathlib import Path
 
 import pytest
+import zarr
 
-from multiscale_sampler import open_pyramid, validate
+from multiscale_sampler import create_test_image, open_pyramid, validate
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 SCRIPTS = sorted(EXAMPLES.glob("*.py"))
@@ -83,3 +84,22 @@ def test_example__runs_and_leaves_a_valid_image(name, printed, made, tmp_path, m
 def test_examples__are_all_run():
     tested = Path(__file__).read_text()
     assert [script.stem for script in SCRIPTS if script.stem not in tested and script.stem != "methods_table"] == []
+
+
+def test_cluster__builds_on_two_processes(tmp_path):
+    pytest.importorskip("distributed", reason="needs the extra 'distributed'")
+    printed = run(EXAMPLES / "cluster.py", str(tmp_path), cwd=tmp_path)
+    assert "'scale2': (24, 32, 32)" in printed
+    assert validate(tmp_path / "brain.ome.zarr").ok
+
+
+def test_s3__builds_from_one_place_to_another(tmp_path, object_server, monkeypatch):
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "nobody")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "nothing")
+    store = zarr.storage.FsspecStore.from_url(object_server.url("raw.zarr"), storage_options=object_server.options)
+    create_test_image(store, "image", shape=(60, 70, 80), chunks=(32, 32, 32))
+    target = object_server.url("brain.ome.zarr")
+    printed = run(EXAMPLES / "s3.py", object_server.url("raw.zarr"), target, object_server.endpoint, cwd=tmp_path)
+    assert "level  factors" in printed
+    assert "Dimensions:" in printed
+    assert len(open_pyramid(target, storage_options=object_server.options).children) == 3

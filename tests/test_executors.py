@@ -14,6 +14,7 @@ import zarr
 
 from multiscale_sampler import add_levels, open_image, open_pyramid, plan_pyramid, to_multiscale, write_pyramid
 from multiscale_sampler import engine as engine_module
+from multiscale_sampler.cli import main
 from multiscale_sampler.executors import Crew, active_client, run
 
 from .data import hashes, make_array, noise
@@ -173,6 +174,81 @@ def test_write_pyramid__resumes_on_threads_what_failed_on_the_cluster(base, clie
         open_pyramid(place)
     with dask.config.set(scheduler="threads"):
         assert built(base, place, resume=True) == expected
+
+
+def interrupted(progress):
+    raise KeyboardInterrupt
+
+
+def test_write_pyramid__an_interrupted_build_leaves_no_task_on_the_cluster(base, client, tmp_path):
+    place = tmp_path / "p.zarr"
+    with dask.config.set(scheduler="threads"):
+        expected = built(base, tmp_path / "threads.zarr")
+    with pytest.raises(KeyboardInterrupt):
+        built(base, place, progress=interrupted)
+    # What had begun ends by itself; of the rest the scheduler knows no more.
+    assert client.run_on_scheduler(unfinished_tasks) <= 2
+    assert built(base, place, resume=True) == expected
+
+
+def unfinished_tasks(dask_scheduler):
+    return sum(task.state in ("queued", "no-worker", "waiting", "processing") for task in dask_scheduler.tasks.values())
+
+
+def test_write_pyramid__a_cluster_reads_and_writes_an_object_store(base, client, object_server, monkeypatch):
+    monkeypatch.setattr("multiscale_sampler.executors.ThreadPoolExecutor", refuse_threads)
+    options = {"storage_options": object_server.options}
+    write_pyramid(base, object_server.url("cluster"), scale_factors=[2], chunks=48, layout="flat", **options)
+    again = open_image(object_server.url("cluster"), "0", **options)
+    write_pyramid(again, object_server.url("again"), scale_factors=[2], **options)
+    tree = open_pyramid(object_server.url("again"), **options)
+    np.testing.assert_array_equal(tree["scale0"].to_dataset().to_dataarray()[0], base[:])
+    expected = to_multiscale(open_image(base), [2])["scale1"].to_dataset().to_dataarray()[0]
+    np.testing.assert_array_equal(tree["scale1"].to_dataset().to_dataarray()[0], expected)
+
+
+@pytest.mark.parametrize("command", ["build", "add-levels"])
+def test_scheduler__names_the_cluster_that_builds(base, cluster, tmp_path, monkeypatch, command):
+    folder = tmp_path / "group"
+    make_array(folder, base[:], chunks=(16, 16, 16))
+    arguments = [str(folder), str(tmp_path / "out"), "--path", "0"] if command == "build" else [str(folder)]
+    monkeypatch.setattr("multiscale_sampler.executors.ThreadPoolExecutor", refuse_threads)
+    assert main([command, *arguments, "--quiet", "--scheduler", cluster.scheduler_address]) == 0
+    made = open_pyramid(tmp_path / "out" if command == "build" else folder)
+    expected = to_multiscale(open_image(base), 2)
+    assert len(made.children) == len(expected.children)
+    name = next(iter(made["scale1"].data_vars))
+    np.testing.assert_array_equal(made[f"scale1/{name}"], expected["scale1"].to_dataset().to_dataarray()[0])
+    assert active_client() is None
+
+
+def test_scheduler__local_is_a_cluster_of_as_many_processes_as_workers(base, tmp_path, monkeypatch):
+    asked = []
+    cluster = distributed.LocalCluster
+
+    def noting(**options):
+        asked.append(options)
+        return cluster(**options)
+
+    monkeypatch.setattr(distributed, "LocalCluster", noting)
+    monkeypatch.setattr("multiscale_sampler.executors.ThreadPoolExecutor", refuse_threads)
+    place = str(base.store_path).removeprefix("file://")
+    arguments = [place, str(tmp_path / "out"), "--quiet", "--scheduler", "local", "--workers", "1"]
+    assert main(["build", *arguments]) == 0
+    assert (asked[0]["n_workers"], asked[0]["threads_per_worker"]) == (1, 1)
+    assert len(open_pyramid(tmp_path / "out").children) > 1
+
+
+@pytest.mark.parametrize(
+    ("address", "said"), [("host", "is no address"), ("tcp://127.0.0.1:9", "127.0.0.1:9"), ("nothing://a", "nothing")]
+)
+def test_scheduler__that_is_not_there_is_one_clear_line(base, tmp_path, monkeypatch, capsys, address, said):
+    monkeypatch.setattr("multiscale_sampler.cli.options.CONNECT_SECONDS", 1)
+    place = str(base.store_path).removeprefix("file://")
+    assert main(["build", place, str(tmp_path / "out"), "--quiet", "--scheduler", address]) == 1
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if "multiscale-sampler: error: " in line]
+    assert said in line
+    assert not (tmp_path / "out").exists()
 
 
 def test_run__a_cluster_that_goes_away_ends_in_one_clear_error():

@@ -2,6 +2,7 @@
 
 import pickle
 import sys
+import warnings
 
 import dask
 import dask.array as da
@@ -12,7 +13,7 @@ import xarray as xr
 import zarr
 from packaging.version import Version
 
-from multiscale_sampler import open_image, open_pyramid, plan_pyramid, write_pyramid
+from multiscale_sampler import open_image, open_pyramid, plan_pyramid, to_image, write_pyramid
 from multiscale_sampler.axes import image_axes
 from multiscale_sampler.cli import main
 from multiscale_sampler.files import FileArray
@@ -422,3 +423,166 @@ def test_open_image__a_folder_of_that_ending_is_a_store(tmp_path):
     assert open_image(tmp_path / "store.nc").shape == (8, 8)
     with pytest.raises(FileNotFoundError):
         open_image(tmp_path / "none.tif")
+
+
+# --- levels and series that a file has -------------------------------------------------------------------------
+
+
+def write_ome_pyramid(place, base, levels):
+    """Write an OME-TIFF of two images, the first with levels in its SubIFDs."""
+    tifffile = tifffile_of_this_zarr()
+    metadata = {"axes": "CYX", "PhysicalSizeX": 0.5, "PhysicalSizeY": 0.25, "Channel": {"Name": ["DAPI", "GFP"]}}
+    with tifffile.TiffWriter(place, ome=True) as file:
+        file.write(base, subifds=len(levels), metadata=metadata, tile=(16, 16))
+        for level in levels:
+            file.write(level, subfiletype=1, tile=(16, 16))
+        file.write(base[0, :7, :9], metadata={"axes": "YX", "PhysicalSizeX": 3.0, "PhysicalSizeY": 3.0})
+
+
+def test_tiff__levels_and_series_are_chosen(tmp_path):
+    base = noise((2, 50, 37), "uint16")
+    levels = [base[:, ::2, ::2][:, :25, :18], base[:, ::5, ::4][:, :10, :9]]
+    write_ome_pyramid(tmp_path / "a.ome.tif", base, levels)
+    tree = open_pyramid(tmp_path / "a.ome.tif")
+    assert list(tree.children) == ["scale0", "scale1", "scale2"]
+    expected = [((0.25, 0.0), (0.5, 0.0)), ((0.5, 0.125), (1.0, 0.25)), ((1.25, 0.5), (2.0, 0.75))]
+    for number, (values, places) in enumerate(zip([base, *levels], expected, strict=True)):
+        image = tree[f"scale{number}/a"]
+        assert image.chunks is not None
+        np.testing.assert_array_equal(image, values)
+        assert [spacing(image)[dim][:2] for dim in "yx"] == [pytest.approx(place) for place in places]
+        assert image.c.values.tolist() == ["DAPI", "GFP"]
+        np.testing.assert_array_equal(open_image(tmp_path / "a.ome.tif", level=number), values)
+    second = open_image(tmp_path / "a.ome.tif", series=1)
+    np.testing.assert_array_equal(second, base[0, :7, :9])
+    assert spacing(second)["x"] == (3.0, 0.0, "micrometer")
+    # Levels of another writer's making are written as they are.
+    write_pyramid(tree, tmp_path / "a.zarr")
+    for number, values in enumerate([base, *levels]):
+        np.testing.assert_array_equal(open_pyramid(tmp_path / "a.zarr")[f"scale{number}/a"], values)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [({"level": 3}, "level=3 is none of .* which has 3"), ({"series": 2}, "series=2 is none of")],
+)
+def test_tiff__levels_and_series_that_are_not_there(tmp_path, options, message):
+    base = noise((2, 50, 37), "uint16")
+    write_ome_pyramid(tmp_path / "a.ome.tif", base, [base[:, ::2, ::2], base[:, ::4, ::4]])
+    with pytest.raises(ValueError, match=message):
+        open_image(tmp_path / "a.ome.tif", **options)
+
+
+def test_geotiff__overviews_are_levels(tmp_path):
+    rasterio = pytest.importorskip("rasterio")
+    pytest.importorskip("tifffile")
+    values = noise((1, 64, 64), "uint8")
+    transform = rasterio.Affine(10, 0, 500_000, 0, -10, 4_000_000)
+    shape = {"height": 64, "width": 64, "count": 1, "dtype": "uint8", "tiled": True, "blockxsize": 16, "blockysize": 16}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", PendingDeprecationWarning)
+        with rasterio.open(
+            tmp_path / "a.tif", "w", driver="GTiff", crs="EPSG:32618", transform=transform, **shape
+        ) as file:
+            file.write(values)
+            file.build_overviews([2, 4], rasterio.enums.Resampling.nearest)
+        tree = open_pyramid(tmp_path / "a.tif")
+        assert [node["a"].shape for node in tree.children.values()] == [(64, 64), (32, 32), (16, 16)]
+        assert spacing(tree["scale2/a"])["x"] == (40.0, 500_020.0, "meter")
+        with rasterio.open(tmp_path / "a.tif", overview_level=1) as file:
+            np.testing.assert_array_equal(tree["scale2/a"], file.read(1))
+
+
+def test_open_image__level_of_a_pyramid(tmp_path):
+    write_pyramid(to_image(noise((16, 16))), tmp_path / "a", scale_factors=[2, 4], method="nearest")
+    np.testing.assert_array_equal(open_image(tmp_path / "a", level=2), noise((16, 16))[::4, ::4])
+    with pytest.raises(ValueError, match="level=3 is none of"):
+        open_image(tmp_path / "a", level=3)
+    with pytest.raises(ValueError, match="goes with a pyramid"):
+        open_image(tmp_path / "a", "scale0/image", level=1)
+    with pytest.raises(ValueError, match="series=1 goes with TIFF"):
+        open_image(tmp_path / "a", series=1)
+    with pytest.raises(ValueError, match="this is an array in memory"):
+        open_image(noise((8, 8)), level=1)
+
+
+# --- MetaImage, NRRD and pictures ------------------------------------------------------------------------------
+
+TURNED = [[0.0, -1.0, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, -1.0]]
+
+
+@pytest.mark.parametrize("compressed", [False, True])
+@pytest.mark.parametrize("ending", ["mha", "mhd", "nrrd"])
+@pytest.mark.parametrize("components", [1, 3])
+def test_itk__files_are_what_itk_reads(tmp_path, monkeypatch, ending, compressed, components):
+    sitk = pytest.importorskip("SimpleITK")
+    values = noise((5, 6, 7) + (components,) * (components > 1), "int16")
+    made = sitk.GetImageFromArray(values, isVector=components > 1)
+    made.SetSpacing((0.5, 0.25, 2.0))
+    made.SetOrigin((10.0, 20.0, 30.0))
+    made.SetDirection(np.ravel(TURNED))
+    place = tmp_path / f"a.{ending}"
+    sitk.WriteImage(made, str(place), useCompression=compressed)
+    image = lazily(monkeypatch, place)
+    assert image.dims == ("z", "y", "x") + ("c",) * (components > 1)
+    assert image.dtype == "int16"
+    np.testing.assert_array_equal(image.values, values)
+    np.testing.assert_array_equal(image[1:3, 2:5, 3].values, values[1:3, 2:5, 3])
+    assert [spacing(image)[dim][:2] for dim in "zyx"] == [(2.0, 30.0), (0.25, 20.0), (0.5, 10.0)]
+    assert image.attrs["direction"] == np.flip(TURNED).tolist()
+    assert image.attrs["origin"] == [30.0, 20.0, 10.0]
+    words = {"x": "anterior-to-posterior", "y": "left-to-right", "z": "superior-to-inferior"}
+    assert {dim: image[dim].attrs.get("orientation") for dim in words} == words
+
+
+def test_itk__files_without_a_body_have_no_orientation_and_keep_their_units(tmp_path):
+    pytest.importorskip("SimpleITK")
+    header = (
+        "NRRD0004\ntype: uint8\ndimension: 3\nspace dimension: 3\nsizes: 2 3 4\nspace directions: (2,0,0) (0,3,0) "
+        '(0,0,4)\nspace units: "um" "um" "um"\nencoding: raw\nspace origin: (0,0,0)\n\n'
+    )
+    values = noise((4, 3, 2), "uint8")
+    (tmp_path / "a.nrrd").write_bytes(header.encode() + values.tobytes())
+    image = open_image(tmp_path / "a.nrrd")
+    np.testing.assert_array_equal(image, values)
+    assert spacing(image) == {
+        "z": (4.0, 0.0, "micrometer"),
+        "y": (3.0, 0.0, "micrometer"),
+        "x": (2.0, 0.0, "micrometer"),
+    }
+    assert not any("orientation" in image[dim].attrs for dim in "zyx")
+    (tmp_path / "b.mha").write_bytes(b"no image")
+    with pytest.raises(ValueError, match="no MetaImage or NRRD file"):
+        open_image(tmp_path / "b.mha")
+
+
+@pytest.mark.parametrize(
+    ("ending", "shape", "dims"),
+    [("png", (9, 12), "yx"), ("png", (9, 12, 3), "yxc"), ("bmp", (9, 12, 3), "yxc"), ("gif", (4, 9, 12, 3), "tyxc")],
+)
+def test_pictures__are_what_imageio_reads(tmp_path, ending, shape, dims):
+    imageio = pytest.importorskip("imageio.v3")
+    place = tmp_path / f"a.{ending}"
+    imageio.imwrite(place, noise(shape, "uint8"))
+    image = open_image(place, dims=dims if "t" in dims else None)
+    assert image.dims == tuple(dims)
+    np.testing.assert_array_equal(image, imageio.imread(place, plugin="pillow"))
+    place.write_bytes(b"no picture")
+    with pytest.raises(ValueError, match="no picture that imageio reads"):
+        open_image(place)
+
+
+@pytest.mark.parametrize(("ending", "module", "extra"), [("mha", "SimpleITK", "itk"), ("png", "imageio.v3", "imageio")])
+def test_open_image__of_more_files_says_what_to_install(tmp_path, monkeypatch, ending, module, extra):
+    monkeypatch.setitem(sys.modules, module, None)
+    place = tmp_path / f"a.{ending}"
+    place.touch()
+    with pytest.raises(ModuleNotFoundError, match=rf"pip install 'multiscale-sampler\[{extra}\]'"):
+        open_image(place)
+
+
+@pytest.mark.parametrize("options", [{"series": 1}, {"level": 1}, {"path": "a"}])
+def test_open_image__of_files_of_one_image_refuses_parts(tmp_path, options):
+    pytest.importorskip("imageio.v3").imwrite(tmp_path / "a.png", noise((9, 12), "uint8"))
+    with pytest.raises(ValueError, match="picture files hold one image"):
+        open_image(tmp_path / "a.png", **options)

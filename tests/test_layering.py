@@ -13,6 +13,7 @@ PACKAGE = Path(multiscale_sampler.__file__).parent
 ORDER = (
     "_version",
     "extras",
+    "orientation",
     "axes",
     "kernels",
     "reductions",
@@ -24,16 +25,20 @@ ORDER = (
     "bands",
     "pyramid",
     "ngff",
+    "geozarr",
+    "compatibility",
     "specification",
     "files",
     "store",
     "progress",
     "executors",
+    "casting",
     "parts",
     "changes",
     "regions",
     "builds",
     "engine",
+    "display",
     "writing",
     "selecting",
     "updating",
@@ -57,7 +62,7 @@ ORDER = (
 # These stand on the public functions, which they may take from the package itself.
 BINDINGS = ("accessor", "backend", "viewing", "cli")
 FILES = sorted(PACKAGE.rglob("*.py"))
-READERS = ("tifffile", "nibabel", "h5py", "netCDF4", "rasterio")
+READERS = ("tifffile", "nibabel", "h5py", "netCDF4", "rasterio", "SimpleITK", "imageio")
 HEAVY = ("numba", "distributed", "matplotlib", "rich", "neuroglancer", "PIL", *READERS)
 
 
@@ -154,7 +159,7 @@ def test_layering__building_loads_nothing_of_a_cluster():
     """Which dask does by itself, where it is left to choose how blocks are joined."""
     code = (
         "import sys, dask.array as da, multiscale_sampler as ms\n"
-        "tree = ms.to_multiscale(da.ones((64, 48), chunks=7), 2, chunks=16, max_levels=3)\n"
+        "tree = ms.to_multiscale(da.ones((64, 48), chunks=7, dtype='f4'), 2, chunks=16, max_levels=3)\n"
         "ms.write_pyramid(tree, {})\n"
         "sys.exit('distributed' in sys.modules)"
     )

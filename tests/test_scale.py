@@ -76,7 +76,7 @@ def driven(side, workers):
 def test_write_pyramid__driving_many_regions_holds_no_more_than_driving_few(monkeypatch, workers):
     monkeypatch.setattr(plan, "SMALLEST_REGION", 1)
     monkeypatch.setattr(engine, "reduce_region", lambda *args: None)
-    monkeypatch.setattr(Journal, "mark", lambda journal, number: None)
+    monkeypatch.setattr(Journal, "mark", lambda journal, number, **known: None)
     driven(10, workers)
     few, memory = driven(30, workers)
     many, more_memory = driven(120, workers)

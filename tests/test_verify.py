@@ -190,6 +190,17 @@ def test_verify__judges_floats_up_to_their_last_places_and_tells_how_nan_is_take
     assert verify_pyramid(store_of([base, level * np.float32(1.001)])).levels[0].rule is None
 
 
+@pytest.mark.parametrize("dtype", ["bool", "int8", "uint64", "float16", "float64", "complex64"])
+def test_verify__takes_every_dtype(dtype):
+    base = noise((24, 32), "float64" if dtype == "complex64" else dtype).astype(dtype)
+    if base.dtype.kind in "fc":
+        base[2, 3], base[8:10, 8:10] = np.inf, np.nan
+    report = verify_pyramid(store_of([base, base[1::2, 1::2]], [((1, 1), (0, 0)), ((2, 2), (1, 1))]))
+    assert report.ok
+    assert report.levels[0].rule == "nearest, offset 1, 1"
+    json.dumps(report.to_dict(), allow_nan=False)
+
+
 @given(
     st.lists(st.integers(-(2**63), 2**63 - 1), min_size=8, max_size=8),
     st.sampled_from(["half to even", "half up", "down", "up", "towards zero", "half away from zero"]),

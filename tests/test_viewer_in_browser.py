@@ -27,45 +27,48 @@ SIZE = 1536
 DARK, BRIGHT, LABEL = 100, 1000, 7
 # Above are the viewer's bars.
 BARS = 60
+WIDTH, HEIGHT = 700, 640
 READY = "viewer.layerManager.managedLayers.length > 0 && viewer.isReady()"
 CHUNK = re.compile(r"/(\d+)/(\d+)/c(?:/\d+)+ ")
 
 
-@pytest.fixture(scope="module")
-def store(tmp_path_factory):
-    """Return the default store of an image whose left half is dark; labels are in its lower half."""
+@pytest.fixture
+def store(tmp_path):
+    """Return the default store of an image whose left half is dark, with labels in its lower half."""
     values = np.full((SIZE, SIZE), BRIGHT, "uint16")
     values[:, : SIZE // 2] = DARK
-    image = ms.to_image(values, scale=0.5, units="micrometer")
-    place = tmp_path_factory.mktemp("stores") / "halves.ome.zarr"
-    ms.write_pyramid(image, place, chunks=128)
-    return place
-
-
-@pytest.fixture(scope="module")
-def labelled(store):
     labels = np.zeros((SIZE, SIZE), "uint32")
     labels[SIZE // 2 :] = LABEL
-    ms.write_labels(labels, store, "below")
-    return store
-
-
-@pytest.fixture(scope="module")
-def page():
-    with open_browser(find_browser()) as page:
-        yield page
+    place = tmp_path / "halves.ome.zarr"
+    ms.write_pyramid(ms.to_image(values, scale=0.5, units="micrometer"), place, chunks=128)
+    ms.write_labels(labels, place, "below")
+    return place
 
 
 @pytest.fixture
-def picture(request, tmp_path):
-    """Return where a picture is to be kept."""
+def pictures(tmp_path):
+    """Return the folder where pictures are kept."""
     folder = Path(os.environ.get("MSS_SCREENSHOTS") or tmp_path)
     folder.mkdir(parents=True, exist_ok=True)
+    return folder
 
-    def place(name):
-        return folder / f"{request.node.name}-{name}.png"
 
-    return place
+@pytest.fixture
+def requests(tmp_path):
+    """Return the file of the requests that the viewer tells."""
+    return tmp_path / "requests.txt"
+
+
+@pytest.fixture
+def url(store, requests):
+    """Return where the command shows the store."""
+    command = [sys.executable, "-m", "multiscale_sampler", "view", str(store), "--no-browser", "--verbose"]
+    with (
+        requests.open("w") as log,
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True) as process,
+    ):
+        yield process.stdout.readline().removeprefix("View at ").strip()
+        process.terminate()
 
 
 def quarters(pixels):
@@ -87,50 +90,30 @@ def drawn(page, path, looks):
             return found
 
 
-def test_view__draws_the_default_store(store, page, picture):
-    with ms.view(store) as viewer:
-        page.open(viewer.url)
-        found = drawn(page, picture("drawn"), lambda colors: (colors[:, 1] > 200).all())
-        assert (found[:, 1] > 200).all()
-        assert (found[:, 0] < 50).all()
-        assert page.errors == []
-        page.open("about:blank")
-
-
-def test_command_line__shows_labels_and_finer_levels_from_nearby(labelled, page, picture, tmp_path):
-    command = [sys.executable, "-m", "multiscale_sampler", "view", str(labelled), "--no-browser", "--verbose"]
-    requests = tmp_path / "requests.txt"
-    with (
-        requests.open("w") as log,
-        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True) as process,
-    ):
-        try:
-            url = process.stdout.readline().removeprefix("View at ").strip()
-            page.hosts.clear()
-            page.errors.clear()
-            page.open(url)
-            found = drawn(page, picture("labels"), lambda colors: np.ptp(colors[1], axis=1).min() > 50)
-            # Without labels it is grey, with them it has their colour.
-            assert np.ptp(found[0], axis=1).max() < 10
-            assert np.ptp(found[1], axis=1).min() > 50
-            assert (found[:, 1].max(axis=1) > found[:, 0].max(axis=1) + 50).all()
-
-            before = levels_asked_for(requests)
-            assert before
-            assert 0 not in before
-            page.zoom_in(500, 400, turns=8)
-            page.until(lambda: 0 in levels_asked_for(requests))
-            assert 0 in levels_asked_for(requests)
-            page.wait_for(READY)
-            page.screenshot(picture("nearby"))
-            assert page.errors == []
-            # It works without a network.
-            assert page.hosts == {url.split("/")[2]}
-        finally:
-            page.open("about:blank")
-            process.terminate()
-
-
 def levels_asked_for(requests):
     """Return the levels of the image of which chunks were requested."""
     return {int(level) for image, level in CHUNK.findall(requests.read_text()) if image == "0"}
+
+
+def test_view__draws_the_default_store_its_labels_and_finer_levels_from_nearby(url, requests, pictures):
+    with open_browser(find_browser(), WIDTH, HEIGHT) as page:
+        page.open(url)
+        above, below = drawn(page, pictures / "viewer.png", lambda colors: np.ptp(colors[1], axis=1).min() > 50)
+        # Left is dark, right is bright; without labels all is grey, with them it has their colour.
+        assert above[0].max() < 50
+        assert above[1].min() > 200
+        assert np.ptp(above, axis=1).max() < 10
+        assert np.ptp(below, axis=1).min() > 50
+        assert below[1].max() > below[0].max() + 50
+
+        before = levels_asked_for(requests)
+        assert before
+        assert 0 not in before
+        page.zoom_in(WIDTH // 2, HEIGHT // 2, turns=8)
+        page.until(lambda: 0 in levels_asked_for(requests))
+        assert 0 in levels_asked_for(requests)
+        page.wait_for(READY)
+        page.screenshot(pictures / "viewer-nearby.png")
+        assert page.errors == []
+        # It works without a network.
+        assert page.hosts == {url.split("/")[2]}

@@ -77,9 +77,9 @@ def label_colors(ids: Values) -> npt.NDArray[np.uint8]:
     return np.concatenate([as_bytes(rgb), np.where(whole == 0, 0, 255).astype(np.uint8)[..., None]], axis=-1)
 
 
-def channel_colors(attributes: Mapping[str, Any], count: int) -> tuple[list[Color], list[int] | None]:
+def channel_colors(omero: Any, count: int) -> tuple[list[Color], list[int] | None]:
     """Return the colours of channels and which are shown, as ``omero`` says, else colours that can be told apart."""
-    channels = _stated_channels(attributes, count)
+    channels = _stated_channels(omero, count)
     if channels is None:
         plain = [(1.0, 1.0, 1.0)] if count == 1 else [CHANNEL_COLORS[n % len(CHANNEL_COLORS)] for n in range(count)]
         return plain, None
@@ -90,8 +90,7 @@ def channel_colors(attributes: Mapping[str, Any], count: int) -> tuple[list[Colo
     return colors, shown or None
 
 
-def _stated_channels(attributes: Mapping[str, Any], count: int) -> list[Mapping[str, Any]] | None:
-    omero = attributes.get("omero")
+def _stated_channels(omero: Any, count: int) -> list[Mapping[str, Any]] | None:
     channels = omero.get("channels") if isinstance(omero, Mapping) else None
     if not isinstance(channels, list) or len(channels) != count:
         return None

@@ -11,6 +11,7 @@ import numpy.typing as npt
 import xarray as xr
 
 from ..axes import Axis, image_axes
+from ..display import stated_omero
 from ..pyramid import RECIPE_ATTRIBUTE, levels_of_tree
 from .colors import QUANTILES, Color, as_numbers, channel_colors, composite, contrast, label_colors
 from .planes import Cut, cut_of, extent_of, fitted, has_common_scale, level_for, plane_nbytes, plane_of, points_up
@@ -137,7 +138,7 @@ def scene_of(
     base = levels[0]
     attributes = {**base.attrs, **tree.attrs}
     channel = next((axis for axis in image_axes(base) if axis.type == "channel"), None)
-    colors, shown = channel_colors(attributes, 1 if channel is None else channel.size)
+    colors, shown = channel_colors(stated_omero(base), 1 if channel is None else channel.size)
     free = channel is not None and channel.name not in positions and channel.name not in (across or ())
     true_colors = free and shown is None and _is_rgb(base, cast("Axis", channel))
     cut = cut_of(base, positions, across, channels=(0, 1, 2) if true_colors else shown)

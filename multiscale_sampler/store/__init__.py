@@ -34,10 +34,10 @@ from .nodes import (
     zarr_arrays,
 )
 from .reading import LABELS, is_pyramid, open_image, open_pyramid, pyramid_levels, read_multiscales
+from .remote import transaction
 from .serving import (
     ByteRange,
     described_in_v3,
-    describing_attributes,
     is_inside,
     read_region,
     read_stored,
@@ -84,7 +84,6 @@ __all__ = [
     "create_target",
     "described_image",
     "described_in_v3",
-    "describing_attributes",
     "dimension_names",
     "encoding_like",
     "is_finished",
@@ -112,6 +111,7 @@ __all__ = [
     "release_buffers",
     "source_array",
     "stored_size",
+    "transaction",
     "writable_group",
     "written_paths",
     "zarr_arrays",

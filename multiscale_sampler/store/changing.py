@@ -102,13 +102,14 @@ class StoredPyramid:
         ValueError
             If the change to be gone on with was another one.
         """
+        resumed = resume and self.begun is not None
         if resume and self.begun is not None:
             record = record.resumed(self.begun)
         else:
             discard_scratch(self.group)
             mark = {BUILD_ATTRIBUTE: in_progress((), record)}
             put_attributes(self.group, {**stored_attributes(self.group), **mark})
-        return Target(self.group, self.paths, (), self.layout, record)
+        return Target(self.group, self.paths, (), self.layout, record, resumed=resumed)
 
     def grown(self, shapes: Sequence[Sequence[int]]) -> tuple[zarr.Array[Any], ...]:
         """Return the arrays with new shapes that no reader knows of as yet."""
@@ -129,6 +130,8 @@ class StoredPyramid:
         for index, (array, image) in enumerate(zip(self.arrays, images, strict=True)):
             array.resize(image.shape)
             if has_coordinates:
+                parent = self.paths[index].rpartition("/")[0]
+                remove_arrays(self.group, [f"{parent}/{name}" for name in image.coords])
                 target.write_coordinates(index, image)
         if is_consolidated:
             consolidate(self.group)

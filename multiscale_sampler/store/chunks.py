@@ -16,6 +16,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, TypeAlias, cast
 
 import numcodecs
@@ -24,7 +25,10 @@ import numpy.typing as npt
 import zarr
 from numcodecs.abc import Codec
 from zarr import codecs
+from zarr.core.sync import sync
 from zstandard import ZstdCompressor
+
+from .remote import retried_array, unread_array
 
 Block: TypeAlias = npt.NDArray[Any]
 Index: TypeAlias = "tuple[int, ...]"
@@ -193,11 +197,13 @@ class Access:
     """The array."""
     chunks: Chunks | None
     """Direct access, where the array is plain and local."""
+    in_use: bool = False
+    """Whether the array has values already, of which a part is written, while others read them."""
 
     @classmethod
     def of(cls, array: zarr.Array[Any], *, in_use: bool = False) -> Access:
         """Return access to an array by the best way there is; of one `in_use` others may read while it is written."""
-        return cls(array, Chunks.of(array, in_use=in_use))
+        return cls(retried_array(array), Chunks.of(array, in_use=in_use), in_use)
 
     def read(self, region: Region) -> Block:
         """Return a region; its memory belongs to this thread's next read."""
@@ -257,16 +263,25 @@ class Access:
             block, is_stored = self._read(tile)
             yield tile, block if is_stored else None
 
-    def write(self, region: Region, block: Block) -> None:
-        """Write a region; of chunks that it does not cover, the rest stays as it is."""
-        if self.chunks is None:
+    def write(self, region: Region, block: Block) -> bool:
+        """Write a region; of chunks that it does not cover, the rest stays as it is.
+
+        Returns whether it is known that all of its chunks are stored, and were not before.
+        """
+        if self.chunks is None and self.in_use:
             self.array[region] = block
-            return
+            return False
+        if self.chunks is None:
+            filled = [self.is_fill(block[part]) for part in self._units_of(region)]
+            if not all(filled):
+                self._written[region] = block
+            return not any(filled)
         for index in self.chunks.grid(region):
             span = self.chunks.span(index)
             inside = tuple(map(_overlap, span, region))
             part = block[_behind(inside, region)]
             self.chunks.write(index, part if inside == span else self._patched(index, span, inside, part))
+        return False
 
     def _patched(self, index: Index, span: Region, inside: Region, part: Block) -> Block:
         """Return what a chunk holds, with a part of it changed."""
@@ -274,6 +289,46 @@ class Access:
         self._read_part(index, span, held)
         held[_behind(inside, span)] = part
         return held
+
+    @cached_property
+    def _written(self) -> zarr.Array[Any]:
+        return unread_array(self.array)
+
+    @property
+    def unit(self) -> tuple[int, ...]:
+        """Shape of what is stored as one value: a shard, or a chunk."""
+        return self.array.shards or self.array.chunks
+
+    def _units_of(self, region: Region) -> Iterator[Region]:
+        """Yield where, in a block of a region, its chunks or shards are."""
+        spans = [
+            [slice(max(start, 0), start + n) for start in range(along.start // n * n - along.start, size, n)]
+            for along, n, size in zip(region, self.unit, (a.stop - a.start for a in region), strict=True)
+        ]
+        return itertools.product(*spans)
+
+    def stored(self) -> npt.NDArray[np.bool_]:
+        """Return of every chunk or shard whether it is stored, by listing them."""
+        there = np.zeros([-(-size // n) for size, n in zip(self.array.shape, self.unit, strict=True)], np.bool_)
+        keys = self.array.metadata.encode_chunk_key
+        first = keys((0,) * there.ndim)
+        # "c/0/0/0" in zarr v3, "0/0/0" in zarr v2.
+        lead = first[: len(first) - 2 * there.ndim + 1]
+        for key in sync(self._keys()):
+            index = key.removeprefix(lead).split("/")
+            if key.startswith(lead) and len(index) == there.ndim and all(map(str.isdigit, index)):
+                there[tuple(map(int, index))] = True
+        return there
+
+    async def _keys(self) -> list[str]:
+        place = self.array.store_path
+        below = f"{place.path}/" if place.path else ""
+        return [key.removeprefix(below) async for key in place.store.list_prefix(below)]
+
+    def holds(self, stored: npt.NDArray[np.bool_], region: Region) -> bool:
+        """Whether all chunks or shards of a region are among those that are stored."""
+        spans = [slice(along.start // n, -(-along.stop // n)) for along, n in zip(region, self.unit, strict=True)]
+        return bool(stored[tuple(spans)].all())
 
     def copies_from(self, source: Access) -> bool:
         """Whether the chunks of `source` are, byte for byte, those that this array would get."""

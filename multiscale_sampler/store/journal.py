@@ -1,9 +1,10 @@
 """What a build has done, kept in its own target: the journal from which an interrupted build goes on.
 
-A region is done when its mark is stored, and its mark is stored after everything else that it writes. The marks of
-one pass are an array of one element per region. In a folder they are bytes of one file, each written by itself: a
-million of them are read at once. Elsewhere every mark is a chunk, so that they need no lock and no more of a store
-than that it keeps what it was given. A build also *claims* its target, so that no second one writes there at the
+In a folder, the marks of one pass are bytes of one file, each written by itself when all else that a region writes is
+stored: a million of them are read at once. Elsewhere a mark would be a request for each region, so that there the
+last chunks that a region writes stand for it: where they are stored, the region is done. Only a region that left one
+of them out, being all fill, gets a mark, an object of its own; and so does every region where a store cannot say
+that what is there is there whole. A build also *claims* its target, so that no second one writes there at the
 same time.
 """
 
@@ -16,16 +17,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import filelock
 import numpy as np
 import numpy.typing as npt
 import zarr
+from zarr.core.buffer import default_buffer_prototype
 from zarr.core.sync import sync
+from zarr.storage import StorePath
 
 from .chunks import Chunks
 from .nodes import Location
+from .remote import is_icechunk, keeps_values_whole, unwrapped
 
 # What marks a region in the journal of its pass.
 DONE = 1
@@ -37,60 +40,73 @@ _claimed: set[Location] = set()
 class Journal:
     """The regions of one pass that are done."""
 
-    marks: zarr.Array[Any]
-    """An element for each region."""
+    count: int
+    """How many there are."""
+    place: StorePath | None
+    """Where marks are, unless one file holds them; None where there can be none."""
     file: str | None
-    """The file that holds them all, byte by byte; None where every element is a chunk of its own."""
+    """The file that holds them all, byte by byte; None where every mark is an object of its own."""
+    chunks_tell: bool
+    """Whether the last chunks of a region tell that it is done, so that it needs no mark."""
+
+    @staticmethod
+    def is_one_file(group: zarr.Group) -> bool:
+        """Whether the journal of a build in a group is a file."""
+        return isinstance(group.store_path.store, zarr.storage.LocalStore)
 
     @classmethod
     def of(cls, group: zarr.Group, name: str, count: int) -> Journal:
         """Open the journal of a pass of `count` regions, or begin it."""
+        if not cls.is_one_file(group):
+            store = unwrapped(group.store_path.store)
+            # icechunk takes nothing that is no part of an array, and keeps what is committed.
+            place = None if is_icechunk(store) else group.store_path / name
+            return cls(count, place, None, keeps_values_whole(store))
         array = group.get(name)
         if not isinstance(array, zarr.Array):
-            together = isinstance(group.store_path.store, zarr.storage.LocalStore)
             array = group.create_array(
                 name,
                 shape=(count,),
-                chunks=(count if together else 1,),
+                chunks=(count,),
                 dtype="uint8",
                 fill_value=0,
                 compressors=None,
                 filters=None,
             )
         chunks = Chunks.of(array)
-        if chunks is None:
-            return cls(array, None)
+        assert chunks is not None, "a plain array in a folder"
         file = chunks.path((0,))
         os.makedirs(os.path.dirname(file), exist_ok=True)
-        return cls(array, file)
+        return cls(array.shape[0], array.store_path, file, False)
 
     def done(self) -> npt.NDArray[np.bool_]:
-        """Return whether each region is done."""
-        done = np.zeros(self.marks.shape, np.bool_)
+        """Return whether each region is marked as done."""
+        done = np.zeros(self.count, np.bool_)
         if self.file is None:
-            done[[int(name) for name in sync(self._names()) if name.isdigit()]] = True
+            marked = sync(_names(self.place)) if self.place else []
+            done[[int(name) for name in marked if name.isdigit()]] = True
         elif os.path.exists(self.file):
             # It is as long as the last mark wants it.
-            marked = np.fromfile(self.file, np.uint8)
-            done[: len(marked)] = marked == DONE
+            values = np.fromfile(self.file, np.uint8)
+            done[: len(values)] = values == DONE
         return done
 
-    async def _names(self) -> list[str]:
-        """List the marks that are chunks."""
-        folder = self.marks.metadata.encode_chunk_key((0,)).rpartition("/")[0]
-        place = "/".join(part for part in (self.marks.path, folder) if part)
-        return [name async for name in self.marks.store_path.store.list_dir(place)]
-
-    def mark(self, number: int) -> None:
-        """Record that a region is done."""
+    def mark(self, number: int, *, chunks_tell: bool = False) -> None:
+        """Record that a region is done; its last chunks may tell that already."""
         if self.file is None:
-            self.marks[number] = DONE
+            if self.place and not (chunks_tell and self.chunks_tell):
+                mark = default_buffer_prototype().buffer.from_bytes(bytes([DONE]))
+                sync((self.place / str(number)).set(mark))
             return
         descriptor = os.open(self.file, os.O_WRONLY | os.O_CREAT, 0o666)
         try:
             os.pwrite(descriptor, bytes([DONE]), number)
         finally:
             os.close(descriptor)
+
+
+async def _names(place: StorePath) -> list[str]:
+    return [name async for name in place.store.list_dir(place.path)]
 
 
 @contextmanager

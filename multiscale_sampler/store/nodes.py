@@ -26,6 +26,16 @@ from zarr.errors import GroupNotFoundError
 from zarr.storage._common import make_store_path
 
 from ..extras import required
+from .remote import (
+    BRANCH,
+    file_system_class,
+    is_icechunk,
+    is_repository,
+    protocol_of,
+    retrying,
+    store_of_url,
+    unwrapped,
+)
 
 Node: TypeAlias = "zarr.Array[Any] | zarr.Group"
 Location: TypeAlias = "tuple[str, tuple[str, ...]]"
@@ -33,6 +43,8 @@ Location: TypeAlias = "tuple[str, tuple[str, ...]]"
 V2_DIMENSIONS = "_ARRAY_DIMENSIONS"
 # "The name of OME-Zarr zip files SHOULD end with `.ozx`" (RFC-9).
 ZIP_ENDINGS = (".zip", ".ozx")
+# obstore's stores by the protocol of their URLs, and what their settings call the place that holds all objects.
+OBJECT_STORES = {"S3Store": ("s3", "bucket"), "GCSStore": ("gs", "bucket"), "AzureStore": ("az", "container_name")}
 
 
 def open_node(
@@ -54,18 +66,15 @@ def open_node(
         return store
     if isinstance(store, zarr.Group):
         # Read again: the group in hand does not know what was written since it was opened.
-        fresh = zarr.open_group(store.store_path.store, path=store.path, mode="r")
+        fresh = zarr.open_group(retrying(store.store_path.store), path=store.path, mode="r")
         node = fresh.get(path) if path else fresh
         if node is None:
             raise FileNotFoundError(f"no zarr array or group at {path!r} in {store.store_path}")
         return node
-    if not isinstance(store, Store | str | os.PathLike | zarr.storage.StorePath | Mapping):
+    if not isinstance(store, Store | str | os.PathLike | zarr.storage.StorePath | Mapping) and not is_repository(store):
         raise TypeError(f"{store!r} is no place of a zarr store; pass a path, a URL, or a zarr store, group or array")
     try:
-        if is_zip_url(store):
-            # Each link of a chain has its own options, by protocol.
-            options = None if options is None else {urlsplit(store).scheme: options}
-        return zarr.open(as_store(store), mode="r", path=path, storage_options=options)
+        return zarr.open(as_store(store, options), mode="r", path=path)
     except (FileNotFoundError, GroupNotFoundError, NotADirectoryError) as error:
         inside = f" at {path!r}" if path else ""
         raise FileNotFoundError(f"no zarr array or group{inside} in {shown(store)}") from error
@@ -95,15 +104,23 @@ def is_zip_url(store: Any) -> TypeGuard[str]:
     return remote and urlsplit(store).path.lower().endswith(ZIP_ENDINGS)
 
 
-def as_store(store: Any) -> Any:
-    """Return a place in the form that zarr takes."""
+def as_store(store: Any, storage_options: Mapping[str, Any] | None = None) -> Any:
+    """Return a place in the form that zarr takes; requests of remote stores are made again where they fail."""
+    options = url_options(store, storage_options)
     if is_zip_url(store):
-        # A chain of fsspec: the part of the file that is asked for is fetched, not the file.
-        return f"zip::{store}"
-    zipped = zip_path(store)
+        # A chain of fsspec, whose links have options of their own: the part that is asked for is fetched, not the file.
+        return store_of_url(f"zip::{store}", None if options is None else {urlsplit(store).scheme: options})
+    place, zipped = local_path(store), zip_path(store)
+    if place is None and isinstance(store, str):
+        return store_of_url(store, options)
+    if isinstance(store, zarr.storage.StorePath):
+        return zarr.storage.StorePath(retrying(store.store), store.path)
+    if is_repository(store):
+        return retrying(store.readonly_session(BRANCH).store)
+    if place is None:
+        return retrying(store) if isinstance(store, Store) else store
     if zipped is None:
-        place = local_path(store)
-        return store if place is None else place
+        return place
     if not zipped.is_file():
         raise FileNotFoundError(f"there is no file {os.fspath(store)!r}")
     return _ZipReader(zipped, mode="r")
@@ -206,9 +223,8 @@ def _arrays_within(value: Any, seen: set[int]) -> Iterator[zarr.Array[Any]]:
 
 def location(store: Store, path: str) -> Location:
     """Return where a node is, in a form that is equal for the same place however it is written."""
-    while isinstance(store, zarr.storage.WrapperStore):
-        store = store._store
-    parts = tuple(part for part in path.split("/") if part)
+    store = unwrapped(store)
+    parts = _parts(path)
     if isinstance(store, zarr.storage.LocalStore):
         return "file", Path(os.path.realpath(os.path.join(store.root, *parts))).parts
     if isinstance(store, zarr.storage.ZipStore):
@@ -216,11 +232,23 @@ def location(store: Store, path: str) -> Location:
     if isinstance(store, zarr.storage.MemoryStore):
         return f"memory {id(store._store_dict)}", parts
     if isinstance(store, zarr.storage.FsspecStore):
-        protocol = store.fs.protocol if isinstance(store.fs.protocol, str) else store.fs.protocol[0]
-        if protocol in ("file", "local"):
+        protocol = protocol_of(store)
+        if protocol == "file":
             return "file", (*Path(os.path.realpath(store.path)).parts, *parts)
-        return str(protocol), (*(part for part in store.path.split("/") if part), *parts)
+        return protocol, (*_parts(store.path), *parts)
+    if isinstance(store, zarr.storage.ObjectStore):
+        protocol, holder = OBJECT_STORES.get(type(store.store).__name__, ("", ""))
+        if protocol:
+            config = {str(key): value for key, value in dict(store.store.config).items()}
+            return protocol, (str(config.get(holder)), *_parts(str(store.store.prefix or "")), *parts)
+    if is_icechunk(store) and not store.read_only:
+        # What is not committed yet is in a session, which is of this process.
+        return f"memory of session {id(cast('Any', store).session)}", parts
     return f"{type(store).__name__} {store}", parts
+
+
+def _parts(path: str) -> tuple[str, ...]:
+    return tuple(part for part in path.split("/") if part)
 
 
 def place_of(store: Any) -> Location:
@@ -235,6 +263,11 @@ def place_of(store: Any) -> Location:
         return location(zarr.storage.MemoryStore(cast("Any", store)), "")
     if isinstance(store, Store):
         return location(store, "")
+    if is_repository(store):
+        return f"memory of repository {id(store)}", ()
+    if isinstance(store, str):
+        protocol, file_system = file_system_class(store)
+        return protocol, _parts(store if "::" in store else file_system._strip_protocol(store))
     opened = sync(make_store_path(store))
     return location(opened.store, opened.path)
 

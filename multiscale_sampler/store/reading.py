@@ -6,6 +6,7 @@ read to make them.
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import os
 import warnings
@@ -21,17 +22,16 @@ from dask.array.core import normalize_chunks
 from xarray.backends.zarr import FillValueCoder
 from zarr.abc.store import Store
 
-from .. import ngff
-from ..axes import Axis, PerAxis, image_axes, label_array, to_image
-from ..files import FileArray, is_file_of_images, read_file
+from .. import geozarr, ngff
+from ..axes import Axis, PerAxis, coordinate_variable, image_axes, label_array, to_image
+from ..files import FileArray, Part, is_file_of_images, level_count, read_file
+from ..orientation import OrientationOption
 from ..pyramid import assemble
 from .nodes import V2_DIMENSIONS, array_at, dimension_names, is_zarr, local_path, open_node, url_options
 
 CF_PACKING = ("scale_factor", "add_offset", "_FillValue", "missing_value")
 # Attributes that say how the array is stored, not what it is.
 ENCODING_ATTRIBUTES = frozenset({V2_DIMENSIONS, "coordinates", *CF_PACKING})
-# Where a tree has the colours and the contrast of its channels.
-DISPLAY_ATTRIBUTE = "omero"
 # What one read brings in: large enough that calls cost little, small enough to be one of several in memory.
 BLOCK_LIMIT = "32MiB"
 # How far above an array its OME-NGFF group may be ("labels/nuclei/0" is three down).
@@ -54,6 +54,9 @@ def open_image(
     units: str | Mapping[str, str] | None = None,
     name: str | None = None,
     channel_names: Sequence[str] | None = None,
+    orientation: OrientationOption | None = None,
+    series: int | None = None,
+    level: int = 0,
     chunks: Any = "auto",
     storage_options: Mapping[str, Any] | None = None,
 ) -> xr.DataArray:
@@ -64,9 +67,11 @@ def open_image(
     of them is labelled as `to_image` labels it. Arrays packed by the CF conventions (``scale_factor``,
     ``_FillValue``) are decoded, lazily.
 
-    Local files may also be TIFF (OME-TIFF, ImageJ, GeoTIFF), NIfTI, HDF5 or netCDF, by their endings ``.tif``,
-    ``.tiff``, ``.nii``, ``.nii.gz``, ``.h5``, ``.hdf5`` and ``.nc``, where their readers are installed (the extra
-    ``files``); labels are then those that the file has.
+    Local files may also be TIFF (OME-TIFF, ImageJ, GeoTIFF), NIfTI, HDF5, netCDF, MetaImage, NRRD or pictures, by
+    their endings ``.tif``, ``.tiff``, ``.nii``, ``.nii.gz``, ``.h5``, ``.hdf5``, ``.nc``, ``.mha``, ``.mhd``,
+    ``.nrrd``, ``.nhdr``, ``.png``, ``.jpg``, ``.jpeg``, ``.bmp``, ``.gif`` and ``.webp``, where their readers are
+    installed (the extra ``files``); labels are then those that the file has. All are read box by box, but for pictures
+    and for MetaImage and NRRD that are compressed, of which the whole is held in memory once a value is needed.
 
     Parameters
     ----------
@@ -76,8 +81,12 @@ def open_image(
     path
         Path of the array in the store. A group stands for its only array, an OME-NGFF group for its level 0. In
         HDF5 the name of the dataset, in netCDF of the variable.
-    dims, scale, translation, units, name, channel_names
+    dims, scale, translation, units, name, channel_names, orientation
         As in `to_image`; they overrule what is stored.
+    series
+        Which image of a TIFF file, from 0; default: the first.
+    level
+        Which of the levels that there are: of an OME-Zarr image, or of a TIFF file with a pyramid.
     chunks
         Dask chunks, as ``xarray.open_zarr`` takes them; "auto" joins stored chunks to about 32 MiB.
     storage_options
@@ -110,10 +119,19 @@ def open_image(
     >>> ms.open_image(array, scale={"z": 50, "y": 40, "x": 40}, units="micrometer").dims
     ('z', 'y', 'x')
     """
-    overrides = {"scale": scale, "translation": translation, "units": units, "channel_names": channel_names}
+    overrides = {
+        "scale": scale,
+        "translation": translation,
+        "units": units,
+        "channel_names": channel_names,
+        "orientation": orientation,
+    }
     if not isinstance(store, str | os.PathLike | Mapping) and not is_zarr(store):
-        if path is not None or storage_options is not None:
-            raise ValueError(f"path={path!r} and storage_options go with a store; this is an array in memory")
+        if path is not None or storage_options is not None or series is not None or level:
+            raise ValueError(
+                f"path={path!r}, series={series!r}, level={level!r} and storage_options go with a store or a file; "
+                "this is an array in memory"
+            )
         image = to_image(store, dims, name=name, **cast("Any", overrides))
         if image.chunks is None:
             return image.chunk(chunks if chunks != "auto" else _auto_chunks(image))
@@ -121,17 +139,20 @@ def open_image(
     place = local_path(store)
     if place is not None and is_file_of_images(place):
         url_options(store, storage_options)
-        return to_image(_image_of_file(place, path, dims, chunks), name=name, **cast("Any", overrides))
-    array = _one_array(open_node(store, path, storage_options=storage_options))
+        part = Part(path, series, level)
+        return to_image(_image_of_file(place, part, dims, chunks), name=name, **cast("Any", overrides))
+    if series is not None:
+        raise ValueError(f"series={series!r} goes with TIFF files; leave it out, or name a path in the store")
+    array = _one_array(open_node(store, path, storage_options=storage_options), level)
     image = _labelled(array, dims, chunks)
     image = to_image(image, name=name or _name_of(image, array), **cast("Any", overrides))
     image.encoding = _encoding_of(array)
     return image
 
 
-def _image_of_file(place: Path, path: str | None, dims: Sequence[str] | str | None, chunks: Any) -> xr.DataArray:
+def _image_of_file(place: Path, part: Part, dims: Sequence[str] | str | None, chunks: Any) -> xr.DataArray:
     """Label what a file holds by what it says; of axes that `dims` name otherwise, it says nothing."""
-    found = read_file(place, path)
+    found = read_file(place, part)
     if dims is None and None in found.names:
         raise ValueError(
             f"{os.fspath(place)!r} does not say what all its axes are (shape {found.array.shape!r}, axes "
@@ -171,16 +192,26 @@ def _auto_chunks(image: xr.DataArray) -> dict[Any, Any]:
     return {dim: stored.get(dim, "auto") for dim in image.dims}
 
 
-def _one_array(node: zarr.Array[Any] | zarr.Group) -> zarr.Array[Any]:
-    """Return the array that a node stands for."""
+def _one_array(node: zarr.Array[Any] | zarr.Group, level: int = 0) -> zarr.Array[Any]:
+    """Return the array that a node stands for, of a pyramid a level."""
+    multiscales = ngff.parse(node.attrs.asdict()) if isinstance(node, zarr.Group) else None
+    if multiscales is not None:
+        levels = [array_at(cast("zarr.Group", node), dataset.path) for dataset in multiscales.datasets]
+        order = ngff.coarsest_last([array.shape for array in levels])
+        if not 0 <= level < len(order):
+            raise ValueError(f"level={level!r} is none of {node.store_path}, which has {len(order)}, numbered from 0")
+        return levels[order[level]]
+    if level:
+        raise ValueError(f"level={level!r} goes with a pyramid, and {node.store_path} is none; leave it out")
     if isinstance(node, zarr.Array):
         return node
-    multiscales = ngff.parse(node.attrs.asdict())
-    if multiscales is not None:
-        levels = [array_at(node, dataset.path) for dataset in multiscales.datasets]
-        return levels[ngff.coarsest_last([level.shape for level in levels])[0]]
     arrays = dict(node.arrays())
-    images = {name: array for name, array in arrays.items() if dimension_names(array) != (name,)}
+    beside = f"{node.attrs.get('coordinates', '')}".split()
+    images = {
+        name: array
+        for name, array in arrays.items()
+        if array.ndim and dimension_names(array) != (name,) and name not in beside
+    }
     if len(images) == 1:
         return next(iter(images.values()))
     found = ", ".join(f"{name!r} {array.shape}" for name, array in sorted(images.items())) or "none"
@@ -347,15 +378,23 @@ def open_pyramid(
     store: Any,
     path: str | None = None,
     *,
+    series: int | None = None,
     chunks: Any = "auto",
     storage_options: Mapping[str, Any] | None = None,
 ) -> xr.DataTree:
     """Open an OME-Zarr image of any writer as a lazy DataTree with coordinates.
 
+    Also a pyramid that only the zarr convention ``multiscales`` describes, as GeoZarr has it: each level is then the
+    only array of its group that is no coordinate. The coordinate reference system of either is the attribute ``crs``
+    of the images, or a coordinate as rioxarray keeps it.
+
     Parameters
     ----------
     store, path
-        Place of the group with the ``multiscales`` metadata.
+        Place of the group with the ``multiscales`` metadata, or of a local file as `open_image` takes it: the levels
+        that a TIFF file has (OME-TIFF, GeoTIFF with overviews), of others the image as the only one.
+    series
+        Which image of a TIFF file, from 0; default: the first.
     chunks
         Dask chunks, as in `open_image`.
     storage_options
@@ -365,8 +404,11 @@ def open_pyramid(
     -------
     xarray.DataTree
         Nodes ``/scale0``, ``/scale1``, ... as `to_multiscale` makes them; each level's coordinates come from
-        its own transformations. Labels of the image have such nodes in ``/labels/<name>``.
-        Colours and contrast of channels, where the store has them, are in ``tree.attrs["omero"]``.
+        its own transformations. Labels of the image have such nodes in ``/labels/<name>``. How to display channels
+        (``omero``: colours, contrast windows, what else is there) is the attribute ``omero`` of their coordinate, of an
+        image without channels its own; what is known of labels is the attribute ``image-label`` of their images.
+        Further coordinate systems of 0.6 are the attribute ``coordinateSystems`` of the images. `write_pyramid` writes
+        all of them as it finds them there.
 
     Raises
     ------
@@ -389,11 +431,19 @@ def open_pyramid(
     >>> list(ms.open_pyramid(store).children)
     ['scale0', 'scale1', 'scale2']
     """
+    place = local_path(store)
+    if place is not None and is_file_of_images(place):
+        url_options(store, storage_options)
+        parts = [Part(path, series, level) for level in range(level_count(place, series))]
+        levels = [to_image(_image_of_file(place, part, None, chunks)) for part in parts]
+        return assemble([level.to_dataset() for level in levels])
+    if series is not None:
+        raise ValueError(f"series={series!r} goes with TIFF files; leave it out, or name a path in the store")
     group = open_node(store, path, storage_options=storage_options)
     if not isinstance(group, zarr.Group):
         raise ValueError(f"{group.store_path} is an array, not a pyramid; open it with open_image")
-    multiscales, arrays, levels, assumed = pyramid_levels(group, read_multiscales(group))
-    _warn_of(assumed, group, multiscales.version, stacklevel=2)
+    name, images = _by_convention(group, chunks) or _by_ngff(group, chunks)
+    images = [_with_crs(image, group) for image in images]
     if BUILD_ATTRIBUTE in group.attrs:
         warnings.warn(
             f"a change of {group.store_path} is in progress or was interrupted, and its levels may not be those of its "
@@ -401,12 +451,8 @@ def open_pyramid(
             UserWarning,
             stacklevel=2,
         )
-    images = [level_image(array, axes, multiscales, chunks) for array, axes in zip(arrays, levels, strict=True)]
-    name = _image_name(group, multiscales)
     tree = assemble([image.to_dataset(name=name) for image in images])
     tree.attrs = foreign_attributes(group.attrs.asdict())
-    if (display := ngff.display(group.attrs.asdict())) is not None:
-        tree.attrs[DISPLAY_ATTRIBUTE] = dict(display)
     for label, labels in _label_groups(group):
         tree[f"{LABELS}/{label}"] = open_pyramid(labels, chunks=chunks)
     return tree
@@ -425,6 +471,86 @@ def is_pyramid(store: Any, path: str | None = None) -> bool:
         return False
     node = open_node(store, path)
     return isinstance(node, zarr.Group) and ngff.parse(node.attrs.asdict()) is not None
+
+
+def _by_ngff(group: zarr.Group, chunks: Any) -> tuple[str, list[xr.DataArray]]:
+    """Return the name and the levels of an image as OME-NGFF describes them."""
+    multiscales, arrays, levels, assumed = pyramid_levels(group, read_multiscales(group))
+    # The caller of open_pyramid.
+    _warn_of(assumed, group, multiscales.version, stacklevel=3)
+    images = [level_image(array, axes, multiscales, chunks) for array, axes in zip(arrays, levels, strict=True)]
+    return _image_name(group, multiscales), images
+
+
+def _by_convention(group: zarr.Group, chunks: Any) -> tuple[str, list[xr.DataArray]] | None:
+    """Return the levels that only the convention ``multiscales`` of zarr describes; None if there is more or less."""
+    attributes = group.attrs.asdict()
+    convention: Any = attributes.get("multiscales")
+    if "ome" in attributes or not isinstance(convention, Mapping) or not convention.get("layout"):
+        return None
+    entries = {str(entry["asset"]): entry for entry in convention["layout"]}
+    arrays = {asset: _array_of_asset(group, asset) for asset in entries}
+    levels: dict[str, xr.DataArray] = {}
+    for asset, entry in entries.items():
+        image = _labelled_by_names(arrays[asset], chunks)
+        if image is None:
+            raise ValueError(
+                f"{arrays[asset].store_path} has no names of dimensions; open it with open_image and dims="
+            )
+        placed = {**attributes, **arrays[asset].attrs.asdict(), **entry}
+        image = _placed_by_convention(image, placed, levels.get(str(entry.get("derived_from"))))
+        image.encoding = _encoding_of(arrays[asset])
+        levels[asset] = image
+    images = list(levels.values())
+    names = {_own_name(array) for array in arrays.values()}
+    shared = names.pop() if len(names) == 1 else None
+    name = shared if shared and shared not in images[0].coords else "image"
+    order = ngff.coarsest_last([image.shape for image in images])
+    return name, [images[index].rename(name) for index in order]
+
+
+def _array_of_asset(group: zarr.Group, asset: str) -> zarr.Array[Any]:
+    """Return the array of a level, of which its group may hold only one beside coordinates."""
+    node = group.get(asset)
+    if node is None:
+        raise ValueError(f"the metadata of {group.store_path} name {asset!r}, but there is none")
+    return _one_array(node)
+
+
+def _placed_by_convention(image: xr.DataArray, said: Mapping[str, Any], finer: xr.DataArray | None) -> xr.DataArray:
+    """Return a level with positions along the axes that have no coordinates of their own.
+
+    "spatial:transform should be treated as the authoritative geospatial transformation"; other axes follow from those
+    of the level that this one is derived from.
+    """
+    axes = {axis.name: axis for axis in image_axes(image)}
+    dims, transform = said.get("spatial:dimensions"), said.get("spatial:transform")
+    if dims and transform and len(dims) == 2 and set(dims) <= axes.keys():
+        on_map = geozarr.axes_of_transform(transform, axes[dims[0]], axes[dims[1]])
+        axes |= {axis.name: axis for axis in on_map or ()}
+    relative = said.get("transform")
+    if finer is not None and isinstance(relative, Mapping) and finer.dims == image.dims:
+        scales, offsets = (
+            relative.get(key, [default] * image.ndim) for key, default in (("scale", 1), ("translation", 0))
+        )
+        for source, scale, offset in zip(image_axes(finer), scales, offsets, strict=True):
+            if source.is_regular and source.name not in (dims or ()):
+                axes[source.name] = dataclasses.replace(
+                    axes[source.name],
+                    scale=source.scale * scale,
+                    translation=source.translation + source.scale * offset,
+                    unit=source.unit,
+                )
+    missing = {name: axis for name, axis in axes.items() if name not in image.coords}
+    return image.assign_coords({name: coordinate_variable(axis) for name, axis in missing.items()})
+
+
+def _with_crs(image: xr.DataArray, group: zarr.Group) -> xr.DataArray:
+    """Attach the coordinate reference system that the group states, where the image itself states none."""
+    stated = geozarr.read_crs(group.attrs.asdict())
+    if stated is None or geozarr.states_crs(image):
+        return image
+    return image.assign_attrs(crs=stated) if isinstance(stated, str) else image.assign_attrs({"proj:projjson": stated})
 
 
 def _label_groups(image: zarr.Group) -> Iterator[tuple[str, zarr.Group]]:
@@ -495,8 +621,27 @@ def level_image(
     unplaced = channel is not None and (channel.scale, channel.translation) == (1.0, 0.0)
     if channel is not None and unplaced and channel.name not in kept and labels and len(labels) == channel.size:
         kept[channel.name] = xr.Variable((channel.name,), np.asarray(labels))
-    image = image.assign_coords(kept)
+    image = _with_display(image.assign_coords(kept), multiscales, None if channel is None else channel.name)
     image.encoding = _encoding_of(array)
+    return image
+
+
+def _with_display(image: xr.DataArray, multiscales: ngff.Multiscales, channel: str | None) -> xr.DataArray:
+    """Attach how to display an image: to its channels, or to itself where it has none or is one of labels.
+
+    With it go the coordinate systems that it is placed in besides its own.
+    """
+    if multiscales.systems is not None:
+        image = image.assign_attrs({ngff.SYSTEMS: copy.deepcopy(dict(multiscales.systems))})
+    if multiscales.image_label is not None:
+        # Its version is one of the store.
+        said = {key: value for key, value in multiscales.image_label.items() if key != "version"}
+        return image.assign_attrs({ngff.IMAGE_LABEL: copy.deepcopy(said)})
+    if multiscales.omero is not None:
+        shown = {ngff.OMERO: copy.deepcopy(dict(multiscales.omero))}
+        if channel is None:
+            return image.assign_attrs(shown)
+        image.coords[channel].attrs.update(shown)
     return image
 
 
@@ -508,4 +653,4 @@ def _is_regular(variable: xr.Variable) -> bool:
 def foreign_attributes(attributes: Mapping[str, Any]) -> dict[str, Any]:
     """Return a group's attributes without those that describe the pyramid itself."""
     ours = {"ome", "multiscales", "omero", "zarr_conventions", BUILD_ATTRIBUTE, V2_DIMENSIONS}
-    return {key: value for key, value in attributes.items() if key not in ours}
+    return {key: value for key, value in attributes.items() if key not in ours and not key.startswith(geozarr.PREFIXES)}

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, TypeAlias, cast
+from collections.abc import Sequence
+from typing import Any, TypeAlias
 
 import numpy as np
 import zarr
@@ -17,7 +17,6 @@ from zarr.abc.store import ByteRequest, OffsetByteRequest, RangeByteRequest, Suf
 from zarr.core.buffer import default_buffer_prototype
 from zarr.core.sync import sync
 
-from .. import ngff
 from .nodes import location
 
 # First and last byte, as HTTP counts them: without a last one to the end, without a first one that many at the end.
@@ -147,29 +146,3 @@ def _request(byte_range: ByteRange) -> ByteRequest:
     if first is None:
         return SuffixByteRequest(last or 0)
     return OffsetByteRequest(first) if last is None else RangeByteRequest(first, last + 1)
-
-
-def describing_attributes(array: zarr.Array[Any]) -> Mapping[str, Any]:
-    """Return what OME-NGFF says of the image that an array is a level of: ``omero``, ``image-label``, ``multiscales``.
-
-    Empty where no group of the array's store says anything.
-    """
-    for group, relative in _groups_above(array):
-        attributes = group.attrs.asdict()
-        try:
-            multiscales = ngff.parse(attributes)
-        except ValueError:
-            continue
-        if multiscales is not None and relative in [dataset.path for dataset in multiscales.datasets]:
-            return cast("Mapping[str, Any]", attributes.get("ome", attributes))
-    return {}
-
-
-def _groups_above(array: zarr.Array[Any]) -> Iterator[tuple[zarr.Group, str]]:
-    parts = array.path.split("/") if array.path else []
-    for depth in reversed(range(len(parts))):
-        try:
-            group = zarr.open_group(array.store_path.store, path="/".join(parts[:depth]), mode="r")
-        except FileNotFoundError:
-            continue
-        yield group, "/".join(parts[depth:])

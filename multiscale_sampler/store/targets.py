@@ -6,6 +6,7 @@ half-built store for a finished one. Only what this package wrote is ever remove
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import json
 import warnings
@@ -17,8 +18,10 @@ from typing import Any, Literal, TypeAlias, cast
 import numpy as np
 import xarray as xr
 import zarr
-from zarr.core.buffer import default_buffer_prototype
+from zarr.abc.store import Store
+from zarr.core.buffer import Buffer, default_buffer_prototype
 from zarr.core.sync import sync
+from zarr.storage import StorePath
 
 from .. import ngff
 from ..plan import Level, Pass
@@ -28,6 +31,7 @@ from .encoding import Encoding, ZarrFormat, fill_value_for, key_encoding
 from .journal import Journal
 from .nodes import V2_DIMENSIONS, Node, as_store, local_path, open_node, refuse_source_in_target, shown, url_options
 from .reading import BUILD_ATTRIBUTE, foreign_attributes
+from .remote import as_target, is_document, is_icechunk, is_remote, unwrapped
 
 Layout: TypeAlias = Literal["datatree", "flat"]
 Mode: TypeAlias = Literal["w-", "w"]
@@ -95,6 +99,8 @@ class Target:
     """Whether the group had consolidated metadata, which now are stale."""
     archive: Archive | None = None
     """The zip file that the pyramid goes into once it is built."""
+    resumed: bool = False
+    """Whether the build was begun before."""
 
     def create_level(
         self,
@@ -154,7 +160,9 @@ class Target:
 
     def journal(self, number: int, count: int) -> Journal:
         """Open the journal of a pass of `count` regions."""
-        return Journal.of(self.group.require_group(SCRATCH), f"pass{number}", count)
+        if Journal.is_one_file(self.group):
+            return Journal.of(self.group.require_group(SCRATCH), f"pass{number}", count)
+        return Journal.of(self.group, f"{SCRATCH}/pass{number}", count)
 
     def drop_scratch(self) -> None:
         """Record that no pass is left, and delete what only they needed.
@@ -171,14 +179,21 @@ class Target:
         """Write the coordinate arrays of a level beside its array, as xarray writes and finds them."""
         path = self.paths[index].rpartition("/")[0]
         coords = xr.Dataset(coords=image.coords).drop_encoding()
-        # An interrupted build may have left one half made, which xarray would take for an array to go on with.
-        _remove(self.group, [f"{path}/{name}" for name in coords.coords])
-        store = cast("Any", self.group.store_path.store)
-        inside = "/".join(part for part in (self.group.path, path) if part)
+        # In memory first: xarray looks at all that is there, and writes most documents twice.
+        made: dict[str, Buffer] = {}
         with _silenced_string_warnings():
             coords.to_zarr(
-                store, group=inside, mode="a", consolidated=False, zarr_format=self.group.metadata.zarr_format
+                zarr.storage.MemoryStore(made), consolidated=False, zarr_format=self.group.metadata.zarr_format
             )
+        beside = {key: value for key, value in made.items() if "/" in key}
+        # Values first, so that no reader meets an array without them; but icechunk takes none of an unknown array.
+        documents_first = is_icechunk(unwrapped(self.group.store_path.store))
+        for part in (documents_first, not documents_first):
+            sync(_put(self.group.store_path / path, {k: v for k, v in beside.items() if is_document(k) is part}))
+        with _silenced_string_warnings():
+            attributes = zarr.open_group(made, mode="r").attrs.asdict()
+        if attributes:
+            self.group.require_group(path).attrs.update(attributes)
 
     def publish(self, attributes: Mapping[str, Any]) -> None:
         """Make the pyramid visible: metadata last. What else stands in the group's attributes stays.
@@ -215,6 +230,10 @@ def _documents(group: zarr.Group, attributes: Mapping[str, Any]) -> dict[str, An
     stored = zarr.open_group(group.store_path.store, path=group.path, mode="r")
     with _silenced_string_warnings():
         return replace(stored.metadata, attributes=dict(attributes)).to_buffer_dict(default_buffer_prototype())
+
+
+async def _put(place: StorePath, values: Mapping[str, Buffer]) -> None:
+    await asyncio.gather(*((place / key).set(value) for key, value in values.items()))
 
 
 def _parents(path: str) -> Iterator[str]:
@@ -310,17 +329,17 @@ def create_target(
         url_options(store, storage_options)
         archive.make_ready(zarr_format, resume=resume)
         store = archive.store
-    existing = _existing_node(store, storage_options, resume=resume)
+    place = store if archive is not None else _target_place(store, storage_options)
+    existing = _existing_node(place, resume=resume)
     if resume and existing is not None and (begun := _begun(existing)) is not None:
         found = record.resumed(begun)
         group = writable_group(cast("zarr.Group", existing))
         _withdraw(group, begun.get("replaced", ()), in_progress(written, found))
-        return Target(group, paths, written, layout, found, archive=archive)
+        return Target(group, paths, written, layout, found, archive=archive, resumed=True)
     if existing is None:
-        options = url_options(store, storage_options)
         # With "w-", zarr would refuse what it has left of its own first write.
         how: Literal["a", "w-"] = "a" if resume else "w-"
-        group = zarr.open_group(as_store(store), mode=how, zarr_format=zarr_format, storage_options=options)
+        group = zarr.open_group(as_store(place), mode=how, zarr_format=zarr_format)
         ours: tuple[str, ...] = ()
     else:
         group = _usable_group(existing, mode, zarr_format, resume=resume)
@@ -367,13 +386,27 @@ def _usable_group(node: Node, mode: Mode, zarr_format: ZarrFormat, *, resume: bo
     return writable_group(node)
 
 
-def _existing_node(store: Any, storage_options: Mapping[str, Any] | None, *, resume: bool) -> Node | None:
+def _target_place(store: Any, storage_options: Mapping[str, Any] | None) -> Any:
+    """Return a place in which a build asks of a remote store no more than it has to."""
+    options = url_options(store, storage_options)
+    if isinstance(store, str) and local_path(store) is None:
+        return as_target(as_store(store, options))
+    if isinstance(store, Store):
+        return as_target(store)
+    if isinstance(store, zarr.Group) and is_remote(store.store_path.store):
+        store = store.store_path
+    if isinstance(store, StorePath):
+        return StorePath(as_target(store.store), store.path)
+    return store
+
+
+def _existing_node(store: Any, *, resume: bool) -> Node | None:
     """Return what is stored at a place; None if nothing is, or with `resume` only what zarr left of a first write."""
     place = local_path(store)
     if place is not None and place.is_file():
         raise FileExistsError(f"{shown(store)} exists and is no zarr store; choose another place")
     try:
-        return open_node(store, storage_options=storage_options)
+        return open_node(store)
     except FileNotFoundError:
         names = [path.name for path in place.iterdir()] if place is not None and place.exists() else []
         if any(not (resume and (name == ".zattrs" or name.endswith(".partial"))) for name in names):
@@ -381,8 +414,8 @@ def _existing_node(store: Any, storage_options: Mapping[str, Any] | None, *, res
         return None
 
 
-def writable_group(node: zarr.Group) -> zarr.Group:
-    """Return a group opened for writing, read afresh from its own metadata.
+def writable_group(node: zarr.Group, *, building: bool = False) -> zarr.Group:
+    """Return a group opened for writing (by a build, for new arrays alone), read afresh from its own metadata.
 
     Raises
     ------
@@ -395,6 +428,7 @@ def writable_group(node: zarr.Group) -> zarr.Group:
             f"{node.store_path} is in a zip file, whose entries cannot be replaced; write a new one with "
             "write_pyramid, or unpack it first"
         )
+    store = as_target(store) if building else store
     if store.read_only:
         store = store.with_read_only(False)
     return zarr.open_group(store, path=node.path, mode="r+", use_consolidated=False)
@@ -412,7 +446,7 @@ def _replaceable(group: zarr.Group) -> tuple[str, ...]:
     multiscales = ngff.parse(attributes)
     if multiscales is None:
         building: Any = attributes.get(BUILD_ATTRIBUTE, {})
-        return tuple(building.get("written", ()))
+        return tuple(building.get("written", ())) or ngff.written_by_us(attributes)
     written = ngff.written_by_us(attributes)
     if not {dataset.path for dataset in multiscales.datasets} <= set(written):
         raise FileExistsError(
@@ -518,7 +552,7 @@ def open_target(
     FileExistsError
         If a level is there already, or a pyramid is described.
     """
-    group = writable_group(node)
+    group = writable_group(node, building=True)
     attributes = group.attrs.asdict()
     first = int(base) + 1 if base.isdigit() else 1
     paths = (base, *map(str, range(first, first + count - 1)))
@@ -527,7 +561,7 @@ def open_target(
     consolidated = node.metadata.consolidated_metadata is not None
     if resume and (begun := _begun(node)) is not None:
         found = record.resumed(begun)
-        return Target(group, paths, paths[1:], "flat", found, name, bool(begun.get("consolidated")))
+        return Target(group, paths, paths[1:], "flat", found, name, bool(begun.get("consolidated")), resumed=True)
     if BUILD_ATTRIBUTE in attributes:
         raise FileExistsError(
             f"{group.store_path} holds levels whose build has not finished; go on with it with resume=True (--resume)"

@@ -14,11 +14,11 @@ import zarr
 
 from .. import ngff
 from ..axes import image_axes, to_image
+from ..display import stated_omero
 from ..files import is_file_of_images
 from ..pyramid import NODE_PREFIX, assemble, levels_of_tree
 from ..store import (
     LABELS,
-    describing_attributes,
     is_zarr,
     local_path,
     open_image,
@@ -152,9 +152,9 @@ def _name_of_place(given: Any, path: str | None) -> str | None:
 def _shown_image(name: str, levels: Sequence[xr.DataArray], *, is_labels: bool) -> ShownImage:
     # What xarray reads lazily it would read whole where it is not in chunks.
     levels = [level.chunk("auto") if level.chunks is None else level for level in levels]
-    array = source_array(levels[0].data)
-    attributes = {} if array is None else describing_attributes(array)
-    is_labels = (is_labels or "image-label" in attributes) and levels[0].dtype.kind in "biu"
+    told = {ngff.OMERO: stated_omero(levels[0]), ngff.IMAGE_LABEL: levels[0].attrs.get(ngff.IMAGE_LABEL)}
+    attributes = {key: value for key, value in told.items() if value is not None}
+    is_labels = (is_labels or ngff.IMAGE_LABEL in attributes) and levels[0].dtype.kind in "biu"
     dtype = shown_dtype(levels[0].dtype, labels=is_labels)
     served = tuple(served_level(level, dtype) for level in levels)
     axes, notes = shown_axes([image_axes(level) for level in levels])

@@ -261,7 +261,8 @@ def test_plot__channels_in_their_colors(axes):
     values = np.zeros((2, 8, 8), "uint8")
     values[0, :4], values[1, :, :4] = 100, 10
     tree = ms.to_multiscale(ms.to_image(values, "cyx", channel_names=["DAPI", "GFP"]), [2])
-    tree.attrs["omero"] = {"channels": [{"color": "FF8000"}, {"color": "#0000FF", "active": True}]}
+    shown = {"channels": [{"color": "FF8000"}, {"color": "#0000FF", "active": True}]}
+    tree["scale0/image"].c.attrs["omero"] = shown
     tree.multiscale.plot(ax=axes, level=0)
     light = drawn(axes)[0]
     assert [light[at].tolist() for at in ((0, 0), (0, 7), (7, 0), (7, 7))] == [
@@ -273,7 +274,7 @@ def test_plot__channels_in_their_colors(axes):
     assert [text.get_text() for text in axes.get_legend().get_texts()] == ["DAPI", "GFP"]
     tree.multiscale.plot(ax=axes, level=0, c="GFP")
     np.testing.assert_array_equal(drawn(axes)[0], values[1])
-    tree.attrs["omero"]["channels"][0]["active"] = False
+    shown["channels"][0]["active"] = False
     tree.multiscale.plot(ax=axes, level=0)
     np.testing.assert_array_equal(drawn(axes)[0], values[1])
     tree.multiscale.plot(ax=axes, level=0, c=["GFP", "DAPI"])
@@ -333,8 +334,8 @@ def test_plot__labels_lie_over_meshes_as_well(axes):
         for values, method in ((labels * 1.5, "mean"), (labels, "mode"))
     )
     tree.multiscale.plot(ax=axes, level=0, labels=over, alpha=0.2)
-    shown = axes.collections[-1].get_facecolor().reshape(8, 8, 4)
-    np.testing.assert_allclose(shown[..., 3], np.where(labels > 0, 0.2, 0))
+    shown = np.asarray(axes.collections[-1].get_array()).reshape(8, 8, 4)
+    np.testing.assert_array_equal(shown[..., 3], np.where(labels > 0, 51, 0))
 
 
 def test_plot__labels_by_their_method_or_by_word(axes):

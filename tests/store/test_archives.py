@@ -275,9 +275,7 @@ def test_write_pyramid__refuses_a_zip_store_that_is_open(tmp_path):
 
 OPTIONS = {"scale_factors": [2, 4, 8], "chunks": 8, "memory_limit": "10KB", "workers": 2}
 MOMENTS = [
-    Moment("creation", 3),
     Moment("levels", 12, torn=True),
-    Moment("journal", 8),
     Moment("publishing", 0),
     Moment("packing", 0, torn=True),
 ]

@@ -72,7 +72,7 @@ def test_write_pyramid__resumes_to_the_same_bits(tmp_path, image, monkeypatch, l
     go_on = stop_after(monkeypatch, count)
     with pytest.raises(StopError) as stopped:
         write_pyramid(image, tmp_path / "parts", **options)
-    assert "resume=True" in stopped.value.__notes__[0]
+    assert any("resume=True" in note for note in stopped.value.__notes__)
     go_on()
     with pytest.raises(ValueError, match="has not finished"):
         open_pyramid(tmp_path / "parts")

@@ -1,0 +1,108 @@
+"""Commands that show pyramids."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from pathlib import Path
+from typing import Any
+
+from .options import (
+    Arguments,
+    add_command,
+    add_quiet,
+)
+
+DEMO_SIZE = 256
+DEMO_CHUNK = 64
+DEMO_SPACING = {"z": 2.0, "y": 0.5, "x": 0.5}
+
+
+def add_commands(commands: Any) -> None:
+    """Add the commands of this module to a parser."""
+    _add_view(commands)
+    _add_demo(commands)
+
+
+def _add_view(commands: Any) -> None:
+    command = add_command(
+        commands,
+        "view",
+        _view,
+        "Show pyramids in the browser, from this machine; Ctrl-C ends it.",
+        "out.ome.zarr other.ome.zarr",
+    )
+    command.add_argument("stores", nargs="+", metavar="STORE", help="a pyramid: a path, a URL, a .zip or an .ozx file")
+    command.add_argument("--path", help="path of the image's group in the stores: images/a (default: the root)")
+    command.add_argument("--port", type=int, default=0, help="port to listen at: 8080 (default: one that is free)")
+    command.add_argument(
+        "--host",
+        default="127.0.0.1",
+        help="address to listen at; 0.0.0.0 for everyone who has the URL (default: 127.0.0.1, this machine alone)",
+    )
+    command.add_argument("--no-browser", action="store_true", help="print the URL, and open no browser")
+    command.add_argument("--verbose", action="store_true", help="tell every request")
+
+
+def _view(arguments: Arguments) -> int:
+    from .. import view
+
+    if arguments.verbose:
+        logging.basicConfig(format="%(message)s")
+        logging.getLogger("multiscale_sampler").setLevel(logging.DEBUG)
+    # Ctrl-C is how it ends.
+    with contextlib.suppress(KeyboardInterrupt):
+        viewer = view(
+            *arguments.stores,
+            path=arguments.path,
+            host=arguments.host,
+            port=arguments.port,
+            browser=not arguments.no_browser,
+        )
+        viewer.wait()
+    return 0
+
+
+def _add_demo(commands: Any) -> None:
+    command = add_command(
+        commands,
+        "demo",
+        _demo,
+        "Make a 3-D test image, build its pyramid, validate and draw it.",
+        "demo-output --size 128",
+    )
+    command.add_argument("folder", type=Path, help="a new or empty folder for the results")
+    command.add_argument(
+        "--size",
+        type=int,
+        default=DEMO_SIZE,
+        metavar="VOXELS",
+        help=f"voxels along each axis: 128 (default: {DEMO_SIZE})",
+    )
+    add_quiet(command)
+
+
+def _demo(arguments: Arguments) -> int:
+    from .. import create_test_image, open_image, open_pyramid, validate, write_pyramid
+    from ..pictures import require_matplotlib, save_levels_figure
+    from ..pyramid import describe_levels, format_levels
+
+    require_matplotlib()
+    folder: Path = arguments.folder
+    if folder.exists() and any(folder.iterdir()):
+        raise FileExistsError(f"{str(folder)!r} is not empty; name a new folder")
+    raw, target, picture = folder / "raw.zarr", folder / "demo.ome.zarr", folder / "levels.png"
+    progress = not arguments.quiet
+    create_test_image(raw, "image", shape=(arguments.size,) * 3, chunks=(DEMO_CHUNK,) * 3, progress=progress)
+    image = open_image(raw, "image", dims="zyx", scale=DEMO_SPACING, units="micrometer")
+    write_pyramid(image, target, progress=progress)
+    tree = open_pyramid(target)
+    print(format_levels(describe_levels(tree)))
+    report = validate(target)
+    print(report)
+    save_levels_figure(tree, picture)
+    print(f"\n{picture} shows one slice of every level. To open the pyramid in Python:\n")
+    print("    import multiscale_sampler as ms")
+    print(f"    tree = ms.open_pyramid({str(target)!r})")
+    print('    tree["scale1/image"].sel(z=100, method="nearest")')
+    return 0 if report.ok else 1

@@ -1,0 +1,145 @@
+"""Which way axes lead through a body: the words of RFC 4 of OME-NGFF, and the letters and matrices that mean them.
+
+An axis carries one of these words, which tells the way from its lowest to its highest coordinate: "The directional
+orientation values specify the direction from lowest to highest coordinates along the axis."
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+OrientationOption: TypeAlias = "str | Mapping[str, Any]"
+
+# Each line is one anatomical axis, of which "a set of axes MUST only have one".
+ANATOMICAL_AXES = (
+    ("left-to-right", "right-to-left"),
+    ("anterior-to-posterior", "posterior-to-anterior"),
+    ("inferior-to-superior", "superior-to-inferior"),
+    ("dorsal-to-ventral", "ventral-to-dorsal"),
+    ("dorsal-to-palmar", "palmar-to-dorsal"),
+    ("dorsal-to-plantar", "plantar-to-dorsal"),
+    ("rostral-to-caudal", "caudal-to-rostral"),
+    ("cranial-to-caudal", "caudal-to-cranial"),
+    ("proximal-to-distal", "distal-to-proximal"),
+    ("superficial-to-deep", "deep-to-superficial"),
+    ("apical-to-basal", "basal-to-apical"),
+    ("apex-to-base", "base-to-apex"),
+)
+ORIENTATIONS = frozenset(word for pair in ANATOMICAL_AXES for word in pair)
+# The letter names where an axis leads, as in nibabel, ITK and openMINDS: coordinates of "RAS" grow to the right.
+LETTERS = {
+    "R": "left-to-right",
+    "L": "right-to-left",
+    "A": "posterior-to-anterior",
+    "P": "anterior-to-posterior",
+    "S": "inferior-to-superior",
+    "I": "superior-to-inferior",
+}
+LETTERED_DIMS = ("x", "y", "z")
+# Of two directions, an axis follows the one that it is nearer to; at 45 degrees it follows neither.
+DIAGONAL = 0.7072
+
+
+def orientations_of(option: OrientationOption, spatial: Sequence[str]) -> dict[str, str]:
+    """Return the orientation of axes by name, from letters or from words by axis.
+
+    Parameters
+    ----------
+    option
+        Three letters for x, y and z ("RAS", "LPS"), or a mapping from axes to words.
+    spatial
+        The spatial axes.
+
+    Raises
+    ------
+    ValueError
+        If there are no such letters, words or axes, or two axes lead along the same anatomical one.
+    """
+    if isinstance(option, str):
+        return _of_letters(option, spatial)
+    if unknown := [dim for dim in option if dim not in spatial]:
+        # "The orientation field MUST only be used on spatial axes"
+        raise ValueError(f"orientation names {unknown!r}, but the spatial axes are {tuple(spatial)!r}; name only those")
+    words = {dim: word["value"] if isinstance(word, Mapping) else word for dim, word in option.items()}
+    check_orientations(words)
+    return words
+
+
+def _of_letters(letters: str, spatial: Sequence[str]) -> dict[str, str]:
+    code = letters.upper()
+    along = [pair for letter in code for pair in ANATOMICAL_AXES if LETTERS.get(letter) in pair]
+    if len(code) != len(LETTERED_DIMS) or len(set(along)) != len(LETTERED_DIMS):
+        raise ValueError(
+            f"orientation={letters!r} is no code of three of the letters R or L, A or P, S or I; write it as 'RAS', or "
+            "by axis, as {'x': 'left-to-right'}"
+        )
+    if not set(spatial) <= set(LETTERED_DIMS):
+        raise ValueError(
+            f"orientation={letters!r} is one of x, y and z, but the spatial axes are {tuple(spatial)!r}; give it by "
+            "axis, as {'depth': 'superior-to-inferior'}"
+        )
+    return {dim: LETTERS[letter] for dim, letter in zip(LETTERED_DIMS, code, strict=True) if dim in spatial}
+
+
+def check_orientations(words: Mapping[str, Any]) -> None:
+    """Refuse orientations of axes that RFC 4 does not have, and two along one anatomical axis.
+
+    Raises
+    ------
+    ValueError
+        Which, and what there is.
+    """
+    for dim, word in words.items():
+        if word not in ORIENTATIONS:
+            raise ValueError(
+                f"the orientation {word!r} of {dim!r} is none of those of OME-NGFF (RFC 4); choose one of "
+                f"{', '.join(sorted(ORIENTATIONS))}"
+            )
+    for pair in ANATOMICAL_AXES:
+        if len(shared := [dim for dim, word in words.items() if word in pair]) > 1:
+            raise ValueError(
+                f"the axes {shared!r} have the orientations {[words[dim] for dim in shared]!r}, which are one "
+                "anatomical axis; give each its own"
+            )
+
+
+def orientations_along(directions: npt.ArrayLike, letters: str) -> tuple[str | None, ...]:
+    """Return the orientation of each column of a matrix of directions.
+
+    Parameters
+    ----------
+    directions
+        A square matrix or more rows than columns: where each axis leads, in the columns.
+    letters
+        What the rows are: "RAS" (NIfTI) or "LPS" (ITK).
+
+    Returns
+    -------
+    tuple of str or None
+        None for an axis that lies between two directions.
+    """
+    found: list[str | None] = []
+    for column in np.asarray(directions, np.float64).T:
+        length = float(np.linalg.norm(column))
+        row = int(np.argmax(np.abs(column)))
+        if not length or not np.isfinite(length) or abs(column[row]) < DIAGONAL * length:
+            found.append(None)
+            continue
+        word = LETTERS[letters[row]]
+        found.append(word if column[row] > 0 else opposite(word))
+    # Two axes that lean towards one direction, and so say nothing.
+    return tuple(None if word is not None and _leads_twice(word, found) else word for word in found)
+
+
+def _leads_twice(word: str, words: Sequence[str | None]) -> bool:
+    return sum(other in (word, opposite(word)) for other in words if other is not None) > 1
+
+
+def opposite(word: str) -> str:
+    """Return the orientation of the same axis the other way."""
+    start, _, end = word.partition("-to-")
+    return f"{end}-to-{start}"

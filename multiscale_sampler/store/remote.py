@@ -1,0 +1,417 @@
+"""Stores that are reached by requests: object stores, servers, and whatever else is neither a folder nor memory.
+
+Requests fail for a moment, stay unanswered, and cost money and time each. `RetryingStore` asks again, and gives up
+with one clear error; `TargetStore` asks no more of a store that is being built than it has to. Both wrap any store
+of zarr's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import random
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import dask
+import zarr
+from zarr.abc.store import ByteRequest, Store
+from zarr.core.buffer import Buffer, BufferPrototype, default_buffer_prototype
+from zarr.storage import StorePath, WrapperStore
+
+from ..extras import required
+
+T = TypeVar("T")
+
+# By protocol of a URL: the module that reaches it, and our extra that installs it.
+FILE_SYSTEMS = {
+    "s3": ("s3fs", "s3"),
+    "s3a": ("s3fs", "s3"),
+    "gs": ("gcsfs", "gs"),
+    "gcs": ("gcsfs", "gs"),
+    "az": ("adlfs", "az"),
+    "abfs": ("adlfs", "az"),
+    "abfss": ("adlfs", "az"),
+    "http": ("aiohttp", "http"),
+    "https": ("aiohttp", "http"),
+}
+# One name for the places that several protocols name.
+PROTOCOLS = {"s3a": "s3", "gcs": "gs", "abfs": "az", "abfss": "az", "local": "file"}
+# Of these, a value is there whole or not at all. (Of files elsewhere, a part may be.)
+OBJECT_PROTOCOLS = ("s3", "gs", "az", "memory")
+# s3fs asks for the size of an object before it gets it, unless told not to get it in parts side by side.
+PROTOCOL_OPTIONS = {"s3": {"max_concurrency": 1}}
+
+# Of an icechunk repository.
+BRANCH = "main"
+
+DOCUMENTS = ("zarr.json", ".zarray", ".zgroup", ".zattrs", ".zmetadata")
+# What may go through many requests of a store is given so many times the time of one.
+MANY_REQUESTS = 30
+LONGEST_DELAY = 30.0
+
+PERMANENT = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    FileExistsError,
+    FileNotFoundError,
+    ImportError,
+    IsADirectoryError,
+    LookupError,
+    MemoryError,
+    NotADirectoryError,
+    NotImplementedError,
+    PermissionError,
+    TypeError,
+    ValueError,
+)
+PERMANENT_ERRNOS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG, errno.EINVAL, errno.ENAMETOOLONG)
+# Of libraries that need not be there (botocore, obstore), by name.
+PERMANENT_NAMES = (
+    "AlreadyExistsError",
+    "InvalidPathError",
+    "NoCredentialsError",
+    "NotSupportedError",
+    "PartialCredentialsError",
+    "PermissionDeniedError",
+    "PreconditionError",
+    "UnauthenticatedError",
+    "UnknownConfigurationKeyError",
+)
+
+
+def is_transient(error: Exception) -> bool:
+    """Whether what failed may work another time; so may everything that nobody knows to be final."""
+    if isinstance(error, PERMANENT) or type(error).__name__ in PERMANENT_NAMES:
+        return False
+    return not (isinstance(error, OSError) and error.errno in PERMANENT_ERRNOS)
+
+
+@dataclass(frozen=True)
+class Patience:
+    """How often and for how long a store is asked; a part of dask's configuration, in ``multiscale_sampler``."""
+
+    attempts: int
+    """How often a request is made before it counts as failed: ``request_attempts``."""
+    timeout: float
+    """Seconds in which it is to be answered, each time: ``request_timeout``."""
+    delay: float
+    """Seconds before it is made again, each time twice as many: ``request_delay``."""
+
+    @classmethod
+    def configured(cls) -> Patience:
+        """Return what dask's configuration says.
+
+        Raises
+        ------
+        ValueError
+            If that cannot be.
+        """
+        found = {name: dask.config.get(f"multiscale_sampler.request_{name}", default) for name, default in DEFAULTS}
+        if found["attempts"] < 1 or found["timeout"] <= 0 or found["delay"] < 0:
+            raise ValueError(f"the configuration multiscale_sampler of dask has {found!r}; set positive numbers")
+        return cls(**found)
+
+    def pause(self, attempt: int) -> float:
+        """Return how long to wait after an attempt, the first being 1; many who wait do not come back together."""
+        longest: float = min(self.delay * 2.0 ** (attempt - 1), LONGEST_DELAY)
+        return longest * random.uniform(0.5, 1.0)
+
+
+DEFAULTS: tuple[tuple[str, Any], ...] = (("attempts", 5), ("timeout", 120.0), ("delay", 0.5))
+
+
+class RetryingStore(WrapperStore[Store]):
+    """A store that is asked again where it fails for the moment or does not answer."""
+
+    def __init__(self, store: Store, patience: Patience | None = None) -> None:
+        super().__init__(store)
+        self.patience = patience or Patience.configured()
+
+    def _with_store(self, store: Store) -> RetryingStore:
+        return type(self)(store, self.patience)
+
+    def __str__(self) -> str:
+        """Return what messages call the store: the name of what it wraps."""
+        return str(self._store)
+
+    async def _ask(self, request: str, key: str, call: Callable[[], Awaitable[T]], *, times: int = 1) -> T:
+        """Return what a call returns, the first time that it does.
+
+        Raises
+        ------
+        OSError, TimeoutError
+            If it never did.
+        """
+        timeout = self.patience.timeout * times
+        for attempt in range(1, self.patience.attempts + 1):
+            try:
+                return await asyncio.wait_for(call(), timeout)
+            except Exception as error:
+                if not is_transient(error):
+                    raise
+                if attempt == self.patience.attempts:
+                    said = f"{type(error).__name__}: {error}" if str(error) else f"no answer in {timeout:g} s"
+                    kind = TimeoutError if isinstance(error, TimeoutError) else OSError
+                    raise kind(
+                        f"{self} failed {attempt} times to {request} {key!r}, the last time by {said}; see to the store"
+                    ) from error
+            await asyncio.sleep(self.patience.pause(attempt))
+        raise AssertionError("a request is made at least once")
+
+    async def _listed(self, key: str, names: Callable[[], AsyncIterator[str]]) -> list[str]:
+        async def collect() -> list[str]:
+            return [name async for name in names()]
+
+        return await self._ask("list", key, collect, times=MANY_REQUESTS)
+
+    async def is_empty(self, prefix: str) -> bool:
+        """Return whether nothing is stored below a prefix."""
+        return await self._ask("list", prefix, lambda: self._store.is_empty(prefix))
+
+    async def get(self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None = None) -> Buffer | None:
+        """Return a value or a part of it."""
+        return await self._ask("get", key, lambda: self._store.get(key, prototype, byte_range))
+
+    async def get_partial_values(
+        self, prototype: BufferPrototype, key_ranges: Iterable[tuple[str, ByteRequest | None]]
+    ) -> list[Buffer | None]:
+        """Return parts of values."""
+        ranges = list(key_ranges)
+        first = ranges[0][0] if ranges else ""
+        return await self._ask("get", first, lambda: self._store.get_partial_values(prototype, ranges))
+
+    async def exists(self, key: str) -> bool:
+        """Return whether there is a value."""
+        return await self._ask("look for", key, lambda: self._store.exists(key))
+
+    async def set(self, key: str, value: Buffer) -> None:
+        """Store a value."""
+        await self._ask("put", key, lambda: self._store.set(key, value))
+
+    async def set_if_not_exists(self, key: str, value: Buffer) -> None:
+        """Store a value where there is none."""
+        await self._ask("put", key, lambda: self._store.set_if_not_exists(key, value))
+
+    async def delete(self, key: str) -> None:
+        """Delete a value."""
+        await self._ask("delete", key, lambda: self._store.delete(key))
+
+    async def delete_dir(self, prefix: str) -> None:
+        """Delete what is below a prefix."""
+        await self._ask("delete", prefix, lambda: self._store.delete_dir(prefix), times=MANY_REQUESTS)
+
+    async def clear(self) -> None:
+        """Delete everything."""
+        await self._ask("delete", "", self._store.clear, times=MANY_REQUESTS)
+
+    async def _get_many(
+        self, requests: Iterable[tuple[str, BufferPrototype, ByteRequest | None]]
+    ) -> AsyncGenerator[tuple[str, Buffer | None], None]:
+        # Those of the wrapped store would pass by here.
+        for request in requests:
+            yield request[0], await self.get(*request)
+
+    async def _set_many(self, values: Iterable[tuple[str, Buffer]]) -> None:
+        await asyncio.gather(*(self.set(key, value) for key, value in values))
+
+    async def list(self) -> AsyncIterator[str]:
+        """Yield all keys."""
+        for name in await self._listed("", self._store.list):
+            yield name
+
+    async def list_prefix(self, prefix: str) -> AsyncIterator[str]:
+        """Yield the keys below a prefix."""
+        for name in await self._listed(prefix, lambda: self._store.list_prefix(prefix)):
+            yield name
+
+    async def list_dir(self, prefix: str) -> AsyncIterator[str]:
+        """Yield the names right below a prefix."""
+        for name in await self._listed(prefix, lambda: self._store.list_dir(prefix)):
+            yield name
+
+
+class TargetStore(RetryingStore):
+    """A store in which a build writes, and nobody else: what is known of it is not asked for.
+
+    Documents of metadata are remembered, and so is that there are none. Values of arrays are new: those that zarr
+    would delete, because they are all fill, have never been there.
+    """
+
+    def __init__(
+        self, store: Store, patience: Patience | None = None, documents: dict[str, Buffer | None] | None = None
+    ) -> None:
+        super().__init__(store, patience)
+        self._documents = {} if documents is None else documents
+
+    def _with_store(self, store: Store) -> TargetStore:
+        return type(self)(store, self.patience, self._documents)
+
+    async def get(self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None = None) -> Buffer | None:
+        """Return a value or a part of it."""
+        if byte_range is not None or not is_document(key):
+            return await super().get(key, prototype, byte_range)
+        if key not in self._documents:
+            self._documents[key] = await super().get(key, prototype)
+        return self._documents[key]
+
+    async def exists(self, key: str) -> bool:
+        """Return whether there is a value."""
+        if not is_document(key):
+            return await super().exists(key)
+        return await self.get(key, default_buffer_prototype()) is not None
+
+    async def set(self, key: str, value: Buffer) -> None:
+        """Store a value."""
+        self._documents.pop(key, None)
+        await super().set(key, value)
+        if is_document(key):
+            self._documents[key] = value
+
+    async def set_if_not_exists(self, key: str, value: Buffer) -> None:
+        """Store a value where there is none."""
+        if not await self.exists(key):
+            await self.set(key, value)
+
+    async def delete(self, key: str) -> None:
+        """Delete a document of metadata; of values, see the class."""
+        if is_document(key):
+            await super().delete(key)
+            self._documents[key] = None
+
+    async def delete_dir(self, prefix: str) -> None:
+        """Delete what is below a prefix."""
+        await super().delete_dir(prefix)
+        below = f"{prefix.rstrip('/')}/" if prefix else ""
+        self._documents.update({key: None for key in self._documents if key.startswith(below)})
+
+    async def clear(self) -> None:
+        """Delete everything."""
+        await super().clear()
+        self._documents.clear()
+
+
+class UnreadStore(WrapperStore[Store]):
+    """A store of which nothing is known: zarr reads a shard before it writes it, even if all of it is new."""
+
+    async def get(self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None = None) -> Buffer | None:
+        """Return nothing."""
+        return None
+
+
+def is_document(key: str) -> bool:
+    """Whether a key is that of metadata."""
+    return key.rpartition("/")[2] in DOCUMENTS
+
+
+def is_remote(store: Store) -> bool:
+    """Whether a store is reached by requests: it is no folder, no zip file, no memory."""
+    return not isinstance(store, zarr.storage.LocalStore | zarr.storage.MemoryStore | zarr.storage.ZipStore)
+
+
+def retrying(store: Store) -> Store:
+    """Return a store that is asked again where requests can fail, any other as it is."""
+    return RetryingStore(store) if is_remote(store) and not isinstance(store, RetryingStore) else store
+
+
+def as_target(store: Store) -> Store:
+    """Return a store as a build writes into it."""
+    if isinstance(store, TargetStore) or not is_remote(store):
+        return store
+    return TargetStore(store._store, store.patience) if isinstance(store, RetryingStore) else TargetStore(store)
+
+
+def unwrapped(store: Store) -> Store:
+    """Return what is within all wrappings of a store."""
+    while isinstance(store, WrapperStore):
+        store = store._store
+    return store
+
+
+def retried_array(array: zarr.Array[Any]) -> zarr.Array[Any]:
+    """Return an array whose store is asked again where requests can fail."""
+    return _array_through(array, retrying(array.store_path.store))
+
+
+def unread_array(array: zarr.Array[Any]) -> zarr.Array[Any]:
+    """Return an array for writing whole shards, which are not read before if that is a request."""
+    store = array.store_path.store
+    return _array_through(array, UnreadStore(store)) if array.shards and is_remote(store) else array
+
+
+def _array_through(array: zarr.Array[Any], store: Store) -> zarr.Array[Any]:
+    place = array.store_path
+    if store is place.store:
+        return array
+    inner = array._async_array
+    return zarr.Array(
+        type(inner)(metadata=inner.metadata, store_path=StorePath(store, place.path), config=inner.config)
+    )
+
+
+def keeps_values_whole(store: Store) -> bool:
+    """Whether a value is in a store whole or not at all, whenever its writer is stopped."""
+    store = unwrapped(store)
+    if isinstance(store, zarr.storage.FsspecStore):
+        return protocol_of(store) in OBJECT_PROTOCOLS
+    return isinstance(store, zarr.storage.MemoryStore | zarr.storage.ObjectStore) or is_icechunk(store)
+
+
+def is_icechunk(store: Any) -> bool:
+    """Whether something is of icechunk, which need not be installed."""
+    return type(store).__module__.partition(".")[0] == "icechunk"
+
+
+def is_repository(store: Any) -> bool:
+    """Whether something is a repository of icechunk's."""
+    return is_icechunk(store) and type(store).__name__ == "Repository"
+
+
+@contextmanager
+def transaction(store: Any, said: str) -> Iterator[Any]:
+    """Yield where to write: of an icechunk repository a session, which ends in one commit of all, or in none."""
+    if not is_repository(store):
+        yield store
+        return
+    session = store.writable_session(BRANCH)
+    yield session.store
+    session.commit(said)
+
+
+def protocol_of(store: zarr.storage.FsspecStore) -> str:
+    """Return the protocol of a file system, by one name of several."""
+    names = store.fs.protocol
+    name = names if isinstance(names, str) else names[0]
+    return PROTOCOLS.get(name, name)
+
+
+def file_system_class(url: str) -> tuple[str, Any]:
+    """Return the protocol of a URL, by one name of several, and fsspec's class for it.
+
+    Raises
+    ------
+    ModuleNotFoundError
+        If a package is missing: what installs it.
+    """
+    # "simplecache::s3://..." is a file system before another.
+    protocol = url.partition("::" if "::" in url else "://")[0]
+    module, extra = FILE_SYSTEMS.get(protocol, ("fsspec", "s3"))
+    install = f"'multiscale-sampler[{extra}]'"
+    fsspec = required("fsspec", f"places as {url!r} need fsspec", install)
+    required(module, f"{protocol}:// needs {module}", install)
+    try:
+        found = fsspec.get_filesystem_class(protocol)
+    except ValueError as error:
+        known = ", ".join(f"{name}://" for name in FILE_SYSTEMS)
+        raise ValueError(f"{url!r} has a protocol that is not known ({error}); use one of {known}") from error
+    return PROTOCOLS.get(protocol, protocol), found
+
+
+def store_of_url(url: str, options: dict[str, Any] | None) -> Store:
+    """Return the store at a URL."""
+    protocol, _ = file_system_class(url)
+    chosen = {**PROTOCOL_OPTIONS.get(protocol, {}), **(options or {})}
+    return RetryingStore(zarr.storage.FsspecStore.from_url(url, storage_options=chosen))
