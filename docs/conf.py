@@ -8,7 +8,7 @@ from docutils.parsers.rst import Directive
 from sphinx.application import Sphinx
 
 import multiscale_sampler
-from multiscale_sampler.cli import _parser
+from multiscale_sampler.cli import parser
 
 project = "multiscale_sampler"
 author = "the multiscale_sampler developers"
@@ -43,12 +43,12 @@ class CommandLine(Directive):
 
     def run(self) -> list[nodes.Node]:
         """Return the texts, as argparse formats them."""
-        parser = _parser()
-        return [_literal(parser), *map(_section, _commands(parser))]
+        program = parser()
+        return [_literal(program), *map(_section, _commands(program))]
 
 
-def _commands(parser: argparse.ArgumentParser) -> Iterator[argparse.ArgumentParser]:
-    for action in parser._actions:
+def _commands(program: argparse.ArgumentParser) -> Iterator[argparse.ArgumentParser]:
+    for action in program._actions:
         if isinstance(action, argparse._SubParsersAction):
             yield from action.choices.values()
 
@@ -58,8 +58,8 @@ def _section(command: argparse.ArgumentParser) -> nodes.section:
     return nodes.section("", nodes.title(text=name), _literal(command), ids=[f"command-{name}"], names=[name])
 
 
-def _literal(parser: argparse.ArgumentParser) -> nodes.literal_block:
-    text = parser.format_help()
+def _literal(command: argparse.ArgumentParser) -> nodes.literal_block:
+    text = command.format_help()
     return nodes.literal_block(text, text, language="text")
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import multiscale_sampler
-from multiscale_sampler.cli import _parser
+from multiscale_sampler.cli import parser
 
 DOCS = Path(__file__).parents[1] / "docs"
 
@@ -37,7 +37,7 @@ def test_docs__have_every_public_name(site):
 
 def test_docs__have_every_command(site):
     text = (site / "command-line.html").read_text()
-    (commands,) = (action.choices for action in _parser()._actions if action.dest == "==SUPPRESS==" and action.choices)
+    (commands,) = (action.choices for action in parser()._actions if action.dest == "==SUPPRESS==" and action.choices)
     assert [name for name in commands if f'id="command-{name}"' not in text] == []
 
 
