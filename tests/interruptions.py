@@ -2,7 +2,8 @@
 
 A moment is a file operation below the target, counted within its phase of the build: every opening for writing,
 folder, renaming and removal that the interpreter makes. The process dies right before it, or, "torn", with a part of
-the file written. Processes are forked from a server that has imported the package, so that a moment costs little.
+the file written. Processes are forked from a server that has loaded all that a build loads, so that a moment costs
+little.
 """
 
 from __future__ import annotations
@@ -16,15 +17,20 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 import multiscale_sampler as ms
 from multiscale_sampler import engine
-from multiscale_sampler.kernels import sums  # noqa: F401  (loaded once, by the server)
 
 SCRATCH = "multiscale_sampler_build"
 # Where a zip file is built, and what it is before it takes its place.
 STORE_OF_ZIP, PACKED = "pyramid.zarr", "packed.zip"
 PHASES = ("creation", "level 0", "levels", "carry", "journal", "removal", "publishing", "making room")
 FILE_EVENTS = {"open", "os.mkdir", "os.rename", "os.link", "os.remove", "os.rmdir"}
+
+# What is loaded with the first block (numba, the compiled loop) is loaded here, and starts no thread, which would not
+# outlive a fork.
+ms.coarsen(ms.to_image(np.ones((9, 9), "uint16")), 2)
 
 _server = multiprocessing.get_context("forkserver")
 _server.set_forkserver_preload(["pytest", __name__])
