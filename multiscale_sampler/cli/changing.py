@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from ..reducers import REDUCERS
 from . import values
 from .options import (
     Arguments,
@@ -78,7 +77,8 @@ def _append(arguments: Arguments) -> int:
     from .. import append_pyramid, open_image
 
     # The values alone: they go on where those of the store end.
-    image = open_image(arguments.source, arguments.path).data
+    part = {"series": arguments.series, "level": arguments.level}
+    image = open_image(arguments.source, arguments.path, **part).data
     options = {**_change_options(arguments), "path": arguments.store_path}
     append_pyramid(image, arguments.store, arguments.dim, **options)
     return 0
@@ -115,9 +115,16 @@ def _rebuild(arguments: Arguments) -> int:
 
 
 def _add_change_options(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--method", choices=[*REDUCERS], help="how levels are made: mean (default: as the store says)")
-    command.add_argument("--memory-limit", help="memory to use: 512MiB, 8GB (default: half of what there is)")
-    command.add_argument("--workers", type=int, help="regions at a time: 4 (default: the cores there are)")
+    command.add_argument(
+        "--method",
+        type=values.method,
+        metavar="METHOD",
+        help="how levels are made, by the names that build takes: mean (default: as the store says)",
+    )
+    command.add_argument(
+        "--memory-limit", metavar="BYTES", help="memory to use: 512MiB, 8GB (default: half of what there is)"
+    )
+    command.add_argument("--workers", type=int, metavar="N", help="regions at a time: 4 (default: one for each core)")
     command.add_argument("--resume", action="store_true", help="go on with the same change that was interrupted")
     add_quiet(command)
 
