@@ -550,14 +550,22 @@ def test_view__says_what_installs_neuroglancer(stored, monkeypatch):
 
 def test_command_line__serves_until_it_is_interrupted(stored):
     command = [sys.executable, "-m", "multiscale_sampler", "view", str(stored), "--no-browser"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    # Where this process ignores the signal, as in the background of a script, its children would as well.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    finally:
+        signal.signal(signal.SIGINT, before)
     with process:
-        url = process.stdout.readline().removeprefix("View at ").strip()
-        with urllib.request.urlopen(f"{url}0/zarr.json") as answer:
-            assert answer.status == 200
-        process.send_signal(signal.SIGINT)
-        assert process.wait(timeout=60) == 0
-        assert process.stderr.read() == ""
+        try:
+            url = process.stdout.readline().removeprefix("View at ").strip()
+            with urllib.request.urlopen(f"{url}0/zarr.json") as answer:
+                assert answer.status == 200
+            process.send_signal(signal.SIGINT)
+            assert process.wait(timeout=60) == 0
+            assert process.stderr.read() == ""
+        finally:
+            process.kill()
 
 
 def test_command_line__says_in_a_line_what_is_wrong(tmp_path, capsys):
