@@ -142,25 +142,36 @@ def test_layering__no_module_bears_the_name_of_a_public_function():
     assert not modules & set(multiscale_sampler.__all__)
 
 
-def test_import__is_light():
-    # xarray loads the engine along with all others, whoever's store is opened.
-    code = f"import multiscale_sampler.backend, sys; print([name for name in {HEAVY!r} if name in sys.modules])"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
+# What a process has loaded after each step, the first of which is what xarray does along with all other engines.
+STEPS = f"""
+import sys
+import multiscale_sampler.backend
+print([name for name in {HEAVY!r} if name in sys.modules])
+import multiscale_sampler.kernels.sums
+print("numba" in sys.modules)
+import dask.array as da, multiscale_sampler as ms
+tree = ms.to_multiscale(da.ones((64, 48), chunks=7, dtype="f4"), 2, chunks=16, max_levels=3)
+ms.write_pyramid(tree, {{}})
+print("distributed" in sys.modules)
+"""
 
 
-def test_import__the_guard_would_see_numba():
-    code = "import multiscale_sampler.kernels.sums, sys; print('numba' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "True"
+@pytest.fixture(scope="module")
+def loaded():
+    """Return what the steps tell, in a process that begins with nothing."""
+    command = [sys.executable, "-W", "error", "-c", STEPS]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=PACKAGE.parent)
+    return done.stdout.splitlines()
 
 
-def test_layering__building_loads_nothing_of_a_cluster():
+def test_import__is_light(loaded):
+    assert loaded[0] == "[]"
+
+
+def test_import__the_guard_would_see_numba(loaded):
+    assert loaded[1] == "True"
+
+
+def test_layering__building_loads_nothing_of_a_cluster(loaded):
     """Which dask does by itself, where it is left to choose how blocks are joined."""
-    code = (
-        "import sys, dask.array as da, multiscale_sampler as ms\n"
-        "tree = ms.to_multiscale(da.ones((64, 48), chunks=7, dtype='f4'), 2, chunks=16, max_levels=3)\n"
-        "ms.write_pyramid(tree, {})\n"
-        "sys.exit('distributed' in sys.modules)"
-    )
-    assert subprocess.run([sys.executable, "-W", "error", "-c", code], cwd=PACKAGE.parent).returncode == 0
+    assert loaded[2] == "False"

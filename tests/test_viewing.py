@@ -556,12 +556,15 @@ def test_command_line__serves_until_it_is_interrupted(stored):
         [sys.executable, "-c", heeding + calling], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
     with process:
-        url = process.stdout.readline().removeprefix("View at ").strip()
-        with urllib.request.urlopen(f"{url}0/zarr.json") as answer:
-            assert answer.status == 200
-        process.send_signal(signal.SIGINT)
-        assert process.wait(timeout=60) == 0
-        assert process.stderr.read() == ""
+        try:
+            url = process.stdout.readline().removeprefix("View at ").strip()
+            with urllib.request.urlopen(f"{url}0/zarr.json") as answer:
+                assert answer.status == 200
+            process.send_signal(signal.SIGINT)
+            assert process.wait(timeout=60) == 0
+            assert process.stderr.read() == ""
+        finally:
+            process.kill()
 
 
 def test_command_line__says_in_a_line_what_is_wrong(tmp_path, capsys):

@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from . import kernels, peers, scaling
+from . import kernels, measuring, peers, scaling
 from .cases import CASES
 from .contenders import contenders
 from .measuring import Measurement
@@ -51,7 +51,12 @@ def test_peers__one_that_fails_is_not_tried_again(capsys, monkeypatch):
 
 
 def test_peers__leaves_out_a_case_without_its_data(capsys, monkeypatch, tmp_path):
+    def in_this_process(order, answer):
+        measuring.main(order, answer)
+        return json.loads(answer.read_text())
+
     monkeypatch.delenv("MSS_DATA", raising=False)
+    monkeypatch.setattr(measuring, "_ask", in_this_process)
     assert peers.main(["--case", "labels", "--size", "small", "--folder", str(tmp_path)]) == 1
     assert "left out the case 'labels': FileNotFoundError: needs the real labels" in capsys.readouterr().err
 
