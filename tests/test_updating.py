@@ -495,6 +495,23 @@ def test_changes__of_labels_show_through_the_consolidated_metadata_of_their_imag
     assert list(labels.children) == ["scale0", "scale2"]
 
 
+def test_append__to_labels_is_done_when_its_mark_is_gone(tmp_path, monkeypatch):
+    written, put = [], zarr.storage.LocalStore.set
+
+    async def recording(store, key, value):
+        written.append(str(store.root / key))
+        await put(store, key, value)
+
+    ms.write_pyramid(np.zeros((12, 12), "uint16"), tmp_path / "p", scale_factors=[2])
+    ms.write_labels(np.ones((12, 12), "uint16"), tmp_path / "p", "cells")
+    monkeypatch.setattr(zarr.storage.LocalStore, "set", recording)
+    ms.append_pyramid(np.ones((4, 12), "uint16"), tmp_path / "p", "y", "labels/cells")
+    # Resumed after that, it would be another append.
+    assert written[-1] == str(tmp_path / "p/labels/cells/zarr.json")
+    gathered = zarr.open_group(tmp_path / "p", use_consolidated=True)["labels/cells"]
+    assert gathered.attrs.asdict() == zarr.open_group(tmp_path / "p/labels/cells").attrs.asdict()
+
+
 # --- levels that are made anew or removed ----------------------------------------------------------------------
 
 

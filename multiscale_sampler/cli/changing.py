@@ -93,9 +93,7 @@ def _add_rebuild(commands: Any) -> None:
         "out.ome.zarr --levels 1,2 --method max",
     )
     add_pyramid(command)
-    command.add_argument(
-        "--levels", type=lambda text: [int(part) for part in text.split(",")], help="which: 1,2 (default: all but 0)"
-    )
+    command.add_argument("--levels", type=values.levels, help="which: 1,2 (default: all but 0)")
     command.add_argument("--remove", action="store_true", help="remove the levels that --levels names")
     _add_change_options(command)
 

@@ -73,6 +73,14 @@ def names(text: str) -> list[str]:
     return text.split(",")
 
 
+def levels(text: str) -> list[int]:
+    """Parse a list of levels, by number."""
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} names no levels; write numbers, as 1,2") from None
+
+
 def number(text: str) -> float | int:
     """Parse a number, whole where it can be."""
     try:

@@ -15,11 +15,12 @@ from typing import Any, cast
 
 import xarray as xr
 import zarr
-from zarr.core.buffer import default_buffer_prototype
+from zarr.abc.store import ByteRequest, Store
+from zarr.core.buffer import Buffer, BufferPrototype, default_buffer_prototype
 from zarr.core.common import ZARR_JSON, ZGROUP_JSON
 from zarr.core.sync import sync
 from zarr.errors import ContainsArrayError
-from zarr.storage import StorePath
+from zarr.storage import StorePath, WrapperStore
 
 from .. import ngff
 from ..axes import Axis, image_axes
@@ -33,6 +34,7 @@ from .targets import (
     Target,
     consolidate,
     discard_scratch,
+    group_documents,
     in_progress,
     put_attributes,
     remove_arrays,
@@ -160,7 +162,6 @@ class StoredPyramid:
         self._place_on_map("", placed)
         if is_consolidated:
             consolidate(self.group)
-        self._consolidate_above()
 
     def _place_on_map(self, path: str, levels: Mapping[str, Sequence[Axis]]) -> None:
         """Let a group that says where levels lie on a map say it of their new sizes."""
@@ -194,28 +195,53 @@ class StoredPyramid:
         stored = zarr.open_group(self.group.store_path.store, path=self.group.path, mode="r")
         return stored.metadata.consolidated_metadata is not None
 
-    def _consolidate_above(self) -> None:
-        """Gather metadata anew where groups above have them gathered too, as images have those of their labels."""
-        for place in _places_above(self.group):
+    def _consolidate_above(self, documents: Mapping[str, Buffer] | None = None) -> None:
+        """Gather metadata anew where groups above have them gathered too, as images have those of their labels.
+
+        With `documents` as those of the pyramid's group, which it is about to get.
+        """
+        for place, path in _places_above(self.group):
             with suppress(FileNotFoundError, ContainsArrayError):
                 above = zarr.open_group(place, mode="r+")
                 if above.metadata.consolidated_metadata is not None:
-                    consolidate(above)
+                    ahead = {f"{path}/{name}": document for name, document in (documents or {}).items()}
+                    consolidate(zarr.open_group(StorePath(_StoreAhead(place.store, ahead), place.path), mode="r+"))
 
     def finish(self, attributes: Mapping[str, Any] | None = None) -> None:
         """Take the mark away, and replace some of the group's attributes; None: all is as before the change."""
         stored = {**stored_attributes(self.group), **(attributes or {})}
-        put_attributes(self.group, {key: value for key, value in stored.items() if key != BUILD_ATTRIBUTE})
+        final = {key: value for key, value in stored.items() if key != BUILD_ATTRIBUTE}
         if attributes is not None:
-            self._consolidate_above()
+            # Before the mark goes, so that nothing is left to be done once it is gone.
+            self._consolidate_above(group_documents(self.group, final))
+        put_attributes(self.group, final)
 
 
-def _places_above(group: zarr.Group) -> Iterator[StorePath]:
-    """Yield where groups that hold a group may be, the nearest first; of a folder, as far as groups go."""
+class _StoreAhead(WrapperStore[Store]):
+    """A store that is read as if some documents had been written."""
+
+    def __init__(self, store: Store, documents: Mapping[str, Buffer]) -> None:
+        super().__init__(store)
+        self.documents = documents
+
+    def _with_store(self, store: Store) -> _StoreAhead:
+        return type(self)(store, self.documents)
+
+    async def get(self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None = None) -> Buffer | None:
+        """Return a value."""
+        return self.documents[key] if key in self.documents else await self._store.get(key, prototype, byte_range)
+
+
+def _places_above(group: zarr.Group) -> Iterator[tuple[StorePath, str]]:
+    """Yield where groups that hold a group may be, the nearest first, with its path in their store.
+
+    Of a folder, they are looked for above the store too, as far as groups go.
+    """
     store, parts = group.store_path.store, group.path.split("/") if group.path else []
     for depth in reversed(range(len(parts))):
-        yield StorePath(store, "/".join(parts[:depth]))
+        yield StorePath(store, "/".join(parts[:depth])), group.path
     if isinstance(store, zarr.storage.LocalStore):
         document = ZARR_JSON if group.metadata.zarr_format == 3 else ZGROUP_JSON
-        for folder in itertools.takewhile(lambda folder: (folder / document).is_file(), store.root.absolute().parents):
-            yield StorePath(zarr.storage.LocalStore(folder), "")
+        root = store.root.absolute()
+        for folder in itertools.takewhile(lambda folder: (folder / document).is_file(), root.parents):
+            yield StorePath(zarr.storage.LocalStore(folder), ""), (root / group.path).relative_to(folder).as_posix()

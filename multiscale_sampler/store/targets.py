@@ -207,7 +207,7 @@ class Target:
         if self.archive is None:
             put_attributes(self.group, published)
             return
-        documents = _documents(self.group, published)
+        documents = group_documents(self.group, published)
         ome: Any = attributes.get("ome", {})
         self.archive.pack({name: each.to_bytes() for name, each in documents.items()}, ome.get("version"))
 
@@ -219,13 +219,13 @@ def stored_attributes(group: zarr.Group) -> dict[str, Any]:
 
 def put_attributes(group: zarr.Group, attributes: Mapping[str, Any]) -> None:
     """Replace the attributes of a group in one step; what is consolidated there stays."""
-    documents = _documents(group, attributes)
+    documents = group_documents(group, attributes)
     # Those of zarr v2 are several: last the one that tells readers what the group is.
     for name in sorted(documents, key=lambda name: name == ".zattrs"):
         sync((group.store_path / name).set(documents[name]))
 
 
-def _documents(group: zarr.Group, attributes: Mapping[str, Any]) -> dict[str, Any]:
+def group_documents(group: zarr.Group, attributes: Mapping[str, Any]) -> dict[str, Any]:
     """Return the metadata documents of a group with other attributes."""
     stored = zarr.open_group(group.store_path.store, path=group.path, mode="r")
     with _silenced_string_warnings():
