@@ -53,7 +53,9 @@ def test_notebook__runs_and_warns_of_nothing(path, tmp_path, monkeypatch):
     notebook = nbformat.read(path, as_version=4)
     nbclient.NotebookClient(notebook, timeout=SECONDS, resources={"metadata": {"path": str(tmp_path)}}).execute()
     outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
-    assert [output.text for output in outputs if output.get("name") == "stderr"] == []
+    told = [output.text for output in outputs if output.get("name") == "stderr"]
+    # Of latitude and longitude as names of axes, which not every client reads, writing says so.
+    assert [text for text in told if "some clients will not open" not in text] == []
     assert any("image/png" in output.get("data", {}) for output in outputs) or "view" in path.read_text()
 
 
