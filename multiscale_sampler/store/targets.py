@@ -20,6 +20,7 @@ import xarray as xr
 import zarr
 from zarr.abc.store import Store
 from zarr.core.buffer import Buffer, default_buffer_prototype
+from zarr.core.common import ZARR_JSON
 from zarr.core.sync import sync
 from zarr.storage import StorePath
 
@@ -227,9 +228,16 @@ def put_attributes(group: zarr.Group, attributes: Mapping[str, Any]) -> None:
 
 def group_documents(group: zarr.Group, attributes: Mapping[str, Any]) -> dict[str, Any]:
     """Return the metadata documents of a group with other attributes."""
+    prototype = default_buffer_prototype()
+    if group.metadata.zarr_format == 3:
+        # One document of which all but the attributes stays: gathered metadata are not parsed to be written again.
+        place = group.store_path / ZARR_JSON
+        document = json.loads(cast("Buffer", sync(place.get(prototype=prototype))).to_bytes())
+        text = json.dumps({**document, "attributes": dict(attributes)}, indent=zarr.config.get("json_indent"))
+        return {ZARR_JSON: prototype.buffer.from_bytes(text.encode())}
     stored = zarr.open_group(group.store_path.store, path=group.path, mode="r")
     with _silenced_string_warnings():
-        return replace(stored.metadata, attributes=dict(attributes)).to_buffer_dict(default_buffer_prototype())
+        return replace(stored.metadata, attributes=dict(attributes)).to_buffer_dict(prototype)
 
 
 async def _put(place: StorePath, values: Mapping[str, Buffer]) -> None:
