@@ -133,13 +133,10 @@ def build_of_image(
     data = unread(image)
     crew = crew_for([data], target) if weights is None or isinstance(weights.data, np.ndarray) else None
     plan = _plan(ordered, read, shaping, resources_of(crew, storing))
-    images = [ordered]
-    for level in plan.levels[1:]:
-        images.append(label_level(ordered, np.broadcast_to(np.zeros((), level.dtype), level.shape), plan, level.index))
     return Build(
         name=str(image.name),
         levels=plan.levels,
-        images=tuple(images),
+        images=level_images(ordered, plan),
         data=(data,),
         plans=(plan,),
         recipe=recipe_of(plan),
@@ -148,6 +145,12 @@ def build_of_image(
         source=stores.source_array(data),
         crew=crew,
     )
+
+
+def level_images(image: xr.DataArray, plan: Plan) -> tuple[xr.DataArray, ...]:
+    """Return the labels of all levels of a plan, the image itself first, the others without values."""
+    shown = (np.broadcast_to(np.zeros((), level.dtype), level.shape) for level in plan.levels[1:])
+    return (image, *(label_level(image, values, plan, index) for index, values in enumerate(shown, 1)))
 
 
 def build_of_tree(

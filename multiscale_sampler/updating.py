@@ -17,8 +17,7 @@ import xarray as xr
 from . import ngff
 from . import store as stores
 from .axes import position_tolerance
-from .builds import Build, crew_for, resources_of, weights_base
-from .coarsening import label_level
+from .builds import Build, crew_for, level_images, resources_of, weights_base
 from .engine import edited_boxes, run_sweeps, take_digests
 from .parts import Region
 from .plan import Plan, plan_as_stored, plan_pyramid
@@ -400,13 +399,10 @@ def build_of_change(
     plan = plan_as_stored(
         plan, [(array.chunks, array.shards) for array in stored.arrays], [array.dtype for array in stored.arrays]
     )
-    images = [image]
-    for level in plan.levels[1:]:
-        images.append(label_level(image, np.broadcast_to(np.zeros((), level.dtype), level.shape), plan, level.index))
     return Build(
         name=str(image.name),
         levels=plan.levels,
-        images=tuple(images),
+        images=level_images(image, plan),
         data=(stored.arrays[0],),
         plans=(plan,),
         recipe=recipe_of(plan),

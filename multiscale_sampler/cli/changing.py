@@ -11,6 +11,7 @@ from .options import (
     add_command,
     add_pyramid,
     add_quiet,
+    add_resource_options,
     add_source,
 )
 
@@ -119,10 +120,7 @@ def _add_change_options(command: argparse.ArgumentParser) -> None:
         metavar="METHOD",
         help="how levels are made, by the names that build takes: mean (default: as the store says)",
     )
-    command.add_argument(
-        "--memory-limit", metavar="BYTES", help="memory to use: 512MiB, 8GB (default: half of what there is)"
-    )
-    command.add_argument("--workers", type=int, metavar="N", help="regions at a time: 4 (default: one for each core)")
+    add_resource_options(command)
     command.add_argument("--resume", action="store_true", help="go on with the same change that was interrupted")
     add_quiet(command)
 

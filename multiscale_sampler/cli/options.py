@@ -129,6 +129,11 @@ def add_storage_options(command: Any) -> None:
         metavar="VOXELS",
         help="voxels per shard: 512, or z=64,y=1024,x=1024, or none (default: as stored)",
     )
+    add_resource_options(command)
+
+
+def add_resource_options(command: Any) -> None:
+    """Add what memory and how many workers there are."""
     command.add_argument(
         "--memory-limit", metavar="BYTES", help="memory to use: 512MiB, 8GB (default: half of what there is)"
     )

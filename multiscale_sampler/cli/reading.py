@@ -11,6 +11,7 @@ from .options import (
     Arguments,
     add_command,
     add_quiet,
+    add_resource_options,
     add_storage_options,
 )
 
@@ -75,8 +76,7 @@ def _add_verify(commands: Any) -> None:
     command.add_argument("--levels", type=values.by_dim(int), help="levels to judge: 1, or 1,2 (default: all)")
     command.add_argument("--sample", type=int, metavar="N", help="read N regions at random (default: every voxel)")
     command.add_argument("--seed", type=int, default=0, help="what the choice of regions depends on (default: 0)")
-    command.add_argument("--memory-limit", help="memory to use: 512MiB, 8GB (default: half of what there is)")
-    command.add_argument("--workers", type=int, help="regions at a time (default: the cores there are)")
+    add_resource_options(command)
     command.add_argument("--json", action="store_true", help="print JSON")
     add_quiet(command)
 

@@ -11,16 +11,15 @@ import hashlib
 import itertools
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 import zarr
 from zarr.core.buffer import default_buffer_prototype
 from zarr.core.sync import sync
 
+from ..parts import Region, hull
 from .nodes import V2_DIMENSIONS, dimension_names
-
-Region: TypeAlias = "tuple[slice, ...]"
 
 DIGESTS = "digests"
 DIGESTS_PATH = f"{DIGESTS}/chunks"
@@ -84,7 +83,7 @@ class Digests:
             part = tuple(slice(a.start // n, -(-a.stop // n)) for a, n in zip(box, _unit(self.base), strict=True))
             for block in self._cut(part):
                 cell = tuple(along.start // n for along, n in zip(block, step, strict=True))
-                found[cell] = _around(found.get(cell, block), block)
+                found[cell] = hull(found.get(cell, block), block)
         yield from found.values()
 
     def _cut(self, part: Region) -> Iterator[Region]:
@@ -122,10 +121,6 @@ class Digests:
         if stored is None:
             return 0
         return int.from_bytes(hashlib.blake2b(stored.to_bytes(), digest_size=DIGEST_BYTES).digest(), "little")
-
-
-def _around(a: Region, b: Region) -> Region:
-    return tuple(slice(min(x.start, y.start), max(x.stop, y.stop)) for x, y in zip(a, b, strict=True))
 
 
 def _unit(array: zarr.Array[Any]) -> tuple[int, ...]:
