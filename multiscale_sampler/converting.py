@@ -25,7 +25,7 @@ from .engine import run_sweeps
 from .ladder import ChunkSizes
 from .plan import region_slices
 from .progress import ProgressCallback
-from .specification import document_findings, namespace_of
+from .specification import document_findings
 from .validation import validate
 
 # How much of a level is compared at the end, along each axis at each of its ends and its middle.
@@ -167,7 +167,7 @@ def _images(group: zarr.Group, version: ngff.NgffVersion) -> Iterator[_Image]:
 def _image(group: zarr.Group, inside: str, version: ngff.NgffVersion) -> _Image:
     attributes = group.attrs.asdict()
     multiscales, arrays, levels, assumed = stores.pyramid_levels(group, stores.read_multiscales(group))
-    entries: Any = namespace_of(attributes)["multiscales"]
+    entries: Any = ngff.namespace_of(attributes)["multiscales"]
     if len(entries) > 1:
         raise ValueError(f"{group.store_path} describes {len(entries)} images, and only one at a time can be converted")
     lost = ngff.further_systems(attributes) if version != "0.6" else ()

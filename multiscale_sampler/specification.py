@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
-from .ngff import MOST_AXES, TYPE_ORDER
+from .ngff import MOST_AXES, TYPE_ORDER, namespace_of
 
 Severity: TypeAlias = Literal["error", "warning"]
 RuleSet: TypeAlias = Literal["0.4", "0.5", "0.6"]
@@ -490,12 +490,6 @@ VERSION = 'The OME-Zarr metadata are under the "ome" key, whose "version" MUST b
 VERSION_OF_04 = 'It SHOULD contain the field "version".'
 STRICT_IMAGE = 'Each dictionary SHOULD contain the fields "name", "type" and "metadata".'
 STRICT_LABEL = 'The "image-label" object SHOULD contain "colors".'
-
-
-def namespace_of(attributes: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return the part of a group's attributes that is OME-NGFF's: under "ome" from 0.5 on."""
-    ome = attributes.get("ome")
-    return ome if isinstance(ome, Mapping) else attributes
 
 
 def document_findings(attributes: Mapping[str, Any], *, strict: bool = False) -> Iterator[Finding]:

@@ -18,7 +18,7 @@ import zarr
 
 from . import ngff
 from .axes import Axis, position_tolerance
-from .specification import RULE_SETS, Finding, document_findings, namespace_of
+from .specification import RULE_SETS, Finding, document_findings
 from .store import LABELS, dimension_names, open_node
 
 ARRAY_PATH = '"path": its value contains the path to the array for this resolution relative to the current zarr group.'
@@ -140,7 +140,7 @@ def _format_findings(group: zarr.Group) -> Iterator[Finding]:
 
 
 def _version(attributes: Mapping[str, Any]) -> str:
-    namespace = namespace_of(attributes)
+    namespace = ngff.namespace_of(attributes)
     entries = namespace.get("multiscales")
     first = entries[0] if isinstance(entries, list) and entries and isinstance(entries[0], Mapping) else {}
     return str(namespace.get("version") or first.get("version"))
@@ -174,7 +174,7 @@ def _content_findings(group: zarr.Group, known: Sequence[Finding]) -> Iterator[F
         else:
             yield Finding("error", dataset.path, "there is none", "the array that the metadata name", ARRAY_PATH)
     if len(arrays) == len(multiscales.datasets):
-        yield from _array_findings(multiscales, arrays, labels="image-label" in namespace_of(attributes))
+        yield from _array_findings(multiscales, arrays, labels="image-label" in ngff.namespace_of(attributes))
         yield from geometry_findings(group, multiscales, arrays)
 
 
@@ -184,7 +184,7 @@ def _labels_findings(group: zarr.Group, *, strict: bool) -> Iterator[Finding]:
     if not isinstance(labels, zarr.Group):
         return
     attributes = labels.attrs.asdict()
-    namespace = namespace_of(attributes)
+    namespace = ngff.namespace_of(attributes)
     paths = namespace.get("labels")
     if not isinstance(paths, list) or not all(isinstance(path, str) for path in paths):
         yield Finding("warning", LABELS, f"labels: {paths!r}", "a list of the paths of labels", LABELS_LIST)
@@ -201,7 +201,7 @@ def _labels_findings(group: zarr.Group, *, strict: bool) -> Iterator[Finding]:
         report = validate(node, strict=strict)
         for finding in report.findings:
             yield dataclasses.replace(finding, location=f"{place}: {finding.location}".removesuffix(": "))
-        if "image-label" not in namespace_of(node.attrs.asdict()):
+        if "image-label" not in ngff.namespace_of(node.attrs.asdict()):
             sentence = 'Each label image SHOULD contain the "image-label" key.'
             yield Finding("warning", place, "no image-label metadata", "the metadata of labels", sentence)
             yield from _integer_findings(node, place)

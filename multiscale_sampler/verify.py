@@ -25,7 +25,7 @@ from .progress import ProgressCallback, reporting
 from .reducers import REDUCERS, SAME_JOB
 from .resources import available_cores
 from .rules import ANY_SAMPLE, Rule
-from .specification import Finding, namespace_of
+from .specification import Finding
 from .store import LABELS, Access, open_node, pyramid_levels, read_multiscales, release_buffers
 from .validation import Report, geometry_findings
 from .verdicts import Match, Pyramid, Verdict, agrees, apart, survey_of, verdicts_of
@@ -245,7 +245,7 @@ def _verified(
     """Return the report on one image."""
     multiscales, arrays, axes, _ = pyramid_levels(group, read_multiscales(group))
     stated = _stated_method(group)
-    labels = "image-label" in namespace_of(group.attrs.asdict()) or stated in LABEL_METHODS
+    labels = "image-label" in ngff.namespace_of(group.attrs.asdict()) or stated in LABEL_METHODS
     labels = labels and all(array.dtype.kind in "iu" for array in arrays)
     paths = tuple(dataset.path for dataset in multiscales.datasets)
     pyramid = Pyramid(paths, tuple(Access.of(array) for array in arrays), tuple(axes), labels, stated)
@@ -281,7 +281,7 @@ def _stated_method(group: zarr.Group) -> str | None:
 
     One that leaves out a value, or weighs voxels, is none of the rules.
     """
-    entry = namespace_of(group.attrs.asdict())["multiscales"][0]
+    entry = ngff.namespace_of(group.attrs.asdict())["multiscales"][0]
     metadata = entry.get("metadata")
     recipe = metadata.get("kwargs") if isinstance(metadata, Mapping) else None
     if isinstance(recipe, Mapping) and any(recipe.get(name) for name in ("min_valid", "weights")):
