@@ -1,8 +1,8 @@
 """The only part that knows zarr and paths.
 
-`nodes` opens places and finds the arrays behind an image, `reading` labels what is stored (`open_image`,
-`open_pyramid`), `encoding` says how levels are stored, `targets` makes and publishes pyramids, `archives` packs them
-into zip files, `journal` remembers what of one is done, `changing` opens one to be changed, `labels` stands them
+`nodes` opens places and finds the arrays behind an image, `labelling` tells what is known of an array, `reading` opens
+images and pyramids, `encoding` says how levels are stored, `targets` makes and publishes pyramids, `archives` packs
+them into zip files, `journal` remembers what of one is done, `changing` opens one to be changed, `labels` stands them
 beside their image, `digests` tell which of a base's chunks were edited, `chunks` moves data, `serving` hands stored
 chunks to other readers.
 """
@@ -12,6 +12,7 @@ from .chunks import Access, release_buffers
 from .digests import DIGESTS_PATH, Digests
 from .encoding import Encoding, encoding_like, json_attributes
 from .journal import Journal, claim
+from .labelling import pyramid_levels
 from .labels import (
     DescribedImage,
     described_image,
@@ -33,7 +34,7 @@ from .nodes import (
     source_array,
     zarr_arrays,
 )
-from .reading import LABELS, is_pyramid, open_image, open_pyramid, pyramid_levels, read_multiscales
+from .reading import LABELS, is_pyramid, open_image, open_pyramid, read_multiscales
 from .remote import transaction
 from .serving import (
     ByteRange,

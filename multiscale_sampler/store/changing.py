@@ -25,8 +25,9 @@ from zarr.storage import StorePath, WrapperStore
 from .. import ngff
 from ..axes import Axis, image_axes
 from ..geozarr import resized
+from .labelling import level_image, pyramid_levels
 from .nodes import Node
-from .reading import BUILD_ATTRIBUTE, level_image, pyramid_levels, read_multiscales
+from .reading import BUILD_ATTRIBUTE, read_multiscales
 from .remote import is_icechunk, unwrapped
 from .targets import (
     Layout,

@@ -16,8 +16,9 @@ from zarr.storage import StorePath
 
 from .. import ngff
 from ..axes import Axis, coordinate_variable, to_image
+from .labelling import pyramid_levels
 from .nodes import Node, open_node
-from .reading import LABELS, pyramid_levels, read_multiscales
+from .reading import LABELS, read_multiscales
 from .targets import Layout, writable_group
 
 
