@@ -166,7 +166,7 @@ def test_write_pyramid__resumes_on_threads_what_failed_on_the_cluster(base, clie
     place = tmp_path / "cluster.zarr"
     with monkeypatch.context() as patched:
         patched.setattr(engine_module, "_build_region", partial(fail, engine_module._build_region, {3}))
-        patched.setattr("multiscale_sampler.executors.RETRIES", 0)
+        patched.setattr("multiscale_sampler.executors.cluster.RETRIES", 0)
         with pytest.raises(OSError, match="No space left") as caught:
             built(base, place)
     assert any("resume=True" in note for note in caught.value.__notes__)
@@ -258,10 +258,10 @@ def test_run__a_cluster_that_goes_away_ends_in_one_clear_error():
     with distributed.LocalCluster(**options) as running, distributed.Client(running) as client:
 
         def calls():
-            yield (1,)
-            yield (2,)
+            yield 1, (1,)
+            yield 1, (2,)
             running.close()
-            yield (3,)
+            yield 1, (3,)
 
         with pytest.raises(ConnectionError, match="cluster"):
             run(Crew(client), slow, None, calls(), 10, lambda nbytes: None)
@@ -282,7 +282,7 @@ def test_run__holds_no_more_than_twice_the_workers():
         for number in range(50):
             drawn.append(number)
             assert len(drawn) - len(finished) <= 2 * 2
-            yield (number,)
+            yield number, (number,)
 
     run(None, lambda context, number: number, None, calls(), 2, finished.append)
     assert sorted(finished) == list(range(50))
