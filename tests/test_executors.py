@@ -40,7 +40,7 @@ def cluster():
 def client(cluster):
     with distributed.Client(cluster) as connected:
         # One may just have been killed.
-        connected.wait_for_workers(2)
+        connected.wait_for_workers(2, timeout=120)
         yield connected
 
 
