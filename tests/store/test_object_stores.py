@@ -16,6 +16,7 @@ from multiscale_sampler import engine, open_image, open_pyramid, plan, plan_pyra
 from multiscale_sampler.store import nodes
 from tests.data import noise
 from tests.interruptions import _server as forks
+from tests.interruptions import exit_code_of
 
 # The libraries' own: sockets that were kept for a next request.
 pytestmark = pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning", "ignore:Unclosed:ResourceWarning")
@@ -189,9 +190,7 @@ def test_write_pyramid__goes_on_in_an_object_store_after_a_kill(object_server, p
     data[:8, :12] = 0
     stored(object_server, f"{place}/raw", data, chunks=(4, 4))
     process = forks.Process(target=build_until, args=(f"{place}/raw", f"{place}/out", object_server.options, count))
-    process.start()
-    process.join()
-    assert process.exitcode == -signal.SIGKILL
+    assert exit_code_of(process) == -signal.SIGKILL
     with pytest.raises((ValueError, FileNotFoundError)):
         open_pyramid(f"{place}/out", storage_options=object_server.options)
     image = open_image(f"{place}/raw", "0", storage_options=object_server.options)
