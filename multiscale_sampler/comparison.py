@@ -189,8 +189,14 @@ class Survey:
     lock: threading.Lock = field(default_factory=threading.Lock)
     """Held while something is added."""
 
-    def visit(self, sweep: Sweep, number: int) -> int:
-        """Compare the levels in a region, and return the bytes of it."""
+    def nbytes(self, sweep: Sweep, number: int) -> int:
+        """Return the bytes of a region."""
+        array = self.levels[sweep.source].array
+        voxels: int = math.prod(along.stop - along.start for along in sweep.at(number, array.shape))
+        return voxels * int(array.dtype.itemsize)
+
+    def visit(self, sweep: Sweep, number: int) -> None:
+        """Compare the levels in a region."""
         region = sweep.at(number, self.levels[sweep.source].array.shape)
         shapes = {index: self.levels[index].array.shape for index in sweep.relative}
         places = {index: sweep.part(index, region, shapes[index]) for index in sweep.relative}
@@ -208,7 +214,6 @@ class Survey:
             picked = any(not tally.of(rule) for rule in comparison.rules if rule.family in ("window", "nearest"))
             if self.labels and comparison.source == 0 and base is not None and self.windows is None and not picked:
                 self._note_strangers(comparison.level, values, base)
-        return _nbytes(region, self.levels[sweep.source])
 
     def _read(self, index: int, place: Region) -> Block | None:
         """Return a part of a level, None if some of it cannot be read: then the chunks are noted that cannot."""
@@ -273,7 +278,7 @@ class Survey:
                 known = self.strangers.get(level, strange[:0])
                 self.strangers[level] = np.union1d(known, strange)[:MOST_IDS]
 
-    def recognize(self, sweep: Sweep, number: int) -> int:
+    def recognize(self, sweep: Sweep, number: int) -> None:
         """Strike from the ids of levels those that a region of the base has."""
         access = self.levels[0]
         region = sweep.at(number, access.array.shape)
@@ -283,12 +288,6 @@ class Survey:
             with self.lock:
                 for index, ids in self.strangers.items():
                     self.strangers[index] = np.setdiff1d(ids, known)
-        return _nbytes(region, access)
-
-
-def _nbytes(region: Region, access: Access) -> int:
-    voxels: int = math.prod(along.stop - along.start for along in region)
-    return voxels * int(access.array.dtype.itemsize)
 
 
 def stored_parts(array: zarr.Array[Any], place: Region) -> Iterator[tuple[str, Region]]:

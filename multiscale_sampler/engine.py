@@ -17,7 +17,7 @@ import zarr
 
 from . import store as stores
 from .builds import Arrays, Build
-from .executors import on_every_worker, run
+from .executors import Call, run
 from .parts import Region
 from .progress import Advance, ProgressCallback, reporting
 from .regions import Block, Sweep, last_part, reduce_region
@@ -53,7 +53,10 @@ def run_sweeps(build: Build, arrays: Arrays, target: stores.Target, progress: bo
         error.add_note("The build stopped here and left a store that resume=True (--resume) completes.")
         raise
     finally:
-        on_every_worker(build.crew, stores.release_buffers)
+        if build.crew is None:
+            stores.release_buffers()
+        else:
+            build.crew.everywhere(stores.release_buffers)
     target.drop_scratch()
 
 
@@ -64,8 +67,8 @@ def take_digests(
     progress: bool | ProgressCallback | None = None,
 ) -> None:
     """Take the digests of the chunks that boxes of a base touch, or of all of them."""
-    blocks = [(block,) for block in digests.blocks(boxes)]
-    total = sum(math.prod(along.stop - along.start for along in block) for (block,) in blocks)
+    blocks = [(math.prod(along.stop - along.start for along in block), (block,)) for block in digests.blocks(boxes)]
+    total = sum(count for count, _ in blocks)
     with reporting(progress, total, "taking digests") as report:
         run(None, stores.Digests.take, digests, blocks, workers, report)
 
@@ -74,23 +77,23 @@ def edited_boxes(digests: stores.Digests, workers: int) -> list[Region]:
     """Return the boxes of a base that were edited since its digests were taken."""
     found: list[Region] = []
 
-    def look(_: None, block: Region) -> int:
+    def look(_: None, block: Region) -> None:
         found.extend(digests.edited(block))
-        return 0
 
-    run(None, look, None, ((block,) for block in digests.blocks()), workers, lambda nbytes: None)
+    run(None, look, None, ((0, (block,)) for block in digests.blocks()), workers, lambda nbytes: None)
     return sorted(found, key=lambda box: [along.start for along in box])
 
 
-def _calls(sweep: Sweep, done: npt.NDArray[np.bool_], report: Advance, *, apart: bool) -> Iterator[tuple[Any, ...]]:
-    """Yield the arguments of every region's task that is to be done, with `apart` the values of dask arrays too."""
+def _calls(sweep: Sweep, done: npt.NDArray[np.bool_], report: Advance, *, apart: bool) -> Iterator[Call]:
+    """Yield every region's task that is to be done, with `apart` among its arguments the values of dask arrays."""
     for number, region in enumerate(sweep.regions()):
+        nbytes = sweep.region_nbytes(region)
         if done[number]:
-            report(sweep.region_nbytes(region))
+            report(nbytes)
         elif apart:
-            yield number, region, sweep.values_of(region)
+            yield nbytes, (number, region, sweep.values_of(region))
         else:
-            yield number, region
+            yield nbytes, (number, region)
 
 
 def _done(sweep: Sweep, carried: Mapping[int, stores.Access], journal: stores.Journal) -> npt.NDArray[np.bool_]:
@@ -117,8 +120,8 @@ def _where(sweep: Sweep, number: int, region: Region) -> str:
     return f"It failed in region {number} ({along} of level {sweep.step.source}), of which levels {made} are made."
 
 
-def _build_region(step: _Pass, number: int, region: Region, block: Block | None = None) -> int:
-    """Build a region, mark it as done when all of it is stored, and return the bytes of its source."""
+def _build_region(step: _Pass, number: int, region: Region, block: Block | None = None) -> None:
+    """Build a region, and mark it as done when all of it is stored."""
     sweep = step.sweep if block is None else step.sweep.given(block)
     try:
         all_stored = reduce_region(sweep, step.carried, region)
@@ -126,7 +129,6 @@ def _build_region(step: _Pass, number: int, region: Region, block: Block | None 
     except Exception as error:
         error.add_note(_where(sweep, number, region))
         raise
-    return sweep.region_nbytes(region)
 
 
 def _scratch_arrays(sweep: Sweep, target: stores.Target) -> Iterator[tuple[int, zarr.Array[Any]]]:

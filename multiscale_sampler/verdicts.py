@@ -8,7 +8,7 @@ come from the pixels themselves (`placement`).
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from .axes import Axis
 from .comparison import COPIES, REGION_VOXELS, SCOUTED_WINDOWS, Comparison, Survey, Sweep, Tally, region_shape
-from .executors import run
+from .executors import Call, run
 from .placement import Crop, Line, located
 from .rules import PIECE, Rule, candidates
 from .store import Access
@@ -185,21 +185,25 @@ def survey_of(
     )
     with reporting(total) as report:
         for sweep, numbers in zip(sweeps, chosen, strict=True):
-            run(None, _visit, (survey, sweep), ((int(n),) for n in numbers), workers, report)
+            run(None, _visit, (survey, sweep), _calls(survey, sweep, numbers), workers, report)
     if any(len(ids) for ids in survey.strangers.values()):
         # What is not in the same region may be elsewhere.
-        run(None, _recognize, (survey, sweeps[0]), ((int(n),) for n in chosen[0]), workers, _quiet)
+        run(None, _recognize, (survey, sweeps[0]), _calls(survey, sweeps[0], chosen[0]), workers, _quiet)
     return survey, {"regions": sum(map(len, chosen)), "of": sum(counts), "seed": seed if sample else None}
 
 
-def _visit(context: tuple[Survey, Sweep], number: int) -> int:
-    survey, sweep = context
-    return survey.visit(sweep, number)
+def _calls(survey: Survey, sweep: Sweep, numbers: Iterable[int]) -> Iterator[Call]:
+    return ((survey.nbytes(sweep, int(number)), (int(number),)) for number in numbers)
 
 
-def _recognize(context: tuple[Survey, Sweep], number: int) -> int:
+def _visit(context: tuple[Survey, Sweep], number: int) -> None:
     survey, sweep = context
-    return survey.recognize(sweep, number)
+    survey.visit(sweep, number)
+
+
+def _recognize(context: tuple[Survey, Sweep], number: int) -> None:
+    survey, sweep = context
+    survey.recognize(sweep, number)
 
 
 def _quiet(_: int) -> None:

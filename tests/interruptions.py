@@ -26,6 +26,7 @@ SCRATCH = "multiscale_sampler_build"
 # Where a zip file is built, and what it is before it takes its place.
 STORE_OF_ZIP, PACKED = "pyramid.zarr", "packed.zip"
 PHASES = ("creation", "level 0", "levels", "carry", "journal", "removal", "publishing", "making room")
+LONGEST_SECONDS = 120
 FILE_EVENTS = {"open", "os.mkdir", "os.rename", "os.link", "os.remove", "os.rmdir"}
 
 # What is loaded with the first block (numba, the compiled loop) is loaded here, and starts no thread, which would not
@@ -162,13 +163,23 @@ EDITED = {"y": slice(5, 40), "x": slice(11, 53)}
 BUILDS = {"write_pyramid": _write, "add_levels": _add, "update_pyramid": _update, "append_pyramid": _append}
 
 
-def build_in_child(call, source, target, options, log, moment=None):
-    """Build in a process of its own, which is killed at a moment if there is one."""
-    process = _server.Process(target=_child, args=(call, source, target, options, log, moment))
+def exit_code_of(process):
+    """Run a process, and return how it ended; one that does not is killed, and told of."""
     process.start()
+    process.join(LONGEST_SECONDS)
+    ended = process.exitcode is not None
+    process.kill()
     process.join()
     code = process.exitcode
     process.close()
+    assert ended, f"the process did not end in {LONGEST_SECONDS} s"
+    return code
+
+
+def build_in_child(call, source, target, options, log, moment=None):
+    """Build in a process of its own, which is killed at a moment if there is one."""
+    process = _server.Process(target=_child, args=(call, source, target, options, log, moment))
+    code = exit_code_of(process)
     lines = Counter(Path(log).read_text().splitlines())
     Path(log).unlink()
     begun = lines.pop("region", 0)

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 BUCKET = "bucket"
+START_SECONDS = 120
 
 
 @dataclass(frozen=True)
@@ -67,14 +68,20 @@ def running(folder: Path) -> Iterator[ObjectServer]:
     process = subprocess.Popen(
         command, cwd=Path(__file__).parents[1], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
+    # One that does not start is ended, so that what it should say is not waited for.
+    late = threading.Timer(START_SECONDS, process.kill)
+    late.start()
     try:
         port = process.stdout.readline().strip()
+        late.cancel()
         assert port, "the server did not start, see its standard error"
         server = ObjectServer(f"http://127.0.0.1:{port}", log)
-        with urllib.request.urlopen(urllib.request.Request(f"{server.endpoint}/{BUCKET}", method="PUT")):
+        bucket = urllib.request.Request(f"{server.endpoint}/{BUCKET}", method="PUT")
+        with urllib.request.urlopen(bucket, timeout=START_SECONDS):
             server.requests()
         yield server
     finally:
+        late.cancel()
         process.kill()
         process.communicate()
 

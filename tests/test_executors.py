@@ -1,7 +1,9 @@
 """Builds on a real cluster of processes: the same bits as on threads, whatever the source, also after failures."""
 
+import asyncio
 import os
 import signal
+import threading
 from contextlib import nullcontext
 from functools import partial
 
@@ -40,7 +42,7 @@ def cluster():
 def client(cluster):
     with distributed.Client(cluster) as connected:
         # One may just have been killed.
-        connected.wait_for_workers(2)
+        connected.wait_for_workers(2, timeout=120)
         yield connected
 
 
@@ -166,7 +168,7 @@ def test_write_pyramid__resumes_on_threads_what_failed_on_the_cluster(base, clie
     place = tmp_path / "cluster.zarr"
     with monkeypatch.context() as patched:
         patched.setattr(engine_module, "_build_region", partial(fail, engine_module._build_region, {3}))
-        patched.setattr("multiscale_sampler.executors.RETRIES", 0)
+        patched.setattr("multiscale_sampler.executors.cluster.RETRIES", 0)
         with pytest.raises(OSError, match="No space left") as caught:
             built(base, place)
     assert any("resume=True" in note for note in caught.value.__notes__)
@@ -258,21 +260,33 @@ def test_run__a_cluster_that_goes_away_ends_in_one_clear_error():
     with distributed.LocalCluster(**options) as running, distributed.Client(running) as client:
 
         def calls():
-            yield (1,)
-            yield (2,)
+            yield 1, (0,)
+            yield 1, (5,)
+            # Drawn when the first one is done, while the second one is not.
             running.close()
-            yield (3,)
+            yield 1, (0,)
 
         with pytest.raises(ConnectionError, match="cluster"):
-            run(Crew(client), slow, None, calls(), 10, lambda nbytes: None)
+            run(Crew(client), wait, None, calls(), 1, lambda nbytes: None)
 
 
-def slow(context, number):
-    # Longer than the test takes to cancel it.
-    import threading
+def test_run__a_cluster_that_does_not_answer_ends_in_one_clear_error(client, monkeypatch):
+    async def unanswered():
+        await asyncio.Event().wait()
 
-    threading.Event().wait(5)
-    return number
+    def calls():
+        # From now on: before, the cluster has been told of the work.
+        monkeypatch.setattr("multiscale_sampler.executors.crew.ANSWER_SECONDS", 0.1)
+        yield 1, (2,)
+
+    monkeypatch.setattr("multiscale_sampler.executors.cluster.SILENCE_SECONDS", 0.1)
+    monkeypatch.setattr(client, "nthreads", unanswered)
+    with pytest.raises(ConnectionError, match="cluster"):
+        run(Crew(client), wait, None, calls(), 1, lambda nbytes: None)
+
+
+def wait(context, seconds):
+    threading.Event().wait(seconds)
 
 
 def test_run__holds_no_more_than_twice_the_workers():
@@ -282,7 +296,7 @@ def test_run__holds_no_more_than_twice_the_workers():
         for number in range(50):
             drawn.append(number)
             assert len(drawn) - len(finished) <= 2 * 2
-            yield (number,)
+            yield number, (number,)
 
     run(None, lambda context, number: number, None, calls(), 2, finished.append)
     assert sorted(finished) == list(range(50))

@@ -94,11 +94,9 @@ class Digests:
             ends = zip(part, cell, step, strict=True)
             yield tuple(slice(max(a.start, i * n), min(a.stop, (i + 1) * n)) for a, i, n in ends)
 
-    def take(self, block: Region) -> int:
-        """Store the digests of a block's chunks as they are now, and return how many there are."""
-        now = self._now(block)
-        self.array[block] = now
-        return now.size
+    def take(self, block: Region) -> None:
+        """Store the digests of a block's chunks as they are now."""
+        self.array[block] = self._now(block)
 
     def edited(self, block: Region) -> Iterator[Region]:
         """Yield the boxes of the base, in a block, whose chunks are not those that digests were taken of."""

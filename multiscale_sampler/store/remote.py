@@ -149,7 +149,8 @@ class RetryingStore(WrapperStore[Store]):
         timeout = self.patience.timeout * times
         for attempt in range(1, self.patience.attempts + 1):
             try:
-                return await asyncio.wait_for(call(), timeout)
+                async with asyncio.timeout(timeout):
+                    return await call()
             except Exception as error:
                 if not is_transient(error):
                     raise

@@ -1,9 +1,11 @@
 """What driving a build costs for each region, up to a million of them: ``python -m tests.benchmarks.regions``.
 
 The real engine adds a level to a base in a store that counts requests, answers every chunk from one, and keeps no
-values. "idle" leaves out the work of a region, so that the driver alone is timed; "cluster" is idle on two worker
-processes of dask.distributed. Prints, a region, microseconds by the clock and of this process's processor (with
-"cluster" the scheduler's too), and requests; and the driver's memory on the way.
+values. A region is as small as regions get: two chunks of the base, of which one chunk is made, are two GETs and a PUT.
+"idle" leaves out the work of a region, so that the driver alone is timed; "cluster" is idle on worker processes of
+dask.distributed, with as many threads as are to be kept busy at a time. Prints, a region, microseconds by the clock and
+of this process's processor (with "cluster" the scheduler's too), and requests; and the driver's memory on the way,
+which the standard error tells twenty times.
 """
 
 from __future__ import annotations
@@ -30,8 +32,8 @@ from .soak import reading
 
 Kind = Literal["idle", "store", "cluster"]
 CHUNK = 8
-# A region of one level: as much as becomes one chunk of it.
-REGION = 2 * CHUNK
+# Of one level, by halves along the last axis: as much as becomes one chunk of it.
+REGION = (CHUNK, 2 * CHUNK)
 
 
 class CountingStore(WrapperStore[MemoryStore]):
@@ -70,19 +72,18 @@ def base_of(regions: int) -> CountingStore:
     """Return a store with a base of so many regions or a few more."""
     store = CountingStore(MemoryStore({}))
     side = math.isqrt(regions - 1) + 1
-    shape = (side * REGION, -(-regions // side) * REGION)
+    shape = (side * REGION[0], -(-regions // side) * REGION[1])
     array = zarr.create_array(store, name="0", shape=shape, chunks=(CHUNK, CHUNK), dtype="uint8", compressors=None)
     array[:CHUNK, :CHUNK] = np.arange(1, CHUNK * CHUNK + 1, dtype="uint8").reshape(CHUNK, CHUNK)
     store.counts.clear()
     return store
 
 
-def nothing(step: Any, number: int, region: Any, block: Any = None) -> int:
+def nothing(step: Any, number: int, region: Any, block: Any = None) -> None:
     """Stand for the work of a region."""
-    return 1
 
 
-def drive(kind: Kind, regions: int) -> tuple[float, float, Counter[str], list[int]]:
+def drive(kind: Kind, regions: int, workers: int) -> tuple[float, float, Counter[str], list[int]]:
     """Return a build's seconds by the clock and of the processor, its requests, and memory twenty times on the way."""
     store, held, told = base_of(regions), [], 0
     every = max(regions // 20, 1)
@@ -92,6 +93,8 @@ def drive(kind: Kind, regions: int) -> tuple[float, float, Counter[str], list[in
         told += 1
         if told % every == 0:
             held.append(reading().memory)
+            seconds = time.perf_counter() - begin
+            print(f"{kind}: {told} regions, {seconds:.0f} s, {held[-1] / 1e6:.1f} MB", file=sys.stderr, flush=True)
 
     idle = nullcontext() if kind == "store" else mock.patch.object(engine, "_build_region", nothing)
     near = nullcontext()
@@ -100,14 +103,14 @@ def drive(kind: Kind, regions: int) -> tuple[float, float, Counter[str], list[in
         near = mock.patch("multiscale_sampler.store.is_in_memory", return_value=False)
     with mock.patch.object(plan, "SMALLEST_REGION", 1), idle, near:
         begin, worked = time.perf_counter(), time.process_time()
-        ms.add_levels(store, max_levels=2, min_size=1, workers=2, progress=look)
+        ms.add_levels(store, scale_factors=[{"x": 2}], workers=workers, progress=look)
         return time.perf_counter() - begin, time.process_time() - worked, store.counts, held
 
 
-def report(kind: Kind, regions: int) -> str:
+def report(kind: Kind, regions: int, workers: int = 2) -> str:
     """Drive a build and return a line of a table."""
     gc.collect()
-    seconds, worked, counts, held = drive(kind, regions)
+    seconds, worked, counts, held = drive(kind, regions, workers)
     clock, processor = seconds / regions * 1e6, worked / regions * 1e6
     requests = sum(counts.values()) / regions
     first, last = held[len(held) // 4] / 1e6, held[-1] / 1e6
@@ -119,7 +122,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.regions", description=__doc__)
     parser.add_argument("--idle", type=int, default=1_000_000, help="regions without their work; default: 1000000")
     parser.add_argument("--store", type=int, default=20_000, help="regions with it; default: 20000")
-    parser.add_argument("--cluster", type=int, default=5_000, help="regions on two processes; default: 5000")
+    parser.add_argument("--cluster", type=int, default=5_000, help="regions on a cluster; default: 5000")
+    parser.add_argument("--workers", type=int, default=2, help="processes of the cluster; default: 2")
+    parser.add_argument("--threads", type=int, default=1, help="threads of each of them; default: 1")
     options = parser.parse_args(arguments)
     print("| build | regions | microseconds | of the processor | requests | MB after a quarter | MB at the end |")
     print("|---|---:|---:|---:|---:|---:|---:|")
@@ -130,10 +135,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         import distributed
 
         with (
-            distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster,
+            distributed.LocalCluster(
+                n_workers=options.workers, threads_per_worker=options.threads, dashboard_address=None
+            ) as cluster,
             distributed.Client(cluster),
         ):
-            print(report("cluster", options.cluster), flush=True)
+            print(report("cluster", options.cluster, options.workers * options.threads), flush=True)
     return 0
 
 

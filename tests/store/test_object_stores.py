@@ -16,6 +16,7 @@ from multiscale_sampler import engine, open_image, open_pyramid, plan, plan_pyra
 from multiscale_sampler.store import nodes
 from tests.data import noise
 from tests.interruptions import _server as forks
+from tests.interruptions import exit_code_of
 
 # The libraries' own: sockets that were kept for a next request.
 pytestmark = pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning", "ignore:Unclosed:ResourceWarning")
@@ -64,7 +65,7 @@ def sharded_source(object_server, source):
     return url, source[1]
 
 
-def assert_few(requests, planned, *, base, levels, copies_base=True):
+def assert_few(requests, planned, *, base, levels, copies_base=True, shape=SHAPE, carried=0):
     """Hold requests against the number of chunks or shards: each is got or put once, and little is asked beside."""
     values = [r for r in requests if "/c/" in r.key]
     metadata = Counter(r.method for r in requests if "/c/" not in r.key and not r.is_list)
@@ -72,12 +73,12 @@ def assert_few(requests, planned, *, base, levels, copies_base=True):
     gets = Counter((r.key, r.method) for r in values if r.method != "PUT")
     assert max(gets.values()) == 1
     written = [r.key for r in values if r.method == "PUT"]
-    count = math.prod(-(-n // c) for n, c in zip(SHAPE, base, strict=True))
+    count = math.prod(-(-n // c) for n, c in zip(shape, base, strict=True))
     output = sum(math.prod(-(-n // c) for n, c in zip(lv.shape, lv.shards or lv.chunks, strict=True)) for lv in levels)
     coordinates = 3 * len(levels) if copies_base else 0
     assert {method for _, method in gets} == {"GET"}
-    assert sum(gets.values()) == count
-    assert len(written) == len(set(written)) == output + coordinates
+    assert sum(gets.values()) == count + carried
+    assert len(written) == len(set(written)) == output + coordinates + carried
     bound = REQUESTS_OF_GROUP + REQUESTS_OF_LEVEL * len(planned.levels)
     assert sum(metadata.values()) <= bound
     assert sum(r.is_list for r in requests) <= LISTS_OF_GROUP + len(planned.levels)
@@ -99,6 +100,28 @@ def test_write_pyramid__asks_an_object_store_for_every_chunk_once(object_server,
     for number in range(3):
         np.testing.assert_array_equal(tree[f"scale{number}/image"], expected[f"scale{number}/image"])
     assert validate(place, storage_options=object_server.options).ok
+
+
+@pytest.mark.parametrize("shards", [None, 256])
+def test_write_pyramid__of_512_voxels_a_side_asks_for_no_more_than_its_chunks(object_server, place, shards):
+    ramp = np.arange(512) // 8
+    data = np.add.outer(np.add.outer(ramp, ramp), ramp + 1).astype("uint8")
+    path = f"place{next(numbers)}"
+    options = {"chunks": (64, 64, 64), "shards": shards and (shards,) * 3, "dtype": "uint8"}
+    array = zarr.create_array(obstore_at(object_server, path), name="0", shape=data.shape, **options)
+    array[...] = data
+    image = open_image(object_server.url(path), "0", dims="zyx", storage_options=object_server.options)
+    planned = plan_pyramid(image, workers=2)
+    object_server.requests()
+    write_pyramid(image, place, workers=2, storage_options=object_server.options)
+    # What a pass leaves for the next one is a value for each of its regions, put and got once.
+    sides = {step: planned.levels[step.source].shape[0] for step in planned.export_passes}
+    carried = sum(len(step.carried) * math.prod(side // n for n in step.region) for step, side in sides.items())
+    assert carried <= 8
+    asked = {"base": array.shards or array.chunks, "shape": data.shape, "carried": carried}
+    assert_few(object_server.requests(), planned, levels=planned.levels, **asked)
+    tree = open_pyramid(place, storage_options=object_server.options)
+    np.testing.assert_array_equal(tree["scale2/image"], ms.to_multiscale(ms.to_image(data))["scale2/image"])
 
 
 def test_add_levels__stays_beside_its_base_in_an_object_store(object_server, source, place):
@@ -167,9 +190,7 @@ def test_write_pyramid__goes_on_in_an_object_store_after_a_kill(object_server, p
     data[:8, :12] = 0
     stored(object_server, f"{place}/raw", data, chunks=(4, 4))
     process = forks.Process(target=build_until, args=(f"{place}/raw", f"{place}/out", object_server.options, count))
-    process.start()
-    process.join()
-    assert process.exitcode == -signal.SIGKILL
+    assert exit_code_of(process) == -signal.SIGKILL
     with pytest.raises((ValueError, FileNotFoundError)):
         open_pyramid(f"{place}/out", storage_options=object_server.options)
     image = open_image(f"{place}/raw", "0", storage_options=object_server.options)
