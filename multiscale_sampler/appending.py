@@ -18,7 +18,7 @@ import zarr
 from . import ngff
 from . import store as stores
 from .axes import coordinate_variable, image_axes, position_tolerance, to_image
-from .builds import Build
+from .builds import Build, level_images
 from .display import Display, omero_of
 from .engine import run_sweeps, take_digests
 from .parts import Region
@@ -247,7 +247,7 @@ def _build_of_append(stored: stores.StoredPyramid, addition: _Addition, how: Rem
     build = build_of_change(stored, whole, base, (box,), how)
     if len(build.levels) != len(shapes):
         raise ValueError(f"the store has {len(shapes)!r} levels, its metadata make {len(build.levels)!r}")
-    return replace(build, data=(addition.source,))
+    return replace(build, data=(addition.source,), images=level_images(whole, build.plans[0]))
 
 
 def _channels_displayed(stored: stores.StoredPyramid, build: Build, addition: _Addition) -> dict[str, Any]:

@@ -83,8 +83,12 @@ def run(
     """Call ``task(context, *arguments)`` for all `calls`, and report what every call returns.
 
     Calls are drawn as they are needed, so that a build of a million regions holds no more than one of ten. Dask
-    arrays among the arguments are computed on their way.
+    arrays among the arguments are computed on their way. A single worker is this thread.
     """
+    if crew is None and workers == 1:
+        for arguments in calls:
+            report(task(context, *arguments))
+        return
     with _submitting(crew, task, context, workers) as submit:
         pending: set[Future[int]] = set()
         try:

@@ -17,7 +17,7 @@ import xarray as xr
 from . import ngff
 from . import store as stores
 from .axes import position_tolerance
-from .builds import Build, crew_for, level_images, resources_of, weights_base
+from .builds import Build, crew_for, resources_of, weights_base
 from .engine import edited_boxes, run_sweeps, take_digests
 from .parts import Region
 from .plan import Plan, plan_as_stored, plan_pyramid
@@ -385,12 +385,13 @@ def build_of_change(
 ) -> Build:
     """Return what makes parts of a stored pyramid anew, whose base is read at `base` and labelled as `image`."""
     shaping = how.shaping(stored)
-    if stored.begun is None:
-        _check_levels(stored, plan_pyramid(stored.image, workers=1, **{**shaping, "weights": None}))
     local = isinstance(base, AppendedBase) or shaping.get("weights") is not None
     crew = None if local else crew_for([stored.image.data], stores.place_of(stored.group))
     storing = {"memory_limit": how.memory_limit, "workers": how.workers}
     plan = plan_pyramid(image, **shaping, **resources_of(crew, storing))
+    if stored.begun is None:
+        same = image is stored.image
+        _check_levels(stored, plan if same else plan_pyramid(stored.image, workers=1, **{**shaping, "weights": None}))
     if plan.reduction.bands:
         raise ValueError(
             f"level 0 of method {plan.reducer.name!r} is a band, and the image that the levels were made of is not "
@@ -402,7 +403,7 @@ def build_of_change(
     return Build(
         name=str(image.name),
         levels=plan.levels,
-        images=level_images(image, plan),
+        images=(image,),
         data=(stored.arrays[0],),
         plans=(plan,),
         recipe=recipe_of(plan),

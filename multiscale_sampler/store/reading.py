@@ -23,11 +23,21 @@ from xarray.backends.zarr import FillValueCoder
 from zarr.abc.store import Store
 
 from .. import geozarr, ngff
-from ..axes import Axis, PerAxis, coordinate_variable, image_axes, label_array, to_image
+from ..axes import Axis, PerAxis, are_regular, coordinate_variable, image_axes, label_array, to_image
 from ..files import FileArray, Part, is_file_of_images, level_count, read_file
 from ..orientation import OrientationOption
 from ..pyramid import assemble
-from .nodes import V2_DIMENSIONS, array_at, dimension_names, is_zarr, local_path, open_node, url_options
+from .nodes import (
+    V2_DIMENSIONS,
+    arrays_at,
+    dimension_names,
+    is_zarr,
+    local_path,
+    nodes_at,
+    open_node,
+    url_options,
+    values_of,
+)
 
 CF_PACKING = ("scale_factor", "add_offset", "_FillValue", "missing_value")
 # Attributes that say how the array is stored, not what it is.
@@ -196,7 +206,7 @@ def _one_array(node: zarr.Array[Any] | zarr.Group, level: int = 0) -> zarr.Array
     """Return the array that a node stands for, of a pyramid a level."""
     multiscales = ngff.parse(node.attrs.asdict()) if isinstance(node, zarr.Group) else None
     if multiscales is not None:
-        levels = [array_at(cast("zarr.Group", node), dataset.path) for dataset in multiscales.datasets]
+        levels = arrays_at(cast("zarr.Group", node), [dataset.path for dataset in multiscales.datasets])
         order = ngff.coarsest_last([array.shape for array in levels])
         if not 0 <= level < len(order):
             raise ValueError(f"level={level!r} is none of {node.store_path}, which has {len(order)}, numbered from 0")
@@ -269,7 +279,7 @@ def pyramid_levels(
 
     Returns also what had to be assumed.
     """
-    arrays = [array_at(group, dataset.path) for dataset in multiscales.datasets]
+    arrays = arrays_at(group, [dataset.path for dataset in multiscales.datasets])
     order = ngff.coarsest_last([array.shape for array in arrays])
     datasets = tuple(multiscales.datasets[index] for index in order)
     ordered = dataclasses.replace(multiscales, datasets=datasets)
@@ -345,11 +355,16 @@ def _stored_coordinates(array: zarr.Array[Any], names: Sequence[str]) -> dict[An
         return {}
     sizes = dict(zip(names, array.shape, strict=True))
     listed = f"{array.attrs.get('coordinates', '')} {group.attrs.get('coordinates', '')}".split()
-    variables = {}
-    for key in dict.fromkeys((*names, *listed)):
-        sibling = group.get(key) if key != array.basename else None
-        if isinstance(sibling, zarr.Array) and _is_coordinate(key, sibling, sizes):
-            variables[key] = _small_variable(sibling)
+    keys = [key for key in dict.fromkeys((*names, *listed)) if key != array.basename]
+    beside = {
+        key: node
+        for key, node in zip(keys, nodes_at(group, keys), strict=True)
+        if isinstance(node, zarr.Array) and _is_coordinate(key, node, sizes)
+    }
+    variables = {
+        key: _small_variable(node, values)
+        for (key, node), values in zip(beside.items(), values_of(beside.values()), strict=True)
+    }
     try:
         decoded = xr.decode_cf(xr.Dataset(variables))
     except (ValueError, ImportError, OverflowError):
@@ -366,8 +381,7 @@ def _is_coordinate(key: str, array: zarr.Array[Any], sizes: Mapping[str, int]) -
     return all(sizes.get(name) == size for name, size in zip(names, array.shape, strict=True))
 
 
-def _small_variable(array: zarr.Array[Any]) -> xr.Variable:
-    values = np.asarray(array[...])
+def _small_variable(array: zarr.Array[Any], values: np.ndarray[Any, Any]) -> xr.Variable:
     if values.dtype.kind == "T":
         values = np.asarray(values.tolist(), dtype=str)
     attrs = {key: value for key, value in array.attrs.asdict().items() if key not in ENCODING_ATTRIBUTES}
@@ -619,7 +633,7 @@ def level_image(
     kept = {
         key: variable
         for key, variable in _stored_coordinates(array, names).items()
-        if key not in names or variable.dtype.kind not in "iuf" or not _is_regular(variable)
+        if key not in names or variable.dtype.kind not in "iuf" or not are_regular(variable.values)
     }
     channel = next((axis for axis in axes if axis.type == "channel"), None)
     labels = multiscales.channel_names
@@ -649,11 +663,6 @@ def _with_display(image: xr.DataArray, multiscales: ngff.Multiscales, channel: s
             return image.assign_attrs(shown)
         image.coords[channel].attrs.update(shown)
     return image
-
-
-def _is_regular(variable: xr.Variable) -> bool:
-    coordinate = xr.DataArray(np.empty(variable.shape), dims=variable.dims, coords={variable.dims[0]: variable})
-    return image_axes(coordinate)[0].is_regular
 
 
 def foreign_attributes(attributes: Mapping[str, Any]) -> dict[str, Any]:
