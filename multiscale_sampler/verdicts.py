@@ -18,7 +18,7 @@ import numpy.typing as npt
 from .axes import Axis
 from .comparison import COPIES, REGION_VOXELS, SCOUTED_WINDOWS, Comparison, Survey, Sweep, Tally, region_shape
 from .executors import run
-from .placement import Crop, Line, located
+from .placement import Crop, Line, apart, located
 from .rules import PIECE, Rule, candidates
 from .store import Access
 
@@ -35,6 +35,8 @@ CROPS = 6
 CROP_SAMPLES = 32
 # Voxels of the base that a crop needs not exceed, windows that it should have, and voxels that it must not exceed.
 CROP_VOXELS, CROP_WINDOWS, MOST_CROP_VOXELS = 2**16, 2**9, 2**22
+# How close a stated distance of samples must be to the one that shapes tell.
+CLOSE = 0.1
 # Windows about a crop.
 CROP_MARGIN = 1
 # Bytes of a worker that do not depend on the region: windows that are put in order.
@@ -386,12 +388,6 @@ def agrees(found: Sequence[Line], stated: Sequence[Line], sizes: Sequence[int], 
     return all(apart(*along) <= most for along, most in zip(pairs, tolerance, strict=True))
 
 
-def apart(found: Line, stated: Line, size: int) -> float:
-    """Return the greatest distance between two lines of positions, which one of their ends has."""
-    start = abs(found[0] - stated[0])
-    return max(start, abs(found[0] - stated[0] + (found[1] - stated[1]) * (size - 1)))
-
-
 def _by_pixels(pyramid: Pyramid, verdict: Verdict, rng: np.random.Generator) -> Verdict:
     """Return a verdict with positions that least squares find."""
     level = verdict.index
@@ -399,6 +395,9 @@ def _by_pixels(pyramid: Pyramid, verdict: Verdict, rng: np.random.Generator) -> 
     steps = [size / coarse for size, coarse in zip(shapes[0], shapes[level], strict=True)]
     if verdict.factors is not None:
         steps = [float(factor) for factor in verdict.factors]
+    # The stretch of a short axis is not found from pixels, and believed.
+    pairs = zip((abs(claimed) for _, claimed in pyramid.stated(level)), steps, strict=True)
+    steps = [claimed if step != 1 and math.isclose(claimed, step, rel_tol=CLOSE) else step for claimed, step in pairs]
     fits = math.prod(steps) * CROP_WINDOWS <= MOST_CROP_VOXELS
     if not fits or pyramid.arrays[level].array.dtype.kind not in "iuf":
         return verdict
@@ -406,7 +405,7 @@ def _by_pixels(pyramid: Pyramid, verdict: Verdict, rng: np.random.Generator) -> 
     best = located(list(_crops(pyramid, level, nominal, rng)), nominal, shapes[level])
     if best is None or not best.is_certain:
         return verdict
-    tolerance = tuple(max(0.1, 0.05 * step) + 3 * error for step, error in zip(steps, best.uncertainty, strict=True))
+    tolerance = tuple(max(0.1, 0.05 * step) + error for step, error in zip(steps, best.uncertainty, strict=True))
     return replace(verdict, lines=best.lines, tolerance=tolerance, by="pixels")
 
 

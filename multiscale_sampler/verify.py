@@ -20,6 +20,7 @@ import zarr
 from . import ngff
 from .comparison import SHOWN, Damage, Survey, Tally
 from .ladder import positive
+from .placement import apart
 from .plan import memory_in_bytes, table
 from .progress import ProgressCallback, reporting
 from .reducers import REDUCERS, SAME_JOB
@@ -28,7 +29,7 @@ from .rules import ANY_SAMPLE, Rule
 from .specification import Finding, namespace_of
 from .store import LABELS, Access, open_node, pyramid_levels, read_multiscales, release_buffers
 from .validation import Report, geometry_findings
-from .verdicts import Match, Pyramid, Verdict, agrees, apart, survey_of, verdicts_of
+from .verdicts import Match, Pyramid, Verdict, agrees, survey_of, verdicts_of
 
 # Methods that rules stand for, as metadata name them.
 FAMILIES = ("mean", "sum", "nearest", "median", "mode", "mode_nonzero", "min", "max")
