@@ -37,7 +37,7 @@ SYSTEM = "intrinsic"
 # Attributes of a coordinate of channels, or of an image, that are metadata of the group in a store.
 OMERO, IMAGE_LABEL, SYSTEMS = "omero", "image-label", "coordinateSystems"
 # Where a pyramid without OME-NGFF metadata says what this package wrote.
-WRITTEN = "multiscale_sampler:written"
+OWN_METADATA = "multiscale_sampler:metadata"
 OLD_AXES = ("t", "c", "z", "y", "x")
 
 # The specification asks for names of the UDUNITS-2 database; these are the spellings that files have for them.
@@ -69,9 +69,9 @@ CHANNEL_COLORS = ("00FF00", "FF00FF", "00FFFF", "FFFF00", "FF0000", "0000FF")
 MOST_COLORS = 1024
 LARGEST_SHOWN_ID = 2**53
 GOLDEN_RATIO = 0.618033988749895
-RESAMPLING_NAMES = {"mean": "average"}
 # What stands for the method where levels were made by several.
-MIXED_METHODS = "custom"
+MIXED_METHODS = "mixed"
+RESAMPLING_NAMES = {"mean": "average", MIXED_METHODS: "custom"}
 
 
 @dataclass(frozen=True)
@@ -545,9 +545,6 @@ def further_systems(attributes: Mapping[str, Any]) -> tuple[str, ...]:
 
 def written_by_us(attributes: Mapping[str, Any]) -> tuple[str, ...]:
     """Return the paths of the arrays that this package wrote into a group, by the group's own metadata."""
-    convention: Any = attributes.get("multiscales")
-    if "ome" not in attributes and isinstance(convention, Mapping):
-        return tuple(convention.get(WRITTEN, ()))
     return tuple(_own_metadata(attributes).get("written", ()))
 
 
@@ -567,7 +564,7 @@ def with_recipe(attributes: Mapping[str, Any], recipe: Mapping[str, Any], *, who
     told = recipe if whole else {**known.get("kwargs", {}), "method": MIXED_METHODS}
     metadata = {**known, "method": "multiscale_sampler.rebuild_levels", "version": __version__, "kwargs": dict(told)}
     changed = _with_entry(attributes, {"type": told["method"], "metadata": metadata})
-    convention: Any = attributes.get("multiscales")
+    convention: Any = changed.get("multiscales")
     if isinstance(convention, Mapping):
         named = RESAMPLING_NAMES.get(told["method"], told["method"])
         changed["multiscales"] = {**convention, "resampling_method": named}
@@ -578,17 +575,18 @@ def without_levels(
     attributes: Mapping[str, Any], levels: Mapping[str, Sequence[Axis]], removed: Sequence[str]
 ) -> dict[str, Any]:
     """Return the attributes of an image without some of its levels; `levels` are the axes of all, by path."""
-    ome = attributes.get("ome")
-    entry = (ome if isinstance(ome, Mapping) else attributes)["multiscales"][0]
-    datasets = [dataset for dataset in entry["datasets"] if dataset["path"] not in removed]
-    changed: dict[str, Any] = {"datasets": datasets}
+    changed: dict[str, Any] = {}
+    if _convention_alone(attributes) is None:
+        ome = attributes.get("ome")
+        entry = (ome if isinstance(ome, Mapping) else attributes)["multiscales"][0]
+        changed["datasets"] = [dataset for dataset in entry["datasets"] if dataset["path"] not in removed]
     metadata = _own_metadata(attributes)
     ladder = metadata.get("kwargs", {}).get("scale_factors")
     if isinstance(ladder, list) and len(ladder) == len(levels) - 1:
         kept = [factors for path, factors in zip(list(levels)[1:], ladder, strict=True) if path not in removed]
         changed["metadata"] = {**metadata, "kwargs": {**metadata["kwargs"], "scale_factors": kept}}
     result = _with_entry(attributes, changed)
-    convention: Any = attributes.get("multiscales")
+    convention: Any = result.get("multiscales")
     if isinstance(convention, Mapping):
         result["multiscales"] = {**convention, "layout": _shorter_layout(convention["layout"], levels, removed)}
     return result
@@ -598,8 +596,8 @@ def _shorter_layout(
     layout: Sequence[Mapping[str, Any]], levels: Mapping[str, Sequence[Axis]], removed: Sequence[str]
 ) -> list[dict[str, Any]]:
     """Return the layout of the zarr convention without some levels; what was derived from these is of the base."""
-    axes = {path.rpartition("/")[0]: along for path, along in levels.items()}
-    gone = {path.rpartition("/")[0] for path in removed}
+    axes = {path.rpartition("/")[0] or path: along for path, along in levels.items()}
+    gone = {path.rpartition("/")[0] or path for path in removed}
     base = layout[0]["asset"]
     kept = []
     for item in layout:
@@ -614,7 +612,10 @@ def _shorter_layout(
 
 
 def _with_entry(attributes: Mapping[str, Any], changed: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a group's attributes with keys of the first of its multiscales changed."""
+    """Return a group's attributes with keys of the first of its multiscales changed, of the convention alone ours."""
+    if (convention := _convention_alone(attributes)) is not None:
+        ours = {OWN_METADATA: changed["metadata"]} if "metadata" in changed else {}
+        return {**attributes, "multiscales": {**convention, **ours}}
     ome: Any = attributes.get("ome")
     within = isinstance(ome, Mapping)
     first, *others = (ome if within else attributes)["multiscales"]
@@ -622,7 +623,15 @@ def _with_entry(attributes: Mapping[str, Any], changed: Mapping[str, Any]) -> di
     return {**attributes, "ome": {**ome, **entries}} if within else {**attributes, **entries}
 
 
+def _convention_alone(attributes: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """Return the zarr convention's ``multiscales`` where there is no metadata of OME-NGFF beside it."""
+    convention = attributes.get("multiscales")
+    return convention if "ome" not in attributes and isinstance(convention, Mapping) else None
+
+
 def _own_metadata(attributes: Mapping[str, Any]) -> Mapping[str, Any]:
+    if (convention := _convention_alone(attributes)) is not None:
+        return cast("Mapping[str, Any]", convention.get(OWN_METADATA, {}))
     ome = attributes.get("ome")
     entries: Any = (ome if isinstance(ome, Mapping) else attributes).get("multiscales")
     entry = entries[0] if isinstance(entries, list) and entries else None

@@ -33,7 +33,7 @@ ALL_EXPLAINED = 0.999
 # Standard errors that positions may be off.
 STANDARD_ERRORS = 3
 # Part of the variance that must be explained before positions are believed.
-LEAST_EXPLAINED = 0.5
+LEAST_EXPLAINED = 0.8
 # Half the distance between two boxes whose difference is the slope.
 SLOPE_STEP = 0.5
 # Values for each unknown that there must be at least.

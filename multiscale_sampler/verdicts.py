@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -42,6 +42,7 @@ CROP_MARGIN = 1
 # Bytes of a worker that do not depend on the region: windows that are put in order.
 WORKING_BYTES = 12 * 8 * PIECE
 
+Evidence: TypeAlias = Literal["rules", "pixels", "nothing"]
 Factors: TypeAlias = "tuple[int, ...]"
 Pairs: TypeAlias = "Sequence[tuple[int, ...]]"
 
@@ -57,6 +58,8 @@ class Pyramid:
     """Whether values are ids."""
     method: str | None = None
     """The method that the metadata name, which is believed where it fits as well as others."""
+    evidence: Evidence = "rules"
+    """What tells how a level was made and where it sits: rules, or where none stands for the method, at most pixels."""
 
     @property
     def shapes(self) -> list[tuple[int, ...]]:
@@ -303,17 +306,19 @@ def _scouted(pyramid: Pyramid, sweep: Sweep, numbers: Sequence[int]) -> Sweep:
         if count >= len(order) and all(t is not None and t.telling >= ENOUGH_TELLING for t in tallies):
             break
         survey.visit(sweep, numbers[place])
-    kept = tuple(_leading(comparison, survey.tallies.get(comparison)) for comparison in sweep.comparisons)
+    kept = tuple(_leading(each, survey.tallies.get(each), pyramid.method) for each in sweep.comparisons)
     return replace(sweep, comparisons=kept)
 
 
-def _leading(comparison: Comparison, tally: Tally | None) -> Comparison:
+def _leading(comparison: Comparison, tally: Tally | None, stated: str | None) -> Comparison:
+    """Return a comparison with the rules that nothing speaks against, and those of the method that is stated."""
     if tally is None:
         return comparison
     order = sorted(comparison.rules, key=lambda rule: (tally.of(rule), comparison.rules.index(rule)))
     strict = [rule for rule in order if not rule.is_loose]
     equals = sum(tally.of(rule) == 0 for rule in strict)
-    strict = strict[: min(equals, MOST_EQUALS) or MOST_RULES]
+    first = min(equals, MOST_EQUALS) or MOST_RULES
+    strict = [*strict[:first], *(rule for rule in strict[first:] if rule.family == stated)]
     # Loose rules tell what is damage from what is a rounding of the writer's own, and which ids are strange.
     families = {rule.family for rule in strict} if equals else {rule.family for rule in order}
     families |= {"window"} if comparison.labels or not equals else set()
@@ -331,7 +336,7 @@ def verdicts_of(pyramid: Pyramid, levels: Sequence[int], survey: Survey, seed: i
     rng = np.random.default_rng(seed)
     for level in levels:
         verdict = _judged(pyramid, level, survey, lines)
-        if verdict.lines is None and not pyramid.labels:
+        if verdict.lines is None and not pyramid.labels and pyramid.evidence != "nothing":
             verdict = _by_pixels(pyramid, verdict, rng)
         known[level] = verdict
         lines[level] = verdict.lines
@@ -344,6 +349,7 @@ def _judged(pyramid: Pyramid, level: int, survey: Survey, lines: Mapping[int, tu
         Match(rule, c, int(tally.differing[i]), tally.telling, int(tally.clean[i]) / max(tally.regions, 1))
         for c, tally in tallies.items()
         for i, rule in enumerate(c.rules)
+        if pyramid.evidence == "rules"
     ]
     # Loose rules fit whenever one of theirs does.
     matches.sort(key=lambda m: (not m.is_recognised, m.rule.is_loose, m.misses, *_rank(m, pyramid.method)))
