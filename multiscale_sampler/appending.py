@@ -18,7 +18,7 @@ import zarr
 from . import ngff
 from . import store as stores
 from .axes import coordinate_variable, image_axes, position_tolerance, to_image
-from .builds import Build
+from .builds import Build, level_images
 from .display import Display, omero_of
 from .engine import run_sweeps, take_digests
 from .parts import Region
@@ -46,7 +46,8 @@ def append_pyramid(
     """Let a stored pyramid go on along an axis: new time points, channels or planes, at every level.
 
     Levels become those of a pyramid that is built afresh from all of the image, with the levels that are there: where
-    the axis is reduced, windows that were partial at the old end are made anew. Readers see the new samples when all
+    the axis is reduced, windows that were partial at the old end are made anew; levels that the image was too small for
+    are not added. Readers see the new samples when all
     of them are there. Labels of the image keep their size; append to them too, by their `path`.
 
     Parameters
@@ -63,7 +64,8 @@ def append_pyramid(
     memory_limit, workers, progress, storage_options
         As in `write_pyramid`.
     resume
-        Go on with an append of the same image that was interrupted.
+        Go on with an append of the same image that was interrupted. Refused where none was, since the image may have
+        been appended before.
 
     Raises
     ------
@@ -213,8 +215,17 @@ def _axis_coordinate(before: xr.DataArray, image: xr.DataArray | None, dim: str,
             expected = longer.coordinates()[axis.size :]
             _check_positions(dim, expected, image[dim].values, position_tolerance(expected, axis.scale))
         return coordinate_variable(longer, attrs)
+    dates = before[dim].dtype.kind in "mM"
+    if dates and axis.size == 1:
+        raise ValueError(
+            f"the store has one date along {dim!r}, and its metadata say nothing of the distance to the next; write "
+            "the pyramid anew with write_pyramid"
+        )
     if image is not None:
         return xr.Variable((dim,), np.concatenate([before[dim].values, image[dim].values]), attrs)
+    if dates:
+        step = np.diff(before[dim].values[-2:])
+        return xr.Variable((dim,), before[dim].values[0] + step * np.arange(axis.size + count), attrs)
     if axis.type != "channel":
         raise ValueError(f"the store has positions along {dim!r} that are no grid; give the image those that follow")
     numbered = ngff.numbered_labels(axis.size + count)[axis.size :]
@@ -226,14 +237,20 @@ def _start(stored: stores.StoredPyramid, dim: str, *, resume: bool) -> int:
     if dim not in stored.image.dims:
         raise ValueError(f"there is no axis {dim!r} to append along, the dims are {stored.image.dims!r}")
     begun: Any = (stored.begun or {}).get("fingerprint", {}).get("append")
+    size = int(stored.image.sizes[dim])
+    if begun is None and resume:
+        raise ValueError(
+            f"no append to {stored.group.store_path} was interrupted: it is done, or has not begun. There are {size!r} "
+            f"samples of {dim!r}; if those to append are not among them, leave out resume"
+        )
     if begun is None:
-        return int(stored.image.sizes[dim])
+        return size
     if not resume:
         raise ValueError(
             f"an append to {stored.group.store_path} was interrupted; complete it first, with the same image and "
             "resume=True (--resume)"
         )
-    return int(begun[1]) if begun[0] == dim else int(stored.image.sizes[dim])
+    return int(begun[1]) if begun[0] == dim else size
 
 
 def _build_of_append(stored: stores.StoredPyramid, addition: _Addition, how: Remaking) -> Build:
@@ -247,7 +264,7 @@ def _build_of_append(stored: stores.StoredPyramid, addition: _Addition, how: Rem
     build = build_of_change(stored, whole, base, (box,), how)
     if len(build.levels) != len(shapes):
         raise ValueError(f"the store has {len(shapes)!r} levels, its metadata make {len(build.levels)!r}")
-    return replace(build, data=(addition.source,))
+    return replace(build, data=(addition.source,), images=level_images(whole, build.plans[0]))
 
 
 def _channels_displayed(stored: stores.StoredPyramid, build: Build, addition: _Addition) -> dict[str, Any]:

@@ -231,6 +231,11 @@ def _line_through(positions: npt.NDArray[Any]) -> tuple[float, float] | None:
     return steps[best], float(points[0])
 
 
+def are_regular(positions: npt.NDArray[Any]) -> bool:
+    """Whether numbers are the positions of a regular axis."""
+    return len(positions) == 1 or _line_through(positions) is not None
+
+
 def image_axes(image: xr.DataArray) -> tuple[Axis, ...]:
     """Return the axes of a labelled array, read from its dimension coordinates.
 

@@ -22,7 +22,7 @@ from . import ngff
 from . import store as stores
 from .axes import image_axes, to_image
 from .casting import target_dtype
-from .changes import Selection, selections
+from .changes import Selection, passes_of_change, selections
 from .coarsening import aligned_weights, label_level
 from .executors import Crew, active_client
 from .parts import Region
@@ -41,7 +41,8 @@ class Build:
     name: str
     levels: tuple[Level, ...]
     images: tuple[xr.DataArray, ...]
-    """The levels' labels, with stand-ins for values that are yet to be computed."""
+    """The levels' labels, with stand-ins for values that are yet to be computed; those of level 0 where these alone
+    are needed."""
     data: tuple[Any, ...]
     """The arrays that values are computed from."""
     plans: tuple[Plan, ...]
@@ -81,7 +82,7 @@ class Build:
 
     def _passes(self, plan: Plan, copy_base: bool) -> tuple[Pass, ...]:
         if self.edited is not None:
-            return plan.update_passes(with_base=copy_base)
+            return passes_of_change(plan, self.edited, with_base=copy_base)
         return plan.export_passes if copy_base else plan.passes
 
     def sweeps(self, record: stores.Record, arrays: Arrays) -> list[Sweep]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -85,6 +85,20 @@ class Selection:
         return written
 
 
+def passes_of_change(plan: Plan, boxes: Sequence[Region], *, with_base: bool) -> tuple[Pass, ...]:
+    """Return the passes that bring stored levels up to date with a base that has changed in some boxes.
+
+    Where levels are made of states, and not of the values that are stored, all that they depend on of the base is read
+    anyhow: under one box as a single region, if it is no larger than one, so that no pass leaves anything to the next.
+    """
+    if plan.reduction.components and len(boxes) == 1:
+        touched = _in_whole_windows(boxes[0], [level.factors for level in plan.levels], plan.levels[0].shape)
+        step = plan.region_pass([along.stop - along.start for along in touched], copy_base=with_base)
+        if step is not None:
+            return (step,)
+    return plan.update_passes(with_base=with_base)
+
+
 def selections(plan: Plan, passes: Sequence[Pass], boxes: Sequence[Region]) -> tuple[Selection, ...]:
     """Return, for each pass, what a change of the base in some boxes touches."""
     touched = [touched_parts(plan, box) for box in boxes]
@@ -133,10 +147,15 @@ def _extent(plan: Plan, step: Pass, parts: Mapping[int, Region]) -> Region | Non
     ]
     if not wanted:
         return None
-    whole = [math.lcm(*(by[axis] for by in relative.values())) for axis in range(len(sizes))]
+    return _in_whole_windows(_around(wanted), relative.values(), sizes)
+
+
+def _in_whole_windows(part: Region, windows: Collection[Sequence[int]], sizes: Sequence[int]) -> Region:
+    """Return the least part of whole windows, of several sizes, that holds a part."""
+    units = [math.lcm(*along) for along in zip(*windows, strict=True)]
     return tuple(
         slice(along.start // unit * unit, min(-(-along.stop // unit) * unit, size))
-        for along, unit, size in zip(_around(wanted), whole, sizes, strict=True)
+        for along, unit, size in zip(part, units, sizes, strict=True)
     )
 
 

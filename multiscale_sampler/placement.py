@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from operator import itemgetter
 from typing import Any, TypeAlias, cast
 
 import numpy as np
@@ -18,8 +19,10 @@ Block: TypeAlias = npt.NDArray[Any]
 Floats: TypeAlias = npt.NDArray[np.float64]
 Line: TypeAlias = tuple[float, float]
 
-# The box is as wide as a window, or what a sample, or a filter across neighbours, sees.
+# The box is as wide as a window, or what a filter across neighbours sees, in windows; or as two samples, between which
+# a value is interpolated, or one.
 BOX_WIDTHS = (1.0, 2.0)
+BOX_SAMPLES = (2.0, 1.0)
 STEPS = 8
 # Steps end when positions move by less than this, in samples of the finer image.
 SMALL_STEP = 2e-3
@@ -27,8 +30,10 @@ SMALL_STEP = 2e-3
 LEAST_FOR_STRETCH = 24
 # A box that explains the level so well needs no other beside it.
 ALL_EXPLAINED = 0.999
+# Standard errors that positions may be off.
+STANDARD_ERRORS = 3
 # Part of the variance that must be explained before positions are believed.
-LEAST_EXPLAINED = 0.5
+LEAST_EXPLAINED = 0.8
 # Half the distance between two boxes whose difference is the slope.
 SLOPE_STEP = 0.5
 # Values for each unknown that there must be at least.
@@ -58,7 +63,7 @@ class Placement:
     lines: tuple[Line, ...]
     """Position of sample 0, and the distance from one to the next, along each axis."""
     uncertainty: tuple[float, ...]
-    """Standard error of the positions at the ends of each axis."""
+    """How far the positions at the ends of each axis may be from the true ones."""
     explained: float
     """Part of the level's variance that is explained."""
 
@@ -83,15 +88,35 @@ def located(crops: Sequence[Crop], nominal: Sequence[Line], sizes: Sequence[int]
     # About zero, where products of large values would lose the small differences.
     middle = float(np.mean([crop.source.mean() for crop in crops])) if crops else 0.0
     crops = [replace(crop, values=crop.values - middle, source=crop.source - middle) for crop in crops]
-    best: tuple[float, Placement] | None = None
-    for width in (*BOX_WIDTHS, 1.0 / max(step for _, step in nominal)):
-        # What the first box finds is where the next one begins.
-        found = _fitted(crops, nominal, nominal if best is None else best[1].lines, sizes, width)
-        if found is not None and (best is None or found[0] < best[0]):
-            best = found
-        if best is not None and best[1].explained > ALL_EXPLAINED:
-            break
-    return None if best is None else best[1]
+    widest = max(step for _, step in nominal)
+    found: list[tuple[float, Placement]] = []
+    for width in dict.fromkeys((*BOX_WIDTHS, *(samples / widest for samples in BOX_SAMPLES))):
+        # What the best box so far finds is where the next one begins.
+        start = min(found, key=itemgetter(0))[1].lines if found else nominal
+        fitted = _fitted(crops, nominal, start, sizes, width)
+        if fitted is not None and fitted[1].explained > ALL_EXPLAINED:
+            return fitted[1]
+        found += [] if fitted is None else [fitted]
+    return _doubted([placement for _, placement in sorted(found, key=itemgetter(0))], sizes) if found else None
+
+
+def _doubted(placements: Sequence[Placement], sizes: Sequence[int]) -> Placement:
+    """Return the first of the places that boxes find, as uncertain as others that explain the level say otherwise.
+
+    A box that is not the one that was seen through takes an alias of fine stripes for a shift.
+    """
+    best, *others = placements
+    doubts = [
+        max([error, *(apart(line, other.lines[axis], size) for other in others if other.is_certain)])
+        for axis, (error, line, size) in enumerate(zip(best.uncertainty, best.lines, sizes, strict=True))
+    ]
+    return replace(best, uncertainty=tuple(doubts))
+
+
+def apart(line: Line, other: Line, size: int) -> float:
+    """Return the greatest distance between two lines of positions, which one of their ends has."""
+    start = abs(line[0] - other[0])
+    return max(start, abs(line[0] - other[0] + (line[1] - other[1]) * (size - 1)))
 
 
 def _fitted(
@@ -124,7 +149,7 @@ def _fitted(
     uncertainty = np.zeros(len(nominal))
     for i, (axis, _) in enumerate(unknowns, BRIGHTNESS):
         # Stretches are counted by what they do at the ends of an axis.
-        uncertainty[axis] += float(np.sqrt(max(spread[i, i], 0.0))) / abs(gain)
+        uncertainty[axis] += STANDARD_ERRORS * float(np.sqrt(max(spread[i, i], 0.0))) / abs(gain)
     return error, Placement(tuple(lines), tuple(map(float, uncertainty)), 1 - error / float(variance))
 
 

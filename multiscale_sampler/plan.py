@@ -154,6 +154,14 @@ class Plan:
             return self.export_passes if with_base else self.passes
         return tuple(_passes(self, copy_base=with_base, deep=False))
 
+    def region_pass(self, region: Sequence[int], *, copy_base: bool) -> Pass | None:
+        """Return the sweep that makes all levels of a single region of the base; None if that is too large for one."""
+        made = tuple(range(0 if copy_base else 1, len(self.levels)))
+        nbytes = _region_nbytes(self, 0, made, tuple(region))
+        if nbytes > _region_budget(self):
+            return None
+        return Pass(0, made, _written(self, 0, made), self.levels[0].shape, (), nbytes)
+
     @property
     def peak_memory(self) -> int:
         """Projected bytes at the peak of an export: the largest region, once per worker."""

@@ -98,10 +98,12 @@ def candidates(
     if dtype.kind == "c" or out.kind == "c":
         numbers, picks = [Rule("mean")], []
     elif whole:
-        numbers = list(_whole_numbers(dtype, out, factors))
+        numbers = list(_whole_numbers(dtype, out, factors, partial=partial))
         picks = list(_picks(factors))
     else:
-        numbers = [Rule(family, how) for family in ("mean", "median", "min", "max") for how in ("", NAN_LEFT_OUT)]
+        numbers = [
+            Rule(family, how) for family in ("mean", "median", "min", "max", "sum") for how in ("", NAN_LEFT_OUT)
+        ]
         picks = list(_picks(factors))
     extremes: list[Rule] = [Rule("min"), Rule("max")] if whole else []
     nearest = [Rule("nearest", offset=offset) for offset in _offsets(factors)]
@@ -114,14 +116,18 @@ def candidates(
     return tuple(sorted([*filled, *nearest], key=lambda rule: ordered.index(replace(rule, ending=""))))
 
 
-def _whole_numbers(dtype: np.dtype[Any], out: np.dtype[Any], factors: Sequence[int]) -> Iterator[Rule]:
+def _whole_numbers(
+    dtype: np.dtype[Any], out: np.dtype[Any], factors: Sequence[int], *, partial: bool
+) -> Iterator[Rule]:
     roundings = (*ROUNDINGS, *(SIGNED_ROUNDINGS if dtype.kind == "i" else ()))
     if out != dtype:
         yield Rule("sum")
     yield from (Rule("mean", how) for how in roundings)
     # An odd number of samples has one in the middle.
-    middles = (*roundings, "to the lower", "to the upper") if math.prod(factors) % 2 == 0 else ("",)
-    yield from (Rule("median", how) for how in middles)
+    even = partial or math.prod(factors) % 2 == 0
+    yield from (Rule("median", how) for how in ((*roundings, "to the lower", "to the upper") if even else ("",)))
+    if out == dtype:
+        yield Rule("sum")
 
 
 def _picks(factors: Sequence[int]) -> Iterator[Rule]:
@@ -275,7 +281,7 @@ def differing(rule: Rule, windows: Windows) -> Mask:
         case "min" | "max":
             return _unequal(_extreme(rule, samples), windows)
         case "sum":
-            return cast("Mask", samples.sum(axis=0, dtype=values.dtype) != values)
+            return _unequal(_sum(rule, windows), windows, len(samples))
         case "median":
             return _unequal(_median(rule, windows), windows)
     if rule.how == ANY_ROUNDING:
@@ -284,16 +290,27 @@ def differing(rule: Rule, windows: Windows) -> Mask:
     return _unequal(_mean(rule, windows), windows)
 
 
-def _unequal(expected: Block, windows: Windows) -> Mask:
-    """Return where values are not as expected; floats may be some units in the last place away."""
+def _unequal(expected: Block, windows: Windows, terms: int = 1) -> Mask:
+    """Return where values are not as expected; floats, sums of `terms`, may be some units in the last place away."""
     values = windows.values
     if values.dtype.kind not in "fc" and expected.dtype.kind not in "fc":
         return cast("Mask", expected != values)
     precision = np.finfo(values.dtype if values.dtype.kind in "fc" else expected.dtype).eps
     with np.errstate(all="ignore"):
-        size = np.fmax.reduce(np.abs(windows.samples), axis=0)
+        size = terms * np.fmax.reduce(np.abs(windows.samples), axis=0)
         near = np.abs(expected - values) <= FLOAT_ULPS * precision * size
     return cast("Mask", ~(near | (expected == values) | ((expected != expected) & (values != values))))
+
+
+def _sum(rule: Rule, windows: Windows) -> Block:
+    samples = windows.samples
+    if samples.dtype.kind not in "fc":
+        return np.asarray(samples.sum(axis=0, dtype=windows.values.dtype))
+    samples = samples.astype(np.result_type(samples.dtype, np.float64))
+    if rule.how != NAN_LEFT_OUT:
+        return np.asarray(samples.sum(axis=0))
+    valid = samples == samples
+    return np.where(valid.any(axis=0), np.where(valid, samples, 0).sum(axis=0), np.nan)
 
 
 def _mean(rule: Rule, windows: Windows) -> Block:
@@ -351,6 +368,8 @@ def _median(rule: Rule, windows: Windows) -> Block:
 
 def _mode_differs(rule: Rule, windows: Windows) -> Mask:
     samples, counts = windows.samples, windows.counts
+    # A value that is missing is none to vote for.
+    counts = np.where(samples == samples, counts, -1)
     if rule.family == "mode_nonzero":
         counts = np.where(samples == 0, 0, counts)
     best = counts == counts.max(axis=0)
@@ -358,9 +377,9 @@ def _mode_differs(rule: Rule, windows: Windows) -> Mask:
         return ~cast("Mask", (best & (samples == windows.values)).any(axis=0))
     match rule.how:
         case "the least":
-            chosen = np.where(best, samples, samples.max(axis=0)).min(axis=0)
+            chosen = np.fmin.reduce(np.where(best, samples, samples.max(axis=0)), axis=0)
         case "the greatest":
-            chosen = np.where(best, samples, samples.min(axis=0)).max(axis=0)
+            chosen = np.fmax.reduce(np.where(best, samples, samples.min(axis=0)), axis=0)
         case "the first":
             chosen = np.take_along_axis(samples, best.argmax(axis=0)[None], axis=0)[0]
         case "the last":

@@ -55,22 +55,23 @@ def _by_coordinate(wanted: Any, image: xr.DataArray, dim: str) -> slice:
     axis = image_axes(image)[image.dims.index(dim)]
     positions = axis.coordinates()
     first, last = (wanted.start, wanted.stop) if isinstance(wanted, slice) else (wanted, wanted)
-    numbers = positions.dtype.kind not in "US"
+    numbers, dates = positions.dtype.kind not in "US", positions.dtype.kind in "mM"
     if (isinstance(wanted, slice) and wanted.step is not None) or any(
-        end is not None and isinstance(end, str) is numbers for end in (first, last)
+        end is not None and not dates and isinstance(end, str) is numbers for end in (first, last)
     ):
-        kind = "numbers" if numbers else "labels"
+        kind = "dates" if dates else "numbers" if numbers else "labels"
         raise TypeError(f"{dim}={wanted!r} tells no positions; give {kind}, or a slice of two without a step")
     if not numbers:
         inside = np.ones(positions.shape, np.bool_) if first is None is last else np.isin(positions, [first, last])
     else:
-        half = abs(axis.scale) / 2 if axis.is_regular else positions.dtype.type(0) * 0
+        half = abs(axis.scale) / 2 if axis.is_regular else (positions[0] - positions[0])
+        first, last = (None if end is None else np.asarray(end, positions.dtype) for end in (first, last))
         inside = np.ones(positions.shape, np.bool_)
         # A descending axis is sliced from its greater position to its lesser one.
         descends = first is not None and last is not None and first > last
         low, high = (last, first) if descends else (first, last)
-        inside &= True if low is None else positions + half >= np.asarray(low, positions.dtype)
-        inside &= True if high is None else positions - half <= np.asarray(high, positions.dtype)
+        inside &= True if low is None else positions + half >= low
+        inside &= True if high is None else positions - half <= high
     found = np.flatnonzero(inside)
     if not len(found):
         raise ValueError(

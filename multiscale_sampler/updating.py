@@ -17,7 +17,7 @@ import xarray as xr
 from . import ngff
 from . import store as stores
 from .axes import position_tolerance
-from .builds import Build, crew_for, level_images, resources_of, weights_base
+from .builds import Build, crew_for, resources_of, weights_base
 from .engine import edited_boxes, run_sweeps, take_digests
 from .parts import Region
 from .plan import Plan, plan_as_stored, plan_pyramid
@@ -48,6 +48,11 @@ class Remaking:
         if "scale_factors" not in recipe:
             described = stores.described_image(stored.group)
             recipe = described.shaping(stored.image.dims)
+        if self.parameters is None and made_by == ngff.MIXED_METHODS:
+            raise ValueError(
+                f"the levels of {stored.group.store_path} were made by several rules, some having been made anew or "
+                "removed; make all of them anew with rebuild_levels"
+            )
         if self.method is None and made_by not in REDUCERS:
             how = "by another writer" if made_by is None else f"by method {made_by!r}"
             raise ValueError(
@@ -236,7 +241,10 @@ def rebuild_levels(
         target = remade.target(record, resume=resume)
         run_sweeps(build, dict(enumerate(remade.arrays)), target, progress)
         made_all = len(chosen) == len(stored.arrays) - 1
-        stored.finish(ngff.with_recipe(stored.group.attrs.asdict(), build.recipe, whole=made_all))
+        if made_all or not _is_repair(remade, build):
+            stored.finish(ngff.with_recipe(stored.group.attrs.asdict(), build.recipe, whole=made_all))
+        else:
+            stored.finish()
 
 
 @in_one_commit
@@ -281,7 +289,24 @@ def remove_levels(
     with stores.claim(stores.place_of(node)):
         stored = stores.StoredPyramid.of(node)
         refuse_other_change(stored, None)
-        stored.remove(numbers_of_levels(levels, stored))
+        # The same call again, of a removal that was interrupted, is done: the numbers are now those of other levels.
+        if not stored.removed or set(levels) != set(stored.removed):
+            stored.remove(numbers_of_levels(levels, stored), mixed=_have_lost_parents(stored, levels))
+
+
+def _is_repair(stored: stores.StoredPyramid, build: Build) -> bool:
+    """Whether levels that were made anew, alone, are as they were made first."""
+    exact = build.plans[0].reducer.cascade == "exact" and build.weights is None
+    return exact and dict(stored.recipe or {}) == build.recipe
+
+
+def _have_lost_parents(stored: stores.StoredPyramid, removed: Sequence[int]) -> bool:
+    """Whether levels that stay were made of values of some that are removed, and would not be made so again."""
+    recipe = stored.recipe or {}
+    if recipe.get("method") not in REDUCERS or REDUCERS[recipe["method"]].cascade == "exact":
+        return False
+    plan = plan_pyramid(stored.image, workers=1, **recipe)
+    return any(level.parent in removed for level in plan.levels if level.index not in removed)
 
 
 def numbers_of_levels(levels: Sequence[int] | None, stored: stores.StoredPyramid) -> tuple[int, ...]:
@@ -385,12 +410,13 @@ def build_of_change(
 ) -> Build:
     """Return what makes parts of a stored pyramid anew, whose base is read at `base` and labelled as `image`."""
     shaping = how.shaping(stored)
-    if stored.begun is None:
-        _check_levels(stored, plan_pyramid(stored.image, workers=1, **{**shaping, "weights": None}))
     local = isinstance(base, AppendedBase) or shaping.get("weights") is not None
     crew = None if local else crew_for([stored.image.data], stores.place_of(stored.group))
     storing = {"memory_limit": how.memory_limit, "workers": how.workers}
     plan = plan_pyramid(image, **shaping, **resources_of(crew, storing))
+    if stored.begun is None:
+        same = image is stored.image
+        _check_levels(stored, plan if same else plan_pyramid(stored.image, workers=1, **{**shaping, "weights": None}))
     if plan.reduction.bands:
         raise ValueError(
             f"level 0 of method {plan.reducer.name!r} is a band, and the image that the levels were made of is not "
@@ -402,7 +428,7 @@ def build_of_change(
     return Build(
         name=str(image.name),
         levels=plan.levels,
-        images=level_images(image, plan),
+        images=(image,),
         data=(stored.arrays[0],),
         plans=(plan,),
         recipe=recipe_of(plan),

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +18,7 @@ import numpy.typing as npt
 from .axes import Axis
 from .comparison import COPIES, REGION_VOXELS, SCOUTED_WINDOWS, Comparison, Survey, Sweep, Tally, region_shape
 from .executors import Call, run
-from .placement import Crop, Line, located
+from .placement import Crop, Line, apart, located
 from .rules import PIECE, Rule, candidates
 from .store import Access
 
@@ -35,11 +35,14 @@ CROPS = 6
 CROP_SAMPLES = 32
 # Voxels of the base that a crop needs not exceed, windows that it should have, and voxels that it must not exceed.
 CROP_VOXELS, CROP_WINDOWS, MOST_CROP_VOXELS = 2**16, 2**9, 2**22
+# How close a stated distance of samples must be to the one that shapes tell.
+CLOSE = 0.1
 # Windows about a crop.
 CROP_MARGIN = 1
 # Bytes of a worker that do not depend on the region: windows that are put in order.
 WORKING_BYTES = 12 * 8 * PIECE
 
+Evidence: TypeAlias = Literal["rules", "pixels", "nothing"]
 Factors: TypeAlias = "tuple[int, ...]"
 Pairs: TypeAlias = "Sequence[tuple[int, ...]]"
 
@@ -55,6 +58,8 @@ class Pyramid:
     """Whether values are ids."""
     method: str | None = None
     """The method that the metadata name, which is believed where it fits as well as others."""
+    evidence: Evidence = "rules"
+    """What tells how a level was made and where it sits: rules, or where none stands for the method, at most pixels."""
 
     @property
     def shapes(self) -> list[tuple[int, ...]]:
@@ -305,17 +310,19 @@ def _scouted(pyramid: Pyramid, sweep: Sweep, numbers: Sequence[int]) -> Sweep:
         if count >= len(order) and all(t is not None and t.telling >= ENOUGH_TELLING for t in tallies):
             break
         survey.visit(sweep, numbers[place])
-    kept = tuple(_leading(comparison, survey.tallies.get(comparison)) for comparison in sweep.comparisons)
+    kept = tuple(_leading(each, survey.tallies.get(each), pyramid.method) for each in sweep.comparisons)
     return replace(sweep, comparisons=kept)
 
 
-def _leading(comparison: Comparison, tally: Tally | None) -> Comparison:
+def _leading(comparison: Comparison, tally: Tally | None, stated: str | None) -> Comparison:
+    """Return a comparison with the rules that nothing speaks against, and those of the method that is stated."""
     if tally is None:
         return comparison
     order = sorted(comparison.rules, key=lambda rule: (tally.of(rule), comparison.rules.index(rule)))
     strict = [rule for rule in order if not rule.is_loose]
     equals = sum(tally.of(rule) == 0 for rule in strict)
-    strict = strict[: min(equals, MOST_EQUALS) or MOST_RULES]
+    first = min(equals, MOST_EQUALS) or MOST_RULES
+    strict = [*strict[:first], *(rule for rule in strict[first:] if rule.family == stated)]
     # Loose rules tell what is damage from what is a rounding of the writer's own, and which ids are strange.
     families = {rule.family for rule in strict} if equals else {rule.family for rule in order}
     families |= {"window"} if comparison.labels or not equals else set()
@@ -333,7 +340,7 @@ def verdicts_of(pyramid: Pyramid, levels: Sequence[int], survey: Survey, seed: i
     rng = np.random.default_rng(seed)
     for level in levels:
         verdict = _judged(pyramid, level, survey, lines)
-        if verdict.lines is None and not pyramid.labels:
+        if verdict.lines is None and not pyramid.labels and pyramid.evidence != "nothing":
             verdict = _by_pixels(pyramid, verdict, rng)
         known[level] = verdict
         lines[level] = verdict.lines
@@ -346,6 +353,7 @@ def _judged(pyramid: Pyramid, level: int, survey: Survey, lines: Mapping[int, tu
         Match(rule, c, int(tally.differing[i]), tally.telling, int(tally.clean[i]) / max(tally.regions, 1))
         for c, tally in tallies.items()
         for i, rule in enumerate(c.rules)
+        if pyramid.evidence == "rules"
     ]
     # Loose rules fit whenever one of theirs does.
     matches.sort(key=lambda m: (not m.is_recognised, m.rule.is_loose, m.misses, *_rank(m, pyramid.method)))
@@ -390,12 +398,6 @@ def agrees(found: Sequence[Line], stated: Sequence[Line], sizes: Sequence[int], 
     return all(apart(*along) <= most for along, most in zip(pairs, tolerance, strict=True))
 
 
-def apart(found: Line, stated: Line, size: int) -> float:
-    """Return the greatest distance between two lines of positions, which one of their ends has."""
-    start = abs(found[0] - stated[0])
-    return max(start, abs(found[0] - stated[0] + (found[1] - stated[1]) * (size - 1)))
-
-
 def _by_pixels(pyramid: Pyramid, verdict: Verdict, rng: np.random.Generator) -> Verdict:
     """Return a verdict with positions that least squares find."""
     level = verdict.index
@@ -403,6 +405,9 @@ def _by_pixels(pyramid: Pyramid, verdict: Verdict, rng: np.random.Generator) -> 
     steps = [size / coarse for size, coarse in zip(shapes[0], shapes[level], strict=True)]
     if verdict.factors is not None:
         steps = [float(factor) for factor in verdict.factors]
+    # The stretch of a short axis is not found from pixels, and believed.
+    pairs = zip((abs(claimed) for _, claimed in pyramid.stated(level)), steps, strict=True)
+    steps = [claimed if step != 1 and math.isclose(claimed, step, rel_tol=CLOSE) else step for claimed, step in pairs]
     fits = math.prod(steps) * CROP_WINDOWS <= MOST_CROP_VOXELS
     if not fits or pyramid.arrays[level].array.dtype.kind not in "iuf":
         return verdict
@@ -410,7 +415,7 @@ def _by_pixels(pyramid: Pyramid, verdict: Verdict, rng: np.random.Generator) -> 
     best = located(list(_crops(pyramid, level, nominal, rng)), nominal, shapes[level])
     if best is None or not best.is_certain:
         return verdict
-    tolerance = tuple(max(0.1, 0.05 * step) + 3 * error for step, error in zip(steps, best.uncertainty, strict=True))
+    tolerance = tuple(max(0.1, 0.05 * step) + error for step, error in zip(steps, best.uncertainty, strict=True))
     return replace(verdict, lines=best.lines, tolerance=tolerance, by="pixels")
 
 

@@ -20,6 +20,7 @@ import zarr
 from . import ngff
 from .comparison import SHOWN, Damage, Survey, Tally
 from .ladder import positive
+from .placement import apart
 from .plan import memory_in_bytes, table
 from .progress import ProgressCallback, reporting
 from .reducers import REDUCERS, SAME_JOB
@@ -28,10 +29,12 @@ from .rules import ANY_SAMPLE, Rule
 from .specification import Finding
 from .store import LABELS, Access, open_node, pyramid_levels, read_multiscales, release_buffers
 from .validation import Report, geometry_findings
-from .verdicts import Match, Pyramid, Verdict, agrees, apart, survey_of, verdicts_of
+from .verdicts import Evidence, Match, Pyramid, Verdict, agrees, survey_of, verdicts_of
 
 # Methods that rules stand for, as metadata name them.
 FAMILIES = ("mean", "sum", "nearest", "median", "mode", "mode_nonzero", "min", "max")
+# Methods that keep images where they are and as bright as they are, whose values depend on more than their windows.
+FILTERS = ("gaussian", "linear", "cubic", "lanczos")
 # Levels of labels are made by these.
 LABEL_METHODS = ("mode", "mode_nonzero", "nearest", "label_gaussian")
 # Brightness drifts if it does by more than so many standard errors and this part of a grey value.
@@ -62,6 +65,8 @@ class LevelReport:
     """The rule that makes the level, None if none of those known does."""
     closest: str | None
     """Of the known rules the one that makes the most voxels."""
+    unknown: str | None
+    """The method that the metadata name, if there is no rule here that tells what it makes."""
     made_from: tuple[str, ...]
     """The levels that the rule makes this one from."""
     differing: int
@@ -96,7 +101,8 @@ class LevelReport:
     def cells(self) -> tuple[str, ...]:
         """Return the row of a table."""
         made = f"from {' or '.join(self.made_from)}" if self.made_from else "-"
-        name = self.rule or (f"none known; closest: {self.closest}" if self.closest else "nothing tells")
+        unknown = f"none known of {self.unknown!r}" if self.unknown else "nothing tells"
+        name = self.rule or (f"none known; closest: {self.closest}" if self.closest else unknown)
         differing = f"{self.differing / self.windows:.3%}" if self.windows else "-"
         ends = "-" if self.found is None else " ".join(f"{first:.4g}..{last:.4g}" for first, last in self.found)
         stated = " ".join(f"{first:.4g}..{last:.4g}" for first, last in self.stated)
@@ -155,7 +161,9 @@ def verify_pyramid(
     Of each level it is found which rule makes it of level 0, or of the level before it: mean, sum, median, mode, min,
     max or nearest, with its rounding, its choice among equals, its offset, and what became of partial windows. So it
     is known where samples sit; where no rule is recognised, that is found from the pixels. Integers must be equal,
-    floats up to some units in the last place.
+    floats up to some units in the last place. Of this package's methods that none of these rules stands for ("std",
+    "count", "label_gaussian", filters, functions of your own), and with `nodata`, `min_valid` or weights, values are
+    not judged.
 
     Parameters
     ----------
@@ -244,11 +252,11 @@ def _verified(
 ) -> Verification:
     """Return the report on one image."""
     multiscales, arrays, axes, _ = pyramid_levels(group, read_multiscales(group))
-    stated = _stated_method(group)
+    stated, evidence = _stated_method(group)
     labels = "image-label" in ngff.namespace_of(group.attrs.asdict()) or stated in LABEL_METHODS
     labels = labels and all(array.dtype.kind in "iu" for array in arrays)
     paths = tuple(dataset.path for dataset in multiscales.datasets)
-    pyramid = Pyramid(paths, tuple(Access.of(array) for array in arrays), tuple(axes), labels, stated)
+    pyramid = Pyramid(paths, tuple(Access.of(array) for array in arrays), tuple(axes), labels, stated, evidence)
     levels = _checked_levels(wanted, len(paths))
     survey, read = survey_of(pyramid, levels, reporting=show, **options)
     verdicts = verdicts_of(pyramid, levels, survey, options["seed"])
@@ -276,21 +284,24 @@ def _checked_levels(wanted: Sequence[int] | None, count: int) -> list[int]:
     return sorted(set(wanted))
 
 
-def _stated_method(group: zarr.Group) -> str | None:
-    """Return the method that the metadata name, if it is one of ours or of the libraries that `Methods` names.
+def _stated_method(group: zarr.Group) -> tuple[str | None, Evidence]:
+    """Return the method that the metadata name, if it is known here, and what tells whether a level is made by it.
 
-    One that leaves out a value, or weighs voxels, is none of the rules.
+    Of a method of this package that no rule stands for, or that leaves out a value, or weighs voxels, a rule that fits
+    would fit by chance.
     """
-    entry = ngff.namespace_of(group.attrs.asdict())["multiscales"][0]
-    metadata = entry.get("metadata")
-    recipe = metadata.get("kwargs") if isinstance(metadata, Mapping) else None
-    if isinstance(recipe, Mapping) and any(recipe.get(name) for name in ("min_valid", "weights")):
-        return None
-    if isinstance(recipe, Mapping) and recipe.get("nodata") is not None:
-        return None
-    name = str(entry.get("type", "")).lower()
+    attributes = group.attrs.asdict()
+    name = str(ngff.namespace_of(attributes)["multiscales"][0].get("type", "")).lower()
     name = SAME_JOB.get(name, name)
-    return name if name in REDUCERS else None
+    recipe = ngff.recipe_written(attributes)
+    if recipe is None:
+        return (name if name in REDUCERS else None), "rules"
+    special = recipe.get("nodata") is not None or recipe.get("min_valid") or recipe.get("weights")
+    if recipe.get("skipna") is False and name in ("mode", "mode_nonzero"):
+        special = True
+    if special or name not in (*FAMILIES, *FILTERS):
+        return name, "nothing"
+    return name, "rules" if name in FAMILIES else "pixels"
 
 
 # --- findings --------------------------------------------------------------------------------------------------
@@ -313,8 +324,8 @@ def _level_findings(
         yield from _position_findings(pyramid, verdict, place)
     yield from _rule_findings(verdict, stated, place)
     if pyramid.labels:
-        yield from _label_findings(verdict, survey, place)
-    else:
+        yield from _label_findings(verdict, survey, place, by_window=pyramid.evidence == "rules")
+    elif pyramid.evidence != "nothing":
         yield from _brightness_findings(verdict, place)
 
 
@@ -383,13 +394,13 @@ def _strict(verdict: Verdict) -> list[Match]:
     return sorted(strict, key=lambda match: match.misses)
 
 
-def _label_findings(verdict: Verdict, survey: Survey, place: str) -> Iterator[Finding]:
+def _label_findings(verdict: Verdict, survey: Survey, place: str, *, by_window: bool) -> Iterator[Finding]:
     ids = survey.strangers.get(verdict.index, np.zeros(0))
     if len(ids):
         shown = ", ".join(map(str, ids[:SHOWN].tolist())) + (", ..." if len(ids) > SHOWN else "")
         yield Finding("error", place, f"{len(ids)} ids that level 0 does not have: {shown}", "its ids", SAME_IDS)
     strange, windows = _strange_labels(verdict)
-    if windows and strange / windows > STRANGE_LABELS:
+    if by_window and windows and strange / windows > STRANGE_LABELS:
         severity = "error" if strange / windows > BROKEN_LABELS else "warning"
         found = f"{strange} of {windows} voxels have an id that is nowhere in their window"
         yield Finding("error" if severity == "error" else "warning", place, found, "an id of the window")
@@ -444,6 +455,7 @@ def _level_report(pyramid: Pyramid, verdict: Verdict, survey: Survey, prefix: st
         sizes=_sizes(pyramid.shapes[0], shape, verdict.factors),
         rule=None if match is None else str(match.rule),
         closest=None if match is not None or shown is None or not shown.telling else str(shown.rule),
+        unknown=None if pyramid.evidence == "rules" else pyramid.method,
         made_from=tuple(pyramid.paths[source] for source in sources),
         differing=0 if shown is None else shown.differing,
         windows=windows,

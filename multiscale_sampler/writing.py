@@ -640,7 +640,8 @@ def _with_geozarr(
         if group := path.rpartition("/")[0]:
             target.group[group].attrs.update(attributes_of_group(axes, crs))
     if alone:
-        # Where OME-NGFF's metadata would tell what is ours to replace.
-        geospatial["multiscales"] = {**geospatial["multiscales"], ngff.WRITTEN: list(target.written)}
+        # Where OME-NGFF's metadata would tell what is ours to replace, and how the levels were made.
+        (entry,) = attributes["ome"]["multiscales"]
+        geospatial["multiscales"] = {**geospatial["multiscales"], ngff.OWN_METADATA: entry["metadata"]}
         return geospatial
     return {**attributes, **geospatial}

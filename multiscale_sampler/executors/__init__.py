@@ -49,8 +49,13 @@ def run(
     """Call ``task(context, *arguments)`` for all `calls`, and report the progress of each when it is done.
 
     Calls are drawn as they are needed, so that a build of a million regions holds no more than one of ten. Dask
-    arrays among the arguments are computed on their way to a cluster.
+    arrays among the arguments are computed on their way to a cluster. A single worker is this thread.
     """
+    if crew is None and workers == 1:
+        for progress, arguments in calls:
+            task(context, *arguments)
+            report(progress)
+        return
     undrawn = iter(calls)
     with _handing_out(crew, task, context, workers) as tasks:
         try:

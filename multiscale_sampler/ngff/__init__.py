@@ -32,10 +32,11 @@ from .rewriting import (
 )
 from .vocabulary import (
     IMAGE_LABEL,
+    MIXED_METHODS,
     OMERO,
+    OWN_METADATA,
     SYSTEMS,
     TYPE_ORDER,
-    WRITTEN,
     ZARR_FORMATS,
     NgffVersion,
     is_described,
@@ -45,12 +46,13 @@ from .vocabulary import (
 __all__ = [
     "CHANNEL_COLORS",
     "IMAGE_LABEL",
+    "MIXED_METHODS",
     "MOST_AXES",
     "OMERO",
+    "OWN_METADATA",
     "SYSTEMS",
     "TYPE_ORDER",
     "UNIT_NAMES",
-    "WRITTEN",
     "ZARR_FORMATS",
     "Dataset",
     "Multiscales",

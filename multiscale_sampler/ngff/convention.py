@@ -7,6 +7,7 @@ from typing import Any
 
 from ..axes import Axis
 from .describing import line_of
+from .vocabulary import MIXED_METHODS
 
 MULTISCALES_CONVENTION = {
     "uuid": "d35379db-88df-4056-af3a-620245f8e347",
@@ -15,7 +16,7 @@ MULTISCALES_CONVENTION = {
     "schema_url": "https://raw.githubusercontent.com/zarr-conventions/multiscales/refs/tags/v0.1/schema.json",
     "spec_url": "https://github.com/zarr-conventions/multiscales/blob/v0.1/README.md",
 }
-RESAMPLING_NAMES = {"mean": "average"}
+RESAMPLING_NAMES = {"mean": "average", MIXED_METHODS: "custom"}
 
 
 def convention_attributes(
@@ -51,8 +52,8 @@ def shorter_layout(
     layout: Sequence[Mapping[str, Any]], levels: Mapping[str, Sequence[Axis]], removed: Sequence[str]
 ) -> list[dict[str, Any]]:
     """Return the layout of the zarr convention without some levels; what was derived from these is of the base."""
-    axes = {path.rpartition("/")[0]: along for path, along in levels.items()}
-    gone = {path.rpartition("/")[0] for path in removed}
+    axes = {path.rpartition("/")[0] or path: along for path, along in levels.items()}
+    gone = {path.rpartition("/")[0] or path for path in removed}
     base = layout[0]["asset"]
     kept = []
     for item in layout:

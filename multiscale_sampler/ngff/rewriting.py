@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 from .._version import __version__
 from ..axes import Axis
 from .convention import resampling_name, shorter_layout
 from .describing import axis_entry, dataset_entry, systems_entry
 from .parsing import outputs_of, parse_system, systems_beside
-from .vocabulary import OME_KEYS, SYSTEM, WRITTEN, NgffVersion, namespace_of, with_namespace
-
-# What stands for the method where levels were made by several.
-MIXED_METHODS = "custom"
+from .vocabulary import (
+    MIXED_METHODS,
+    OME_KEYS,
+    OWN_METADATA,
+    SYSTEM,
+    NgffVersion,
+    namespace_of,
+    with_namespace,
+)
 
 
 def merged(existing: Mapping[str, Any], published: Mapping[str, Any]) -> dict[str, Any]:
@@ -122,9 +127,6 @@ def further_systems(attributes: Mapping[str, Any]) -> tuple[str, ...]:
 
 def written_by_us(attributes: Mapping[str, Any]) -> tuple[str, ...]:
     """Return the paths of the arrays that this package wrote into a group, by the group's own metadata."""
-    convention: Any = attributes.get("multiscales")
-    if "ome" not in attributes and isinstance(convention, Mapping):
-        return tuple(convention.get(WRITTEN, ()))
     return tuple(_own_metadata(attributes).get("written", ()))
 
 
@@ -144,7 +146,7 @@ def with_recipe(attributes: Mapping[str, Any], recipe: Mapping[str, Any], *, who
     told = recipe if whole else {**known.get("kwargs", {}), "method": MIXED_METHODS}
     metadata = {**known, "method": "multiscale_sampler.rebuild_levels", "version": __version__, "kwargs": dict(told)}
     changed = _with_entry(attributes, {"type": told["method"], "metadata": metadata})
-    convention: Any = attributes.get("multiscales")
+    convention = changed.get("multiscales")
     if isinstance(convention, Mapping):
         changed["multiscales"] = {**convention, "resampling_method": resampling_name(told["method"])}
     return changed
@@ -154,28 +156,40 @@ def without_levels(
     attributes: Mapping[str, Any], levels: Mapping[str, Sequence[Axis]], removed: Sequence[str]
 ) -> dict[str, Any]:
     """Return the attributes of an image without some of its levels; `levels` are the axes of all, by path."""
-    entry = namespace_of(attributes)["multiscales"][0]
-    datasets = [dataset for dataset in entry["datasets"] if dataset["path"] not in removed]
-    changed: dict[str, Any] = {"datasets": datasets}
+    changed: dict[str, Any] = {}
+    if _convention_alone(attributes) is None:
+        entry = namespace_of(attributes)["multiscales"][0]
+        changed["datasets"] = [dataset for dataset in entry["datasets"] if dataset["path"] not in removed]
     metadata = _own_metadata(attributes)
     ladder = metadata.get("kwargs", {}).get("scale_factors")
     if isinstance(ladder, list) and len(ladder) == len(levels) - 1:
         kept = [factors for path, factors in zip(list(levels)[1:], ladder, strict=True) if path not in removed]
         changed["metadata"] = {**metadata, "kwargs": {**metadata["kwargs"], "scale_factors": kept}}
     result = _with_entry(attributes, changed)
-    convention: Any = attributes.get("multiscales")
+    convention = result.get("multiscales")
     if isinstance(convention, Mapping):
         result["multiscales"] = {**convention, "layout": shorter_layout(convention["layout"], levels, removed)}
     return result
 
 
 def _with_entry(attributes: Mapping[str, Any], changed: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a group's attributes with keys of the first of its multiscales changed."""
+    """Return a group's attributes with keys of the first of its multiscales changed, of the convention alone ours."""
+    if (convention := _convention_alone(attributes)) is not None:
+        ours = {OWN_METADATA: changed["metadata"]} if "metadata" in changed else {}
+        return {**attributes, "multiscales": {**convention, **ours}}
     first, *others = namespace_of(attributes)["multiscales"]
     return with_namespace(attributes, {"multiscales": [{**first, **changed}, *others]})
 
 
+def _convention_alone(attributes: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """Return the zarr convention's ``multiscales`` where there is no metadata of OME-NGFF beside it."""
+    convention = attributes.get("multiscales")
+    return convention if "ome" not in attributes and isinstance(convention, Mapping) else None
+
+
 def _own_metadata(attributes: Mapping[str, Any]) -> Mapping[str, Any]:
+    if (convention := _convention_alone(attributes)) is not None:
+        return cast("Mapping[str, Any]", convention.get(OWN_METADATA, {}))
     entries = namespace_of(attributes).get("multiscales")
     entry = entries[0] if isinstance(entries, list) and entries else None
     metadata = entry.get("metadata") if isinstance(entry, Mapping) else None

@@ -18,8 +18,10 @@ OME_KEYS = (
 SYSTEM = "intrinsic"
 # Attributes of a coordinate of channels, or of an image, that are metadata of the group in a store.
 OMERO, IMAGE_LABEL, SYSTEMS = "omero", "image-label", "coordinateSystems"
+# What stands for the method where levels were made by several.
+MIXED_METHODS = "mixed"
 # Where a pyramid without OME-NGFF metadata says what this package wrote.
-WRITTEN = "multiscale_sampler:written"
+OWN_METADATA = "multiscale_sampler:metadata"
 
 
 def namespace_of(attributes: Mapping[str, Any]) -> Mapping[str, Any]:

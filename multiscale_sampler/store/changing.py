@@ -27,7 +27,7 @@ from ..axes import Axis, image_axes
 from ..geozarr import resized
 from .labelling import level_image, pyramid_levels
 from .nodes import Node
-from .reading import BUILD_ATTRIBUTE, read_multiscales
+from .reading import BUILD_ATTRIBUTE, described_levels
 from .remote import is_icechunk, unwrapped
 from .targets import (
     Layout,
@@ -62,6 +62,8 @@ class StoredPyramid:
     """How this package made the levels; None if another writer did."""
     begun: Mapping[str, Any] | None
     """The record of a change that has not ended; None if there is none."""
+    removed: tuple[int, ...] = ()
+    """The levels whose removal had been interrupted, and has been completed."""
 
     @classmethod
     def of(cls, node: Node) -> StoredPyramid:
@@ -75,12 +77,16 @@ class StoredPyramid:
         if isinstance(node, zarr.Array):
             raise ValueError(f"{node.store_path} is an array, not a pyramid; name the group that has its metadata")
         group = writable_group(node)
-        multiscales, arrays, levels, _ = pyramid_levels(group, read_multiscales(group))
+        multiscales, arrays, levels, _ = pyramid_levels(group, described_levels(group))
         attributes = group.attrs.asdict()
         begun: Any = attributes.get(BUILD_ATTRIBUTE)
         image = level_image(arrays[0], levels[0], multiscales, "auto")
         recipe = ngff.recipe_written(attributes)
-        return cls(group, multiscales, tuple(arrays), tuple(levels), image, recipe, begun)
+        stored = cls(group, multiscales, tuple(arrays), tuple(levels), image, recipe, begun)
+        if "removing" not in (begun or {}):
+            return stored
+        stored._finish_removal(begun["removing"])
+        return dataclasses.replace(stored, begun=None, removed=tuple(begun["levels"]))
 
     @property
     def paths(self) -> tuple[str, ...]:
@@ -177,20 +183,28 @@ class StoredPyramid:
         places = (f"{parent}/{name}" for parent in parents for name in image.coords)
         return any(isinstance(self.group.get(place), zarr.Array) for place in places)
 
-    def remove(self, indices: Sequence[int]) -> None:
-        """Take levels out of the metadata, and then delete their arrays with the coordinates beside them."""
+    def remove(self, indices: Sequence[int], *, mixed: bool = False) -> None:
+        """Take levels out of the metadata, and then delete their arrays with the coordinates beside them.
+
+        The metadata say what is being deleted until it is. With `mixed`, the others follow no one rule any more.
+        """
         removed = [self.paths[index] for index in indices]
         attributes = stored_attributes(self.group)
         written = ngff.written_by_us(attributes)
-        put_attributes(
-            self.group, ngff.without_levels(attributes, dict(zip(self.paths, self.levels, strict=True)), removed)
-        )
         parents = {path.rpartition("/")[0] for path in removed} - {""}
         beside = [path for path in written if path.rpartition("/")[0] in parents]
-        remove_arrays(self.group, [*removed, *beside])
+        removing = list(dict.fromkeys([*removed, *beside]))
+        left = ngff.without_levels(attributes, dict(zip(self.paths, self.levels, strict=True)), removed)
+        left = ngff.with_recipe(left, {}, whole=False) if mixed else left
+        mark = {BUILD_ATTRIBUTE: {"removing": removing, "levels": list(indices)}}
+        put_attributes(self.group, {**left, **mark})
+        self._finish_removal(removing)
+
+    def _finish_removal(self, paths: Sequence[str]) -> None:
+        remove_arrays(self.group, paths)
         if self._is_consolidated():
             consolidate(self.group)
-        self._consolidate_above()
+        self.finish({})
 
     def _is_consolidated(self) -> bool:
         stored = zarr.open_group(self.group.store_path.store, path=self.group.path, mode="r")

@@ -59,8 +59,9 @@ class Journal:
         """Open the journal of a pass of `count` regions, or begin it."""
         if not cls.is_one_file(group):
             store = unwrapped(group.store_path.store)
-            # icechunk takes nothing that is no part of an array, and keeps what is committed.
-            place = None if is_icechunk(store) else group.store_path / name
+            # icechunk takes nothing that is no part of an array, and keeps what is committed. A single region is in
+            # flight until its pass ends.
+            place = None if is_icechunk(store) or count == 1 else group.store_path / name
             return cls(count, place, None, keeps_values_whole(store))
         array = group.get(name)
         if not isinstance(array, zarr.Array):

@@ -21,9 +21,9 @@ from xarray.backends.zarr import FillValueCoder
 from zarr.abc.store import Store
 
 from .. import ngff
-from ..axes import Axis, image_axes, label_array
+from ..axes import Axis, are_regular, label_array
 from ..files import FileArray
-from .nodes import V2_DIMENSIONS, array_at, dimension_names
+from .nodes import V2_DIMENSIONS, arrays_at, dimension_names, nodes_at, values_of
 
 CF_PACKING = ("scale_factor", "add_offset", "_FillValue", "missing_value")
 # Attributes that say how the array is stored, not what it is.
@@ -80,7 +80,7 @@ def pyramid_levels(
 
     Returns also what had to be assumed.
     """
-    arrays = [array_at(group, dataset.path) for dataset in multiscales.datasets]
+    arrays = arrays_at(group, [dataset.path for dataset in multiscales.datasets])
     order = ngff.coarsest_last([array.shape for array in arrays])
     datasets = tuple(multiscales.datasets[index] for index in order)
     ordered = dataclasses.replace(multiscales, datasets=datasets)
@@ -122,7 +122,7 @@ def level_image(
     kept = {
         key: variable
         for key, variable in _stored_coordinates(array, names).items()
-        if key not in names or variable.dtype.kind not in "iuf" or not _is_regular(variable)
+        if key not in names or variable.dtype.kind not in "iuf" or not are_regular(variable.values)
     }
     channel = next((axis for axis in axes if axis.type == "channel"), None)
     labels = multiscales.channel_names
@@ -152,11 +152,6 @@ def _with_display(image: xr.DataArray, multiscales: ngff.Multiscales, channel: s
             return image.assign_attrs(shown)
         image.coords[channel].attrs.update(shown)
     return image
-
-
-def _is_regular(variable: xr.Variable) -> bool:
-    coordinate = xr.DataArray(np.empty(variable.shape), dims=variable.dims, coords={variable.dims[0]: variable})
-    return image_axes(coordinate)[0].is_regular
 
 
 def labelled_by_names(array: zarr.Array[Any], chunks: Any) -> xr.DataArray | None:
@@ -198,11 +193,16 @@ def _stored_coordinates(array: zarr.Array[Any], names: Sequence[str]) -> dict[An
         return {}
     sizes = dict(zip(names, array.shape, strict=True))
     listed = f"{array.attrs.get('coordinates', '')} {group.attrs.get('coordinates', '')}".split()
-    variables = {}
-    for key in dict.fromkeys((*names, *listed)):
-        sibling = group.get(key) if key != array.basename else None
-        if isinstance(sibling, zarr.Array) and _is_coordinate(key, sibling, sizes):
-            variables[key] = _small_variable(sibling)
+    keys = [key for key in dict.fromkeys((*names, *listed)) if key != array.basename]
+    beside = {
+        key: node
+        for key, node in zip(keys, nodes_at(group, keys), strict=True)
+        if isinstance(node, zarr.Array) and _is_coordinate(key, node, sizes)
+    }
+    variables = {
+        key: _small_variable(node, values)
+        for (key, node), values in zip(beside.items(), values_of(beside.values()), strict=True)
+    }
     try:
         decoded = xr.decode_cf(xr.Dataset(variables))
     except (ValueError, ImportError, OverflowError):
@@ -219,8 +219,7 @@ def _is_coordinate(key: str, array: zarr.Array[Any], sizes: Mapping[str, int]) -
     return all(sizes.get(name) == size for name, size in zip(names, array.shape, strict=True))
 
 
-def _small_variable(array: zarr.Array[Any]) -> xr.Variable:
-    values = np.asarray(array[...])
+def _small_variable(array: zarr.Array[Any], values: np.ndarray[Any, Any]) -> xr.Variable:
     if values.dtype.kind == "T":
         values = np.asarray(values.tolist(), dtype=str)
     attrs = {key: value for key, value in array.attrs.asdict().items() if key not in ENCODING_ATTRIBUTES}

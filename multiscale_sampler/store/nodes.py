@@ -6,10 +6,11 @@ to read them without detours, the other so that no target destroys its own sourc
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import os
 import weakref
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias, TypeGuard, cast
 from urllib.parse import urlsplit
@@ -162,15 +163,38 @@ def is_zarr(store: Any) -> bool:
     return isinstance(store, zarr.Array | zarr.Group | Store | zarr.storage.StorePath)
 
 
-def array_at(group: zarr.Group, path: str) -> zarr.Array[Any]:
-    """Return the array that a group's metadata name."""
-    try:
-        node = group[path]
-    except KeyError:
-        node = None
-    if not isinstance(node, zarr.Array):
-        raise ValueError(f"the metadata of {group.store_path} name the array {path!r}, but there is none")
-    return node
+def nodes_at(group: zarr.Group, paths: Sequence[str]) -> list[Node | None]:
+    """Return what is at some paths of a group, None where nothing is; all are asked for at once."""
+
+    async def node_at(path: str) -> Any:
+        try:
+            return await group._async_group.getitem(path)
+        except KeyError:
+            return None
+
+    async def nodes() -> list[Any]:
+        return await asyncio.gather(*map(node_at, paths))
+
+    wrappers = {zarr.AsyncArray: zarr.Array, zarr.AsyncGroup: zarr.Group}
+    return [None if node is None else wrappers[type(node)](node) for node in sync(nodes())]
+
+
+def values_of(arrays: Iterable[zarr.Array[Any]]) -> list[np.ndarray[Any, Any]]:
+    """Return all values of some small arrays, which are read at once."""
+
+    async def values() -> list[Any]:
+        return await asyncio.gather(*(array.async_array.getitem(...) for array in arrays))
+
+    return [np.asarray(block) for block in sync(values())]
+
+
+def arrays_at(group: zarr.Group, paths: Sequence[str]) -> list[zarr.Array[Any]]:
+    """Return the arrays that a group's metadata name."""
+    found = nodes_at(group, paths)
+    for path, node in zip(paths, found, strict=True):
+        if not isinstance(node, zarr.Array):
+            raise ValueError(f"the metadata of {group.store_path} name the array {path!r}, but there is none")
+    return cast("list[zarr.Array[Any]]", found)
 
 
 def source_array(data: Any) -> zarr.Array[Any] | None:

@@ -7,7 +7,7 @@ import os
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeAlias, cast
 
 import numpy as np
 import xarray as xr
@@ -30,12 +30,15 @@ from .labelling import (
     pyramid_levels,
     warn_of,
 )
-from .nodes import V2_DIMENSIONS, array_at, dimension_names, is_zarr, local_path, open_node, url_options
+from .nodes import V2_DIMENSIONS, arrays_at, dimension_names, is_zarr, local_path, open_node, url_options
 
 # Where OME-NGFF has the labels of an image.
 LABELS = "labels"
 # A group with this attribute and without OME-NGFF metadata is a build that has not finished.
 BUILD_ATTRIBUTE = "multiscale_sampler"
+
+# The name of an image, its levels, and their paths.
+_Found: TypeAlias = "tuple[str, list[xr.DataArray], list[str]]"
 
 
 def open_image(
@@ -186,7 +189,7 @@ def _one_array(node: zarr.Array[Any] | zarr.Group, level: int = 0) -> zarr.Array
     """Return the array that a node stands for, of a pyramid a level."""
     multiscales = ngff.parse(node.attrs.asdict()) if isinstance(node, zarr.Group) else None
     if multiscales is not None:
-        levels = [array_at(cast("zarr.Group", node), dataset.path) for dataset in multiscales.datasets]
+        levels = arrays_at(cast("zarr.Group", node), [dataset.path for dataset in multiscales.datasets])
         order = ngff.coarsest_last([array.shape for array in levels])
         if not 0 <= level < len(order):
             raise ValueError(f"level={level!r} is none of {node.store_path}, which has {len(order)}, numbered from 0")
@@ -286,7 +289,7 @@ def open_pyramid(
     group = open_node(store, path, storage_options=storage_options)
     if not isinstance(group, zarr.Group):
         raise ValueError(f"{group.store_path} is an array, not a pyramid; open it with open_image")
-    name, images = _by_convention(group, chunks) or _by_ngff(group, chunks)
+    name, images, _ = _by_convention(group, chunks) or _by_ngff(group, chunks)
     images = [_with_crs(image, group) for image in images]
     if _is_changing(group):
         warnings.warn(
@@ -323,16 +326,38 @@ def _is_changing(group: zarr.Group) -> bool:
     return begun is not None and "edited" in begun.get("fingerprint", {})
 
 
-def _by_ngff(group: zarr.Group, chunks: Any) -> tuple[str, list[xr.DataArray]]:
-    """Return the name and the levels of an image as OME-NGFF describes them."""
+def _by_ngff(group: zarr.Group, chunks: Any) -> _Found:
+    """Return the name of an image and its levels with their paths, as OME-NGFF describes them."""
     multiscales, arrays, levels, assumed = pyramid_levels(group, read_multiscales(group))
     # The caller of open_pyramid.
     warn_of(assumed, group, multiscales.version, stacklevel=3)
     images = [level_image(array, axes, multiscales, chunks) for array, axes in zip(arrays, levels, strict=True)]
-    return image_name(group, multiscales), images
+    return image_name(group, multiscales), images, [dataset.path for dataset in multiscales.datasets]
 
 
-def _by_convention(group: zarr.Group, chunks: Any) -> tuple[str, list[xr.DataArray]] | None:
+def described_levels(group: zarr.Group) -> ngff.Multiscales:
+    """Return the description of the levels in a group: that of OME-NGFF, or what only the convention says, in its form.
+
+    Raises
+    ------
+    ValueError
+        If it has neither.
+    """
+    found = _by_convention(group, "auto")
+    if found is None:
+        return read_multiscales(group)
+    name, images, paths = found
+    levels = [image_axes(image) for image in images]
+    axes = tuple((axis.name, axis.type, axis.unit) for axis in levels[0])
+    # Labels and dates come from the coordinate arrays.
+    lines = [[(axis.scale, axis.translation) if axis.is_regular else (1.0, 0.0) for axis in level] for level in levels]
+    datasets = tuple(
+        ngff.Dataset(path, *map(tuple, zip(*line, strict=True))) for path, line in zip(paths, lines, strict=True)
+    )
+    return ngff.Multiscales("0.5", name, axes, datasets, {}, None)
+
+
+def _by_convention(group: zarr.Group, chunks: Any) -> _Found | None:
     """Return the levels that only the convention ``multiscales`` of zarr describes; None if there is more or less."""
     attributes = group.attrs.asdict()
     convention: Any = attributes.get("multiscales")
@@ -356,7 +381,8 @@ def _by_convention(group: zarr.Group, chunks: Any) -> tuple[str, list[xr.DataArr
     shared = names.pop() if len(names) == 1 else None
     name = shared if shared and shared not in images[0].coords else "image"
     order = ngff.coarsest_last([image.shape for image in images])
-    return name, [images[index].rename(name) for index in order]
+    paths = [array.path.removeprefix(f"{group.path}/" if group.path else "") for array in arrays.values()]
+    return name, [images[index].rename(name) for index in order], [paths[index] for index in order]
 
 
 def _array_of_asset(group: zarr.Group, asset: str) -> zarr.Array[Any]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import json
+import re
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -161,9 +162,12 @@ class Target:
 
     def journal(self, number: int, count: int) -> Journal:
         """Open the journal of a pass of `count` regions."""
-        if Journal.is_one_file(self.group):
-            return Journal.of(self.group.require_group(SCRATCH), f"pass{number}", count)
-        return Journal.of(self.group, f"{SCRATCH}/pass{number}", count)
+        if not Journal.is_one_file(self.group):
+            return Journal.of(self.group, f"{SCRATCH}/pass{number}", count)
+        if count == 1:
+            # It is in flight until its pass ends.
+            return Journal(count, None, None, False)
+        return Journal.of(self.group.require_group(SCRATCH), f"pass{number}", count)
 
     def drop_scratch(self) -> None:
         """Record that no pass is left, and delete what only they needed.
@@ -171,6 +175,8 @@ class Target:
         Without the record, a build that is stopped here would go on by what is left of its journal and carried
         states, in whatever order they are being deleted.
         """
+        if not self.resumed and sync((self.group.store_path / SCRATCH).is_empty()):
+            return
         attributes = stored_attributes(self.group)
         build: Any = attributes[BUILD_ATTRIBUTE]
         put_attributes(self.group, {**attributes, BUILD_ATTRIBUTE: {**build, "passes": []}})
@@ -215,6 +221,8 @@ class Target:
 
 def stored_attributes(group: zarr.Group) -> dict[str, Any]:
     """Return the attributes of a group as they are now."""
+    if group.metadata.zarr_format == 3:
+        return dict(json.loads(_document(group)).get("attributes", {}))
     return zarr.open_group(group.store_path.store, path=group.path, mode="r", use_consolidated=False).attrs.asdict()
 
 
@@ -230,14 +238,36 @@ def group_documents(group: zarr.Group, attributes: Mapping[str, Any]) -> dict[st
     """Return the metadata documents of a group with other attributes."""
     prototype = default_buffer_prototype()
     if group.metadata.zarr_format == 3:
-        # One document of which all but the attributes stays: gathered metadata are not parsed to be written again.
-        place = group.store_path / ZARR_JSON
-        document = json.loads(cast("Buffer", sync(place.get(prototype=prototype))).to_bytes())
-        text = json.dumps({**document, "attributes": dict(attributes)}, indent=zarr.config.get("json_indent"))
+        text = _with_member(_document(group), "attributes", attributes)
         return {ZARR_JSON: prototype.buffer.from_bytes(text.encode())}
     stored = zarr.open_group(group.store_path.store, path=group.path, mode="r")
     with _silenced_string_warnings():
         return replace(stored.metadata, attributes=dict(attributes)).to_buffer_dict(prototype)
+
+
+def _document(group: zarr.Group) -> str:
+    """Return the document of a group of zarr v3, as it is now."""
+    stored = cast("Buffer", sync((group.store_path / ZARR_JSON).get(prototype=default_buffer_prototype())))
+    return stored.to_bytes().decode()
+
+
+def _with_member(text: str, name: str, value: Any) -> str:
+    """Return a JSON object with another value of one of its members, and all else, which may be long, to the letter."""
+    indent = zarr.config.get("json_indent")
+    decoder, at = json.JSONDecoder(), _next_token(text, text.index("{") + 1)
+    while text[at] != "}":
+        key, at = decoder.raw_decode(text, at)
+        start = _next_token(text, at)
+        _, at = decoder.raw_decode(text, start)
+        if key == name:
+            return text[:start] + json.dumps(value, indent=indent) + text[at:]
+        at = _next_token(text, at)
+    return json.dumps({**json.loads(text), name: value}, indent=indent)
+
+
+def _next_token(text: str, at: int) -> int:
+    """Return where the next key or value of a JSON object begins, or where the object ends."""
+    return cast("re.Match[str]", re.compile(r"[\s:,]*").match(text, at)).end()
 
 
 async def _put(place: StorePath, values: Mapping[str, Buffer]) -> None:
