@@ -172,6 +172,17 @@ class Plan:
         pairs = zip(self.levels[index].factors, self.levels[source].factors, strict=True)
         return tuple(factor // other for factor, other in pairs)
 
+    def cell(self, step: Pass, near: Sequence[int]) -> tuple[int, ...] | None:
+        """Return the least part of a pass' regions that is whole in its source and in some levels made of it.
+
+        Whole, too, in the windows of levels that follow from these. None if regions do not consist of such parts.
+        """
+        cell = _region(self, step.source, near)
+        following = [level.factors for level in self.levels if level.index in step.levels and level.parent in near]
+        cell = tuple(math.lcm(n, *factors) for n, *factors in zip(cell, *following, strict=True))
+        sizes = zip(cell, step.region, self.levels[step.source].shape, strict=True)
+        return cell if all(region % n == 0 or region == size for n, region, size in sizes) else None
+
     def halos(self, index: int) -> tuple[int, ...]:
         """Return how many samples of its parent beyond a window a voxel of a level depends on, axis by axis."""
         return tuple(map(self.reduction.halo, self.relative_factors(index, self.levels[index].parent)))

@@ -7,9 +7,11 @@ level 0 takes over its bytes as they are.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, Protocol, TypeAlias, cast
 
 import dask.array as da
@@ -26,7 +28,7 @@ from .executors import active_client
 from .parts import Region, is_empty, known_parts, part_of_level, within
 from .plan import Pass, Plan, region_slices
 from .reductions import BandReduction, WeightedReduction
-from .store import Access, source_array
+from .store import Access, buffer, source_array
 
 Block: TypeAlias = npt.NDArray[Any]
 
@@ -269,6 +271,28 @@ class Sweep:
             return self.selection.regions()
         return region_slices(self.plan.levels[self.step.source].shape, self.step.region)
 
+    @cached_property
+    def near(self) -> tuple[int, ...]:
+        """Levels that are made and written cell by cell, of a plain base; none where a region is one cell."""
+        plan, step = self.plan, self.step
+        direct = tuple(index for index in step.levels if index and plan.levels[index].parent == 0)
+        plain = isinstance(self.base, Access) and self.base.chunks is not None and step.source == 0
+        whole = self.selection is not None or plan.reduction.bands or any(index in step.carried for index in direct)
+        reaches = any(any(plan.halos(index)) for index in step.levels if index)
+        local = all(self.levels[index].chunks is not None for index in direct)
+        return direct if plain and local and not (whole or reaches) and plan.cell(step, direct) else ()
+
+    def cells(self, region: Region) -> Iterator[Region]:
+        """Yield a region in parts whose levels stay in cache, whole chunks of the base and of the levels `near`."""
+        cell = self.plan.cell(self.step, self.near) if self.near else None
+        if cell is None:
+            yield region
+            return
+        starts = (range(along.start, along.stop, n) for along, n in zip(region, cell, strict=True))
+        for corner in itertools.product(*starts):
+            ends = zip(corner, cell, region, strict=True)
+            yield tuple(slice(start, min(start + n, along.stop)) for start, n, along in ends)
+
     def written(self, region: Region) -> dict[int, Region]:
         """Return the part of each level that a region writes."""
         if self.selection is not None:
@@ -287,16 +311,16 @@ def reduce_region(sweep: Sweep, carried: Mapping[int, Access], region: Region) -
     if sweep.keeps_blank and cast("Access", sweep.base).is_blank(known[0]):
         return False
     if step.source == 0:
-        states = _base_states(sweep, region, known)
+        states = _states_of_base(sweep, region, known)
     else:
         states = {step.source: _source_state(sweep, carried, known[step.source])}
     for index in step.levels:
         parent = plan.levels[index].parent
-        if parent != 0 and not is_empty(known[index]):
+        if parent in states and index not in states and not is_empty(known[index]):
             states[index] = plan.reduction.merge(*_windows(plan, index, known[index], states[parent], known[parent]))
     last_is_stored = False
     for index, part in sweep.written(region).items():
-        if index or plan.reduction.bands:
+        if index in states:
             state = _state_of_values(plan, index, part, states, known)
             last_is_stored = sweep.levels[index].write(part, plan.reduction.finish(state, plan.counts(index, part)))
     for index in step.carried:
@@ -355,6 +379,34 @@ def _source_state(sweep: Sweep, carried: Mapping[int, Access], part: Region) -> 
     return sweep.levels[source].read(part)
 
 
+def _states_of_base(sweep: Sweep, region: Region, known: Mapping[int, Region]) -> dict[int, Block]:
+    """Return the states of levels that follow from the base: of those that are `near`, written here, the next ones."""
+    if not sweep.near:
+        return _base_states(sweep, region, known)
+    plan, states = sweep.plan, dict[int, Block]()
+    following = [index for index in sweep.step.levels if plan.levels[index].parent in sweep.near]
+    for cell in sweep.cells(region):
+        parts = {index: part_of_level(plan, index, 0, cell) for index in (0, *sweep.near, *following)}
+        of_cell = _base_states(sweep, cell, parts)
+        for index, state in of_cell.items():
+            sweep.levels[index].write(parts[index], plan.reduction.finish(state, plan.counts(index, parts[index])))
+        for index in following:
+            if not is_empty(parts[index]):
+                parent = plan.levels[index].parent
+                state = plan.reduction.merge(*_windows(plan, index, parts[index], of_cell[parent], parts[parent]))
+                _put(states, index, state, parts[index], known[index])
+    return states
+
+
+def _put(states: dict[int, Block], index: int, state: Block, part: Region, whole: Region) -> None:
+    """Put the state of a part of a level into its place in the state of the whole, in memory that is used again."""
+    if index not in states:
+        layers = state.shape[: state.ndim - len(part)]
+        shape = (*layers, *(along.stop - along.start for along in whole))
+        states[index] = buffer(f"state {index}", shape, state.dtype)
+    states[index][within(part, whole)] = state
+
+
 def _base_states(sweep: Sweep, region: Region, known: Mapping[int, Region]) -> dict[int, Block]:
     """Write level 0 where it is to be written, and return the states of the levels that follow from it."""
     plan = sweep.plan
@@ -399,10 +451,7 @@ def _reduce_tile(
     if part == known[index] and block is not None:
         states[index] = state
         return
-    if index not in states:
-        layers = state.shape[: state.ndim - len(part)]
-        states[index] = np.empty((*layers, *(along.stop - along.start for along in known[index])), state.dtype)
-    states[index][within(part, known[index])] = state
+    _put(states, index, state, part, known[index])
 
 
 def _weighed(sweep: Sweep, block: Block, tile: Region) -> Block:

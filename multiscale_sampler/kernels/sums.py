@@ -14,6 +14,7 @@ Where values can be missing, the last component counts the valid ones.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -49,10 +50,26 @@ EXACT_IN_FLOAT32 = 2**24
 
 def sum_windows(block: Block, factors: tuple[int, ...], total: Block) -> None:
     """Add up every window of `block` into `total`, whose dtype holds the sums."""
-    windows = block_windows(block.shape, factors)
     # Sums of 64-bit integers wrap around as numpy's do; only the interpreter would warn of it.
     with np.errstate(over="ignore"):
-        _add(block.reshape(-1), *windows, as_rows(total, windows))
+        if (halved := _halved(block.shape, factors)) is not None:
+            add = _add_cubes if len(halved) == 3 else _add_squares
+            add(block.reshape(halved), total.reshape([n // 2 for n in halved]))
+        else:
+            windows = block_windows(block.shape, factors)
+            _add(block.reshape(-1), *windows, as_rows(total, windows))
+
+
+def _halved(shape: tuple[int, ...], factors: tuple[int, ...]) -> tuple[int, ...] | None:
+    """Return the shape of a block whose last two or three axes are halved, with those before in the first of them.
+
+    None where other axes are reduced, or windows are partial.
+    """
+    kept = factors.index(2) if 2 in factors else 0
+    sizes = shape[kept:]
+    if len(sizes) not in (2, 3) or factors != (1,) * kept + (2,) * len(sizes) or any(n % 2 for n in sizes):
+        return None
+    return math.prod(shape[: kept + 1]), *sizes[1:]
 
 
 def sum_valid_windows(block: Block, factors: tuple[int, ...], missing: Missing, total: Block, count: Block) -> None:
@@ -193,6 +210,32 @@ def _add_rows(x, rows, size, factor, inner, parts, sums):  # type: ignore[no-unt
     else:
         for at in rows:
             _add_along(x[at : at + size * inner], size, factor, inner, parts, sums)
+
+
+@compiled
+def _add_cubes(x, total):  # type: ignore[no-untyped-def]
+    """Add up whole windows of 2 x 2 x 2, by far the most there are, in the order of their samples."""
+    # In the dtype of the sums, as numba's own choice is wider. Zero first, for -0.0.
+    of = total.dtype.type
+    zero = of(0)
+    for i in range(total.shape[0]):
+        for j in range(total.shape[1]):
+            a, b, c, d = x[2 * i, 2 * j], x[2 * i, 2 * j + 1], x[2 * i + 1, 2 * j], x[2 * i + 1, 2 * j + 1]
+            sums = total[i, j]
+            for k in range(len(sums)):
+                upper = zero + of(a[2 * k]) + of(a[2 * k + 1]) + of(b[2 * k]) + of(b[2 * k + 1])
+                sums[k] = upper + of(c[2 * k]) + of(c[2 * k + 1]) + of(d[2 * k]) + of(d[2 * k + 1])
+
+
+@compiled
+def _add_squares(x, total):  # type: ignore[no-untyped-def]
+    """Add up whole windows of 2 x 2 likewise."""
+    of = total.dtype.type
+    zero = of(0)
+    for j in range(total.shape[0]):
+        a, b, sums = x[2 * j], x[2 * j + 1], total[j]
+        for k in range(len(sums)):
+            sums[k] = zero + of(a[2 * k]) + of(a[2 * k + 1]) + of(b[2 * k]) + of(b[2 * k + 1])
 
 
 @compiled

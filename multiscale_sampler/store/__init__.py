@@ -8,7 +8,7 @@ chunks to other readers.
 """
 
 from .changing import StoredPyramid
-from .chunks import Access, release_buffers
+from .chunks import Access, buffer, release_buffers
 from .digests import DIGESTS_PATH, Digests
 from .encoding import Encoding, encoding_like, json_attributes
 from .journal import Journal, claim
@@ -80,6 +80,7 @@ __all__ = [
     "StoredPyramid",
     "Target",
     "base_array",
+    "buffer",
     "claim",
     "consolidate",
     "create_target",

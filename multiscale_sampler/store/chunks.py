@@ -97,7 +97,7 @@ class Chunks:
 
     def path(self, index: Index) -> str:
         """Return the file of a chunk."""
-        return os.path.join(self.folder, self.array.metadata.encode_chunk_key(index))
+        return f"{self.folder}/{self.array.metadata.encode_chunk_key(index)}"
 
     def grid(self, region: Region) -> Iterator[Index]:
         """Yield the chunks that a region touches."""
@@ -124,9 +124,13 @@ class Chunks:
     def _stored(self, index: Index) -> Block | None:
         """Return the bytes of a chunk as they are stored, in memory of this thread's next chunk; None without any."""
         try:
-            with open(self.path(index), "rb") as file:
+            # Unbuffered: a buffer of Python's own takes longer to make than a chunk to read.
+            with open(self.path(index), "rb", buffering=0) as file:
                 encoded = buffer("encoded", (os.fstat(file.fileno()).st_size,), np.dtype(np.uint8))
-                return encoded[: file.readinto(memoryview(cast("Any", encoded)))]
+                size = 0
+                while read := file.readinto(memoryview(cast("Any", encoded[size:]))):
+                    size += read
+                return encoded[:size]
         except FileNotFoundError:
             return None
 
