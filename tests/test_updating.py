@@ -1,6 +1,7 @@
 """Pyramids that stay true: after any edits, updates and appends a store is one built afresh from the final base."""
 
 import itertools
+import json
 import random
 import shutil
 import warnings
@@ -10,12 +11,13 @@ import numpy as np
 import pytest
 import xarray as xr
 import zarr
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import multiscale_sampler as ms
 from multiscale_sampler import engine
 from multiscale_sampler.selecting import box_of
+from multiscale_sampler.store import changing
 from tests.data import Recording, hashes
 from tests.interruptions import BUILDS, EDITED, Moment, build_in_child
 
@@ -50,6 +52,8 @@ def boxes(draw, shape):
     return tuple(slice(start, stop + 1) for start, stop in ends)
 
 
+# Several builds each.
+@settings(max_examples=settings.default.max_examples // 2)
 @given(data=st.data())
 def test_changes__in_any_order_leave_what_a_fresh_build_makes(tmp_path_factory, data):
     place = tmp_path_factory.mktemp("changes")
@@ -195,9 +199,18 @@ def test_change__killed_at_any_moment_goes_on_and_shows_old_values_or_new_ones(t
         )
         assert killed.killed
         assert_readable(target, old, new)
-        BUILDS[call](folder / "raw", target, {**KILLED, "resume": True})
+        resume(call, folder)
         assert_same(target, folder / "fresh")
         assert killed.begun <= whole.begun
+
+
+def resume(call, folder):
+    """Go on with a change that was killed, or make it where it had not begun."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*partial is not recognized")
+        begun = "multiscale_sampler" in zarr.open_group(folder / "target", mode="r").attrs
+    options = {**KILLED, "resume": begun or call == "update_pyramid"}
+    BUILDS[call](folder / "raw", folder / "target", options)
 
 
 def assert_readable(target, old, new):
@@ -258,6 +271,19 @@ def test_update__touches_only_the_chunks_that_it_must():
         assert found["read"][index].keys() <= found["written"][index].keys()
 
 
+def test_update__of_a_small_region_writes_its_chunks_and_the_mark_of_the_group_twice():
+    memory = zarr.storage.MemoryStore()
+    values = np.random.default_rng(0).integers(1, 99, (64, 64, 64)).astype("uint16")
+    ms.write_pyramid(values, memory, scale_factors=[2, 4, 8], chunks=8)
+    before = json.loads(memory._store_dict["zarr.json"].to_bytes())
+    store = Recording(memory)
+    ms.update_pyramid(store, (slice(40, 48), slice(8, 16), slice(16, 24)))
+    chunks = {key for key in store.log["written"] if "/c/" in key}
+    assert len(chunks) == 3
+    assert Counter(store.log["written"]) == Counter([*chunks, "zarr.json", "zarr.json"])
+    assert json.loads(memory._store_dict["zarr.json"].to_bytes()) == before
+
+
 def test_update__of_a_method_that_carries_no_state_reads_the_levels_that_are_stored():
     memory = zarr.storage.MemoryStore()
     ms.write_pyramid(
@@ -273,6 +299,15 @@ def test_update__of_a_method_that_carries_no_state_reads_the_levels_that_are_sto
     ms.update_pyramid(store, {"y": 9, "x": 9})
     assert sum(key.startswith("scale0/image/c") for key in store.log["read"]) == 4
     assert sum(key.startswith("scale1/image/c") for key in store.log["written"]) == 1
+
+
+DATES = np.array("2020-01-01", "M8[ns]") + np.arange(6) * np.timedelta64(1, "h")
+
+
+def of_dates(start, stop):
+    values = np.random.default_rng(0).integers(0, 99, (6, 12, 12)).astype("uint16")
+    axes = {"t": DATES, "y": np.arange(12.0), "x": np.arange(12.0)}
+    return xr.DataArray(values, axes, ("t", "y", "x"), "image").isel(t=slice(start, stop))
 
 
 # --- regions ---------------------------------------------------------------------------------------------------
@@ -297,6 +332,13 @@ def image():
 )
 def test_box_of__regions_by_samples_and_by_positions(image, region, by, expected):
     assert box_of(region, image, by=by) == tuple(slice(*ends) for ends in expected)
+
+
+@pytest.mark.parametrize(
+    "wanted", [slice(DATES[2], DATES[3]), slice("2020-01-01T01:30", "2020-01-01T03"), slice(DATES[3], DATES[2])]
+)
+def test_box_of__regions_by_dates(wanted):
+    assert box_of({"t": wanted}, of_dates(0, 6), by="coordinate")[0] == slice(2, 4)
 
 
 @pytest.mark.parametrize(
@@ -442,6 +484,35 @@ def test_append__of_time_points_names_of_channels_and_display_follow(tmp_path):
     assert ms.validate(tmp_path / "p").ok
 
 
+@pytest.mark.parametrize("labelled", [True, False])
+def test_append__along_dates_goes_on_in_their_step(tmp_path, labelled):
+    options = {"scale_factors": [2], "chunks": {"t": 1, "y": 8, "x": 8}}
+    ms.write_pyramid(of_dates(0, 4), tmp_path / "p", **options)
+    more = of_dates(4, 6)
+    ms.append_pyramid(more if labelled else more.values, tmp_path / "p", "t")
+    ms.write_pyramid(of_dates(0, 6), tmp_path / "fresh", **options)
+    assert_same(tmp_path / "p", tmp_path / "fresh")
+    assert zarr.open_group(tmp_path / "p").attrs.asdict() == zarr.open_group(tmp_path / "fresh").attrs.asdict()
+    xr.testing.assert_identical(ms.open_pyramid(tmp_path / "p"), ms.open_pyramid(tmp_path / "fresh"))
+
+
+def test_append__to_a_single_date_is_refused():
+    store = {}
+    ms.write_pyramid(of_dates(0, 1), store, scale_factors=[2])
+    with pytest.raises(ValueError, match="has one date along 't'"):
+        ms.append_pyramid(of_dates(1, 3), store, "t")
+
+
+def test_append__resumed_when_it_is_done_is_refused(tmp_path):
+    values = np.zeros((9, 12), "uint16")
+    ms.write_pyramid(values, tmp_path / "p", scale_factors=[2])
+    ms.append_pyramid(values, tmp_path / "p", "y")
+    before = hashes(tmp_path / "p")
+    with pytest.raises(ValueError, match=r"it is done, or has not begun\. There are 18 samples of 'y'"):
+        ms.append_pyramid(values, tmp_path / "p", "y", resume=True)
+    assert hashes(tmp_path / "p") == before
+
+
 def test_append__reads_parts_of_the_shape_of_a_chunk_that_lie_across_chunks(tmp_path):
     values = np.random.default_rng(0).integers(0, 99, (22, 24)).astype("uint16")
     options = {"scale_factors": [2, 4, 8], "method": "max", "chunks": 8}
@@ -540,8 +611,23 @@ def test_rebuild__of_one_level_leaves_the_others(tmp_path):
     ms.write_pyramid(values, tmp_path / "fresh", method="max", **options)
     assert hashes(tmp_path / "p/scale1") == before
     assert hashes(tmp_path / "p/scale2") == hashes(tmp_path / "fresh/scale2")
-    with pytest.raises(ValueError, match="made by several rules"):
-        ms.update_pyramid(tmp_path / "p", {"y": 0})
+    for method in (None, "mean", "max"):
+        with pytest.raises(ValueError, match="made by several rules"):
+            ms.update_pyramid(tmp_path / "p", {"y": 0}, method=method)
+        with pytest.raises(ValueError, match="made by several rules"):
+            ms.append_pyramid(values, tmp_path / "p", "y", method=method)
+    assert ms.verify_pyramid(tmp_path / "p").ok
+    ms.rebuild_levels(tmp_path / "p", method="max")
+    ms.update_pyramid(tmp_path / "p", {"y": 0})
+
+
+def test_rebuild__of_one_level_by_the_same_rule_is_a_repair(tmp_path):
+    values = np.random.default_rng(0).integers(0, 99, (41, 30)).astype("uint16")
+    ms.write_pyramid(values, tmp_path / "p", scale_factors=[2, 4], chunks=8)
+    before = hashes(tmp_path / "p")
+    zarr.open_array(tmp_path / "p/scale2/image", mode="r+")[:] = 0
+    ms.rebuild_levels(tmp_path / "p", [2], method="mean")
+    assert hashes(tmp_path / "p") == before
 
 
 @pytest.mark.parametrize(
@@ -581,6 +667,61 @@ def test_remove__takes_levels_out_of_metadata_and_store(tmp_path, layout, versio
     level_0(tmp_path / "p", layout)[0, 0] = 1000
     ms.update_pyramid(tmp_path / "p", {"y": 0, "x": 0})
     assert ms.open_pyramid(tmp_path / "p")["scale1/image"][0, 0] > before["scale2/image"][0, 0]
+
+
+@pytest.mark.parametrize("layout", ["datatree", "flat"])
+def test_remove__that_was_interrupted_is_completed_by_the_same_call_and_by_others(tmp_path, monkeypatch, layout):
+    values = np.random.default_rng(0).integers(0, 99, (41, 30)).astype("uint16")
+    ms.write_pyramid(values, tmp_path / "p", scale_factors=[2, 4, 8], chunks=8, layout=layout)
+
+    def fails(*arguments):
+        raise OSError("no more")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(changing, "remove_arrays", fails)
+        with pytest.raises(OSError, match="no more"):
+            ms.remove_levels(tmp_path / "p", [1])
+    assert len(ms.open_pyramid(tmp_path / "p").children) == 3
+    shutil.copytree(tmp_path / "p", tmp_path / "q")
+    ms.remove_levels(tmp_path / "p", [1])
+    ms.update_pyramid(tmp_path / "q", {"y": 3})
+    ms.write_pyramid(values, tmp_path / "fresh", scale_factors=[2, 4, 8], chunks=8, layout=layout)
+    ms.remove_levels(tmp_path / "fresh", [1])
+    for place in ("p", "q"):
+        assert hashes(tmp_path / place) == hashes(tmp_path / "fresh")
+
+
+def test_remove__of_a_level_that_others_were_made_from_leaves_no_rule_to_update_by(tmp_path):
+    ms.write_pyramid(np.eye(40), tmp_path / "p", scale_factors=[2, 4, 6], chunks=8, method="median")
+    ms.remove_levels(tmp_path / "p", [2])
+    ms.update_pyramid(tmp_path / "p", {"y": 0})
+    ms.remove_levels(tmp_path / "p", [1])
+    with pytest.raises(ValueError, match="made by several rules"):
+        ms.update_pyramid(tmp_path / "p", {"y": 0})
+    ms.rebuild_levels(tmp_path / "p", method="median")
+    ms.update_pyramid(tmp_path / "p", {"y": 0})
+
+
+def test_changes__of_a_store_that_only_the_geospatial_conventions_describe(tmp_path):
+    values = np.random.default_rng(0).integers(0, 99, (44, 40)).astype("uint16")
+    options = {"scale_factors": [2, 4], "metadata": ("geozarr",), "chunks": 8}
+
+    def on_map(values):
+        return ms.to_image(values, scale={"y": -10.0, "x": 10.0}, translation=500.0).assign_attrs(crs="EPSG:32618")
+
+    ms.write_pyramid(on_map(values[:40]), tmp_path / "p", **options)
+    level_0(tmp_path / "p", "datatree")[2] = values[2] = 1000
+    ms.update_pyramid(tmp_path / "p", {"y": 2})
+    ms.append_pyramid(values[40:], tmp_path / "p", "y")
+    ms.write_pyramid(on_map(values), tmp_path / "fresh", **options)
+    assert_same(tmp_path / "p", tmp_path / "fresh")
+    assert zarr.open_group(tmp_path / "p").attrs.asdict() == zarr.open_group(tmp_path / "fresh").attrs.asdict()
+    ms.rebuild_levels(tmp_path / "p", method="max")
+    ms.remove_levels(tmp_path / "p", [1])
+    ms.update_pyramid(tmp_path / "p", {"y": 2})
+    found = ms.open_pyramid(tmp_path / "p")
+    assert list(found.children) == ["scale0", "scale1"]
+    np.testing.assert_array_equal(found["scale1/image"], values.reshape(11, 4, 10, 4).max((1, 3)))
 
 
 def test_change__that_was_interrupted_is_completed_before_another(tmp_path, monkeypatch):

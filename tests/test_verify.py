@@ -1,5 +1,6 @@
 """Voxels held against metadata: the rule that made a level is named, and what is wrong with one is found."""
 
+import itertools
 import json
 import lzma
 import math
@@ -10,7 +11,15 @@ import zarr
 from hypothesis import given
 from hypothesis import strategies as st
 
-from multiscale_sampler import rules, validate, verdicts, verify_pyramid, write_labels, write_pyramid
+from multiscale_sampler import (
+    create_test_image,
+    rules,
+    validate,
+    verdicts,
+    verify_pyramid,
+    write_labels,
+    write_pyramid,
+)
 from multiscale_sampler.cli import main
 from multiscale_sampler.placement import Crop, located
 from multiscale_sampler.store import Access
@@ -96,6 +105,50 @@ def test_verify__names_the_method_of_our_own_pyramids(method, boundary):
     assert ("scale0/image" in report.levels[1].made_from) == exact
     if method in ("mean", "median", "mode"):
         assert len(report.levels[1].made_from) == 1
+
+
+RULES_OF_OURS = [
+    *({"method": method} for method in ("sum", "std", "mode_nonzero", "any", "all", "count", "gaussian", "laplacian")),
+    {"method": "mean", "nodata": 1},
+    {"method": "mode", "nodata": 0},
+    {"method": "median", "scale_factors": [3, 6]},
+]
+OF_NUMBERS = [{"method": np.ptp}]
+OF_FLOATS = [{"method": "min", "min_valid": 0.6}, {"method": "mode_nonzero", "skipna": False}]
+CASES_OF_OURS = [
+    *itertools.product([*RULES_OF_OURS, *OF_NUMBERS, *OF_FLOATS], ["float32"]),
+    *itertools.product([*RULES_OF_OURS, *OF_NUMBERS], ["uint16"]),
+    *itertools.product(RULES_OF_OURS, ["bool"]),
+]
+
+
+@pytest.mark.parametrize(("rule", "dtype"), CASES_OF_OURS)
+def test_verify__finds_nothing_wrong_with_what_we_wrote_by_whatever_rule(rule, dtype):
+    base = np.random.default_rng(0).integers(0, 9, (25, 27)).astype(dtype)
+    if dtype == "float32":
+        base[np.random.default_rng(1).random(base.shape) < 0.2] = np.nan
+    store = {}
+    write_pyramid(base, store, chunks=8, **{"scale_factors": [2, 4], **rule})
+    assert verify_pyramid(store).findings == ()
+
+
+def test_verify__says_of_which_method_it_knows_no_rule():
+    store = {}
+    write_pyramid(structured((24, 24)), store, scale_factors=[2], method="std")
+    report = verify_pyramid(store)
+    assert report.levels[0].unknown == "std"
+    assert "none known of 'std'" in str(report)
+
+
+@pytest.mark.parametrize("shape", [(64, 64, 64), (90, 70)])
+def test_verify__takes_no_alias_of_stripes_for_a_shift(shape):
+    writer, scale = client("ome_zarr.writer"), client("ome_zarr.scale")
+    group = zarr.open_group({}, mode="w")
+    image = create_test_image({}, shape=shape, chunks=(32,) * len(shape))[...]
+    writer.write_image(image, group, axes="zyx"[-len(shape) :], scale_factors=[2, 4], method=scale.Methods.RESIZE)
+    report = verify_pyramid(group)
+    assert {level.by for level in report.levels} == {"pixels"}
+    assert not errors(report)
 
 
 @pytest.mark.parametrize(
