@@ -33,7 +33,7 @@ SHARDS = {"chunks of 64^3": None, "the same in shards of 256^3": 256}
 # Bytes of the base that a core builds in a second, and seconds that a region takes a scheduler of Dask: measured by
 # this module (--rate) and by tests.benchmarks.regions, on the machine that the page names.
 RATE = 40e6
-SCHEDULER_SECONDS = 0.025
+SCHEDULER_SECONDS = 0.0015
 
 
 @dataclass(frozen=True)
