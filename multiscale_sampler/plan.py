@@ -173,15 +173,18 @@ class Plan:
         return tuple(factor // other for factor, other in pairs)
 
     def cell(self, step: Pass, near: Sequence[int]) -> tuple[int, ...] | None:
-        """Return the least part of a pass' regions that is whole in its source and in some levels made of it.
+        """Return a part of the regions of a pass over the base that is whole in some levels made of it.
 
-        Whole, too, in the windows of levels that follow from these. None if regions do not consist of such parts.
+        Whole, too, in the base's chunks, so that these are decoded once, and in the windows of levels that follow from
+        these; the least part that is worth the detour. None if regions do not consist of such parts.
         """
-        cell = _region(self, step.source, near)
         following = [level.factors for level in self.levels if level.index in step.levels and level.parent in near]
-        cell = tuple(math.lcm(n, *factors) for n, *factors in zip(cell, *following, strict=True))
-        sizes = zip(cell, step.region, self.levels[step.source].shape, strict=True)
-        return cell if all(region % n == 0 or region == size for n, region, size in sizes) else None
+        least = tuple(math.lcm(n, *factors) for n, *factors in zip(_region(self, 0, near), *following, strict=True))
+        for cell in (_grown(self, 0, near, least), least):
+            sizes = zip(cell, self.source_chunks, step.region, self.levels[0].shape, strict=True)
+            if all((n % chunk == 0 or n >= size) and (at % n == 0 or at == size) for n, chunk, at, size in sizes):
+                return cell
+        return None
 
     def halos(self, index: int) -> tuple[int, ...]:
         """Return how many samples of its parent beyond a window a voxel of a level depends on, axis by axis."""

@@ -282,15 +282,19 @@ class Sweep:
         local = all(self.levels[index].chunks is not None for index in direct)
         return direct if plain and local and not (whole or reaches) and plan.cell(step, direct) else ()
 
+    @cached_property
+    def cell(self) -> tuple[int, ...] | None:
+        """Shape of the parts in which a region's levels stay in cache; None where it is one part."""
+        return self.plan.cell(self.step, self.near) if self.near else None
+
     def cells(self, region: Region) -> Iterator[Region]:
-        """Yield a region in parts whose levels stay in cache, whole chunks of the base and of the levels `near`."""
-        cell = self.plan.cell(self.step, self.near) if self.near else None
-        if cell is None:
+        """Yield a region in its cells, whole chunks of the base and of the levels `near`."""
+        if self.cell is None:
             yield region
             return
-        starts = (range(along.start, along.stop, n) for along, n in zip(region, cell, strict=True))
+        starts = (range(along.start, along.stop, n) for along, n in zip(region, self.cell, strict=True))
         for corner in itertools.product(*starts):
-            ends = zip(corner, cell, region, strict=True)
+            ends = zip(corner, self.cell, region, strict=True)
             yield tuple(slice(start, min(start + n, along.stop)) for start, n, along in ends)
 
     def written(self, region: Region) -> dict[int, Region]:
