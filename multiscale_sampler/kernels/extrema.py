@@ -12,17 +12,16 @@ from typing import Any
 
 import numpy as np
 
-from .compiling import compiled
+from .compiling import compiled, helper
 from .windows import (
     WIDE,
     Block,
     Missing,
     as_rows,
     block_windows,
-    next_rows,
     reduced_shape,
-    rows_to_come,
     split,
+    window_rows,
     windows_with,
 )
 
@@ -55,18 +54,18 @@ def _farthest(dtype: np.dtype[Any], greatest: bool) -> Any:
 
 
 @compiled
-def _extremes(x, sizes, factors, strides, inner, greatest, skip_nan, has_nodata, nodata, start, out):  # type: ignore[no-untyped-def]
+def _extremes(x, sizes, factors, strides, inner, starts, greatest, skip_nan, has_nodata, nodata, start, out):  # type: ignore[no-untyped-def]
     size, factor = sizes[-1], factors[-1]
     rule = (greatest, skip_nan, has_nodata, nodata)
     # The loops for windows two samples long compare values, with nothing to leave out.
     pairs = inner == 1 and factor == 2 and not skip_nan and not has_nodata
-    starts, along, covered = rows_to_come(sizes, factors)
+    covered = len(starts)
     # The order of comparisons is free: others go down the rows first, whose elements lie side by side.
     folds = not pairs and inner < WIDE and len(starts) > 1
     line = np.empty(size * inner if folds else 0, x.dtype)
     parts = np.empty((factor, out.shape[1] if inner < WIDE else 0), x.dtype)
     for row in range(out.shape[0]):
-        covered = next_rows(row, along, covered, sizes, factors, strides, starts)
+        covered = window_rows(row, covered, sizes, factors, strides, starts)
         best = out[row]
         best[:] = start
         if pairs and greatest:
@@ -83,7 +82,7 @@ def _extremes(x, sizes, factors, strides, inner, greatest, skip_nan, has_nodata,
                 _keep_along(x[at : at + size * inner], size, factor, inner, parts, best, rule)
 
 
-@compiled
+@helper
 def _least_of_pairs(x, rows, size, best):  # type: ignore[no-untyped-def]
     """Keep the least of windows two samples long, of one or two rows at a time as `sums` does."""
     whole = size // 2
@@ -101,7 +100,7 @@ def _least_of_pairs(x, rows, size, best):  # type: ignore[no-untyped-def]
             best[whole] = _lesser(x[at + size - 1], best[whole])
 
 
-@compiled
+@helper
 def _greatest_of_pairs(x, rows, size, best):  # type: ignore[no-untyped-def]
     """Keep the greatest of windows two samples long, as `_least_of_pairs` does."""
     whole = size // 2
@@ -119,19 +118,19 @@ def _greatest_of_pairs(x, rows, size, best):  # type: ignore[no-untyped-def]
             best[whole] = _greater(x[at + size - 1], best[whole])
 
 
-@compiled
+@helper
 def _lesser(value, kept):  # type: ignore[no-untyped-def]
     """Return the lesser of two values, NaN before all others."""
     return value if (value < kept) | (value != value) else kept
 
 
-@compiled
+@helper
 def _greater(value, kept):  # type: ignore[no-untyped-def]
     """Return the greater of two values, NaN before all others."""
     return value if (value > kept) | (value != value) else kept
 
 
-@compiled
+@helper
 def _keep_along(samples, size, factor, inner, parts, best, rule):  # type: ignore[no-untyped-def]
     """Keep the best value of every window of one row, of any shape and by any rule."""
     if inner < WIDE:
@@ -146,7 +145,7 @@ def _keep_along(samples, size, factor, inner, parts, best, rule):  # type: ignor
                 _keep(samples[at : at + inner], best[window * inner : (window + 1) * inner], rule)
 
 
-@compiled
+@helper
 def _keep(values, best, rule):  # type: ignore[no-untyped-def]
     greatest, skip_nan, has_nodata, nodata = rule
     if skip_nan or has_nodata:

@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .channels import from_channels, to_channels
-from .compiling import compiled
+from .compiling import compiled, helper
 from .windows import Block, Missing
 
 Kernel = Literal["gaussian", "linear", "cubic", "lanczos"]
@@ -404,7 +404,7 @@ def _weigh_axis(x, start, factor, weights, centre, out):  # type: ignore[no-unty
                 _weigh(phases.reshape(-1), halves[:used], offsets[:used], reference, references, row)
 
 
-@compiled
+@helper
 def _place(weights, first, size, inner, halves, offsets):  # type: ignore[no-untyped-def]
     """Find the half weights and offsets of the samples under one support; return how many there are."""
     lower, upper = max(0, -first), min(len(weights), size - first)
@@ -424,7 +424,7 @@ def _place(weights, first, size, inner, halves, offsets):  # type: ignore[no-unt
     return used
 
 
-@compiled
+@helper
 def _place_phases(weights, factor, stride, inner, halves, offsets):  # type: ignore[no-untyped-def]
     """Find the half weights and offsets of the samples under a whole support, in samples put apart by `_split`."""
     used = 0
@@ -436,7 +436,7 @@ def _place_phases(weights, factor, stride, inner, halves, offsets):  # type: ign
     return used
 
 
-@compiled
+@helper
 def _split(samples, begin, count, factor, inner, phases):  # type: ignore[no-untyped-def]
     """Put every `factor`-th sample together, so that one tap of neighbouring outputs is one contiguous run."""
     source = samples[begin * inner :]
@@ -452,7 +452,7 @@ def _split(samples, begin, count, factor, inner, phases):  # type: ignore[no-unt
                     row[j * inner + i] = source[(j * factor + phase) * inner + i]
 
 
-@compiled
+@helper
 def _weigh(x, halves, offsets, reference, references, out):  # type: ignore[no-untyped-def]
     """Weigh runs of samples into `out`, one sample of every run after the other.
 
@@ -537,7 +537,7 @@ def _elect(x, geometry, votes, mixed, has_nodata, nodata, out):  # type: ignore[
         out[output] = _winner(labels[:used], sums) if used > 0 else nodata
 
 
-@compiled
+@helper
 def _poll(x, starts, weights, votes, has_nodata, nodata, slots, homes, labels, sums):  # type: ignore[no-untyped-def]
     """Add up the votes of every label of a support into `sums`; return how many labels there are."""
     current = x[starts[0]]
@@ -559,7 +559,7 @@ def _poll(x, starts, weights, votes, has_nodata, nodata, slots, homes, labels, s
     return used
 
 
-@compiled
+@helper
 def _winner(labels, sums):  # type: ignore[no-untyped-def]
     best = 0
     for i in range(1, len(labels)):
@@ -568,7 +568,7 @@ def _winner(labels, sums):  # type: ignore[no-untyped-def]
     return labels[best]
 
 
-@compiled
+@helper
 def _find(label, is_missing, slots, homes, labels, sums, used):  # type: ignore[no-untyped-def]
     """Return where the sum of a label is, and how many labels there are, this one included."""
     if is_missing:
@@ -588,7 +588,7 @@ def _find(label, is_missing, slots, homes, labels, sums, used):  # type: ignore[
         slot = (slot + 1) & mask
 
 
-@compiled
+@helper
 def _place_rows(row, geometry, votes, starts, weights):  # type: ignore[no-untyped-def]
     """Find the offsets and the votes of the rows of samples under one row of supports; return how many there are."""
     held = 1

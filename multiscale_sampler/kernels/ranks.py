@@ -10,6 +10,9 @@ for each sample of a window, one column for each window. Windows whose samples a
 segmentation, and of an empty background) are found before, and left out. The columns are put in order by a
 sorting network, a fixed sequence of comparisons of two lines, which takes many windows at once and needs no
 branches. Values that do not count are replaced by one that comes last in order, and counted.
+
+What a call has no use for is not compiled for it: an argument of `_pick_all` that is None takes the branches with it
+that look for that.
 """
 
 from __future__ import annotations
@@ -20,16 +23,14 @@ from typing import Literal, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from .compiling import compiled
+from .compiling import compiled, helper
 from .windows import (
     Block,
     Missing,
     block_windows,
-    most_rows,
-    next_rows,
     reduced_shape,
-    rows_to_come,
     split,
+    window_rows,
 )
 
 # Windows of more samples than this are sorted one by one: networks grow faster than what sorting takes.
@@ -45,7 +46,8 @@ Pick: TypeAlias = Literal["median", "mode", "mode_nonzero"]
 
 def median(block: Block, factors: tuple[int, ...], missing: Missing) -> Block:
     """Return the median of the valid values of every window."""
-    lower, upper = _pick(block, factors, missing, "median")
+    upper = np.empty(reduced_shape(block.shape, factors), block.dtype)
+    lower = _pick(block, factors, missing, upper=upper.reshape(-1))
     kernel = _middle_of_floats if block.dtype.kind == "f" else _middle_of_integers
     kernel(lower.reshape(-1), upper.reshape(-1))
     return lower
@@ -53,48 +55,56 @@ def median(block: Block, factors: tuple[int, ...], missing: Missing) -> Block:
 
 def mode(block: Block, factors: tuple[int, ...], missing: Missing) -> Block:
     """Return the most frequent valid value of every window, of equally frequent ones the least."""
-    return _pick(block, factors, missing, "mode")[0]
+    return _pick(block, factors, missing)
 
 
 def mode_nonzero(block: Block, factors: tuple[int, ...], missing: Missing) -> Block:
     """Return the most frequent valid value but zero of every window, and zero where there is no other."""
-    return _pick(block, factors, missing, "mode_nonzero")[0]
+    return _pick(block, factors, missing, skip_zero=True)
 
 
-def _pick(block: Block, factors: tuple[int, ...], missing: Missing, pick: Pick) -> tuple[Block, Block]:
-    """Return the lower and the upper of the two values in the middle, or the most frequent value twice."""
+def _pick(
+    block: Block, factors: tuple[int, ...], missing: Missing, *, skip_zero: bool = False, upper: Block | None = None
+) -> Block:
+    """Return the most frequent values; where `upper` is to be filled, the lower and there the upper of the middle."""
     factors = tuple(min(factor, size) for factor, size in zip(factors, block.shape, strict=True))
     windows = block_windows(block.shape, factors)
     dtype = block.dtype
     lower = np.empty(reduced_shape(block.shape, factors), dtype)
-    upper = np.empty_like(lower) if pick == "median" else lower
-    last = dtype.type(np.nan) if dtype.kind == "f" else np.iinfo(dtype).max
-    samples = int(most_rows(windows.factors) * windows.factors[-1])
+    last = dtype.type(np.nan if dtype.kind == "f" else np.iinfo(dtype).max)
+    flags, fill = missing.arguments(dtype), missing.fill(dtype)
+    rule = (*flags, skip_zero, missing.min_valid, fill) if missing or skip_zero else None
+    samples = len(windows.starts) * int(windows.factors[-1])
     columns = min(MOST_COLUMNS, max(1, LINES_BYTES // (samples * dtype.itemsize)))
+    network = _network(samples)
     _pick_all(
         block.reshape(-1),
         *windows,
-        (*missing.arguments(dtype), pick == "mode_nonzero", dtype.type(last)),
-        missing.min_valid,
-        missing.fill(dtype),
-        pick == "median",
-        _network(samples),
-        columns,
+        rule,
+        last,
+        network,
+        np.empty(samples, dtype) if network is None else None,
+        np.empty((samples, columns), dtype),
+        np.empty((5, columns), np.int32),
+        np.empty(columns, np.uint8),
+        np.empty(columns, np.int64),
         lower.reshape(-1),
-        upper.reshape(-1),
+        upper,
+        np.empty(columns, dtype) if upper is None else None,
     )
-    return lower, upper
+    return lower
 
 
 @lru_cache(maxsize=64)
-def _network(samples: int) -> npt.NDArray[np.int64]:
-    """Return the pairs of lines to put in order one after the other, none if there would be too many.
+def _network(samples: int) -> npt.NDArray[np.int64] | None:
+    """Return the pairs of lines to put in order one after the other, None if there would be too many.
 
     Batcher's merge exchange for any number of lines (Knuth, The Art of Computer Programming 3, 5.2.2, algorithm M).
     """
+    if samples > LONGEST_NETWORK:
+        return None
     pairs = []
-    top = 1 << max(samples - 1, 0).bit_length() >> 1
-    p = top if samples <= LONGEST_NETWORK else 0
+    p = top = 1 << max(samples - 1, 0).bit_length() >> 1
     while p > 0:
         q, r, d = top, 0, p
         while d > 0:
@@ -105,18 +115,33 @@ def _network(samples: int) -> npt.NDArray[np.int64]:
 
 
 @compiled
-def _pick_all(x, sizes, factors, strides, inner, rule, min_valid, fill, middle, network, columns, lower, upper):  # type: ignore[no-untyped-def]
+def _pick_all(  # type: ignore[no-untyped-def]
+    x,
+    sizes,
+    factors,
+    strides,
+    inner,
+    starts,
+    rule,
+    last,
+    network,
+    column,
+    lines,
+    counts,
+    mixed,
+    places,
+    lower,
+    upper,
+    best,
+):
     size, factor = sizes[-1], factors[-1]
-    starts, along, covered = rows_to_come(sizes, factors)
-    lines = np.empty((len(starts) * factor, columns), x.dtype)
-    counts = np.empty((3, columns), np.int32)
-    mixed, places = np.empty(columns, np.uint8), np.empty(columns, np.int64)
+    covered, columns = len(starts), len(mixed)
     windows = (size + factor - 1) // factor
     # Some windows with all their inner run, or a part of the run of one.
     together, piece = max(columns // inner, 1), min(inner, columns)
     done, used = np.int64(0), np.int64(0)
     for row in range(len(lower) // (windows * inner)):
-        covered = next_rows(row, along, covered, sizes, factors, strides, starts)
+        covered = window_rows(row, covered, sizes, factors, strides, starts)
         rows = starts[:covered]
         for window in range(0, windows, together):
             for offset in range(0, inner, piece):
@@ -131,23 +156,23 @@ def _pick_all(x, sizes, factors, strides, inner, rule, min_valid, fill, middle, 
                     number += mixed[i] != 0
                 wanted = width if MANY * number >= width else number
                 if used + wanted > columns:
-                    _pick_columns(lines, counts, places[:used], rule, min_valid, fill, middle, network, lower, upper)
+                    _pick_columns(lines, counts, places[:used], rule, last, network, column, lower, upper, best)
                     used = np.int64(0)
                 if wanted == width:
-                    _fill_lines(x, rows, shift, shape, rule, lines, counts, used, width)
+                    _fill_lines(x, rows, shift, shape, last, lines, counts, used, width)
                     for i in range(width):
                         places[used + i] = done + i
                 elif number > 0:
-                    _gather(x, rows, shift, shape, rule, mixed[:width], done, lines, counts, places, used)
-                if middle:
+                    _gather(x, rows, shift, shape, last, mixed[:width], done, lines, counts, places, used)
+                if upper is not None:
                     for i in range(done, done + width):
                         upper[i] = lower[i]
                 used += wanted
                 done += width
-    _pick_columns(lines, counts, places[:used], rule, min_valid, fill, middle, network, lower, upper)
+    _pick_columns(lines, counts, places[:used], rule, last, network, column, lower, upper, best)
 
 
-@compiled
+@helper
 def _find_mixed(x, rows, shift, shape, mixed, low):  # type: ignore[no-untyped-def]
     """Take the first sample of every window, and mark the windows in which not all are the same."""
     size, factor, inner, run = shape
@@ -177,10 +202,9 @@ def _find_mixed(x, rows, shift, shape, mixed, low):  # type: ignore[no-untyped-d
         mixed[i] = 1
 
 
-@compiled
-def _gather(x, rows, shift, shape, rule, mixed, done, lines, counts, places, used):  # type: ignore[no-untyped-def]
+@helper
+def _gather(x, rows, shift, shape, last, mixed, done, lines, counts, places, used):  # type: ignore[no-untyped-def]
     """Lay out the samples of the windows that are mixed, as `_fill_lines` does for all."""
-    skip_nan, has_nodata, nodata, skip_zero, last = rule
     size, factor, inner, run = shape
     for i in range(len(mixed)):
         if mixed[i] == 0:
@@ -188,93 +212,95 @@ def _gather(x, rows, shift, shape, rule, mixed, done, lines, counts, places, use
         window = i // run
         at = shift + window * factor * inner + i - window * run
         present = min(factor, size - window * factor)
-        valid, kept = 0, 0
         for k in range(len(rows)):
             for sample in range(factor):
-                value = last
-                if sample < present:
-                    value = x[rows[k] + at + sample * inner]
-                    good = ((value == value) | (not skip_nan)) & ((value != nodata) | (not has_nodata))
-                    keep = good & ((value != 0) | (not skip_zero))
-                    valid += good
-                    kept += keep
-                    value = value if keep else last
-                lines[k * factor + sample, used] = value
+                lines[k * factor + sample, used] = x[rows[k] + at + sample * inner] if sample < present else last
         for k in range(len(rows) * factor, len(lines)):
             lines[k, used] = last
-        counts[0, used], counts[1, used], counts[2, used] = len(rows) * present, valid, kept
+        counts[0, used] = len(rows) * present
         places[used] = done + i
         used += 1
 
 
-@compiled
-def _fill_lines(x, rows, shift, shape, rule, lines, counts, left, width):  # type: ignore[no-untyped-def]
-    """Lay out the samples of some windows, and count those there are, the valid ones and those that are kept."""
-    skip_nan, has_nodata, _, skip_zero, last = rule
+@helper
+def _fill_lines(x, rows, shift, shape, last, lines, counts, left, width):  # type: ignore[no-untyped-def]
+    """Lay out the samples of some windows, and count them; where a window has none, `last` stands for it."""
     size, factor, inner, run = shape
     right, whole = left + width, left + min(size // factor * run, width)
-    counts[:, left:whole] = len(rows) * factor
-    counts[:, whole:right] = len(rows) * (size % factor)
+    for i in range(left, right):
+        counts[0, i] = len(rows) * (factor if i < whole else size % factor)
+    for k in range(len(lines)):
+        for i in range(whole if k < len(rows) * factor else left, right):
+            lines[k, i] = last
     for k in range(len(rows)):
-        if whole < right:
-            lines[k * factor : (k + 1) * factor, whole:right] = last
         split(x[rows[k] + shift :], size, factor, inner, run, lines, k * factor, left, width)
-    if len(rows) * factor < len(lines):
-        lines[len(rows) * factor :, left:right] = last
-    if skip_nan or has_nodata or skip_zero:
-        for k in range(len(rows) * factor):
-            end = whole if k % factor >= size % factor else right
-            _leave_out(lines[k, left:end], rule, counts[1, left:end], counts[2, left:end])
 
 
-@compiled
-def _leave_out(line, rule, valid, kept):  # type: ignore[no-untyped-def]
-    """Replace the values of a line that do not count by one that is last in order."""
-    skip_nan, has_nodata, nodata, skip_zero, last = rule
-    for i in range(len(line)):
-        value = line[i]
-        good = ((value == value) | (not skip_nan)) & ((value != nodata) | (not has_nodata))
-        keep = good & ((value != 0) | (not skip_zero))
-        line[i] = value if keep else last
-        valid[i] -= not good
-        kept[i] -= not keep
-
-
-@compiled
-def _pick_columns(lines, counts, places, rule, min_valid, fill, middle, network, lower, upper):  # type: ignore[no-untyped-def]
+@helper
+def _pick_columns(lines, counts, places, rule, last, network, column, lower, upper, best):  # type: ignore[no-untyped-def]
     """Pick the values of the windows laid out, and put them in their places."""
-    skip_nan, has_nodata, _, skip_zero, _ = rule
     if len(places) == 0:
         return
-    _sort_columns(lines, len(places), network)
-    kept = counts[2]
-    if middle:
+    kept = counts[0]
+    if rule is not None:
+        _leave_out(lines, counts, len(places), rule, last)
+        kept = counts[2]
+    if network is not None:
+        _order_lines(lines, len(places), network)
+    if column is not None:
+        _sort_columns(lines, len(places), column)
+    if upper is not None:
         _pick_middle(lines, kept, places, lower, upper)
-    else:
-        _pick_longest_runs(lines, kept, places, lower)
-    if skip_nan or has_nodata or skip_zero:
-        _settle(counts, places, min_valid, fill, lower, upper)
+    if best is not None:
+        _pick_longest_runs(lines, counts, kept, places, lower, best)
+    if rule is not None:
+        _settle(counts, places, rule, lower, upper)
 
 
-@compiled
-def _sort_columns(lines, number, network):  # type: ignore[no-untyped-def]
-    """Put each column in ascending order, NaN last."""
+@helper
+def _leave_out(lines, counts, number, rule, last):  # type: ignore[no-untyped-def]
+    """Replace the values that do not count by one that is last in order; count the valid ones, and those kept."""
+    skip_nan, has_nodata, nodata, skip_zero, _, _ = rule
+    samples, valid, kept = counts[0], counts[1], counts[2]
+    # What stands for samples that are not there is taken for valid, or not, as if it were one.
+    good = ((last == last) | (not skip_nan)) & ((last != nodata) | (not has_nodata))
+    absent = good & ((last != 0) | (not skip_zero))
+    for i in range(number):
+        valid[i] = (samples[i] - len(lines)) * good
+        kept[i] = (samples[i] - len(lines)) * absent
+    for k in range(len(lines)):
+        line = lines[k]
+        for i in range(number):
+            value = line[i]
+            good = ((value == value) | (not skip_nan)) & ((value != nodata) | (not has_nodata))
+            keep = good & ((value != 0) | (not skip_zero))
+            line[i] = value if keep else last
+            valid[i] += good
+            kept[i] += keep
+
+
+@helper
+def _order_lines(lines, number, network):  # type: ignore[no-untyped-def]
+    """Put each column in ascending order, NaN last, by a network."""
     for k in range(len(network)):
-        a, b = lines[network[k, 0], :number], lines[network[k, 1], :number]
+        a, b = lines[network[k, 0]], lines[network[k, 1]]
         for i in range(number):
             swap = (b[i] < a[i]) | (a[i] != a[i])
             a[i], b[i] = (b[i] if swap else a[i]), (a[i] if swap else b[i])
-    if len(network) == 0:
-        column = np.empty(len(lines), lines.dtype)
-        for i in range(number):
-            for k in range(len(lines)):
-                column[k] = lines[k, i]
-            _sort(column)
-            for k in range(len(lines)):
-                lines[k, i] = column[k]
 
 
-@compiled
+@helper
+def _sort_columns(lines, number, column):  # type: ignore[no-untyped-def]
+    """Put each column in ascending order, NaN last, one after the other."""
+    for i in range(number):
+        for k in range(len(lines)):
+            column[k] = lines[k, i]
+        _sort(column)
+        for k in range(len(lines)):
+            lines[k, i] = column[k]
+
+
+@helper
 def _sort(values):  # type: ignore[no-untyped-def]
     """Put values in ascending order, NaN last, by insertion over shrinking gaps (Shell).
 
@@ -292,7 +318,7 @@ def _sort(values):  # type: ignore[no-untyped-def]
             values[j + gap] = value
 
 
-@compiled
+@helper
 def _pick_middle(lines, kept, columns, low, high):  # type: ignore[no-untyped-def]
     """Pick the two values in the middle, or NaN twice if there is one among the values kept."""
     for i in range(len(columns)):
@@ -303,19 +329,17 @@ def _pick_middle(lines, kept, columns, low, high):  # type: ignore[no-untyped-de
         high[columns[i]] = greatest if nan else lines[count // 2, i]
 
 
-@compiled
-def _pick_longest_runs(lines, kept, columns, low):  # type: ignore[no-untyped-def]
+@helper
+def _pick_longest_runs(lines, counts, kept, columns, low, best):  # type: ignore[no-untyped-def]
     """Pick the first of the longest runs of equal values; NaN equals NaN."""
     number = len(columns)
-    best = np.empty(number, lines.dtype)
-    most = np.empty(number, np.int32)
-    runs = np.empty(number, np.int32)
+    most, runs = counts[3], counts[4]
     for i in range(number):
         best[i] = lines[0, i]
         most[i] = 1
         runs[i] = 1
     for k in range(1, len(lines)):
-        before, values = lines[k - 1, :number], lines[k, :number]
+        before, values = lines[k - 1], lines[k]
         at = np.int32(k)
         for i in range(number):
             same = (values[i] == before[i]) | ((values[i] != values[i]) & (before[i] != before[i]))
@@ -328,18 +352,18 @@ def _pick_longest_runs(lines, kept, columns, low):  # type: ignore[no-untyped-de
         low[columns[i]] = best[i]
 
 
-@compiled
-def _settle(counts, places, min_valid, fill, low, high):  # type: ignore[no-untyped-def]
+@helper
+def _settle(counts, places, rule, low, high):  # type: ignore[no-untyped-def]
     """Fill in the windows of which nothing is left, or too little is valid."""
-    zero = low.dtype.type(0)
+    _, _, _, _, min_valid, fill = rule
     samples, valid, kept = counts[0], counts[1], counts[2]
     for i in range(len(places)):
-        if valid[i] == 0 or valid[i] / samples[i] < min_valid:
-            low[places[i]] = fill
-            high[places[i]] = fill
-        elif kept[i] == 0:
-            low[places[i]] = zero
-            high[places[i]] = zero
+        few = valid[i] == 0 or valid[i] / samples[i] < min_valid
+        if few or kept[i] == 0:
+            value = fill if few else low.dtype.type(0)
+            low[places[i]] = value
+            if high is not None:
+                high[places[i]] = value
 
 
 @compiled

@@ -12,16 +12,15 @@ from __future__ import annotations
 
 import numpy as np
 
-from .compiling import compiled
+from .compiling import compiled, helper
 from .windows import (
     Block,
     Missing,
     as_rows,
     block_windows,
-    next_rows,
     reduced_shape,
-    rows_to_come,
     split,
+    window_rows,
     windows_with,
 )
 
@@ -75,13 +74,13 @@ def _components(state: Block) -> tuple[Block, Block, Block]:
 
 
 @compiled
-def _take_in(x, sizes, factors, strides, inner, skip_nan, has_nodata, nodata, count, mean, squares):  # type: ignore[no-untyped-def]
+def _take_in(x, sizes, factors, strides, inner, starts, skip_nan, has_nodata, nodata, count, mean, squares):  # type: ignore[no-untyped-def]
     size, factor = sizes[-1], factors[-1]
-    starts, along, covered = rows_to_come(sizes, factors)
+    covered = len(starts)
     parts = np.empty((factor, count.shape[1]), x.dtype)
     as_mean = mean.dtype.type
     for row in range(count.shape[0]):
-        covered = next_rows(row, along, covered, sizes, factors, strides, starts)
+        covered = window_rows(row, covered, sizes, factors, strides, starts)
         counts, means, distances = count[row], mean[row], squares[row]
         counts[:] = 0
         means[:] = 0
@@ -100,11 +99,11 @@ def _take_in(x, sizes, factors, strides, inner, skip_nan, has_nodata, nodata, co
 
 
 @compiled
-def _merge(count, mean, squares, sizes, factors, strides, inner, counts, means, distances):  # type: ignore[no-untyped-def]
+def _merge(count, mean, squares, sizes, factors, strides, inner, starts, counts, means, distances):  # type: ignore[no-untyped-def]
     size, factor = sizes[-1], factors[-1]
-    starts, along, covered = rows_to_come(sizes, factors)
+    covered = len(starts)
     for row in range(counts.shape[0]):
-        covered = next_rows(row, along, covered, sizes, factors, strides, starts)
+        covered = window_rows(row, covered, sizes, factors, strides, starts)
         counts[row] = 0
         means[row] = 0
         distances[row] = 0
@@ -123,7 +122,7 @@ def _merge(count, mean, squares, sizes, factors, strides, inner, counts, means, 
                     counts[row, i] = total
 
 
-@compiled
+@helper
 def _product(a, b):  # type: ignore[no-untyped-def]
     """Return the real part of a times the conjugate of b, which for a == b is the square of the absolute value."""
     return a.real * b.real + a.imag * b.imag

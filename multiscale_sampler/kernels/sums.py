@@ -20,17 +20,17 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .compiling import compiled
+from .compiling import compiled, helper
 from .windows import (
     WIDE,
     Block,
     Missing,
+    Windows,
     as_rows,
     block_windows,
-    next_rows,
     reduced_shape,
-    rows_to_come,
     split,
+    window_rows,
     windows_with,
 )
 
@@ -57,7 +57,7 @@ def sum_windows(block: Block, factors: tuple[int, ...], total: Block) -> None:
             add(block.reshape(halved), total.reshape([n // 2 for n in halved]))
         else:
             windows = block_windows(block.shape, factors)
-            _add(block.reshape(-1), *windows, as_rows(total, windows))
+            _add(block.reshape(-1), *windows, _parts(block, windows), as_rows(total, windows))
 
 
 def _halved(shape: tuple[int, ...], factors: tuple[int, ...]) -> tuple[int, ...] | None:
@@ -86,14 +86,19 @@ def sum_valid_windows(block: Block, factors: tuple[int, ...], missing: Missing, 
 def mean_valid_windows(block: Block, factors: tuple[int, ...], missing: Missing, fill: Any, out: Block) -> None:
     """Fill `out` with the means of the valid values of every window of floats, and `fill` where there are none."""
     windows = block_windows(block.shape, factors)
+    rows = as_rows(out, windows)
+    sums, counts = np.empty((2, rows.shape[1]))
+    parts, flags = _parts(block, windows), missing.arguments(block.dtype)
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-        _average_valid(block.reshape(-1), *windows, *missing.arguments(block.dtype), fill, as_rows(out, windows))
+        _average_valid(block.reshape(-1), *windows, *flags, fill, parts, sums, counts, rows)
 
 
 def mean_narrow_windows(block: Block, factors: tuple[int, ...], out: Block) -> None:
     """Fill `out` with the means of windows of integers whose sums fit 32 bits."""
     windows = block_windows(block.shape, factors)
-    _average_narrow(block.reshape(-1), *windows, as_rows(out, windows))
+    rows = as_rows(out, windows)
+    sums = np.empty(rows.shape[1], np.int32)
+    _average_narrow(block.reshape(-1), *windows, _parts(block, windows), sums, rows)
 
 
 def count_valid(block: Block, factors: tuple[int, ...], missing: Missing, dtype: npt.DTypeLike) -> Block:
@@ -189,24 +194,34 @@ def compensated_total(total: Block) -> Block:
     return rounded
 
 
+def _parts(block: Block, windows: Windows) -> Block | None:
+    """Return room for the samples of a row apart; None where none is needed, for which less is compiled."""
+    factor = int(windows.factors[-1])
+    if windows.inner == 1 and factor in (2, 3):
+        return None
+    columns = -(-int(windows.sizes[-1]) // factor) * windows.inner
+    return np.empty((factor, columns if windows.inner < WIDE else 0), block.dtype)
+
+
 @compiled
-def _add(x, sizes, factors, strides, inner, total):  # type: ignore[no-untyped-def]
+def _add(x, sizes, factors, strides, inner, starts, parts, total):  # type: ignore[no-untyped-def]
     size, factor = sizes[-1], factors[-1]
-    starts, along, covered = rows_to_come(sizes, factors)
-    parts = np.empty((factor, total.shape[1] if inner < WIDE else 0), x.dtype)
+    covered = len(starts)
     for row in range(total.shape[0]):
-        covered = next_rows(row, along, covered, sizes, factors, strides, starts)
+        covered = window_rows(row, covered, sizes, factors, strides, starts)
         _add_rows(x, starts[:covered], size, factor, inner, parts, total[row])
 
 
-@compiled
+@helper
 def _add_rows(x, rows, size, factor, inner, parts, sums):  # type: ignore[no-untyped-def]
     """Add up the windows of one row."""
-    sums[:] = 0
-    if inner == 1 and factor == 2:
-        _add_pairs(x, rows, size, sums)
-    elif inner == 1 and factor == 3:
-        _add_triples(x, rows, size, sums)
+    for i in range(len(sums)):
+        sums[i] = 0
+    if parts is None:
+        if factor == 2:
+            _add_pairs(x, rows, size, sums)
+        else:
+            _add_triples(x, rows, size, sums)
     else:
         for at in rows:
             _add_along(x[at : at + size * inner], size, factor, inner, parts, sums)
@@ -238,7 +253,7 @@ def _add_squares(x, total):  # type: ignore[no-untyped-def]
             sums[k] = zero + of(a[2 * k]) + of(a[2 * k + 1]) + of(b[2 * k]) + of(b[2 * k + 1])
 
 
-@compiled
+@helper
 def _add_pairs(x, rows, size, sums):  # type: ignore[no-untyped-def]
     """Add up windows two samples long."""
     whole = size // 2
@@ -258,7 +273,7 @@ def _add_pairs(x, rows, size, sums):  # type: ignore[no-untyped-def]
             sums[whole] += x[at + size - 1]
 
 
-@compiled
+@helper
 def _add_triples(x, rows, size, sums):  # type: ignore[no-untyped-def]
     """Add up windows three samples long."""
     whole = size // 3
@@ -270,7 +285,7 @@ def _add_triples(x, rows, size, sums):  # type: ignore[no-untyped-def]
             sums[whole] += a[i]
 
 
-@compiled
+@helper
 def _add_along(samples, size, factor, inner, parts, sums):  # type: ignore[no-untyped-def]
     """Add the samples of one row to the sums of windows of any shape."""
     if inner < WIDE:
@@ -290,15 +305,15 @@ def _add_along(samples, size, factor, inner, parts, sums):  # type: ignore[no-un
 
 
 @compiled
-def _add_valid(x, sizes, factors, strides, inner, skip_nan, has_nodata, nodata, total, count):  # type: ignore[no-untyped-def]
+def _add_valid(x, sizes, factors, strides, inner, starts, skip_nan, has_nodata, nodata, total, count):  # type: ignore[no-untyped-def]
     """Add up and count valid values; without nodata, `total` holds the sums of all values already."""
     size, factor = sizes[-1], factors[-1]
     rule = (skip_nan, has_nodata, nodata)
-    starts, along, covered = rows_to_come(sizes, factors)
+    covered = len(starts)
     parts = np.empty((factor, total.shape[1]), x.dtype)
     for row in range(total.shape[0]):
         sums, counts = total[row], count[row]
-        covered = next_rows(row, along, covered, sizes, factors, strides, starts)
+        covered = window_rows(row, covered, sizes, factors, strides, starts)
         if not has_nodata and not _any_nan(sums):
             _count_all(covered, size, factor, inner, counts)
         else:
@@ -306,21 +321,22 @@ def _add_valid(x, sizes, factors, strides, inner, skip_nan, has_nodata, nodata, 
 
 
 @compiled
-def _average_valid(x, sizes, factors, strides, inner, skip_nan, has_nodata, nodata, fill, out):  # type: ignore[no-untyped-def]
+def _average_valid(  # type: ignore[no-untyped-def]
+    x, sizes, factors, strides, inner, starts, skip_nan, has_nodata, nodata, fill, parts, sums, counts, out
+):
     size, factor = sizes[-1], factors[-1]
     rule = (skip_nan, has_nodata, nodata)
-    starts, along, covered = rows_to_come(sizes, factors)
-    parts = np.empty((factor, out.shape[1]), x.dtype)
-    sums, counts = np.empty(out.shape[1]), np.empty(out.shape[1])
+    covered = len(starts)
+    apart = np.empty((factor, out.shape[1]), x.dtype)
     for row in range(out.shape[0]):
-        covered = next_rows(row, along, covered, sizes, factors, strides, starts)
+        covered = window_rows(row, covered, sizes, factors, strides, starts)
         rows, means = starts[:covered], out[row]
         if not has_nodata:
             # NaN is rare, and a sum without one is the same however it was found.
             _add_rows(x, rows, size, factor, inner, parts, sums)
             _count_all(covered, size, factor, inner, counts)
         if has_nodata or _any_nan(sums):
-            _add_valid_rows(x, rows, size, factor, inner, parts, sums, counts, rule)
+            _add_valid_rows(x, rows, size, factor, inner, apart, sums, counts, rule)
         for i in range(len(means)):
             # Divided first: a branch around the division would keep it from being vectorized.
             mean = sums[i] / counts[i]
@@ -328,14 +344,12 @@ def _average_valid(x, sizes, factors, strides, inner, skip_nan, has_nodata, noda
 
 
 @compiled
-def _average_narrow(x, sizes, factors, strides, inner, out):  # type: ignore[no-untyped-def]
+def _average_narrow(x, sizes, factors, strides, inner, starts, parts, sums, out):  # type: ignore[no-untyped-def]
     size, factor = sizes[-1], factors[-1]
-    starts, along, covered = rows_to_come(sizes, factors)
-    parts = np.empty((factor, out.shape[1] if inner < WIDE else 0), x.dtype)
-    sums = np.empty(out.shape[1], np.int32)
+    covered = len(starts)
     whole, rest = size // factor * inner, size % factor
     for row in range(out.shape[0]):
-        covered = next_rows(row, along, covered, sizes, factors, strides, starts)
+        covered = window_rows(row, covered, sizes, factors, strides, starts)
         rows, means = starts[:covered], out[row]
         if inner == 1 and factor == 2 and covered == 4:
             _average_pairs_of_four(x[rows[0] :], x[rows[1] :], x[rows[2] :], x[rows[3] :], means[:whole])
@@ -350,7 +364,7 @@ def _average_narrow(x, sizes, factors, strides, inner, out):  # type: ignore[no-
             _divide_narrow_row(sums[whole:], np.int32(covered * rest), means[whole:])
 
 
-@compiled
+@helper
 def _average_pairs_of_four(a, b, c, d, means):  # type: ignore[no-untyped-def]
     """Average windows of 2 x 2 x 2, without a detour over memory."""
     three, one = np.int32(3), np.int32(1)
@@ -360,16 +374,7 @@ def _average_pairs_of_four(a, b, c, d, means):  # type: ignore[no-untyped-def]
         means[i] = (total + three + ((total >> three) & one)) >> three
 
 
-@compiled
-def _add_valid_rows(x, rows, size, factor, inner, parts, sums, counts, rule):  # type: ignore[no-untyped-def]
-    """Add up and count the valid values of the windows of one row."""
-    sums[:] = 0
-    counts[:] = 0
-    for at in rows:
-        _add_valid_along(x[at : at + size * inner], size, factor, inner, parts, sums, counts, rule)
-
-
-@compiled
+@helper
 def _any_nan(values):  # type: ignore[no-untyped-def]
     # Counted, not looked for: a loop that can end early is not vectorized.
     found = 0
@@ -378,37 +383,44 @@ def _any_nan(values):  # type: ignore[no-untyped-def]
     return found > 0
 
 
-@compiled
+@helper
 def _count_all(rows, size, factor, inner, counts):  # type: ignore[no-untyped-def]
     """Fill in the number of samples of every window of a row."""
-    counts[:] = rows * factor
-    if size % factor:
-        counts[len(counts) - inner :] = rows * (size % factor)
+    whole = size // factor * inner
+    for i in range(whole):
+        counts[i] = rows * factor
+    for i in range(whole, len(counts)):
+        counts[i] = rows * (size % factor)
 
 
-@compiled
-def _add_valid_along(samples, size, factor, inner, parts, sums, counts, rule):  # type: ignore[no-untyped-def]
+@helper
+def _add_valid_rows(x, rows, size, factor, inner, parts, sums, counts, rule):  # type: ignore[no-untyped-def]
+    """Add up and count the valid values of the windows of one row."""
     skip_nan, has_nodata, nodata = rule
-    split(samples, size, factor, inner, inner, parts, 0, 0, len(sums))
-    for sample in range(factor):
-        values = parts[sample, : windows_with(sample, size, factor) * inner]
-        for i in range(len(values)):
-            value = values[i]
-            valid = ((value == value) | (not skip_nan)) & ((value != nodata) | (not has_nodata))
-            # A sum that began with zero is never -0.0, so that adding a zero leaves its bits alone.
-            sums[i] += value if valid else 0
-            counts[i] += valid
+    for i in range(len(sums)):
+        sums[i] = 0
+        counts[i] = 0
+    for at in rows:
+        split(x[at:], size, factor, inner, inner, parts, 0, 0, len(sums))
+        for sample in range(factor):
+            values = parts[sample]
+            for i in range(windows_with(sample, size, factor) * inner):
+                value = values[i]
+                valid = ((value == value) | (not skip_nan)) & ((value != nodata) | (not has_nodata))
+                # A sum that began with zero is never -0.0, so that adding a zero leaves its bits alone.
+                sums[i] += value if valid else 0
+                counts[i] += valid
 
 
 @compiled
-def _count(x, sizes, factors, strides, inner, skip_nan, has_nodata, nodata, count):  # type: ignore[no-untyped-def]
+def _count(x, sizes, factors, strides, inner, starts, skip_nan, has_nodata, nodata, count):  # type: ignore[no-untyped-def]
     size, factor = sizes[-1], factors[-1]
-    starts, along, covered = rows_to_come(sizes, factors)
+    covered = len(starts)
     parts = np.empty((factor, count.shape[1]), x.dtype)
     for row in range(count.shape[0]):
         counts = count[row]
         counts[:] = 0
-        covered = next_rows(row, along, covered, sizes, factors, strides, starts)
+        covered = window_rows(row, covered, sizes, factors, strides, starts)
         for at in starts[:covered]:
             split(x[at:], size, factor, inner, inner, parts, 0, 0, len(counts))
             for sample in range(factor):
@@ -419,17 +431,17 @@ def _count(x, sizes, factors, strides, inner, skip_nan, has_nodata, nodata, coun
 
 
 @compiled
-def _add_halves(x, sizes, factors, strides, inner, shift, has_nodata, nodata, upper, lower, count):  # type: ignore[no-untyped-def]
+def _add_halves(x, sizes, factors, strides, inner, starts, shift, has_nodata, nodata, upper, lower, count):  # type: ignore[no-untyped-def]
     size, factor = sizes[-1], factors[-1]
     one = np.uint64(1)
-    starts, along, covered = rows_to_come(sizes, factors)
+    covered = len(starts)
     for row in range(upper.shape[0]):
         uppers, lowers, counts = upper[row], lower[row], count[row]
         uppers[:] = 0
         lowers[:] = 0
         if has_nodata:
             counts[:] = 0
-        covered = next_rows(row, along, covered, sizes, factors, strides, starts)
+        covered = window_rows(row, covered, sizes, factors, strides, starts)
         for start in starts[:covered]:
             for sample in range(size):
                 at = start + sample * inner
@@ -445,11 +457,11 @@ def _add_halves(x, sizes, factors, strides, inner, shift, has_nodata, nodata, up
 
 @compiled
 def _add_compensated(  # type: ignore[no-untyped-def]
-    x, sizes, factors, strides, inner, skip_nan, has_nodata, nodata, total, error, scaled, scaled_error, count
+    x, sizes, factors, strides, inner, starts, skip_nan, has_nodata, nodata, total, error, scaled, scaled_error, count
 ):
     size, factor = sizes[-1], factors[-1]
     counting = skip_nan or has_nodata
-    starts, along, covered = rows_to_come(sizes, factors)
+    covered = len(starts)
     for row in range(total.shape[0]):
         sums, errors, large, large_errors, counts = (
             total[row],
@@ -464,7 +476,7 @@ def _add_compensated(  # type: ignore[no-untyped-def]
         large_errors[:] = 0.0
         if counting:
             counts[:] = 0.0
-        covered = next_rows(row, along, covered, sizes, factors, strides, starts)
+        covered = window_rows(row, covered, sizes, factors, strides, starts)
         for start in starts[:covered]:
             for sample in range(size):
                 at = start + sample * inner
@@ -488,14 +500,14 @@ def _add_compensated(  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _merge_pairs(x, x_error, sizes, factors, strides, inner, total, error):  # type: ignore[no-untyped-def]
+def _merge_pairs(x, x_error, sizes, factors, strides, inner, starts, total, error):  # type: ignore[no-untyped-def]
     size, factor = sizes[-1], factors[-1]
-    starts, along, covered = rows_to_come(sizes, factors)
+    covered = len(starts)
     for row in range(total.shape[0]):
         sums, errors = total[row], error[row]
         sums[:] = 0.0
         errors[:] = 0.0
-        covered = next_rows(row, along, covered, sizes, factors, strides, starts)
+        covered = window_rows(row, covered, sizes, factors, strides, starts)
         for start in starts[:covered]:
             for sample in range(size):
                 at = start + sample * inner
@@ -506,7 +518,7 @@ def _merge_pairs(x, x_error, sizes, factors, strides, inner, total, error):  # t
                     errors[window + i] += lost + x_error[at + i]
 
 
-@compiled
+@helper
 def _two_sum(a, b):  # type: ignore[no-untyped-def]
     """Return a + b rounded, and what the rounding lost (Knuth)."""
     total = a + b
@@ -514,7 +526,7 @@ def _two_sum(a, b):  # type: ignore[no-untyped-def]
     return total, (a - (total - taken)) + (b - taken)
 
 
-@compiled
+@helper
 def _half_to_even(total, count):  # type: ignore[no-untyped-def]
     quotient = total // count
     rest = total - quotient * count
@@ -561,7 +573,7 @@ def _divide_whole_integers(total, row_count, column_count, out):  # type: ignore
         values[last] = _half_to_even(sums[last], row_count[row] * column_count[1])
 
 
-@compiled
+@helper
 def _divide_narrow_row(sums, count, values):  # type: ignore[no-untyped-def]
     """Divide sums of 32 bits as floats, which `rint` rounds half to even."""
     power_of_two = count & (count - 1) == 0
@@ -575,7 +587,7 @@ def _divide_narrow_row(sums, count, values):  # type: ignore[no-untyped-def]
             values[i] = np.int32(np.rint(sums[i] / count))
 
 
-@compiled
+@helper
 def _shift_half_to_even(sums, count, values):  # type: ignore[no-untyped-def]
     """Divide by a power of two."""
     bits = 0
@@ -619,7 +631,7 @@ def _divide_halves(upper, lower, count, fill, shift, out):  # type: ignore[no-un
         out[i] = quotient ^ shift
 
 
-@compiled
+@helper
 def _compensated_quotient(total, error, count):  # type: ignore[no-untyped-def]
     """Return (total + error) / count in about twice the precision of a float64, rounded once."""
     rounded = total + error

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from .compiling import compiled
-from .windows import Block, as_rows, block_windows, most_rows, reduced_shape, window_rows
+from .windows import Block, as_rows, block_windows, reduced_shape, window_rows
 
 
 def combine(weights: Block, means: Block, factors: tuple[int, ...]) -> Block:
@@ -26,14 +26,15 @@ def combine(weights: Block, means: Block, factors: tuple[int, ...]) -> Block:
 
 
 @compiled
-def _combine(weights, means, sizes, factors, strides, inner, total, mean):  # type: ignore[no-untyped-def]
+def _combine(weights, means, sizes, factors, strides, inner, starts, total, mean):  # type: ignore[no-untyped-def]
     size, factor = sizes[-1], factors[-1]
-    starts = np.empty(most_rows(factors), np.int64)
+    covered = len(starts)
     for row in range(total.shape[0]):
         totals, found = total[row], mean[row]
         totals[:] = 0.0
         found[:] = np.nan
-        for start in starts[: window_rows(row, sizes, factors, strides, starts)]:
+        covered = window_rows(row, covered, sizes, factors, strides, starts)
+        for start in starts[:covered]:
             for sample in range(size):
                 at = start + sample * inner
                 window = (sample // factor) * inner

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from .compiling import compiled
+from .compiling import helper
 
 Block = npt.NDArray[Any]
 
@@ -37,6 +37,8 @@ class Windows(NamedTuple):
     """Elements from one sample to the next along each merged axis."""
     inner: int
     """Elements of the run that moves as one."""
+    starts: npt.NDArray[np.int64]
+    """Room for the offsets of the input rows that a window covers, which a kernel fills (`window_rows`)."""
 
 
 class Missing(NamedTuple):
@@ -80,6 +82,7 @@ def block_windows(shape: tuple[int, ...], factors: tuple[int, ...]) -> Windows:
         np.array([factor for _, factor in merged], np.int64),
         np.array(strides, np.int64),
         inner,
+        np.empty(math.prod(factor for _, factor in merged[:-1]), np.int64),
     )
 
 
@@ -94,63 +97,38 @@ def as_rows(block: Block, windows: Windows) -> Block:
     return block.reshape(-1, columns)
 
 
-@compiled
-def most_rows(factors: npt.NDArray[np.int64]) -> int:
-    """Return the greatest number of input rows that a window can cover."""
-    count = 1
-    for axis in range(len(factors) - 1):
-        count *= factors[axis]
-    return count
+@helper
+def window_rows(row, covered, sizes, factors, strides, starts):  # type: ignore[no-untyped-def]
+    """Fill `starts` with the offsets of the input rows under one row of windows, in C order; return how many.
 
-
-@compiled
-def window_rows(
-    row: int,
-    sizes: npt.NDArray[np.int64],
-    factors: npt.NDArray[np.int64],
-    strides: npt.NDArray[np.int64],
-    starts: npt.NDArray[np.int64],
-) -> int:
-    """Fill `starts` with the offsets of the input rows under one row of windows, in C order; return how many."""
-    remaining = row
+    Rows of windows are taken in order, and `covered` is what this returned for the one before: most have the same
+    offsets, moved by a window. For the first it is not looked at, but for its type: a literal zero would have one of
+    its own, for which all that it is given to is compiled once more.
+    """
+    last = len(sizes) - 2
+    if last >= 0:
+        position = row % ((sizes[last] + factors[last] - 1) // factors[last])
+        if position > 0 and (position + 1) * factors[last] <= sizes[last]:
+            for k in range(covered):
+                starts[k] += factors[last] * strides[last]
+            return covered
+    remaining, count = row, 1
     starts[0] = 0
-    count = 1
-    for axis in range(len(sizes) - 2, -1, -1):
+    for axis in range(last, -1, -1):
         along = (sizes[axis] + factors[axis] - 1) // factors[axis]
         outer = remaining // along
         lower = (remaining - outer * along) * factors[axis]
         remaining = outer
-        covered = min(factors[axis], sizes[axis] - lower)
+        held = min(factors[axis], sizes[axis] - lower)
         # Backwards, so that the offsets found so far are read before they are overwritten.
-        for sample in range(covered - 1, -1, -1):
+        for sample in range(held - 1, -1, -1):
             for found in range(count):
                 starts[sample * count + found] = starts[found] + (lower + sample) * strides[axis]
-        count *= covered
+        count *= held
     return count
 
 
-@compiled
-def rows_to_come(sizes, factors):  # type: ignore[no-untyped-def]
-    """Return what `next_rows` steps from: room for offsets, the windows along the axis before the row, no rows."""
-    last = len(sizes) - 2
-    along = (sizes[last] + factors[last] - 1) // factors[last] if last >= 0 else 1
-    # A literal zero would be a type of its own, for which all that it is given to is compiled once more.
-    return np.empty(most_rows(factors), np.int64), along, np.int64(0)
-
-
-@compiled
-def next_rows(row, along, count, sizes, factors, strides, starts):  # type: ignore[no-untyped-def]
-    """Do as `window_rows`, where `starts` holds the `count` offsets under the row of windows before this one."""
-    last = len(sizes) - 2
-    position = row % along
-    if position == 0 or (position + 1) * factors[last] > sizes[last]:
-        return window_rows(row, sizes, factors, strides, starts)
-    for k in range(count):
-        starts[k] += factors[last] * strides[last]
-    return count
-
-
-@compiled
+@helper
 def split(samples, size, factor, inner, run, lines, first, left, width):  # type: ignore[no-untyped-def]
     """Bring the first, second, ... samples of the windows of a row side by side, each in a line of its own.
 
@@ -159,30 +137,27 @@ def split(samples, size, factor, inner, run, lines, first, left, width):  # type
     a line is left as it is.
     """
     whole = min(size // factor, width // run)
-    # Numbers that are known to the compiler become shuffles of vectors.
-    if inner == 1 and factor == 2:
-        a, b = lines[first, left : left + whole], lines[first + 1, left : left + whole]
-        for i in range(whole):
-            a[i], b[i] = samples[2 * i], samples[2 * i + 1]
-    elif inner == 1 and factor == 3:
-        a, b = lines[first, left : left + whole], lines[first + 1, left : left + whole]
-        c = lines[first + 2, left : left + whole]
-        for i in range(whole):
-            a[i], b[i], c[i] = samples[3 * i], samples[3 * i + 1], samples[3 * i + 2]
-    else:
-        for sample in range(factor):
-            line = lines[first + sample, left:]
+    for sample in range(factor):
+        line = lines[first + sample, left:]
+        # Numbers that are known to the compiler become shuffles of vectors.
+        if inner == 1 and factor == 2:
+            for i in range(whole):
+                line[i] = samples[2 * i + sample]
+        elif inner == 1 and factor == 3:
+            for i in range(whole):
+                line[i] = samples[3 * i + sample]
+        else:
             for window in range(whole):
                 source = samples[(window * factor + sample) * inner :]
                 for i in range(run):
                     line[window * run + i] = source[i]
-    if whole * run < width:
-        for sample in range(size - whole * factor):
+        at = whole * factor + sample
+        if whole * run < width and at < size:
             for i in range(run):
-                lines[first + sample, left + whole * run + i] = samples[(whole * factor + sample) * inner + i]
+                line[whole * run + i] = samples[at * inner + i]
 
 
-@compiled
+@helper
 def windows_with(sample, size, factor):  # type: ignore[no-untyped-def]
     """Return how many windows of a row of `size` samples have a sample of this number: all, or all but the last."""
     return (size - sample + factor - 1) // factor
