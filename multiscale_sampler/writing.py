@@ -21,14 +21,14 @@ import zarr
 from . import ngff
 from . import store as stores
 from .axes import Boundary, PerAxis, image_axes
-from .builds import Arrays, Build, build_of_image, build_of_tree
+from .builds import Build, build_of_image, build_of_tree
 from .compatibility import unread_by_some
-from .display import Display, image_label_of, omero_of, stated_display, without_display
+from .display import Display, stated_display, without_display
 from .engine import run_sweeps, take_digests
-from .geozarr import attributes_of_group, composed, map_axes, stated_crs
 from .ladder import ChunkSizes, ScaleFactors
 from .orientation import OrientationOption
 from .progress import ProgressCallback
+from .publishing import crs_to_write, published_attributes, with_geozarr
 from .reducers import Method, get_reducer
 from .regions import unread
 
@@ -237,7 +237,7 @@ def export(
     zarr_format = ngff.ZARR_FORMATS[version]
     encoding = stores.encoding_like(build.source, zarr_format, how.compressors)
     stated = stated_display(build.images[-1], how.version)
-    crs = _crs_to_write(build) if "geozarr" in how.metadata else None
+    crs = crs_to_write(build) if "geozarr" in how.metadata else None
     images = [without_display(image) for image in build.images]
     attrs = stores.json_attributes(images[0].attrs, build.name)
     for coordinate in images[0].coords.values():
@@ -269,9 +269,11 @@ def export(
             take_digests(stores.Digests.create(target.group, arrays[0]), None, build.workers, how.progress)
         for name, label in (labels or {}).items():
             _put_labels(label, target.group, name, how)
-        attributes = _metadata(build, target, version, arrays, stated, made_by="write_pyramid", labels_of=labels_of)
+        attributes = published_attributes(
+            build, target, version, arrays, stated, made_by="write_pyramid", labels_of=labels_of
+        )
         if crs is not None:
-            attributes = _with_geozarr(attributes, build, target, crs, alone="ome" not in how.metadata)
+            attributes = with_geozarr(attributes, build, target, crs, alone="ome" not in how.metadata)
         target.publish(attributes)
 
 
@@ -355,13 +357,7 @@ def add_levels(
         channel_names=channel_names,
         orientation=orientation,
     )
-    axes = image_axes(image)
-    ngff.check_exportable(axes)
-    if ngff.ngff_order(axes) != tuple(range(len(axes))):
-        raise ValueError(
-            f"the base has the axes {image.dims!r}, but OME-NGFF wants time and channels before space, and the base is "
-            "not touched; write a new store with write_pyramid, which reorders them"
-        )
+    _check_base(image)
     shaping = {
         "scale_factors": scale_factors,
         "method": method,
@@ -379,11 +375,7 @@ def add_levels(
     if above is not None:
         check_labels(image.dtype, method)
     build = build_of_image(image, place, shaping, storing)
-    if build.plans[0].reduction.bands:
-        raise ValueError(
-            f"method {build.plans[0].reducer.name!r} makes a band of level 0 too, and the base is not touched; write a "
-            "new store with write_pyramid"
-        )
+    _check_base_stays(build)
     zarr_format = array.metadata.zarr_format
     version: ngff.NgffVersion = "0.4" if zarr_format == 2 else "0.5"
     encoding = replace(stores.encoding_like(array, zarr_format, compressors), fill_value=array.fill_value)
@@ -400,10 +392,32 @@ def add_levels(
         run_sweeps(build, arrays, target, progress)
         labels_of = LABELLED_IMAGE if above is not None else None
         target.publish(
-            _metadata(build, target, version, {0: array, **arrays}, stated, made_by="add_levels", labels_of=labels_of)
+            published_attributes(
+                build, target, version, {0: array, **arrays}, stated, made_by="add_levels", labels_of=labels_of
+            )
         )
     if above is not None:
         stores.register_label(above, target.group.basename or place[1][-1], version)
+
+
+def _check_base(image: xr.DataArray) -> None:
+    """Refuse a base beside which OME-NGFF cannot have levels."""
+    axes = image_axes(image)
+    ngff.check_exportable(axes)
+    if ngff.ngff_order(axes) != tuple(range(len(axes))):
+        raise ValueError(
+            f"the base has the axes {image.dims!r}, but OME-NGFF wants time and channels before space, and the base is "
+            "not touched; write a new store with write_pyramid, which reorders them"
+        )
+
+
+def _check_base_stays(build: Build) -> None:
+    """Refuse a method by which the base would not stay level 0."""
+    if build.plans[0].reduction.bands:
+        raise ValueError(
+            f"method {build.plans[0].reducer.name!r} makes a band of level 0 too, and the base is not touched; write a "
+            "new store with write_pyramid"
+        )
 
 
 @in_one_commit
@@ -552,53 +566,6 @@ def _check_choice(option: str, value: Any, choices: Sequence[str]) -> None:
         raise ValueError(f"unknown {option} {value!r}; choose one of {', '.join(map(repr, choices))}")
 
 
-def _given(options: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in options.items() if value is not None}
-
-
-# --- metadata --------------------------------------------------------------------------------------------------
-
-
-def _metadata(
-    build: Build,
-    target: stores.Target,
-    version: ngff.NgffVersion,
-    arrays: Arrays,
-    stated: Display,
-    *,
-    made_by: str,
-    labels_of: str | None = None,
-) -> dict[str, Any]:
-    """Return the attributes that publish the pyramid."""
-    levels = [level.axes for level in build.levels]
-    method = str(build.recipe["method"])
-    shown, coarsest = build.images[-1], arrays[len(levels) - 1]
-    attributes = ngff.image_attributes(
-        levels,
-        target.paths,
-        version=version,
-        name=target.name or build.name,
-        method=method,
-        made_by=made_by,
-        recipe=build.recipe,
-        written=target.written,
-        omero=None if labels_of else omero_of(shown, coarsest, stated),
-        image_label=image_label_of(shown, coarsest, stated, version=version, source=labels_of),
-        systems=stated.systems,
-    )
-    if target.layout == "datatree" and version != "0.4":
-        # In zarr v2 the convention's attribute would take the place of OME-NGFF's own of the same name.
-        attributes |= _convention(build, target)
-    return attributes
-
-
-def _convention(build: Build, target: stores.Target) -> dict[str, Any]:
-    """Return the attributes of the convention ``multiscales``: of groups of levels, or of their arrays."""
-    levels, parents = [level.axes for level in build.levels], [level.parent for level in build.levels]
-    assets = [path.rpartition("/")[0] or path for path in target.paths]
-    return ngff.convention_attributes(levels, parents, assets, method=str(build.recipe["method"]))
-
-
 def _checked_metadata(metadata: Sequence[Metadata], version: ngff.NgffVersion) -> tuple[Metadata, ...]:
     named: tuple[Any, ...] = (metadata,) if isinstance(metadata, str) else tuple(metadata)
     for name in named:
@@ -611,37 +578,5 @@ def _checked_metadata(metadata: Sequence[Metadata], version: ngff.NgffVersion) -
     return named
 
 
-def _crs_to_write(build: Build) -> dict[str, Any]:
-    """Return the coordinate reference system of an image as `geozarr` has it, before anything is written.
-
-    Raises
-    ------
-    ValueError
-        If it has none, or its pixels are no grid of a map.
-    """
-    crs = stated_crs(build.images[0])
-    if not crs:
-        raise ValueError(
-            f"metadata name 'geozarr', but {build.name!r} has no coordinate reference system; give it one, as "
-            "image.attrs['crs'] = 'EPSG:4326', or by image.rio.write_crs('EPSG:4326')"
-        )
-    for level in build.levels:
-        map_axes(level.axes)
-    return stores.json_attributes(crs, build.name)
-
-
-def _with_geozarr(
-    attributes: Mapping[str, Any], build: Build, target: stores.Target, crs: Mapping[str, Any], *, alone: bool
-) -> dict[str, Any]:
-    """Return the attributes of a pyramid with those of the geospatial conventions, and write those of its levels."""
-    levels = [level.axes for level in build.levels]
-    geospatial = composed(_convention(build, target), levels, crs)
-    for path, axes in zip(target.paths, levels, strict=True):
-        if group := path.rpartition("/")[0]:
-            target.group[group].attrs.update(attributes_of_group(axes, crs))
-    if alone:
-        # Where OME-NGFF's metadata would tell what is ours to replace, and how the levels were made.
-        (entry,) = attributes["ome"]["multiscales"]
-        geospatial["multiscales"] = {**geospatial["multiscales"], ngff.OWN_METADATA: entry["metadata"]}
-        return geospatial
-    return {**attributes, **geospatial}
+def _given(options: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in options.items() if value is not None}

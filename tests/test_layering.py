@@ -39,6 +39,7 @@ ORDER = (
     "builds",
     "engine",
     "display",
+    "publishing",
     "writing",
     "selecting",
     "updating",
