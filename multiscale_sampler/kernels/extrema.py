@@ -41,7 +41,11 @@ def _extreme(block: Block, factors: tuple[int, ...], missing: Missing, *, greate
     out = np.empty(reduced_shape(block.shape, factors), block.dtype)
     flags = missing.arguments(block.dtype)
     start = missing.fill(block.dtype) if missing else _farthest(block.dtype, greatest)
-    _extremes(block.reshape(-1), *windows, greatest, *flags, start, as_rows(out, windows))
+    rows = as_rows(out, windows)
+    if windows.inner == 1 and windows.factors[-1] == 2 and not missing:
+        _extremes_of_pairs(block.reshape(-1), *windows, greatest, start, rows)
+    else:
+        _extremes(block.reshape(-1), *windows, greatest, *flags, start, rows)
     return out
 
 
@@ -54,25 +58,34 @@ def _farthest(dtype: np.dtype[Any], greatest: bool) -> Any:
 
 
 @compiled
+def _extremes_of_pairs(x, sizes, factors, strides, inner, starts, greatest, start, out):  # type: ignore[no-untyped-def]
+    """Compare the values of windows two samples long, with nothing to leave out."""
+    covered = len(starts)
+    for row in range(out.shape[0]):
+        covered = window_rows(row, covered, sizes, factors, strides, starts)
+        best = out[row]
+        for i in range(len(best)):
+            best[i] = start
+        if greatest:
+            _greatest_of_pairs(x, starts[:covered], sizes[-1], best)
+        else:
+            _least_of_pairs(x, starts[:covered], sizes[-1], best)
+
+
+@compiled
 def _extremes(x, sizes, factors, strides, inner, starts, greatest, skip_nan, has_nodata, nodata, start, out):  # type: ignore[no-untyped-def]
     size, factor = sizes[-1], factors[-1]
     rule = (greatest, skip_nan, has_nodata, nodata)
-    # The loops for windows two samples long compare values, with nothing to leave out.
-    pairs = inner == 1 and factor == 2 and not skip_nan and not has_nodata
     covered = len(starts)
-    # The order of comparisons is free: others go down the rows first, whose elements lie side by side.
-    folds = not pairs and inner < WIDE and len(starts) > 1
+    # The order of comparisons is free: they go down the rows first, whose elements lie side by side.
+    folds = inner < WIDE and len(starts) > 1
     line = np.empty(size * inner if folds else 0, x.dtype)
     parts = np.empty((factor, out.shape[1] if inner < WIDE else 0), x.dtype)
     for row in range(out.shape[0]):
         covered = window_rows(row, covered, sizes, factors, strides, starts)
         best = out[row]
         best[:] = start
-        if pairs and greatest:
-            _greatest_of_pairs(x, starts[:covered], size, best)
-        elif pairs:
-            _least_of_pairs(x, starts[:covered], size, best)
-        elif folds:
+        if folds:
             line[:] = start
             for at in starts[:covered]:
                 _keep(x[at : at + len(line)], line, rule)

@@ -227,8 +227,10 @@ def _fill_lines(x, rows, shift, shape, last, lines, counts, left, width):  # typ
     """Lay out the samples of some windows, and count them; where a window has none, `last` stands for it."""
     size, factor, inner, run = shape
     right, whole = left + width, left + min(size // factor * run, width)
-    for i in range(left, right):
-        counts[0, i] = len(rows) * (factor if i < whole else size % factor)
+    for i in range(left, whole):
+        counts[0, i] = len(rows) * factor
+    for i in range(whole, right):
+        counts[0, i] = len(rows) * (size % factor)
     for k in range(len(lines)):
         for i in range(whole if k < len(rows) * factor else left, right):
             lines[k, i] = last

@@ -137,24 +137,26 @@ def split(samples, size, factor, inner, run, lines, first, left, width):  # type
     a line is left as it is.
     """
     whole = min(size // factor, width // run)
-    for sample in range(factor):
-        line = lines[first + sample, left:]
-        # Numbers that are known to the compiler become shuffles of vectors.
-        if inner == 1 and factor == 2:
-            for i in range(whole):
-                line[i] = samples[2 * i + sample]
-        elif inner == 1 and factor == 3:
-            for i in range(whole):
-                line[i] = samples[3 * i + sample]
-        else:
-            for window in range(whole):
-                source = samples[(window * factor + sample) * inner :]
-                for i in range(run):
-                    line[window * run + i] = source[i]
-        at = whole * factor + sample
-        if whole * run < width and at < size:
+    # Numbers that are known to the compiler become shuffles of vectors.
+    if inner == 1 and factor == 2:
+        a, b = lines[first, left:], lines[first + 1, left:]
+        for i in range(whole):
+            a[i], b[i] = samples[2 * i], samples[2 * i + 1]
+    else:
+        for sample in range(factor):
+            line = lines[first + sample, left:]
+            if inner == 1 and factor == 3:
+                for i in range(whole):
+                    line[i] = samples[3 * i + sample]
+            else:
+                for window in range(whole):
+                    source = samples[(window * factor + sample) * inner :]
+                    for i in range(run):
+                        line[window * run + i] = source[i]
+    if whole * run < width:
+        for sample in range(size - whole * factor):
             for i in range(run):
-                line[whole * run + i] = samples[at * inner + i]
+                lines[first + sample, left + whole * run + i] = samples[(whole * factor + sample) * inner + i]
 
 
 @helper
