@@ -134,7 +134,7 @@ class StoredPyramid:
         return tuple(
             zarr.Array(
                 dataclasses.replace(
-                    array.async_array, metadata=cast("Any", array.metadata.update_shape(tuple(map(int, shape))))
+                    array._async_array, metadata=cast("Any", array.metadata.update_shape(tuple(map(int, shape))))
                 )
             )
             for array, shape in zip(self.arrays, shapes, strict=True)

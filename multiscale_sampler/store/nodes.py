@@ -183,7 +183,7 @@ def values_of(arrays: Iterable[zarr.Array[Any]]) -> list[np.ndarray[Any, Any]]:
     """Return all values of some small arrays, which are read at once."""
 
     async def values() -> list[Any]:
-        return await asyncio.gather(*(array.async_array.getitem(...) for array in arrays))
+        return await asyncio.gather(*(array._async_array.getitem(...) for array in arrays))
 
     return [np.asarray(block) for block in sync(values())]
 
