@@ -28,7 +28,7 @@ from ..geozarr import resized
 from .labelling import level_image, pyramid_levels
 from .nodes import Node
 from .reading import BUILD_ATTRIBUTE, described_levels
-from .remote import is_icechunk, unwrapped
+from .remote import is_icechunk, remade_array, unwrapped
 from .targets import (
     Layout,
     Record,
@@ -132,11 +132,7 @@ class StoredPyramid:
     def grown(self, shapes: Sequence[Sequence[int]]) -> tuple[zarr.Array[Any], ...]:
         """Return the arrays with new shapes that no reader knows of as yet."""
         return tuple(
-            zarr.Array(
-                dataclasses.replace(
-                    array._async_array, metadata=cast("Any", array.metadata.update_shape(tuple(map(int, shape))))
-                )
-            )
+            remade_array(array, array.metadata.update_shape(tuple(map(int, shape))), array.store_path)
             for array, shape in zip(self.arrays, shapes, strict=True)
         )
 

@@ -347,10 +347,15 @@ def _array_through(array: zarr.Array[Any], store: Store) -> zarr.Array[Any]:
     place = array.store_path
     if store is place.store:
         return array
-    inner = array._async_array
-    return zarr.Array(
-        type(inner)(metadata=inner.metadata, store_path=StorePath(store, place.path), config=inner.config)
-    )
+    return remade_array(array, array.metadata, StorePath(store, place.path))
+
+
+def remade_array(array: zarr.Array[Any], metadata: Any, place: StorePath) -> zarr.Array[Any]:
+    """Return an array, configured as it is, with other metadata or in another place."""
+    inner: Any = array._async_array
+    # Later releases than zarr 3.1.2 have the configuration under a public name.
+    config = inner.config if hasattr(inner, "config") else inner._config
+    return zarr.Array(type(inner)(metadata=metadata, store_path=place, config=config))
 
 
 def keeps_values_whole(store: Store) -> bool:
