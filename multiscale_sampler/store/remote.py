@@ -134,6 +134,10 @@ class RetryingStore(WrapperStore[Store]):
     def _with_store(self, store: Store) -> RetryingStore:
         return type(self)(store, self.patience)
 
+    def with_read_only(self, read_only: bool = False) -> RetryingStore:
+        """Return the store to be only read, or written too; zarr's own wrappers do it from 3.1.6 on."""
+        return self._with_store(self._store.with_read_only(read_only))
+
     def __str__(self) -> str:
         """Return what messages call the store: the name of what it wraps."""
         return str(self._store)
@@ -353,7 +357,7 @@ def _array_through(array: zarr.Array[Any], store: Store) -> zarr.Array[Any]:
 def remade_array(array: zarr.Array[Any], metadata: Any, place: StorePath) -> zarr.Array[Any]:
     """Return an array, configured as it is, with other metadata or in another place."""
     inner: Any = array._async_array
-    # Later releases than zarr 3.1.2 have the configuration under a public name.
+    # Later releases than zarr 3.1.3 have the configuration under a public name.
     config = inner.config if hasattr(inner, "config") else inner._config
     return zarr.Array(type(inner)(metadata=metadata, store_path=place, config=config))
 
