@@ -23,7 +23,7 @@ from .builds import build_of_tree
 from .display import without_display
 from .engine import run_sweeps
 from .ladder import ChunkSizes
-from .plan import region_slices
+from .parts import pieces, whole_part
 from .progress import ProgressCallback
 from .specification import document_findings
 from .validation import validate
@@ -321,7 +321,7 @@ class _Copy:
             )
         except (ValueError, TypeError):
             return False
-        for region in region_slices(source.shape, (new.shards or new.chunks)):
+        for region in pieces(whole_part(source.shape), new.shards or new.chunks):
             new[region] = source[region]
         return True
 

@@ -6,6 +6,8 @@ level.
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Iterator, Sequence
 from typing import Any, TypeAlias
 
 from .coarsening import samples_under, windows_under
@@ -50,6 +52,19 @@ def _with_neighbours(plan: Plan, index: int, finer: Region, part: Region) -> Reg
     pairs = zip(finer, factors, sizes, strict=True)
     under = tuple(samples_under(along.start, along.stop, factor, size) for along, factor, size in pairs)
     return under if is_empty(part) else hull(part, under)
+
+
+def whole_part(shape: Sequence[int]) -> Region:
+    """Return the part that is all of a level of this shape."""
+    return tuple(slice(0, size) for size in shape)
+
+
+def pieces(region: Region, shape: Sequence[int]) -> Iterator[Region]:
+    """Yield a region in pieces of a shape, from its start on and shorter at its end, in C order and one at a time."""
+    starts = (range(along.start, along.stop, n) for along, n in zip(region, shape, strict=True))
+    for corner in itertools.product(*starts):
+        ends = zip(corner, shape, region, strict=True)
+        yield tuple(slice(start, min(start + n, along.stop)) for start, n, along in ends)
 
 
 def hull(a: Region, b: Region) -> Region:

@@ -12,7 +12,6 @@ reads and writes, so that regions are independent and no chunk has two writers.
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -727,13 +726,4 @@ def _check_memory(plan: Plan) -> None:
             f"memory_limit={format_bytes(plan.memory_limit)} is too little for {plan.workers} workers: a region of "
             f"whole chunks needs {format_bytes(plan.peak_memory // plan.workers)} each; allow "
             f"{format_bytes(plan.peak_memory)}, or use fewer workers or smaller chunks"
-        )
-
-
-def region_slices(shape: Sequence[int], region: Sequence[int]) -> Iterator[tuple[slice, ...]]:
-    """Yield the slices of every region of a grid over `shape`, in C order, one at a time."""
-    ranges = [range(0, size, step) for size, step in zip(shape, region, strict=True)]
-    for starts in itertools.product(*ranges):
-        yield tuple(
-            slice(start, min(start + step, size)) for start, step, size in zip(starts, region, shape, strict=True)
         )

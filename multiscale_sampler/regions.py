@@ -7,7 +7,6 @@ level 0 takes over its bytes as they are.
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -25,8 +24,8 @@ from .casting import cast_block
 from .changes import Selection
 from .coarsening import windows_under
 from .executors import active_client
-from .parts import Region, is_empty, known_parts, part_of_level, within
-from .plan import Pass, Plan, region_slices
+from .parts import Region, is_empty, known_parts, part_of_level, pieces, whole_part, within
+from .plan import Pass, Plan
 from .reductions import BandReduction, WeightedReduction
 from .store import Access, buffer, source_array
 
@@ -269,7 +268,7 @@ class Sweep:
         """Yield the regions of the source, one at a time."""
         if self.selection is not None:
             return self.selection.regions()
-        return region_slices(self.plan.levels[self.step.source].shape, self.step.region)
+        return pieces(whole_part(self.plan.levels[self.step.source].shape), self.step.region)
 
     @cached_property
     def near(self) -> tuple[int, ...]:
@@ -288,14 +287,8 @@ class Sweep:
         return self.plan.cell(self.step, self.near) if self.near else None
 
     def cells(self, region: Region) -> Iterator[Region]:
-        """Yield a region in its cells, whole chunks of the base and of the levels `near`."""
-        if self.cell is None:
-            yield region
-            return
-        starts = (range(along.start, along.stop, n) for along, n in zip(region, self.cell, strict=True))
-        for corner in itertools.product(*starts):
-            ends = zip(corner, self.cell, region, strict=True)
-            yield tuple(slice(start, min(start + n, along.stop)) for start, n, along in ends)
+        """Return a region in its cells, whole chunks of the base and of the levels `near`."""
+        return iter((region,)) if self.cell is None else pieces(region, self.cell)
 
     def written(self, region: Region) -> dict[int, Region]:
         """Return the part of each level that a region writes."""

@@ -17,7 +17,7 @@ import numpy.typing as npt
 import zarr
 
 from . import resources
-from .plan import region_slices
+from .parts import pieces, whole_part
 from .progress import ProgressCallback, reporting
 
 Kind: TypeAlias = Literal["image", "labels"]
@@ -91,7 +91,7 @@ def create_test_image(
     def write(region: tuple[slice, ...]) -> None:
         array[region] = _block(region, tuple(shape), array.dtype, kind)
 
-    regions = list(region_slices(array.shape, array.shards or array.chunks))
+    regions = list(pieces(whole_part(array.shape), array.shards or array.chunks))
     with (
         ThreadPoolExecutor(resources.available_cores()) as pool,
         reporting(progress, array.nbytes, "making the image") as report,

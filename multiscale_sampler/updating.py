@@ -19,7 +19,7 @@ from . import store as stores
 from .axes import position_tolerance
 from .builds import Build, crew_for, resources_of, weights_base
 from .engine import edited_boxes, run_sweeps, take_digests
-from .parts import Region
+from .parts import Region, whole_part
 from .plan import Plan, plan_as_stored, plan_pyramid
 from .progress import ProgressCallback
 from .pyramid import recipe_of
@@ -231,7 +231,7 @@ def rebuild_levels(
         remade = stored.only(chosen)
         parameters = {"skipna": skipna, "nodata": nodata, "min_valid": min_valid}
         remaking = Remaking(method, weights, memory_limit, workers, parameters)
-        whole = tuple(slice(0, size) for size in stored.image.shape)
+        whole = whole_part(stored.image.shape)
         build = build_of_change(remade, stored.image, stores.Access.of(stored.arrays[0]), (whole,), remaking)
         _check_positions(remade, build)
         if not resume:

@@ -10,7 +10,6 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 import multiscale_sampler as ms
-from multiscale_sampler.plan import region_slices
 from multiscale_sampler.reducers import REDUCERS
 from tests import oracles, strategies
 
@@ -328,21 +327,6 @@ def test_workers__default_to_the_cores_and_are_positive():
         plan_of((64, 64), workers=0)
     with pytest.raises(TypeError, match=r"workers=1\.5"):
         plan_of((64, 64), workers=1.5)
-
-
-@given(st.lists(st.tuples(st.integers(1, 12), st.integers(1, 15)), min_size=1, max_size=3))
-def test_region_slices__cover_everything_once(axes):
-    shape, region = zip(*axes, strict=True)
-    seen = np.zeros(shape, int)
-    for slices in region_slices(shape, region):
-        assert all(s.start % r == 0 and s.stop <= n for s, r, n in zip(slices, region, shape, strict=True))
-        seen[slices] += 1
-    assert (seen == 1).all()
-
-
-def test_region_slices__come_one_at_a_time():
-    first = next(iter(region_slices((10**5,) * 4, (1,) * 4)))
-    assert first == (slice(0, 1),) * 4
 
 
 # The plan as a value

@@ -28,11 +28,11 @@ from zarr import codecs
 from zarr.core.sync import sync
 from zstandard import ZstdCompressor
 
+from ..parts import Region, pieces
 from .remote import retried_array, unread_array
 
 Block: TypeAlias = npt.NDArray[Any]
 Index: TypeAlias = "tuple[int, ...]"
-Region: TypeAlias = "tuple[slice, ...]"
 
 ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 
@@ -263,10 +263,7 @@ class Access:
             block = self.read(region)
             yield region, None if self.is_fill(block) else block
             return
-        starts = [range(along.start, along.stop, n) for along, n in zip(region, unit, strict=True)]
-        for corner in itertools.product(*starts):
-            ends = zip(corner, unit, region, strict=True)
-            tile = tuple(slice(start, min(start + n, along.stop)) for start, n, along in ends)
+        for tile in pieces(region, unit):
             block, is_stored = self._read(tile)
             yield tile, block if is_stored else None
 

@@ -18,7 +18,7 @@ import zarr
 from zarr.core.buffer import default_buffer_prototype
 from zarr.core.sync import sync
 
-from ..parts import Region, hull
+from ..parts import Region, hull, whole_part
 from .nodes import V2_DIMENSIONS, dimension_names
 
 DIGESTS = "digests"
@@ -76,7 +76,7 @@ class Digests:
         """
         step = self.array.chunks
         if boxes is None:
-            yield from self._cut(tuple(slice(0, size) for size in self.array.shape))
+            yield from self._cut(whole_part(self.array.shape))
             return
         found: dict[tuple[int, ...], Region] = {}
         for box in boxes:
