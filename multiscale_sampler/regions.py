@@ -24,7 +24,7 @@ from .casting import cast_block
 from .changes import Selection
 from .coarsening import windows_under
 from .executors import active_client
-from .parts import Region, is_empty, known_parts, part_of_level, pieces, whole_part, within
+from .parts import Region, is_empty, known_parts, overlap, part_of_level, pieces, whole_part, within
 from .plan import Pass, Plan
 from .reductions import BandReduction, WeightedReduction
 from .store import Access, buffer, source_array
@@ -38,8 +38,8 @@ class Base(Protocol):
     def read(self, region: Region) -> Block:
         """Return a region."""
 
-    def tiles(self, region: Region, factors: Sequence[int]) -> Iterator[tuple[Region, Block | None]]:
-        """Yield a region in parts of whole windows; None stands for one that is all fill of a zarr array."""
+    def tiles(self, region: Region, unit: Sequence[int]) -> Iterator[tuple[Region, Block | None]]:
+        """Yield a region in parts of whole units of samples; None stands for one that is all fill of a zarr array."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ class ArrayBase:
             stored[axis] = along
         return self.data[tuple(stored)]
 
-    def tiles(self, region: Region, factors: Sequence[int]) -> Iterator[tuple[Region, Block]]:
+    def tiles(self, region: Region, unit: Sequence[int]) -> Iterator[tuple[Region, Block]]:
         """Yield the region whole."""
         yield region, self.read(region)
 
@@ -90,7 +90,7 @@ class BlockBase:
         """Return the region that was sent."""
         return np.asarray(self.block)
 
-    def tiles(self, region: Region, factors: Sequence[int]) -> Iterator[tuple[Region, Block]]:
+    def tiles(self, region: Region, unit: Sequence[int]) -> Iterator[tuple[Region, Block]]:
         """Yield the region whole."""
         yield region, self.read(region)
 
@@ -128,7 +128,7 @@ class AppendedBase:
     def _along(self, region: Region, along: slice) -> Region:
         return (*region[: self.axis], along, *region[self.axis + 1 :])
 
-    def tiles(self, region: Region, factors: Sequence[int]) -> Iterator[tuple[Region, Block]]:
+    def tiles(self, region: Region, unit: Sequence[int]) -> Iterator[tuple[Region, Block]]:
         """Yield the region whole."""
         yield region, self.read(region)
 
@@ -148,9 +148,9 @@ class CastBase:
         """Return a region."""
         return self._cast(region, self.base.read(region))
 
-    def tiles(self, region: Region, factors: Sequence[int]) -> Iterator[tuple[Region, Block]]:
+    def tiles(self, region: Region, unit: Sequence[int]) -> Iterator[tuple[Region, Block]]:
         """Yield the region in the parts in which it is read."""
-        for tile, block in self.base.tiles(region, factors):
+        for tile, block in self.base.tiles(region, unit):
             yield tile, self._cast(tile, _filled(cast("Access", self.base), tile) if block is None else block)
 
     def _cast(self, region: Region, block: Block) -> Block:
@@ -412,23 +412,34 @@ def _base_states(sweep: Sweep, region: Region, known: Mapping[int, Region]) -> d
     if sweep.copies is not None:
         sweep.levels[0].copy(sweep.copies, region)
     states: dict[int, Block] = {}
-    tiles: Iterator[tuple[Region, Block | None]] = iter(())
-    reaches = any(halo for index in direct for halo in plan.halos(index))
-    if writes or reaches or plan.reduction.bands:
-        values = sweep.base.read(known[0])
-        is_fill = isinstance(sweep.base, Access) and sweep.base.is_fill(values)
-        tiles = iter([(known[0], None if is_fill else values)])
-        if writes and (part := sweep.written(region).get(0)) is not None:
-            sweep.levels[0].write(part, values[within(part, known[0])])
+    part = sweep.written(region).get(0) if writes else None
+    for tile, block in _tiles_of_base(sweep, region, known[0], direct, writes=part is not None):
+        if part is not None and not is_empty(inside := overlap(part, tile)):
+            values = _fill_block(sweep, tile) if block is None else block
+            sweep.levels[0].write(inside, values[within(inside, tile)])
         if plan.reduction.bands:
+            values = _fill_block(sweep, tile) if block is None else block
             states[0] = cast("BandReduction", plan.reduction).lift(values)
-    elif direct:
-        factors = [math.lcm(*(plan.levels[index].factors[axis] for index in direct)) for axis in range(len(region))]
-        tiles = sweep.base.tiles(region, factors)
-    for tile, block in tiles:
         for index in direct:
             _reduce_tile(sweep, index, known, tile, block, states)
     return states
+
+
+def _tiles_of_base(
+    sweep: Sweep, region: Region, known: Region, direct: Sequence[int], *, writes: bool
+) -> Iterator[tuple[Region, Block | None]]:
+    """Yield what is known of the base in tiles: whole windows, and whole chunks of level 0 where it is written.
+
+    As one tile where values depend on samples beyond their windows.
+    """
+    plan = sweep.plan
+    if plan.reduction.bands or any(halo for index in direct for halo in plan.halos(index)):
+        block = sweep.base.read(known)
+        is_fill = isinstance(sweep.base, Access) and sweep.base.is_fill(block)
+        yield known, None if is_fill else block
+    elif direct or writes:
+        wholes = [plan.levels[index].factors for index in direct] + ([sweep.levels[0].unit] if writes else [])
+        yield from sweep.base.tiles(region, [math.lcm(*along) for along in zip(*wholes, strict=True)])
 
 
 def _reduce_tile(

@@ -17,6 +17,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
+from io import FileIO
 from typing import Any, TypeAlias, cast
 
 import numcodecs
@@ -182,15 +183,25 @@ class Chunks:
     def _store(self, index: Index, encoded: Any) -> None:
         path = self.path(index)
         written = f"{path}.partial" if self.in_use else path
-        os.makedirs(os.path.dirname(path), exist_ok=True)
         try:
-            with open(written, "wb") as file:
-                file.write(encoded)
+            with _new_file(written) as file:
+                rest = memoryview(encoded)
+                while rest:
+                    rest = rest[file.write(rest) :]
             if self.in_use:
                 os.replace(written, path)
         except OSError as error:
             # A write that fails names no file by itself, as opening one does.
             raise OSError(error.errno, error.strerror, path) from error
+
+
+def _new_file(path: str) -> FileIO:
+    """Open a file for writing, unbuffered, in a folder that there mostly is: asking for it takes as long as opening."""
+    try:
+        return open(path, "wb", buffering=0)
+    except FileNotFoundError:
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        return open(path, "wb", buffering=0)
 
 
 @dataclass(frozen=True)
@@ -252,18 +263,18 @@ class Access:
         """Whether it is known, without reading, that nothing is stored in a region."""
         return self.chunks is not None and not any(map(self.chunks.is_stored, self.chunks.grid(region)))
 
-    def tiles(self, region: Region, factors: Sequence[int]) -> Iterator[tuple[Region, Block | None]]:
-        """Yield a region in parts of whole windows that stay in cache; a part's memory is used again for the next.
+    def tiles(self, region: Region, unit: Sequence[int]) -> Iterator[tuple[Region, Block | None]]:
+        """Yield a region in parts of whole units of samples that stay in cache; a part's memory is used for the next.
 
-        Parts are whole chunks where the windows of `factors` samples fit them, else as many chunks as they need.
-        A part that is all fill is None.
+        Parts are whole chunks where the units, windows as a rule, fit them, else as many chunks as they need. A part
+        that is all fill is None.
         """
-        unit = [math.lcm(n, factor) for n, factor in zip(self.array.chunks, factors, strict=True)]
-        if self.chunks is None or any(along.start % n for along, n in zip(region, unit, strict=True)):
+        whole = [math.lcm(n, length) for n, length in zip(self.array.chunks, unit, strict=True)]
+        if self.chunks is None or any(along.start % n for along, n in zip(region, whole, strict=True)):
             block = self.read(region)
             yield region, None if self.is_fill(block) else block
             return
-        for tile in pieces(region, unit):
+        for tile in pieces(region, whole):
             block, is_stored = self._read(tile)
             yield tile, block if is_stored else None
 
