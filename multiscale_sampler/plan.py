@@ -15,7 +15,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any, Literal
 
 import numpy as np
@@ -168,8 +168,7 @@ class Plan:
 
     def relative_factors(self, index: int, source: int) -> tuple[int, ...]:
         """Return how many voxels of level `source` a voxel of level `index` covers, axis by axis."""
-        pairs = zip(self.levels[index].factors, self.levels[source].factors, strict=True)
-        return tuple(factor // other for factor, other in pairs)
+        return _quotients(self.levels[index].factors, self.levels[source].factors)
 
     def cell(self, step: Pass, near: Sequence[int]) -> tuple[int, ...] | None:
         """Return a part of the regions of a pass over the base that is whole in some levels made of it.
@@ -278,6 +277,12 @@ class Plan:
             f"peak memory {format_bytes(self.peak_memory)} with {self.workers} workers "
             f"(limit {format_bytes(self.memory_limit)})"
         )
+
+
+@lru_cache(maxsize=1024)
+def _quotients(factors: tuple[int, ...], others: tuple[int, ...]) -> tuple[int, ...]:
+    # Kept: every chunk that is read asks for some.
+    return tuple(factor // other for factor, other in zip(factors, others, strict=True))
 
 
 def _by(numbers: Sequence[int]) -> str:

@@ -6,6 +6,7 @@ The components of the state depend on the dtype, see `kernels.sums`.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Literal, cast
 
 import numpy as np
@@ -29,7 +30,7 @@ class SumReduction(Reduction):
                 f"{str(self.dtype)!r}; use smaller factors or fewer levels"
             )
 
-    @property
+    @cached_property
     def output_dtype(self) -> np.dtype[Any]:
         """For a mean the base's dtype, for a sum the one that numpy's sum has."""
         native = self.dtype.newbyteorder("=")
@@ -40,14 +41,14 @@ class SumReduction(Reduction):
         """Whether the state counts the valid samples."""
         return self.binding.counted
 
-    @property
+    @cached_property
     def accumulator(self) -> Literal["integers", "halves", "floats", "compensated"]:
         """How the sum is kept, see `kernels.sums`."""
         if self.dtype.kind == "f":
             return "compensated" if self.dtype.itemsize == 8 else "floats"
         return "halves" if self.average and self.dtype.itemsize == 8 else "integers"
 
-    @property
+    @cached_property
     def state_dtype(self) -> np.dtype[Any]:
         """Dtype of the sums, the narrowest in which no window overflows."""
         if self.accumulator in ("floats", "compensated"):
@@ -57,7 +58,7 @@ class SumReduction(Reduction):
         narrow = self.dtype.itemsize < 4 and self.binding.window << (8 * self.dtype.itemsize) < 2**31
         return np.dtype(np.int32 if narrow else np.int64)
 
-    @property
+    @cached_property
     def components(self) -> int:
         """Parts of the sum, and the count of valid samples where some can be missing."""
         return {"integers": 1, "floats": 1, "halves": 2, "compensated": 4}[self.accumulator] + self.counted
