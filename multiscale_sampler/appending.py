@@ -87,9 +87,7 @@ def append_pyramid(
     >>> ms.open_pyramid(store)["scale1/image"].shape
     (4, 32)
     """
-    node = stores.open_node(store, path, storage_options=storage_options)
-    with stores.claim(stores.place_of(node)):
-        stored = stores.StoredPyramid.of(node)
+    with stores.StoredPyramid.claimed(store, path, storage_options=storage_options) as stored:
         refuse_other_change(stored, "append_pyramid")
         start = _start(stored, dim, resume=resume)
         addition = _Addition.of(image, stored, dim, start)

@@ -154,9 +154,7 @@ def update_pyramid(
         raise ValueError(f"unknown by={by!r}; choose 'index' or 'coordinate'")
     if changed not in (None, "auto"):
         raise ValueError(f"unknown changed={changed!r}; leave it out, or choose 'auto'")
-    node = stores.open_node(store, path, storage_options=storage_options)
-    with stores.claim(stores.place_of(node)):
-        stored = stores.StoredPyramid.of(node)
+    with stores.StoredPyramid.claimed(store, path, storage_options=storage_options) as stored:
         remaking = Remaking(method, weights, memory_limit, workers)
         refuse_other_change(stored, "update_pyramid")
         begun = _edits_begun(stored)
@@ -223,9 +221,7 @@ def rebuild_levels(
     >>> int(ms.open_pyramid(store)["scale1/image"][0, 0])
     100
     """
-    node = stores.open_node(store, path, storage_options=storage_options)
-    with stores.claim(stores.place_of(node)):
-        stored = stores.StoredPyramid.of(node)
+    with stores.StoredPyramid.claimed(store, path, storage_options=storage_options) as stored:
         refuse_other_change(stored, "rebuild_levels")
         chosen = numbers_of_levels(levels, stored)
         remade = stored.only(chosen)
@@ -285,9 +281,7 @@ def remove_levels(
     >>> ms.open_pyramid(store)["scale1/image"].shape
     (16, 16)
     """
-    node = stores.open_node(store, path, storage_options=storage_options)
-    with stores.claim(stores.place_of(node)):
-        stored = stores.StoredPyramid.of(node)
+    with stores.StoredPyramid.claimed(store, path, storage_options=storage_options) as stored:
         refuse_other_change(stored, None)
         # The same call again, of a removal that was interrupted, is done: the numbers are now those of other levels.
         if not stored.removed or set(levels) != set(stored.removed):
