@@ -405,7 +405,7 @@ def build_of_change(
     """Return what makes parts of a stored pyramid anew, whose base is read at `base` and labelled as `image`."""
     shaping = how.shaping(stored)
     local = isinstance(base, AppendedBase) or shaping.get("weights") is not None
-    crew = None if local else crew_for([stored.image.data], stores.place_of(stored.group))
+    crew = None if local else crew_for([stored.arrays[0]], stores.place_of(stored.group))
     storing = {"memory_limit": how.memory_limit, "workers": how.workers}
     plan = plan_pyramid(image, **shaping, **resources_of(crew, storing))
     if stored.begun is None:

@@ -13,6 +13,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, cast
 
+import numpy as np
 import xarray as xr
 import zarr
 from zarr.abc.store import ByteRequest, Store
@@ -61,7 +62,7 @@ class StoredPyramid:
     levels: tuple[tuple[Axis, ...], ...]
     """The axes of its levels."""
     image: xr.DataArray
-    """Its level 0, labelled."""
+    """The labels of its level 0, with a stand-in for values."""
     recipe: Mapping[str, Any] | None
     """How this package made the levels; None if another writer did."""
     begun: Mapping[str, Any] | None
@@ -104,7 +105,8 @@ class StoredPyramid:
         multiscales, arrays, levels, _ = pyramid_levels(group, described_levels(group))
         attributes = group.attrs.asdict()
         begun: Any = attributes.get(BUILD_ATTRIBUTE)
-        image = level_image(arrays[0], levels[0], multiscales, "auto")
+        shown = np.broadcast_to(np.zeros((), arrays[0].dtype), arrays[0].shape)
+        image = level_image(arrays[0], shown, levels[0], multiscales)
         recipe = ngff.recipe_written(attributes)
         stored = cls(group, multiscales, tuple(arrays), tuple(levels), image, recipe, begun)
         if "removing" not in (begun or {}):

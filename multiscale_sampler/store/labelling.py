@@ -49,7 +49,8 @@ def labelled_by_ngff(array: zarr.Array[Any], chunks: Any) -> xr.DataArray | None
         # The caller of open_image.
         warn_of(assumed, group, multiscales.version, stacklevel=4)
         index = [dataset.path for dataset in multiscales.datasets].index(relative)
-        return level_image(array, levels[index], multiscales, chunks).rename(image_name(group, multiscales))
+        values = lazy_array(array, chunks, [axis.name for axis in levels[index]])
+        return level_image(array, values, levels[index], multiscales).rename(image_name(group, multiscales))
     return None
 
 
@@ -114,12 +115,15 @@ def image_name(group: zarr.Group, multiscales: ngff.Multiscales) -> str:
 
 
 def level_image(
-    array: zarr.Array[Any], axes: Sequence[Axis], multiscales: ngff.Multiscales, chunks: Any
+    array: zarr.Array[Any], values: Any, axes: Sequence[Axis], multiscales: ngff.Multiscales
 ) -> xr.DataArray:
-    """Label one level: positions from the transformations, labels and dates from coordinate arrays beside it."""
+    """Label the values of one level, or what stands for them, by what is known of its array.
+
+    Positions come from the transformations, labels and dates from coordinate arrays beside it.
+    """
     names = tuple(axis.name for axis in axes)
     attrs = {key: value for key, value in array.attrs.asdict().items() if key not in ENCODING_ATTRIBUTES}
-    image = label_array(lazy_array(array, chunks, names), axes, name="image", attrs=attrs)
+    image = label_array(values, axes, name="image", attrs=attrs)
     kept = {
         key: variable
         for key, variable in _stored_coordinates(array, names).items()
