@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -238,7 +239,7 @@ def rebuild_levels(
         run_sweeps(build, dict(enumerate(remade.arrays)), target, progress)
         made_all = len(chosen) == len(stored.arrays) - 1
         if made_all or not _is_repair(remade, build):
-            stored.finish(ngff.with_recipe(stored.group.attrs.asdict(), build.recipe, whole=made_all))
+            stored.finish(partial(ngff.with_recipe, recipe=build.recipe, whole=made_all))
         else:
             stored.finish()
 

@@ -33,6 +33,7 @@ from .reading import BUILD_ATTRIBUTE, described_levels
 from .remote import is_icechunk, remade_array, unwrapped
 from .targets import (
     Attributes,
+    Change,
     Layout,
     Record,
     Target,
@@ -228,7 +229,7 @@ class StoredPyramid:
         remove_arrays(self.group, paths)
         if self._is_consolidated():
             consolidate(self.group)
-        self.finish({})
+        self.finish(dict)
 
     def _is_consolidated(self) -> bool:
         stored = zarr.open_group(self.group.store_path.store, path=self.group.path, mode="r")
@@ -246,10 +247,10 @@ class StoredPyramid:
                     ahead = {f"{path}/{name}": document for name, document in (documents or {}).items()}
                     consolidate(zarr.open_group(StorePath(_StoreAhead(place.store, ahead), place.path), mode="r+"))
 
-    def finish(self, attributes: Mapping[str, Any] | None = None) -> None:
-        """Take the mark away, and replace some of the group's attributes; None: all is as before the change."""
-        documents = changed_documents(self.group, lambda stored: without_mark({**stored, **(attributes or {})}))
-        if attributes is not None:
+    def finish(self, change: Change | None = None) -> None:
+        """Take the mark away, and change the group's attributes; None: all documents are as before the change."""
+        documents = changed_documents(self.group, lambda stored: without_mark(change(stored) if change else stored))
+        if change is not None:
             # Before the mark goes, so that nothing is left to be done once it is gone.
             self._consolidate_above(documents)
         put_documents(self.group, documents)
