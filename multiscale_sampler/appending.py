@@ -8,6 +8,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, cast
 
 import numpy as np
@@ -87,9 +88,7 @@ def append_pyramid(
     >>> ms.open_pyramid(store)["scale1/image"].shape
     (4, 32)
     """
-    node = stores.open_node(store, path, storage_options=storage_options)
-    with stores.claim(stores.place_of(node)):
-        stored = stores.StoredPyramid.of(node)
+    with stores.StoredPyramid.claimed(store, path, storage_options=storage_options) as stored:
         refuse_other_change(stored, "append_pyramid")
         start = _start(stored, dim, resume=resume)
         addition = _Addition.of(image, stored, dim, start)
@@ -103,7 +102,7 @@ def append_pyramid(
         if (digests := stores.Digests.of(stored.group, arrays[0])) is not None:
             take_digests(digests.grown(), cast("tuple[Region, ...]", build.edited), build.workers)
         stored.publish_shapes(target, build.images)
-        stored.finish(_channels_displayed(stored, build, addition))
+        stored.finish(partial(_with_channels, stored=stored, build=build, addition=addition))
     _warn_of_labels(stored, dim)
 
 
@@ -267,14 +266,16 @@ def _build_of_append(stored: stores.StoredPyramid, addition: _Addition, how: Rem
     return replace(build, data=(addition.source,), images=level_images(whole, build.plans[0]))
 
 
-def _channels_displayed(stored: stores.StoredPyramid, build: Build, addition: _Addition) -> dict[str, Any]:
-    """Return the attributes that change where channels were appended: how to display these."""
+def _with_channels(
+    attributes: Mapping[str, Any], stored: stores.StoredPyramid, build: Build, addition: _Addition
+) -> Mapping[str, Any]:
+    """Return the attributes of a group with how to display channels, where such were appended."""
     axis = build.levels[0].axes[addition.axis]
     if axis.type != "channel":
-        return {}
+        return attributes
     coarsest = cast("zarr.Array[Any]", stored.group[stored.paths[-1]])
     display = omero_of(build.images[-1], coarsest, Display(None, None))
-    return ngff.channels_added(stored.group.attrs.asdict(), display or {}, addition.start)
+    return ngff.with_channels(attributes, display or {}, addition.start)
 
 
 def _warn_of_labels(stored: stores.StoredPyramid, dim: str) -> None:

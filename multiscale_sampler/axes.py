@@ -224,11 +224,16 @@ def _line_through(positions: npt.NDArray[Any]) -> tuple[float, float] | None:
     mean_step = float((points[-1] - points[0]) / (len(points) - 1))
     steps = [mean_step, float(points[1] - points[0]), *(float(f"{mean_step:.{n}g}") for n in (6, 9, 12, 15))]
     index = np.arange(len(points), dtype=np.float64)
-    errors = [float(np.abs(points[0] + step * index - points).max()) for step in steps]
-    best = int(np.argmin(errors))
-    if mean_step == 0 or errors[best] > position_tolerance(positions, mean_step):
+    best, least = mean_step, np.inf
+    for step in steps:
+        error = float(np.abs(points[0] + step * index - points).max())
+        if error < least:
+            best, least = step, error
+        if least == 0:
+            break
+    if mean_step == 0 or least > position_tolerance(positions, mean_step):
         return None
-    return steps[best], float(points[0])
+    return best, float(points[0])
 
 
 def are_regular(positions: npt.NDArray[Any]) -> bool:
@@ -249,7 +254,7 @@ def image_axes(image: xr.DataArray) -> tuple[Axis, ...]:
 def _axis_of(image: xr.DataArray, dim: str, size: int) -> Axis:
     if dim not in image.coords:
         return Axis(dim, size)
-    coordinate = image.coords[dim]
+    coordinate = image.coords.variables[dim]
     positions = np.asarray(coordinate.values)
     orientation = coordinate.attrs.get("orientation")
     said = {
@@ -344,8 +349,8 @@ def to_image(
     array([0.  , 0.25, 0.5 , 0.75, 1.  , 1.25])
     """
     image = _labelled(array, dims)
-    names = [str(dim) for dim in image.dims]
-    types = [_axis_of(image, dim, 1 if image.sizes[dim] == 0 else image.sizes[dim]).type for dim in names]
+    axes = image_axes(image)
+    names, types = [axis.name for axis in axes], [axis.type for axis in axes]
     spatial = [dim for dim, kind in zip(names, types, strict=True) if kind == "space"]
     scales = _by_dim("scale", scale, names, spatial)
     translations = _by_dim("translation", translation, names, spatial)
@@ -353,7 +358,7 @@ def to_image(
     oriented = {} if orientation is None else orientations_of(orientation, spatial)
     labels = {} if channel_names is None else _channel_labels(image, types, channel_names)
     coords = {}
-    for axis in image_axes(image):
+    for axis in axes:
         dim = axis.name
         changed = dataclasses.replace(
             axis,

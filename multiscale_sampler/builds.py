@@ -226,7 +226,7 @@ def weights_base(weights: xr.DataArray | None, image: xr.DataArray) -> ArrayBase
 def crew_for(data: Iterable[Any], target: stores.Location) -> Crew | None:
     """Return the active cluster, unless a source or the target lives in this process's memory, out of its reach."""
     client = active_client()
-    if client is None or any(not isinstance(each, da.Array) for each in data):
+    if client is None or not all(isinstance(each, da.Array | zarr.Array) for each in data):
         return None
     places = [target, *(stores.place_of(array) for each in data for array in stores.zarr_arrays(each))]
     return None if any(map(stores.is_in_memory, places)) else Crew(client)

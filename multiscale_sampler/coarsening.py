@@ -84,11 +84,13 @@ def coarsen(
     """
     image = to_image(image)
     check_choices(image, boundary)
-    by_axis = factors_of_entry("factors", factors, image_axes(image))
+    axes = image_axes(image)
+    by_axis = factors_of_entry("factors", factors, axes)
     if all(factor == 1 for factor in by_axis):
         return cast("xr.DataArray", image)
     plan = plan_ladder(
         image,
+        axes,
         [by_axis],
         method=method,
         boundary=boundary,

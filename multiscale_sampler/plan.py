@@ -386,6 +386,7 @@ def plan_pyramid(
     sizes = _min_sizes(axes, _chunk_shape(image, axes, chunks), min_size, scale_factors)
     return plan_ladder(
         image,
+        axes,
         ladder(axes, scale_factors, sizes, boundary, max_levels),
         method=method,
         boundary=boundary,
@@ -402,6 +403,7 @@ def plan_pyramid(
 
 def plan_ladder(
     image: xr.DataArray,
+    axes: tuple[Axis, ...],
     factors_of_levels: Sequence[tuple[int, ...]],
     *,
     method: Method,
@@ -417,7 +419,6 @@ def plan_ladder(
 ) -> Plan:
     """Decide everything about levels whose factors, cumulative from the base, are decided already."""
     reducer = get_reducer(method, weighted=weighted)
-    axes = image_axes(image)
     chunk_shape = _chunk_shape(image, axes, chunks)
     shard_shape = _shard_shape(image, axes, chunk_shape, shards)
     window = max((math.prod(factors) for factors in factors_of_levels), default=1)
@@ -456,6 +457,8 @@ def plan_as_stored(
                 f"method {plan.reducer.name!r} makes level {level.index!r} of dtype {str(level.dtype)!r}, and "
                 f"{str(dtype)!r} is stored; name the method that made it"
             )
+    if [(level.chunks, level.shards) for level in plan.levels] == list(grids):
+        return plan
     levels = (
         replace(lv, chunks=chunks, shards=shards) for lv, (chunks, shards) in zip(plan.levels, grids, strict=True)
     )

@@ -27,7 +27,7 @@ from .reducers import REDUCERS, SAME_JOB
 from .resources import available_cores
 from .rules import ANY_SAMPLE, Rule
 from .specification import Finding
-from .store import LABELS, Access, open_node, pyramid_levels, read_multiscales, release_buffers
+from .store import LABELS, Access, described_levels, open_node, pyramid_levels, release_buffers
 from .validation import Report, geometry_findings
 from .verdicts import Evidence, Match, Pyramid, Verdict, agrees, survey_of, verdicts_of
 
@@ -168,7 +168,8 @@ def verify_pyramid(
     Parameters
     ----------
     store, path
-        Place of the group with the ``multiscales`` metadata, of an image or of labels.
+        Place of the group with the ``multiscales`` metadata, of an image or of labels; also of a pyramid that only the
+        zarr convention ``multiscales`` describes, as GeoZarr has it.
     levels
         Number or numbers of the levels to judge; default: all but level 0.
     sample
@@ -198,7 +199,7 @@ def verify_pyramid(
     FileNotFoundError
         If nothing is stored there.
     ValueError
-        If there is no OME-Zarr image, or if an option does not fit it.
+        If there is no pyramid, or if an option does not fit it.
 
     Examples
     --------
@@ -238,7 +239,7 @@ def verify_pyramid(
 
 def _images(group: zarr.Group) -> Iterator[tuple[str, zarr.Group]]:
     """Yield the image of a group and the labels that it lists, with their places below it."""
-    read_multiscales(group)
+    described_levels(group)
     yield "", group
     labels = group.get(LABELS)
     for name in ngff.listed_labels(labels.attrs.asdict()) if isinstance(labels, zarr.Group) else ():
@@ -251,7 +252,7 @@ def _verified(
     group: zarr.Group, wanted: Sequence[int] | None, place: str, show: Any, options: Mapping[str, Any]
 ) -> Verification:
     """Return the report on one image."""
-    multiscales, arrays, axes, _ = pyramid_levels(group, read_multiscales(group))
+    multiscales, arrays, axes, _ = pyramid_levels(group, described_levels(group))
     stated, evidence = _stated_method(group)
     labels = "image-label" in ngff.namespace_of(group.attrs.asdict()) or stated in LABEL_METHODS
     labels = labels and all(array.dtype.kind in "iu" for array in arrays)
@@ -291,9 +292,9 @@ def _stated_method(group: zarr.Group) -> tuple[str | None, Evidence]:
     would fit by chance.
     """
     attributes = group.attrs.asdict()
-    name = str(ngff.namespace_of(attributes)["multiscales"][0].get("type", "")).lower()
-    name = SAME_JOB.get(name, name)
     recipe = ngff.recipe_written(attributes)
+    name = str(ngff.stated_method(attributes) or (recipe or {}).get("method", "")).lower()
+    name = SAME_JOB.get(name, name)
     if recipe is None:
         return (name if name in REDUCERS else None), "rules"
     special = recipe.get("nodata") is not None or recipe.get("min_valid") or recipe.get("weights")

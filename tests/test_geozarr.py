@@ -12,6 +12,7 @@ from multiscale_sampler import (
     to_image,
     to_multiscale,
     validate,
+    verify_pyramid,
     write_pyramid,
 )
 from multiscale_sampler.cli import main
@@ -83,6 +84,19 @@ def test_geozarr__is_read_as_it_was(tmp_path, layout, metadata, method):
         for dim in "yx":
             np.testing.assert_allclose(level[dim], node["image"][dim], rtol=1e-12)
     np.testing.assert_array_equal(open_image(tmp_path / "a" / ("0" if layout == "flat" else "scale0/image")), image)
+
+
+@pytest.mark.parametrize("metadata", [BOTH, ALONE])
+@pytest.mark.parametrize("layout", ["datatree", "flat"])
+def test_geozarr__is_verified(tmp_path, layout, metadata):
+    write_pyramid(scene(), tmp_path / "a", scale_factors=[2, 4], layout=layout, metadata=metadata)
+    report = verify_pyramid(tmp_path / "a")
+    assert report.findings == ()
+    assert all(level.rule.startswith("mean, rounded half to even") for level in report.levels)
+    path = "2" if layout == "flat" else "scale2/image"
+    zarr.open_array(tmp_path / "a", path=path)[:2] += np.uint16(1)
+    (finding,) = verify_pyramid(tmp_path / "a").findings
+    assert finding.location == path
 
 
 @pytest.mark.parametrize("layout", ["datatree", "flat"])

@@ -462,6 +462,30 @@ def test_update__without_a_region_is_refused(tmp_path):
             ms.update_pyramid(tmp_path / "p", **options)
 
 
+@pytest.mark.parametrize("change", ["update", "rebuild", "append"])
+def test_changes__keep_what_others_write_into_the_attributes_meanwhile(change):
+    store = {}
+    image = ms.to_image(np.zeros((2, 16, 16), "uint8"), "cyx", channel_names=["DAPI", "GFP"])
+    ms.write_pyramid(image, store, scale_factors=[2])
+    zarr.open_group(store, use_consolidated=False).attrs["note"] = "of before"
+
+    def note(progress):
+        zarr.open_group(store, use_consolidated=False).attrs["note"] = "of another writer"
+
+    match change:
+        case "update":
+            ms.update_pyramid(store, {"y": slice(0, 4)}, progress=note)
+        case "rebuild":
+            ms.rebuild_levels(store, method="max", progress=note)
+        case "append":
+            ms.append_pyramid(image.isel(c=[0]).assign_coords(c=["RFP"]), store, "c", progress=note)
+    attributes = zarr.open_group(store, mode="r").attrs.asdict()
+    assert attributes["note"] == "of another writer"
+    assert "multiscale_sampler" not in attributes
+    assert len(attributes["ome"]["omero"]["channels"]) == (3 if change == "append" else 2)
+    assert attributes["ome"]["multiscales"][0]["type"] == ("max" if change == "rebuild" else "mean")
+
+
 # --- appending -------------------------------------------------------------------------------------------------
 
 

@@ -18,7 +18,7 @@ from .describing import (
     ngff_order,
     transformations,
 )
-from .displaying import CHANNEL_COLORS, channels_added, displayed, image_label, numbered_labels, omero
+from .displaying import CHANNEL_COLORS, displayed, image_label, numbered_labels, omero, with_channels
 from .parsing import Dataset, Multiscales, coarsest_last, images_below, level_axes, listed_labels, parse, stated_method
 from .rewriting import (
     converted,
@@ -57,7 +57,6 @@ __all__ = [
     "Dataset",
     "Multiscales",
     "NgffVersion",
-    "channels_added",
     "check_exportable",
     "coarsest_last",
     "convention_attributes",
@@ -81,6 +80,7 @@ __all__ = [
     "recipe_written",
     "stated_method",
     "transformations",
+    "with_channels",
     "with_recipe",
     "without_levels",
     "written_by_us",

@@ -33,14 +33,13 @@ def omero(labels: Sequence[str], samples: Sequence[npt.NDArray[Any]]) -> dict[st
     return {"channels": channels}
 
 
-def channels_added(attributes: Mapping[str, Any], display: Mapping[str, Any], start: int) -> dict[str, Any]:
-    """Return the attributes that say how to display channels, with those of `display` from `start` on added."""
+def with_channels(attributes: Mapping[str, Any], display: Mapping[str, Any], start: int) -> dict[str, Any]:
+    """Return the attributes of an image that says how to display channels with those of `display` from `start` on."""
     known = namespace_of(attributes).get("omero")
     if not isinstance(known, Mapping) or not isinstance(known.get("channels"), list):
-        return {}
+        return dict(attributes)
     added = [*known["channels"][:start], *display.get("channels", ())[start:]]
-    changed = {"omero": {**known, "channels": added}}
-    return with_namespace({"ome": attributes["ome"]} if "ome" in attributes else {}, changed)
+    return with_namespace(attributes, {"omero": {**known, "channels": added}})
 
 
 def displayed(stated: Mapping[str, Any], computed: Mapping[str, Any], keys: Sequence[Any]) -> dict[str, Any] | None:

@@ -34,7 +34,7 @@ from .nodes import (
     source_array,
     zarr_arrays,
 )
-from .reading import LABELS, is_pyramid, open_image, open_pyramid, read_multiscales
+from .reading import LABELS, described_levels, is_pyramid, open_image, open_pyramid, read_multiscales
 from .remote import transaction
 from .serving import (
     ByteRange,
@@ -86,6 +86,7 @@ __all__ = [
     "create_target",
     "described_image",
     "described_in_v3",
+    "described_levels",
     "dimension_names",
     "encoding_like",
     "is_finished",

@@ -9,10 +9,11 @@ from __future__ import annotations
 import dataclasses
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, cast
 
+import numpy as np
 import xarray as xr
 import zarr
 from zarr.abc.store import ByteRequest, Store
@@ -25,21 +26,26 @@ from zarr.storage import StorePath, WrapperStore
 from .. import ngff
 from ..axes import Axis, image_axes
 from ..geozarr import resized
+from .journal import claim
 from .labelling import level_image, pyramid_levels
-from .nodes import Node
+from .nodes import Node, open_node, place_of
 from .reading import BUILD_ATTRIBUTE, described_levels
 from .remote import is_icechunk, remade_array, unwrapped
 from .targets import (
+    Attributes,
+    Change,
     Layout,
     Record,
     Target,
+    change_attributes,
+    changed_documents,
     consolidate,
     discard_scratch,
-    group_documents,
     in_progress,
-    put_attributes,
+    put_documents,
     remove_arrays,
     stored_attributes,
+    without_mark,
     writable_group,
 )
 
@@ -57,13 +63,33 @@ class StoredPyramid:
     levels: tuple[tuple[Axis, ...], ...]
     """The axes of its levels."""
     image: xr.DataArray
-    """Its level 0, labelled."""
+    """The labels of its level 0, with a stand-in for values."""
     recipe: Mapping[str, Any] | None
     """How this package made the levels; None if another writer did."""
     begun: Mapping[str, Any] | None
     """The record of a change that has not ended; None if there is none."""
     removed: tuple[int, ...] = ()
     """The levels whose removal had been interrupted, and has been completed."""
+
+    @classmethod
+    @contextmanager
+    def claimed(
+        cls, store: Any, path: str | None = None, *, storage_options: Mapping[str, Any] | None = None
+    ) -> Iterator[StoredPyramid]:
+        """Open the pyramid at a place, and hold it for this change alone.
+
+        Raises
+        ------
+        FileNotFoundError
+            If nothing is stored there.
+        FileExistsError
+            If another build or change is writing there.
+        ValueError
+            If there is no pyramid, or a build of it that has not finished.
+        """
+        node = open_node(store, path, storage_options=storage_options, use_consolidated=False)
+        with claim(place_of(node)):
+            yield cls.of(node)
 
     @classmethod
     def of(cls, node: Node) -> StoredPyramid:
@@ -80,7 +106,8 @@ class StoredPyramid:
         multiscales, arrays, levels, _ = pyramid_levels(group, described_levels(group))
         attributes = group.attrs.asdict()
         begun: Any = attributes.get(BUILD_ATTRIBUTE)
-        image = level_image(arrays[0], levels[0], multiscales, "auto")
+        shown = np.broadcast_to(np.zeros((), arrays[0].dtype), arrays[0].shape)
+        image = level_image(arrays[0], shown, levels[0], multiscales)
         recipe = ngff.recipe_written(attributes)
         stored = cls(group, multiscales, tuple(arrays), tuple(levels), image, recipe, begun)
         if "removing" not in (begun or {}):
@@ -126,7 +153,7 @@ class StoredPyramid:
         else:
             discard_scratch(self.group)
             mark = {BUILD_ATTRIBUTE: in_progress((), record)}
-            put_attributes(self.group, {**stored_attributes(self.group), **mark})
+            change_attributes(self.group, lambda stored: {**stored, **mark})
         return Target(self.group, self.paths, (), self.layout, record, resumed=resumed)
 
     def grown(self, shapes: Sequence[Sequence[int]]) -> tuple[zarr.Array[Any], ...]:
@@ -169,10 +196,9 @@ class StoredPyramid:
     def _place_on_map(self, path: str, levels: Mapping[str, Sequence[Axis]]) -> None:
         """Let a group that says where levels lie on a map say it of their new sizes."""
         holder = cast("zarr.Group", self.group[path]) if path else self.group
-        attributes = stored_attributes(holder)
         # Another writer's positions need not be in the units of its map.
-        if self.recipe is not None and (changed := resized(attributes, levels)):
-            put_attributes(holder, {**attributes, **changed})
+        if self.recipe is not None and resized(stored_attributes(holder), levels):
+            change_attributes(holder, lambda stored: {**stored, **resized(stored, levels)})
 
     def _has_coordinates(self, image: xr.DataArray) -> bool:
         parents = {path.rpartition("/")[0] for path in self.paths}
@@ -185,22 +211,25 @@ class StoredPyramid:
         The metadata say what is being deleted until it is. With `mixed`, the others follow no one rule any more.
         """
         removed = [self.paths[index] for index in indices]
-        attributes = stored_attributes(self.group)
-        written = ngff.written_by_us(attributes)
+        written = ngff.written_by_us(stored_attributes(self.group))
         parents = {path.rpartition("/")[0] for path in removed} - {""}
         beside = [path for path in written if path.rpartition("/")[0] in parents]
         removing = list(dict.fromkeys([*removed, *beside]))
-        left = ngff.without_levels(attributes, dict(zip(self.paths, self.levels, strict=True)), removed)
-        left = ngff.with_recipe(left, {}, whole=False) if mixed else left
+        levels = dict(zip(self.paths, self.levels, strict=True))
         mark = {BUILD_ATTRIBUTE: {"removing": removing, "levels": list(indices)}}
-        put_attributes(self.group, {**left, **mark})
+
+        def without_levels(stored: Attributes) -> Attributes:
+            left = ngff.without_levels(stored, levels, removed)
+            return {**(ngff.with_recipe(left, {}, whole=False) if mixed else left), **mark}
+
+        change_attributes(self.group, without_levels)
         self._finish_removal(removing)
 
     def _finish_removal(self, paths: Sequence[str]) -> None:
         remove_arrays(self.group, paths)
         if self._is_consolidated():
             consolidate(self.group)
-        self.finish({})
+        self.finish(dict)
 
     def _is_consolidated(self) -> bool:
         stored = zarr.open_group(self.group.store_path.store, path=self.group.path, mode="r")
@@ -218,14 +247,13 @@ class StoredPyramid:
                     ahead = {f"{path}/{name}": document for name, document in (documents or {}).items()}
                     consolidate(zarr.open_group(StorePath(_StoreAhead(place.store, ahead), place.path), mode="r+"))
 
-    def finish(self, attributes: Mapping[str, Any] | None = None) -> None:
-        """Take the mark away, and replace some of the group's attributes; None: all is as before the change."""
-        stored = {**stored_attributes(self.group), **(attributes or {})}
-        final = {key: value for key, value in stored.items() if key != BUILD_ATTRIBUTE}
-        if attributes is not None:
+    def finish(self, change: Change | None = None) -> None:
+        """Take the mark away, and change the group's attributes; None: all documents are as before the change."""
+        documents = changed_documents(self.group, lambda stored: without_mark(change(stored) if change else stored))
+        if change is not None:
             # Before the mark goes, so that nothing is left to be done once it is gone.
-            self._consolidate_above(group_documents(self.group, final))
-        put_attributes(self.group, final)
+            self._consolidate_above(documents)
+        put_documents(self.group, documents)
 
 
 class _StoreAhead(WrapperStore[Store]):

@@ -23,6 +23,7 @@ from zarr.abc.store import Store
 from .. import ngff
 from ..axes import Axis, are_regular, label_array
 from ..files import FileArray
+from .encoding import ZarrFormat
 from .nodes import V2_DIMENSIONS, arrays_at, dimension_names, nodes_at, values_of
 
 CF_PACKING = ("scale_factor", "add_offset", "_FillValue", "missing_value")
@@ -48,27 +49,28 @@ def labelled_by_ngff(array: zarr.Array[Any], chunks: Any) -> xr.DataArray | None
         # The caller of open_image.
         warn_of(assumed, group, multiscales.version, stacklevel=4)
         index = [dataset.path for dataset in multiscales.datasets].index(relative)
-        return level_image(array, levels[index], multiscales, chunks).rename(image_name(group, multiscales))
+        values = lazy_array(array, chunks, [axis.name for axis in levels[index]])
+        return level_image(array, values, levels[index], multiscales).rename(image_name(group, multiscales))
     return None
 
 
 def _ancestors(array: zarr.Array[Any]) -> Iterator[tuple[zarr.Group, str]]:
     """Yield the groups above an array with its path relative to each, also those above a local store's root."""
-    store = array.store_path.store
+    store, zarr_format = array.store_path.store, array.metadata.zarr_format
     parts = array.path.split("/") if array.path else []
     for depth in range(len(parts) - 1, max(len(parts) - 1 - MOST_ANCESTORS, -1), -1):
-        yield from _group_at(store, "/".join(parts[:depth]), "/".join(parts[depth:]))
+        yield from _group_at(store, "/".join(parts[:depth]), "/".join(parts[depth:]), zarr_format)
     if isinstance(store, zarr.storage.LocalStore):
         root = Path(store.root).absolute()
         above = list(root.parents)[: max(MOST_ANCESTORS - len(parts), 0)]
         for parent in above:
             relative = "/".join([*root.relative_to(parent).parts, *parts])
-            yield from _group_at(zarr.storage.LocalStore(parent, read_only=True), "", relative)
+            yield from _group_at(zarr.storage.LocalStore(parent, read_only=True), "", relative, zarr_format)
 
 
-def _group_at(store: Store, path: str, relative: str) -> Iterator[tuple[zarr.Group, str]]:
+def _group_at(store: Store, path: str, relative: str, zarr_format: ZarrFormat) -> Iterator[tuple[zarr.Group, str]]:
     try:
-        yield zarr.open_group(store, path=path, mode="r"), relative
+        yield zarr.open_group(store, path=path, mode="r", zarr_format=zarr_format), relative
     except (FileNotFoundError, NotADirectoryError):
         return
 
@@ -113,12 +115,15 @@ def image_name(group: zarr.Group, multiscales: ngff.Multiscales) -> str:
 
 
 def level_image(
-    array: zarr.Array[Any], axes: Sequence[Axis], multiscales: ngff.Multiscales, chunks: Any
+    array: zarr.Array[Any], values: Any, axes: Sequence[Axis], multiscales: ngff.Multiscales
 ) -> xr.DataArray:
-    """Label one level: positions from the transformations, labels and dates from coordinate arrays beside it."""
+    """Label the values of one level, or what stands for them, by what is known of its array.
+
+    Positions come from the transformations, labels and dates from coordinate arrays beside it.
+    """
     names = tuple(axis.name for axis in axes)
     attrs = {key: value for key, value in array.attrs.asdict().items() if key not in ENCODING_ATTRIBUTES}
-    image = label_array(lazy_array(array, chunks, names), axes, name="image", attrs=attrs)
+    image = label_array(values, axes, name="image", attrs=attrs)
     kept = {
         key: variable
         for key, variable in _stored_coordinates(array, names).items()
@@ -204,11 +209,10 @@ def _stored_coordinates(array: zarr.Array[Any], names: Sequence[str]) -> dict[An
         for (key, node), values in zip(beside.items(), values_of(beside.values()), strict=True)
     }
     try:
-        decoded = xr.decode_cf(xr.Dataset(variables))
+        return dict(xr.conventions.decode_cf_variables(variables, {})[0])
     except (ValueError, ImportError, OverflowError):
         # A calendar that numpy has no dates for: the numbers are still the positions.
-        decoded = xr.decode_cf(xr.Dataset(variables), decode_times=False)
-    return dict(decoded.variables)
+        return dict(xr.conventions.decode_cf_variables(variables, {}, decode_times=False)[0])
 
 
 def _is_coordinate(key: str, array: zarr.Array[Any], sizes: Mapping[str, int]) -> bool:
@@ -236,7 +240,9 @@ def lazy_array(array: zarr.Array[Any] | FileArray, chunks: Any, names: Sequence[
         if unknown := [dim for dim in given if dim not in names]:
             raise ValueError(f"chunks name {unknown!r}, but the dims are {tuple(names)!r}; name only those")
         chunks = tuple(given.get(name, size) for name, size in zip(names, unit, strict=True))
-    return cast("da.Array", da.from_array(array, chunks=chunks))
+    # Or dask would read an empty part, to see what parts are.
+    meta = np.empty((0,) * len(array.shape), array.dtype)
+    return cast("da.Array", da.from_array(array, chunks=chunks, meta=meta))
 
 
 def encoding_of(array: zarr.Array[Any]) -> dict[str, Any]:

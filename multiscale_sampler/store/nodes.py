@@ -12,7 +12,7 @@ import os
 import weakref
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeAlias, TypeGuard, cast
+from typing import Any, Literal, TypeAlias, TypeGuard, cast
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 from zipfile import BadZipFile
@@ -49,9 +49,13 @@ OBJECT_STORES = {"S3Store": ("s3", "bucket"), "GCSStore": ("gs", "bucket"), "Azu
 
 
 def open_node(
-    store: Any, path: str | None = None, *, storage_options: Mapping[str, Any] | None = None
+    store: Any,
+    path: str | None = None,
+    *,
+    storage_options: Mapping[str, Any] | None = None,
+    use_consolidated: Literal[False] | None = None,
 ) -> zarr.Array[Any] | zarr.Group:
-    """Open what is stored at a place, for reading.
+    """Open what is stored at a place, for reading; with `use_consolidated=False`, by its own metadata alone.
 
     Raises
     ------
@@ -67,7 +71,9 @@ def open_node(
         return store
     if isinstance(store, zarr.Group):
         # Read again: the group in hand does not know what was written since it was opened.
-        fresh = zarr.open_group(retrying(store.store_path.store), path=store.path, mode="r")
+        fresh = zarr.open_group(
+            retrying(store.store_path.store), path=store.path, mode="r", use_consolidated=use_consolidated
+        )
         node = fresh.get(path) if path else fresh
         if node is None:
             raise FileNotFoundError(f"no zarr array or group at {path!r} in {store.store_path}")
@@ -75,7 +81,7 @@ def open_node(
     if not isinstance(store, Store | str | os.PathLike | zarr.storage.StorePath | Mapping) and not is_repository(store):
         raise TypeError(f"{store!r} is no place of a zarr store; pass a path, a URL, or a zarr store, group or array")
     try:
-        return zarr.open(as_store(store, options), mode="r", path=path)
+        return zarr.open(as_store(store, options), mode="r", path=path, use_consolidated=use_consolidated)
     except (FileNotFoundError, GroupNotFoundError, NotADirectoryError) as error:
         inside = f" at {path!r}" if path else ""
         raise FileNotFoundError(f"no zarr array or group{inside} in {shown(store)}") from error

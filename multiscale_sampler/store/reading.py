@@ -331,7 +331,10 @@ def _by_ngff(group: zarr.Group, chunks: Any) -> _Found:
     multiscales, arrays, levels, assumed = pyramid_levels(group, read_multiscales(group))
     # The caller of open_pyramid.
     warn_of(assumed, group, multiscales.version, stacklevel=3)
-    images = [level_image(array, axes, multiscales, chunks) for array, axes in zip(arrays, levels, strict=True)]
+    images = [
+        level_image(array, lazy_array(array, chunks, [axis.name for axis in axes]), axes, multiscales)
+        for array, axes in zip(arrays, levels, strict=True)
+    ]
     return image_name(group, multiscales), images, [dataset.path for dataset in multiscales.datasets]
 
 

@@ -11,7 +11,7 @@ import dataclasses
 import json
 import re
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeAlias, cast
@@ -35,6 +35,8 @@ from .nodes import V2_DIMENSIONS, Node, as_store, local_path, open_node, refuse_
 from .reading import BUILD_ATTRIBUTE, foreign_attributes
 from .remote import as_target, is_document, is_icechunk, is_remote, unwrapped
 
+Attributes: TypeAlias = "Mapping[str, Any]"
+Change: TypeAlias = "Callable[[Attributes], Attributes]"
 Layout: TypeAlias = Literal["datatree", "flat"]
 Mode: TypeAlias = Literal["w-", "w"]
 
@@ -177,9 +179,12 @@ class Target:
         """
         if not self.resumed and sync((self.group.store_path / SCRATCH).is_empty()):
             return
-        attributes = stored_attributes(self.group)
-        build: Any = attributes[BUILD_ATTRIBUTE]
-        put_attributes(self.group, {**attributes, BUILD_ATTRIBUTE: {**build, "passes": []}})
+
+        def without_passes(stored: Attributes) -> Attributes:
+            build: Any = stored[BUILD_ATTRIBUTE]
+            return {**stored, BUILD_ATTRIBUTE: {**build, "passes": []}}
+
+        change_attributes(self.group, without_passes)
         _remove(self.group, [SCRATCH])
 
     def write_coordinates(self, index: int, image: xr.DataArray) -> None:
@@ -209,60 +214,78 @@ class Target:
         """
         if self.layout == "datatree" or self.was_consolidated:
             consolidate(self.group)
-        kept = {key: value for key, value in stored_attributes(self.group).items() if key != BUILD_ATTRIBUTE}
-        published = ngff.merged(kept, attributes)
+
+        def published(stored: Attributes) -> Attributes:
+            return ngff.merged(without_mark(stored), attributes)
+
         if self.archive is None:
-            put_attributes(self.group, published)
+            change_attributes(self.group, published)
             return
-        documents = group_documents(self.group, published)
+        documents = changed_documents(self.group, published)
         ome: Any = attributes.get("ome", {})
         self.archive.pack({name: each.to_bytes() for name, each in documents.items()}, ome.get("version"))
 
 
 def stored_attributes(group: zarr.Group) -> dict[str, Any]:
     """Return the attributes of a group as they are now."""
-    if group.metadata.zarr_format == 3:
-        return dict(json.loads(_document(group)).get("attributes", {}))
-    return zarr.open_group(group.store_path.store, path=group.path, mode="r", use_consolidated=False).attrs.asdict()
+    return _stored_group(group).attrs.asdict()
 
 
-def put_attributes(group: zarr.Group, attributes: Mapping[str, Any]) -> None:
-    """Replace the attributes of a group in one step; what is consolidated there stays."""
-    documents = group_documents(group, attributes)
+def without_mark(attributes: Attributes) -> dict[str, Any]:
+    """Return the attributes of a group that is no longer being built or changed."""
+    return {key: value for key, value in attributes.items() if key != BUILD_ATTRIBUTE}
+
+
+def change_attributes(group: zarr.Group, change: Change) -> None:
+    """Replace the attributes of a group, as they are now, by what `change` makes of them; all in one step."""
+    put_documents(group, changed_documents(group, change))
+
+
+def put_documents(group: zarr.Group, documents: Mapping[str, Buffer]) -> None:
+    """Replace the metadata documents of a group."""
     # Those of zarr v2 are several: last the one that tells readers what the group is.
     for name in sorted(documents, key=lambda name: name == ".zattrs"):
         sync((group.store_path / name).set(documents[name]))
 
 
-def group_documents(group: zarr.Group, attributes: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the metadata documents of a group with other attributes."""
+def changed_documents(group: zarr.Group, change: Change) -> dict[str, Buffer]:
+    """Return the metadata documents of a group, as they are now, with its attributes changed.
+
+    What is consolidated there stays.
+    """
     prototype = default_buffer_prototype()
     if group.metadata.zarr_format == 3:
-        text = _with_member(_document(group), "attributes", attributes)
+        stored = cast("Buffer", sync((group.store_path / ZARR_JSON).get(prototype=prototype)))
+        text = _with_member(stored.to_bytes().decode(), "attributes", change)
         return {ZARR_JSON: prototype.buffer.from_bytes(text.encode())}
-    stored = zarr.open_group(group.store_path.store, path=group.path, mode="r")
+    found = _stored_group(group, use_consolidated=None)
     with _silenced_string_warnings():
-        return replace(stored.metadata, attributes=dict(attributes)).to_buffer_dict(prototype)
+        return replace(found.metadata, attributes=dict(change(found.attrs.asdict()))).to_buffer_dict(prototype)
 
 
-def _document(group: zarr.Group) -> str:
-    """Return the document of a group of zarr v3, as it is now."""
-    stored = cast("Buffer", sync((group.store_path / ZARR_JSON).get(prototype=default_buffer_prototype())))
-    return stored.to_bytes().decode()
+def _stored_group(group: zarr.Group, *, use_consolidated: Literal[False] | None = False) -> zarr.Group:
+    """Return a group as it is now."""
+    return zarr.open_group(
+        group.store_path.store,
+        path=group.path,
+        mode="r",
+        zarr_format=group.metadata.zarr_format,
+        use_consolidated=use_consolidated,
+    )
 
 
-def _with_member(text: str, name: str, value: Any) -> str:
-    """Return a JSON object with another value of one of its members, and all else, which may be long, to the letter."""
+def _with_member(text: str, name: str, change: Change) -> str:
+    """Return a JSON object with one of its members changed, and all else, which may be long, to the letter."""
     indent = zarr.config.get("json_indent")
     decoder, at = json.JSONDecoder(), _next_token(text, text.index("{") + 1)
     while text[at] != "}":
         key, at = decoder.raw_decode(text, at)
         start = _next_token(text, at)
-        _, at = decoder.raw_decode(text, start)
+        value, at = decoder.raw_decode(text, start)
         if key == name:
-            return text[:start] + json.dumps(value, indent=indent) + text[at:]
+            return text[:start] + json.dumps(change(value), indent=indent) + text[at:]
         at = _next_token(text, at)
-    return json.dumps({**json.loads(text), name: value}, indent=indent)
+    return json.dumps({**json.loads(text), name: change({})}, indent=indent)
 
 
 def _next_token(text: str, at: int) -> int:
@@ -469,7 +492,9 @@ def writable_group(node: zarr.Group, *, building: bool = False) -> zarr.Group:
     store = as_target(store) if building else store
     if store.read_only:
         store = store.with_read_only(False)
-    return zarr.open_group(store, path=node.path, mode="r+", use_consolidated=False)
+    # The format that it has been found to have is the only one whose documents are to be asked for.
+    zarr_format = node.metadata.zarr_format
+    return zarr.open_group(store, path=node.path, mode="r+", zarr_format=zarr_format, use_consolidated=False)
 
 
 def _replaceable(group: zarr.Group) -> tuple[str, ...]:
