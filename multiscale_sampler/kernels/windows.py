@@ -55,6 +55,12 @@ class Missing(NamedTuple):
         """Whether anything can be missing at all."""
         return self.skip_nan or self.nodata is not None
 
+    def unsigned(self, dtype: np.dtype[Any]) -> Missing:
+        """Return the same of a block of this dtype that `as_unsigned` made another of."""
+        if self.nodata is None:
+            return self
+        return self._replace(nodata=as_unsigned(np.array([self.nodata], dtype))[0])
+
     def arguments(self, dtype: np.dtype[Any]) -> tuple[bool, bool, Any]:
         """Return (skip_nan, has_nodata, nodata), by which a kernel tells valid values from others."""
         return self.skip_nan, self.nodata is not None, dtype.type(0 if self.nodata is None else self.nodata)
@@ -89,6 +95,29 @@ def block_windows(shape: tuple[int, ...], factors: tuple[int, ...]) -> Windows:
 def reduced_shape(shape: tuple[int, ...], factors: tuple[int, ...]) -> tuple[int, ...]:
     """Return the number of windows along each axis, a partial one included."""
     return tuple(-(-size // factor) for size, factor in zip(shape, factors, strict=True))
+
+
+def as_unsigned(values: Block) -> Block:
+    """Return integers as unsigned ones of the same width that are in the same order, and other values as they are.
+
+    One compiled loop serves both then. Signed integers are copied, with their sign bit flipped.
+    """
+    if values.dtype.kind != "i":
+        return values
+    unsigned = values.view(f"u{values.dtype.itemsize}")
+    flipped: Block = unsigned ^ _sign_bit(unsigned.dtype)
+    return flipped
+
+
+def from_unsigned(values: Block, dtype: np.dtype[Any]) -> Block:
+    """Return what `as_unsigned` made of values of this dtype as those, in the same memory."""
+    if dtype.kind == "i":
+        np.bitwise_xor(values, _sign_bit(values.dtype), out=values)
+    return values.view(dtype)
+
+
+def _sign_bit(dtype: np.dtype[Any]) -> Any:
+    return dtype.type(1 << (8 * dtype.itemsize - 1))
 
 
 def as_rows(block: Block, windows: Windows) -> Block:

@@ -8,7 +8,9 @@ from hypothesis import strategies as st
 from multiscale_sampler.kernels.windows import (
     Missing,
     as_rows,
+    as_unsigned,
     block_windows,
+    from_unsigned,
     reduced_shape,
     window_rows,
 )
@@ -119,3 +121,25 @@ def test_windows__of_rank_five_lie_where_numpy_says():
     shape, factors = (3, 4, 2, 5, 3), (2, 1, 2, 3, 2)
     found = samples_of_windows(shape, factors)
     assert sorted(itertools.chain(*found.ravel())) == list(range(360))
+
+
+@pytest.mark.parametrize("dtype", ["int8", "int16", "int32", "int64"])
+def test_as_unsigned__keeps_the_order_and_can_be_undone(dtype):
+    limits = np.iinfo(dtype)
+    values = np.array([limits.min, limits.min + 1, -1, 0, 1, limits.max], dtype)
+    unsigned = as_unsigned(values)
+    assert unsigned.dtype == f"u{values.itemsize}"
+    assert (np.diff(unsigned.astype(object)) > 0).all()
+    assert (unsigned[0], unsigned[-1]) == (0, np.iinfo(unsigned.dtype).max)
+    assert Missing(False, -1, 0.5).unsigned(values.dtype) == Missing(False, unsigned[2], 0.5)
+    back = from_unsigned(unsigned, values.dtype)
+    assert (back == [limits.min, limits.min + 1, -1, 0, 1, limits.max]).all()
+    assert back.dtype == values.dtype
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "float32"])
+def test_as_unsigned__leaves_other_values_alone(dtype):
+    values = np.ones(3, dtype)
+    assert as_unsigned(values) is values
+    assert from_unsigned(values, values.dtype).base is values
+    assert Missing(False, 1).unsigned(values.dtype) == Missing(False, 1)
