@@ -144,7 +144,7 @@ def _pick_all(  # type: ignore[no-untyped-def]
     best,
 ):
     size, factor = sizes[-1], factors[-1]
-    covered, columns = len(starts), len(mixed)
+    covered, columns = np.int64(0), len(mixed)
     windows = (size + factor - 1) // factor
     # Some windows with all their inner run, or a part of the run of one.
     together, piece = max(columns // inner, 1), min(inner, columns)

@@ -131,13 +131,13 @@ def window_rows(row, covered, sizes, factors, strides, starts):  # type: ignore[
     """Fill `starts` with the offsets of the input rows under one row of windows, in C order; return how many.
 
     Rows of windows are taken in order, and `covered` is what this returned for the one before: most have the same
-    offsets, moved by a window. For the first it is not looked at, but for its type: a literal zero would have one of
-    its own, for which all that it is given to is compiled once more.
+    offsets, moved by a window. For the first one it is zero, but no literal one: that would have a type of its own,
+    for which all that it is given to is compiled once more.
     """
     last = len(sizes) - 2
     if last >= 0:
         position = row % ((sizes[last] + factors[last] - 1) // factors[last])
-        if position > 0 and (position + 1) * factors[last] <= sizes[last]:
+        if covered > 0 and position > 0 and (position + 1) * factors[last] <= sizes[last]:
             for k in range(covered):
                 starts[k] += factors[last] * strides[last]
             return covered

@@ -236,6 +236,21 @@ def test_sum_valid_windows__has_the_same_bits_whether_nan_stand_beside_or_not(sh
     assert (gaps[:, ..., -1] == 0).all()
 
 
+@pytest.mark.parametrize("slab", [1, 100, sums.SLAB_BYTES])
+@given(shape=strategies.shapes(), seed=strategies.SEEDS, gaps=st.sampled_from((0.001, 0.03, 0.3)), data=st.data())
+def test_mean_valid_windows__has_the_same_bits_in_whatever_slabs(slab, shape, seed, gaps, data):
+    factors = data.draw(strategies.factors(len(shape)))
+    block = strategies.random_values(shape, "float32", seed)
+    block[np.random.default_rng(seed).random(shape) < gaps] = np.nan
+    total, count = np.empty((2, *reduced_shape(shape, factors)))
+    sums.sum_valid_windows(block, factors, Missing(True, None), total, count)
+    out = np.empty(count.shape)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sums, "SLAB_BYTES", slab)
+        sums.mean_valid_windows(block, factors, Missing(True, None), -7.0, out)
+    np.testing.assert_array_equal(out, np.divide(total, count, out=np.full_like(total, -7), where=count > 0))
+
+
 def test_sum_valid_windows__of_infinities_is_nan_with_nothing_missing():
     block = np.array([np.inf, -np.inf, 1, np.nan], np.float32)
     total, count = np.empty((2, 2))

@@ -33,7 +33,7 @@ def samples_of_windows(shape, factors):
     sizes, steps, strides, inner, starts = windows
     out = np.empty(reduced_shape(shape, factors), object)
     rows = as_rows(out, windows)
-    covered = len(starts)
+    covered = 0
     for row in range(rows.shape[0]):
         for column in range(rows.shape[1]):
             rows[row, column] = []
@@ -54,12 +54,25 @@ def test_windows__every_sample_is_in_the_window_that_covers_it(block):
         assert found[index] == expected.tolist()
 
 
+@given(blocks(), st.data())
+def test_window_rows__may_begin_with_any_row(block, data):
+    windows = block_windows(*block)
+    rows = as_rows(np.empty(reduced_shape(*block)), windows)
+    first, covered = data.draw(st.integers(0, len(rows) - 1)), 0
+    for row in range(first + 1):
+        covered = rows_of_windows(row, covered, *windows[:3], windows.starts)
+    expected = windows.starts[:covered].tolist()
+    windows.starts[:] = -1
+    assert rows_of_windows(first, 0, *windows[:3], windows.starts) == covered
+    assert windows.starts[:covered].tolist() == expected
+
+
 @given(blocks())
 def test_window_rows__never_exceed_the_room_for_them(block):
     shape, factors = block
     windows = block_windows(shape, factors)
     starts = np.full(len(windows.starts) + 1, -1)
-    counts = [len(windows.starts)]
+    counts = [0]
     for row in range(as_rows(np.empty(reduced_shape(shape, factors)), windows).shape[0]):
         counts.append(rows_of_windows(row, counts[-1], windows.sizes, windows.factors, windows.strides, starts))
     del counts[0]
