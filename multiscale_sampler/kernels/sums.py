@@ -98,6 +98,8 @@ def mean_valid_windows(block: Block, factors: tuple[int, ...], missing: Missing,
     sums, counts = np.empty((2, means.shape[1]))
     parts, apart, flags = _parts(block, windows), _apart(block, windows), missing.arguments(block.dtype)
 
+    halved = _halved(block.shape, factors)
+    cubes = block.reshape(halved) if halved is not None and len(halved) == 3 else None
     # Rows with NaN are averaged once more while they are in cache, by a kernel that most images never need.
     together = min(len(means), max(1, SLAB_BYTES * len(means) // block.nbytes))
     gaps = np.ones(together, np.bool_)
@@ -107,6 +109,8 @@ def mean_valid_windows(block: Block, factors: tuple[int, ...], missing: Missing,
             part, found = means[first : first + together], together
             if likely:
                 gaps[:] = True
+            elif cubes is not None:
+                found = _average_cubes_of_floats(cubes, first, gaps, part)
             else:
                 found = _average_floats(x, *windows, first, parts, sums, gaps, part)
             if found:
@@ -117,10 +121,14 @@ def mean_valid_windows(block: Block, factors: tuple[int, ...], missing: Missing,
 
 def mean_narrow_windows(block: Block, factors: tuple[int, ...], out: Block) -> None:
     """Fill `out` with the means of windows of integers whose sums fit 32 bits."""
-    windows = block_windows(block.shape, factors)
-    rows = as_rows(out, windows)
-    sums = np.empty(rows.shape[1], np.int32)
-    _average_narrow(block.reshape(-1), *windows, _parts(block, windows), sums, rows)
+    halved = _halved(block.shape, factors)
+    if halved is not None and len(halved) == 3:
+        _average_cubes(block.reshape(halved), out.reshape([n // 2 for n in halved]))
+    else:
+        windows = block_windows(block.shape, factors)
+        rows = as_rows(out, windows)
+        sums = np.empty(rows.shape[1], np.int32)
+        _average_narrow(block.reshape(-1), *windows, _parts(block, windows), sums, rows)
 
 
 def count_valid(block: Block, factors: tuple[int, ...], missing: Missing, dtype: npt.DTypeLike) -> Block:
@@ -379,6 +387,26 @@ def _average_floats(x, sizes, factors, strides, inner, starts, first, parts, sum
 
 
 @compiled
+def _average_cubes_of_floats(x, first, gaps, out):  # type: ignore[no-untyped-def]
+    """Average some rows of whole windows of 2 x 2 x 2 likewise, whose samples are added up in their order."""
+    found, zero = 0, np.float64(0.0)
+    for row in range(out.shape[0]):
+        i = (first + row) // (x.shape[1] // 2)
+        j = first + row - i * (x.shape[1] // 2)
+        a, b, c, d = x[2 * i, 2 * j], x[2 * i, 2 * j + 1], x[2 * i + 1, 2 * j], x[2 * i + 1, 2 * j + 1]
+        means = out[row]
+        missing = 0
+        for k in range(len(means)):
+            upper = zero + a[2 * k] + a[2 * k + 1] + b[2 * k] + b[2 * k + 1]
+            mean = (upper + c[2 * k] + c[2 * k + 1] + d[2 * k] + d[2 * k + 1]) * 0.125
+            means[k] = mean
+            missing += mean != mean
+        gaps[row] = missing > 0
+        found += missing > 0
+    return found
+
+
+@compiled
 def _average_valid(  # type: ignore[no-untyped-def]
     x, sizes, factors, strides, inner, starts, first, skip_nan, has_nodata, nodata, fill, apart, sums, counts, gaps, out
 ):
@@ -403,28 +431,28 @@ def _average_narrow(x, sizes, factors, strides, inner, starts, parts, sums, out)
     whole, rest = size // factor * inner, size % factor
     for row in range(out.shape[0]):
         covered = window_rows(row, covered, sizes, factors, strides, starts)
-        rows, means = starts[:covered], out[row]
-        if inner == 1 and factor == 2 and covered == 4:
-            _average_pairs_of_four(x[rows[0] :], x[rows[1] :], x[rows[2] :], x[rows[3] :], means[:whole])
-            if rest > 0:
-                sums[whole] = 0
-                for at in rows:
-                    sums[whole] += x[at + size - 1]
-        else:
-            _add_rows(x, rows, size, factor, inner, parts, sums)
-            _divide_narrow_row(sums[:whole], np.int32(covered * factor), means)
+        means = out[row]
+        _add_rows(x, starts[:covered], size, factor, inner, parts, sums)
+        _divide_narrow_row(sums[:whole], np.int32(covered * factor), means)
         if rest > 0:
             _divide_narrow_row(sums[whole:], np.int32(covered * rest), means[whole:])
 
 
-@helper
-def _average_pairs_of_four(a, b, c, d, means):  # type: ignore[no-untyped-def]
-    """Average windows of 2 x 2 x 2, without a detour over memory."""
-    three, one = np.int32(3), np.int32(1)
-    for i in range(len(means)):
-        upper = np.int32(a[2 * i]) + np.int32(a[2 * i + 1]) + np.int32(b[2 * i]) + np.int32(b[2 * i + 1])
-        total = upper + np.int32(c[2 * i]) + np.int32(c[2 * i + 1]) + np.int32(d[2 * i]) + np.int32(d[2 * i + 1])
-        means[i] = (total + three + ((total >> three) & one)) >> three
+@compiled
+def _average_cubes(x, out):  # type: ignore[no-untyped-def]
+    """Average whole windows of 2 x 2 x 2, by far the most there are, without a detour over memory."""
+    # Every step is cast: numba adds 32-bit integers as 64-bit ones, of which a vector holds half as many.
+    of = np.int32
+    three, one = of(3), of(1)
+    for i in range(out.shape[0]):
+        for j in range(out.shape[1]):
+            a, b, c, d = x[2 * i, 2 * j], x[2 * i, 2 * j + 1], x[2 * i + 1, 2 * j], x[2 * i + 1, 2 * j + 1]
+            means = out[i, j]
+            for k in range(len(means)):
+                left = of(of(of(a[2 * k]) + of(b[2 * k])) + of(of(c[2 * k]) + of(d[2 * k])))
+                right = of(of(of(a[2 * k + 1]) + of(b[2 * k + 1])) + of(of(c[2 * k + 1]) + of(d[2 * k + 1])))
+                total = of(left + right)
+                means[k] = of(of(total + three) + of(of(total >> three) & one)) >> three
 
 
 @helper
