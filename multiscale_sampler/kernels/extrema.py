@@ -60,7 +60,7 @@ def _farthest(dtype: np.dtype[Any], greatest: bool) -> Any:
 @compiled
 def _extremes_of_pairs(x, sizes, factors, strides, inner, starts, greatest, start, out):  # type: ignore[no-untyped-def]
     """Compare the values of windows two samples long, with nothing to leave out."""
-    covered = len(starts)
+    covered = np.int64(0)
     for row in range(out.shape[0]):
         covered = window_rows(row, covered, sizes, factors, strides, starts)
         best = out[row]
@@ -76,7 +76,7 @@ def _extremes_of_pairs(x, sizes, factors, strides, inner, starts, greatest, star
 def _extremes(x, sizes, factors, strides, inner, starts, greatest, skip_nan, has_nodata, nodata, start, out):  # type: ignore[no-untyped-def]
     size, factor = sizes[-1], factors[-1]
     rule = (greatest, skip_nan, has_nodata, nodata)
-    covered = len(starts)
+    covered = np.int64(0)
     # The order of comparisons is free: they go down the rows first, whose elements lie side by side.
     folds = inner < WIDE and len(starts) > 1
     line = np.empty(size * inner if folds else 0, x.dtype)

@@ -22,7 +22,7 @@ import numpy.typing as npt
 
 from .channels import from_channels, to_channels
 from .compiling import compiled, helper
-from .windows import Block, Missing
+from .windows import Block, Missing, as_unsigned, from_unsigned
 
 Kernel = Literal["gaussian", "linear", "cubic", "lanczos"]
 Float64s = npt.NDArray[np.float64]
@@ -324,18 +324,14 @@ def label_gaussian(block: Block, factors: Sequence[int], margins: Margins, missi
     block, axes = _supports(block, factors, margins, "gaussian")
     if not axes:
         return block.copy()
-    labels = block.view(f"u{block.dtype.itemsize}")
-    # Signed labels in the order of unsigned ones: one compiled loop for both.
-    flip = labels.dtype.type(1 << (8 * block.dtype.itemsize - 1) if block.dtype.kind == "i" else 0)
-    nodata = np.array([0 if missing.nodata is None else missing.nodata], block.dtype).view(labels.dtype)[0] ^ flip
-    ordered = labels ^ flip if flip else labels
+    labels = as_unsigned(block)
+    _, has_nodata, nodata = missing.unsigned(block.dtype).arguments(labels.dtype)
     out = np.empty(_reduced_shape(block.shape, axes), labels.dtype)
     # The leading axis is one of the image here; slabs want one before it.
     lead = [support._replace(axis=support.axis + 1) for support in axes]
-    for part, first, target in _slabs(ordered[np.newaxis], lead[0], "gaussian", out[np.newaxis], SLAB):
-        target[...] = _elect_slab(part, [first, *lead[1:]], missing.nodata is not None, nodata)
-    np.bitwise_xor(out, flip, out=out)
-    return out.view(block.dtype)
+    for part, first, target in _slabs(labels[np.newaxis], lead[0], "gaussian", out[np.newaxis], SLAB):
+        target[...] = _elect_slab(part, [first, *lead[1:]], has_nodata, nodata)
+    return from_unsigned(out, block.dtype)
 
 
 def _elect_slab(labels: Block, axes: list[Support], has_nodata: bool, nodata: Any) -> Block:

@@ -18,7 +18,7 @@ that look for that.
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -27,7 +27,9 @@ from .compiling import compiled, helper
 from .windows import (
     Block,
     Missing,
+    as_unsigned,
     block_windows,
+    from_unsigned,
     reduced_shape,
     split,
     window_rows,
@@ -46,41 +48,48 @@ Pick: TypeAlias = Literal["median", "mode", "mode_nonzero"]
 
 def median(block: Block, factors: tuple[int, ...], missing: Missing) -> Block:
     """Return the median of the valid values of every window."""
-    upper = np.empty(reduced_shape(block.shape, factors), block.dtype)
-    lower = _pick(block, factors, missing, upper=upper.reshape(-1))
+    values, missing = as_unsigned(block), missing.unsigned(block.dtype)
+    upper = np.empty(reduced_shape(block.shape, factors), values.dtype)
+    lower = _pick(values, factors, missing, upper=upper.reshape(-1))
     kernel = _middle_of_floats if block.dtype.kind == "f" else _middle_of_integers
     kernel(lower.reshape(-1), upper.reshape(-1))
-    return lower
+    return from_unsigned(lower, block.dtype)
 
 
 def mode(block: Block, factors: tuple[int, ...], missing: Missing) -> Block:
     """Return the most frequent valid value of every window, of equally frequent ones the least."""
-    return _pick(block, factors, missing)
+    values = _pick(as_unsigned(block), factors, missing.unsigned(block.dtype))
+    return from_unsigned(values, block.dtype)
 
 
 def mode_nonzero(block: Block, factors: tuple[int, ...], missing: Missing) -> Block:
     """Return the most frequent valid value but zero of every window, and zero where there is no other."""
-    return _pick(block, factors, missing, skip_zero=True)
+    zero = as_unsigned(np.zeros(1, block.dtype))[0]
+    values = _pick(as_unsigned(block), factors, missing.unsigned(block.dtype), zero=zero)
+    return from_unsigned(values, block.dtype)
 
 
 def _pick(
-    block: Block, factors: tuple[int, ...], missing: Missing, *, skip_zero: bool = False, upper: Block | None = None
+    block: Block, factors: tuple[int, ...], missing: Missing, *, zero: Any = None, upper: Block | None = None
 ) -> Block:
-    """Return the most frequent values; where `upper` is to be filled, the lower and there the upper of the middle."""
+    """Return the most frequent values; where `upper` is to be filled, the lower and there the upper of the middle.
+
+    Integers are unsigned. Where there is a `zero`, it is left out, and stands for windows that have nothing else.
+    """
     factors = tuple(min(factor, size) for factor, size in zip(factors, block.shape, strict=True))
     windows = block_windows(block.shape, factors)
     dtype = block.dtype
     lower = np.empty(reduced_shape(block.shape, factors), dtype)
     last = dtype.type(np.nan if dtype.kind == "f" else np.iinfo(dtype).max)
-    flags, fill = missing.arguments(dtype), missing.fill(dtype)
-    rule = (*flags, skip_zero, missing.min_valid, fill) if missing or skip_zero else None
+    skip_zero, zero = zero is not None, dtype.type(0) if zero is None else zero
+    rule = (*missing.arguments(dtype), skip_zero, zero, missing.min_valid, missing.fill(dtype))
     samples = len(windows.starts) * int(windows.factors[-1])
     columns = min(MOST_COLUMNS, max(1, LINES_BYTES // (samples * dtype.itemsize)))
     network = _network(samples)
     _pick_all(
         block.reshape(-1),
         *windows,
-        rule,
+        rule if missing or skip_zero else None,
         last,
         network,
         np.empty(samples, dtype) if network is None else None,
@@ -135,7 +144,7 @@ def _pick_all(  # type: ignore[no-untyped-def]
     best,
 ):
     size, factor = sizes[-1], factors[-1]
-    covered, columns = len(starts), len(mixed)
+    covered, columns = np.int64(0), len(mixed)
     windows = (size + factor - 1) // factor
     # Some windows with all their inner run, or a part of the run of one.
     together, piece = max(columns // inner, 1), min(inner, columns)
@@ -262,11 +271,11 @@ def _pick_columns(lines, counts, places, rule, last, network, column, lower, upp
 @helper
 def _leave_out(lines, counts, number, rule, last):  # type: ignore[no-untyped-def]
     """Replace the values that do not count by one that is last in order; count the valid ones, and those kept."""
-    skip_nan, has_nodata, nodata, skip_zero, _, _ = rule
+    skip_nan, has_nodata, nodata, skip_zero, zero, _, _ = rule
     samples, valid, kept = counts[0], counts[1], counts[2]
     # What stands for samples that are not there is taken for valid, or not, as if it were one.
     good = ((last == last) | (not skip_nan)) & ((last != nodata) | (not has_nodata))
-    absent = good & ((last != 0) | (not skip_zero))
+    absent = good & ((last != zero) | (not skip_zero))
     for i in range(number):
         valid[i] = (samples[i] - len(lines)) * good
         kept[i] = (samples[i] - len(lines)) * absent
@@ -275,7 +284,7 @@ def _leave_out(lines, counts, number, rule, last):  # type: ignore[no-untyped-de
         for i in range(number):
             value = line[i]
             good = ((value == value) | (not skip_nan)) & ((value != nodata) | (not has_nodata))
-            keep = good & ((value != 0) | (not skip_zero))
+            keep = good & ((value != zero) | (not skip_zero))
             line[i] = value if keep else last
             valid[i] += good
             kept[i] += keep
@@ -357,12 +366,12 @@ def _pick_longest_runs(lines, counts, kept, columns, low, best):  # type: ignore
 @helper
 def _settle(counts, places, rule, low, high):  # type: ignore[no-untyped-def]
     """Fill in the windows of which nothing is left, or too little is valid."""
-    _, _, _, _, min_valid, fill = rule
+    _, _, _, _, zero, min_valid, fill = rule
     samples, valid, kept = counts[0], counts[1], counts[2]
     for i in range(len(places)):
         few = valid[i] == 0 or valid[i] / samples[i] < min_valid
         if few or kept[i] == 0:
-            value = fill if few else low.dtype.type(0)
+            value = fill if few else zero
             low[places[i]] = value
             if high is not None:
                 high[places[i]] = value

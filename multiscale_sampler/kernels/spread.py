@@ -76,7 +76,7 @@ def _components(state: Block) -> tuple[Block, Block, Block]:
 @compiled
 def _take_in(x, sizes, factors, strides, inner, starts, skip_nan, has_nodata, nodata, count, mean, squares):  # type: ignore[no-untyped-def]
     size, factor = sizes[-1], factors[-1]
-    covered = len(starts)
+    covered = np.int64(0)
     parts = np.empty((factor, count.shape[1]), x.dtype)
     as_mean = mean.dtype.type
     for row in range(count.shape[0]):
@@ -101,7 +101,7 @@ def _take_in(x, sizes, factors, strides, inner, starts, skip_nan, has_nodata, no
 @compiled
 def _merge(count, mean, squares, sizes, factors, strides, inner, starts, counts, means, distances):  # type: ignore[no-untyped-def]
     size, factor = sizes[-1], factors[-1]
-    covered = len(starts)
+    covered = np.int64(0)
     for row in range(counts.shape[0]):
         covered = window_rows(row, covered, sizes, factors, strides, starts)
         counts[row] = 0

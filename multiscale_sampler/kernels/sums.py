@@ -44,6 +44,8 @@ SCALE_DOWN = 2.0**-128
 SCALE_UP = 2.0**128
 # Veltkamp's constant: splits a float64 into two halves whose products are exact.
 SPLITTER = 2.0**27 + 1.0
+# Bytes of rows that are averaged before those of them with gaps are once more: they stay in a second-level cache.
+SLAB_BYTES = 2**18
 # Every integer up to here is a float32.
 EXACT_IN_FLOAT32 = 2**24
 
@@ -75,30 +77,58 @@ def _halved(shape: tuple[int, ...], factors: tuple[int, ...]) -> tuple[int, ...]
 def sum_valid_windows(block: Block, factors: tuple[int, ...], missing: Missing, total: Block, count: Block) -> None:
     """Add up the valid values of every window into `total` and their number into `count`."""
     windows = block_windows(block.shape, factors)
-    flags = missing.arguments(block.dtype)
-    if missing.nodata is None:
-        # NaN is rare, and a sum without one is the same however it was found.
-        sum_windows(block, factors, total)
-    with np.errstate(over="ignore"):
-        _add_valid(block.reshape(-1), *windows, *flags, as_rows(total, windows), as_rows(count, windows))
+    sums, counts = as_rows(total, windows), as_rows(count, windows)
+    gaps = np.ones(len(sums), np.bool_)
+    with np.errstate(over="ignore", invalid="ignore"):
+        if missing.nodata is None:
+            # NaN is rare, and a sum without one is the same however it was found.
+            sum_windows(block, factors, total)
+            _count_all(block.shape, factors, count)
+            gaps[:] = np.isnan(sums).any(axis=1)
+            if not gaps.any():
+                return
+        flags, apart = missing.arguments(block.dtype), _apart(block, windows)
+        _add_valid(block.reshape(-1), *windows, *flags, apart, gaps, sums, counts)
 
 
 def mean_valid_windows(block: Block, factors: tuple[int, ...], missing: Missing, fill: Any, out: Block) -> None:
     """Fill `out` with the means of the valid values of every window of floats, and `fill` where there are none."""
     windows = block_windows(block.shape, factors)
-    rows = as_rows(out, windows)
-    sums, counts = np.empty((2, rows.shape[1]))
-    parts, flags = _parts(block, windows), missing.arguments(block.dtype)
+    x, means = block.reshape(-1), as_rows(out, windows)
+    sums, counts = np.empty((2, means.shape[1]))
+    parts, apart, flags = _parts(block, windows), _apart(block, windows), missing.arguments(block.dtype)
+
+    halved = _halved(block.shape, factors)
+    cubes = block.reshape(halved) if halved is not None and len(halved) == 3 else None
+    # Rows with NaN are averaged once more while they are in cache, by a kernel that most images never need.
+    together = min(len(means), max(1, SLAB_BYTES * len(means) // block.nbytes))
+    gaps = np.ones(together, np.bool_)
+    likely = missing.nodata is not None
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-        _average_valid(block.reshape(-1), *windows, *flags, fill, parts, sums, counts, rows)
+        for first in range(0, len(means), together):
+            part, found = means[first : first + together], together
+            if likely:
+                gaps[:] = True
+            elif cubes is not None:
+                found = _average_cubes_of_floats(cubes, first, gaps, part)
+            else:
+                found = _average_floats(x, *windows, first, parts, sums, gaps, part)
+            if found:
+                _average_valid(x, *windows, first, *flags, fill, apart, sums, counts, gaps, part)
+            # After rows most of which have gaps, the next are not averaged without them in mind.
+            likely = missing.nodata is not None or (not likely and 2 * found > together)
 
 
 def mean_narrow_windows(block: Block, factors: tuple[int, ...], out: Block) -> None:
     """Fill `out` with the means of windows of integers whose sums fit 32 bits."""
-    windows = block_windows(block.shape, factors)
-    rows = as_rows(out, windows)
-    sums = np.empty(rows.shape[1], np.int32)
-    _average_narrow(block.reshape(-1), *windows, _parts(block, windows), sums, rows)
+    halved = _halved(block.shape, factors)
+    if halved is not None and len(halved) == 3:
+        _average_cubes(block.reshape(halved), out.reshape([n // 2 for n in halved]))
+    else:
+        windows = block_windows(block.shape, factors)
+        rows = as_rows(out, windows)
+        sums = np.empty(rows.shape[1], np.int32)
+        _average_narrow(block.reshape(-1), *windows, _parts(block, windows), sums, rows)
 
 
 def count_valid(block: Block, factors: tuple[int, ...], missing: Missing, dtype: npt.DTypeLike) -> Block:
@@ -203,10 +233,25 @@ def _parts(block: Block, windows: Windows) -> Block | None:
     return np.empty((factor, columns if windows.inner < WIDE else 0), block.dtype)
 
 
+def _apart(block: Block, windows: Windows) -> Block:
+    """Return room for all samples of a row apart, each line for the samples of one number of its windows."""
+    factor = int(windows.factors[-1])
+    return np.empty((factor, -(-int(windows.sizes[-1]) // factor) * windows.inner), block.dtype)
+
+
+def _count_all(shape: tuple[int, ...], factors: tuple[int, ...], count: Block) -> None:
+    """Fill in the number of samples of every window."""
+    count[...] = math.prod(factors)
+    for axis, (size, factor) in enumerate(zip(shape, factors, strict=True)):
+        if size % factor:
+            last = np.moveaxis(count, axis, 0)[-1:]
+            last[...] = last // factor * (size % factor)
+
+
 @compiled
 def _add(x, sizes, factors, strides, inner, starts, parts, total):  # type: ignore[no-untyped-def]
     size, factor = sizes[-1], factors[-1]
-    covered = len(starts)
+    covered = np.int64(0)
     for row in range(total.shape[0]):
         covered = window_rows(row, covered, sizes, factors, strides, starts)
         _add_rows(x, starts[:covered], size, factor, inner, parts, total[row])
@@ -305,92 +350,109 @@ def _add_along(samples, size, factor, inner, parts, sums):  # type: ignore[no-un
 
 
 @compiled
-def _add_valid(x, sizes, factors, strides, inner, starts, skip_nan, has_nodata, nodata, total, count):  # type: ignore[no-untyped-def]
-    """Add up and count valid values; without nodata, `total` holds the sums of all values already."""
+def _add_valid(  # type: ignore[no-untyped-def]
+    x, sizes, factors, strides, inner, starts, skip_nan, has_nodata, nodata, apart, gaps, total, count
+):
+    """Add up and count the valid values of the rows of windows that have gaps."""
     size, factor = sizes[-1], factors[-1]
     rule = (skip_nan, has_nodata, nodata)
-    covered = len(starts)
-    parts = np.empty((factor, total.shape[1]), x.dtype)
+    covered = np.int64(0)
     for row in range(total.shape[0]):
-        sums, counts = total[row], count[row]
         covered = window_rows(row, covered, sizes, factors, strides, starts)
-        if not has_nodata and not _any_nan(sums):
-            _count_all(covered, size, factor, inner, counts)
-        else:
-            _add_valid_rows(x, starts[:covered], size, factor, inner, parts, sums, counts, rule)
+        if gaps[row]:
+            _add_valid_rows(x, starts[:covered], size, factor, inner, apart, total[row], count[row], rule)
+
+
+@compiled
+def _average_floats(x, sizes, factors, strides, inner, starts, first, parts, sums, gaps, out):  # type: ignore[no-untyped-def]
+    """Average some rows of windows of floats; mark those that have NaN, and return how many there are."""
+    size, factor = sizes[-1], factors[-1]
+    covered, found = np.int64(0), 0
+    whole = size // factor * inner
+    for row in range(out.shape[0]):
+        covered = window_rows(first + row, covered, sizes, factors, strides, starts)
+        means = out[row]
+        _add_rows(x, starts[:covered], size, factor, inner, parts, sums)
+        # Counted, not looked for: a loop that can end early is not vectorized.
+        missing = 0
+        for i in range(whole):
+            means[i] = sums[i] / (covered * factor)
+            missing += sums[i] != sums[i]
+        for i in range(whole, len(means)):
+            means[i] = sums[i] / (covered * (size % factor))
+            missing += sums[i] != sums[i]
+        gaps[row] = missing > 0
+        found += missing > 0
+    return found
+
+
+@compiled
+def _average_cubes_of_floats(x, first, gaps, out):  # type: ignore[no-untyped-def]
+    """Average some rows of whole windows of 2 x 2 x 2 likewise, whose samples are added up in their order."""
+    found, zero = 0, np.float64(0.0)
+    for row in range(out.shape[0]):
+        i = (first + row) // (x.shape[1] // 2)
+        j = first + row - i * (x.shape[1] // 2)
+        a, b, c, d = x[2 * i, 2 * j], x[2 * i, 2 * j + 1], x[2 * i + 1, 2 * j], x[2 * i + 1, 2 * j + 1]
+        means = out[row]
+        missing = 0
+        for k in range(len(means)):
+            upper = zero + a[2 * k] + a[2 * k + 1] + b[2 * k] + b[2 * k + 1]
+            mean = (upper + c[2 * k] + c[2 * k + 1] + d[2 * k] + d[2 * k + 1]) * 0.125
+            means[k] = mean
+            missing += mean != mean
+        gaps[row] = missing > 0
+        found += missing > 0
+    return found
 
 
 @compiled
 def _average_valid(  # type: ignore[no-untyped-def]
-    x, sizes, factors, strides, inner, starts, skip_nan, has_nodata, nodata, fill, parts, sums, counts, out
+    x, sizes, factors, strides, inner, starts, first, skip_nan, has_nodata, nodata, fill, apart, sums, counts, gaps, out
 ):
-    size, factor = sizes[-1], factors[-1]
+    """Average the valid values of those of some rows of windows that have gaps."""
     rule = (skip_nan, has_nodata, nodata)
-    covered = len(starts)
-    apart = np.empty((factor, out.shape[1]), x.dtype)
+    covered = np.int64(0)
     for row in range(out.shape[0]):
-        covered = window_rows(row, covered, sizes, factors, strides, starts)
-        rows, means = starts[:covered], out[row]
-        if not has_nodata:
-            # NaN is rare, and a sum without one is the same however it was found.
-            _add_rows(x, rows, size, factor, inner, parts, sums)
-            _count_all(covered, size, factor, inner, counts)
-        if has_nodata or _any_nan(sums):
-            _add_valid_rows(x, rows, size, factor, inner, apart, sums, counts, rule)
-        for i in range(len(means)):
-            # Divided first: a branch around the division would keep it from being vectorized.
-            mean = sums[i] / counts[i]
-            means[i] = mean if counts[i] > 0 else fill
+        covered = window_rows(first + row, covered, sizes, factors, strides, starts)
+        if gaps[row]:
+            _add_valid_rows(x, starts[:covered], sizes[-1], factors[-1], inner, apart, sums, counts, rule)
+            means = out[row]
+            for i in range(len(means)):
+                # Divided first: a branch around the division would keep it from being vectorized.
+                mean = sums[i] / counts[i]
+                means[i] = mean if counts[i] > 0 else fill
 
 
 @compiled
 def _average_narrow(x, sizes, factors, strides, inner, starts, parts, sums, out):  # type: ignore[no-untyped-def]
     size, factor = sizes[-1], factors[-1]
-    covered = len(starts)
+    covered = np.int64(0)
     whole, rest = size // factor * inner, size % factor
     for row in range(out.shape[0]):
         covered = window_rows(row, covered, sizes, factors, strides, starts)
-        rows, means = starts[:covered], out[row]
-        if inner == 1 and factor == 2 and covered == 4:
-            _average_pairs_of_four(x[rows[0] :], x[rows[1] :], x[rows[2] :], x[rows[3] :], means[:whole])
-            if rest > 0:
-                sums[whole] = 0
-                for at in rows:
-                    sums[whole] += x[at + size - 1]
-        else:
-            _add_rows(x, rows, size, factor, inner, parts, sums)
-            _divide_narrow_row(sums[:whole], np.int32(covered * factor), means)
+        means = out[row]
+        _add_rows(x, starts[:covered], size, factor, inner, parts, sums)
+        _divide_narrow_row(sums[:whole], np.int32(covered * factor), means)
         if rest > 0:
             _divide_narrow_row(sums[whole:], np.int32(covered * rest), means[whole:])
 
 
-@helper
-def _average_pairs_of_four(a, b, c, d, means):  # type: ignore[no-untyped-def]
-    """Average windows of 2 x 2 x 2, without a detour over memory."""
-    three, one = np.int32(3), np.int32(1)
-    for i in range(len(means)):
-        upper = np.int32(a[2 * i]) + np.int32(a[2 * i + 1]) + np.int32(b[2 * i]) + np.int32(b[2 * i + 1])
-        total = upper + np.int32(c[2 * i]) + np.int32(c[2 * i + 1]) + np.int32(d[2 * i]) + np.int32(d[2 * i + 1])
-        means[i] = (total + three + ((total >> three) & one)) >> three
-
-
-@helper
-def _any_nan(values):  # type: ignore[no-untyped-def]
-    # Counted, not looked for: a loop that can end early is not vectorized.
-    found = 0
-    for value in values:
-        found += value != value
-    return found > 0
-
-
-@helper
-def _count_all(rows, size, factor, inner, counts):  # type: ignore[no-untyped-def]
-    """Fill in the number of samples of every window of a row."""
-    whole = size // factor * inner
-    for i in range(whole):
-        counts[i] = rows * factor
-    for i in range(whole, len(counts)):
-        counts[i] = rows * (size % factor)
+@compiled
+def _average_cubes(x, out):  # type: ignore[no-untyped-def]
+    """Average whole windows of 2 x 2 x 2, by far the most there are, without a detour over memory."""
+    # Every step is cast: numba adds 32-bit integers as 64-bit ones, of which a vector holds half as many.
+    of = np.int32
+    three, one = of(3), of(1)
+    for i in range(out.shape[0]):
+        for j in range(out.shape[1]):
+            a, b, c, d = x[2 * i, 2 * j], x[2 * i, 2 * j + 1], x[2 * i + 1, 2 * j], x[2 * i + 1, 2 * j + 1]
+            means = out[i, j]
+            for k in range(len(means)):
+                left = of(of(of(a[2 * k]) + of(b[2 * k])) + of(of(c[2 * k]) + of(d[2 * k])))
+                right = of(of(of(a[2 * k + 1]) + of(b[2 * k + 1])) + of(of(c[2 * k + 1]) + of(d[2 * k + 1])))
+                total = of(left + right)
+                means[k] = of(of(total + three) + of(of(total >> three) & one)) >> three
 
 
 @helper
@@ -415,7 +477,7 @@ def _add_valid_rows(x, rows, size, factor, inner, parts, sums, counts, rule):  #
 @compiled
 def _count(x, sizes, factors, strides, inner, starts, skip_nan, has_nodata, nodata, count):  # type: ignore[no-untyped-def]
     size, factor = sizes[-1], factors[-1]
-    covered = len(starts)
+    covered = np.int64(0)
     parts = np.empty((factor, count.shape[1]), x.dtype)
     for row in range(count.shape[0]):
         counts = count[row]
@@ -434,7 +496,7 @@ def _count(x, sizes, factors, strides, inner, starts, skip_nan, has_nodata, noda
 def _add_halves(x, sizes, factors, strides, inner, starts, shift, has_nodata, nodata, upper, lower, count):  # type: ignore[no-untyped-def]
     size, factor = sizes[-1], factors[-1]
     one = np.uint64(1)
-    covered = len(starts)
+    covered = np.int64(0)
     for row in range(upper.shape[0]):
         uppers, lowers, counts = upper[row], lower[row], count[row]
         uppers[:] = 0
@@ -461,7 +523,7 @@ def _add_compensated(  # type: ignore[no-untyped-def]
 ):
     size, factor = sizes[-1], factors[-1]
     counting = skip_nan or has_nodata
-    covered = len(starts)
+    covered = np.int64(0)
     for row in range(total.shape[0]):
         sums, errors, large, large_errors, counts = (
             total[row],
@@ -502,7 +564,7 @@ def _add_compensated(  # type: ignore[no-untyped-def]
 @compiled
 def _merge_pairs(x, x_error, sizes, factors, strides, inner, starts, total, error):  # type: ignore[no-untyped-def]
     size, factor = sizes[-1], factors[-1]
-    covered = len(starts)
+    covered = np.int64(0)
     for row in range(total.shape[0]):
         sums, errors = total[row], error[row]
         sums[:] = 0.0

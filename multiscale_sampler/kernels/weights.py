@@ -28,7 +28,7 @@ def combine(weights: Block, means: Block, factors: tuple[int, ...]) -> Block:
 @compiled
 def _combine(weights, means, sizes, factors, strides, inner, starts, total, mean):  # type: ignore[no-untyped-def]
     size, factor = sizes[-1], factors[-1]
-    covered = len(starts)
+    covered = np.int64(0)
     for row in range(total.shape[0]):
         totals, found = total[row], mean[row]
         totals[:] = 0.0

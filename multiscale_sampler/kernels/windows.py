@@ -55,6 +55,12 @@ class Missing(NamedTuple):
         """Whether anything can be missing at all."""
         return self.skip_nan or self.nodata is not None
 
+    def unsigned(self, dtype: np.dtype[Any]) -> Missing:
+        """Return the same of a block of this dtype that `as_unsigned` made another of."""
+        if self.nodata is None:
+            return self
+        return self._replace(nodata=as_unsigned(np.array([self.nodata], dtype))[0])
+
     def arguments(self, dtype: np.dtype[Any]) -> tuple[bool, bool, Any]:
         """Return (skip_nan, has_nodata, nodata), by which a kernel tells valid values from others."""
         return self.skip_nan, self.nodata is not None, dtype.type(0 if self.nodata is None else self.nodata)
@@ -91,6 +97,29 @@ def reduced_shape(shape: tuple[int, ...], factors: tuple[int, ...]) -> tuple[int
     return tuple(-(-size // factor) for size, factor in zip(shape, factors, strict=True))
 
 
+def as_unsigned(values: Block) -> Block:
+    """Return integers as unsigned ones of the same width that are in the same order, and other values as they are.
+
+    One compiled loop serves both then. Signed integers are copied, with their sign bit flipped.
+    """
+    if values.dtype.kind != "i":
+        return values
+    unsigned = values.view(f"u{values.dtype.itemsize}")
+    flipped: Block = unsigned ^ _sign_bit(unsigned.dtype)
+    return flipped
+
+
+def from_unsigned(values: Block, dtype: np.dtype[Any]) -> Block:
+    """Return what `as_unsigned` made of values of this dtype as those, in the same memory."""
+    if dtype.kind == "i":
+        np.bitwise_xor(values, _sign_bit(values.dtype), out=values)
+    return values.view(dtype)
+
+
+def _sign_bit(dtype: np.dtype[Any]) -> Any:
+    return dtype.type(1 << (8 * dtype.itemsize - 1))
+
+
 def as_rows(block: Block, windows: Windows) -> Block:
     """Return a result block as a view of shape (rows of windows, windows of a row x inner run)."""
     columns = -(-int(windows.sizes[-1]) // int(windows.factors[-1])) * windows.inner
@@ -102,13 +131,13 @@ def window_rows(row, covered, sizes, factors, strides, starts):  # type: ignore[
     """Fill `starts` with the offsets of the input rows under one row of windows, in C order; return how many.
 
     Rows of windows are taken in order, and `covered` is what this returned for the one before: most have the same
-    offsets, moved by a window. For the first it is not looked at, but for its type: a literal zero would have one of
-    its own, for which all that it is given to is compiled once more.
+    offsets, moved by a window. For the first one it is zero, but no literal one: that would have a type of its own,
+    for which all that it is given to is compiled once more.
     """
     last = len(sizes) - 2
     if last >= 0:
         position = row % ((sizes[last] + factors[last] - 1) // factors[last])
-        if position > 0 and (position + 1) * factors[last] <= sizes[last]:
+        if covered > 0 and position > 0 and (position + 1) * factors[last] <= sizes[last]:
             for k in range(covered):
                 starts[k] += factors[last] * strides[last]
             return covered

@@ -38,6 +38,21 @@ def test_ranks__leave_nodata_out(method, shape, dtype, seed, data):
     oracles.assert_level(out, oracles.reduced(block, factors, method, nodata=1), dtype, ulps=ulps(method))
 
 
+@pytest.mark.parametrize("nodata", [None, -1])
+@pytest.mark.parametrize("method", [*KERNELS, "mode_nonzero"])
+@given(shape=strategies.shapes(), seed=strategies.SEEDS, data=st.data())
+def test_ranks__of_signed_integers_are_in_their_own_order(method, nodata, shape, seed, data):
+    block = np.random.default_rng(seed).integers(-2, 3, shape, np.int16)
+    factors = data.draw(strategies.factors(block.ndim))
+    if method == "mode_nonzero":
+        out = ranks.mode_nonzero(block, factors, Missing(False, nodata))
+        np.testing.assert_array_equal(out, modes_of_nonzero(block, factors, nodata))
+    else:
+        out = KERNELS[method](block, factors, Missing(False, nodata))
+        oracles.assert_level(out, oracles.reduced(block, factors, method, nodata=nodata), block.dtype)
+    assert out.dtype == block.dtype
+
+
 @pytest.mark.parametrize("skip_nan", [True, False])
 @pytest.mark.parametrize("method", KERNELS)
 @given(shape=strategies.shapes(), seed=strategies.SEEDS, data=st.data())

@@ -236,6 +236,47 @@ def test_sum_valid_windows__has_the_same_bits_whether_nan_stand_beside_or_not(sh
     assert (gaps[:, ..., -1] == 0).all()
 
 
+@pytest.mark.parametrize("slab", [1, 100, sums.SLAB_BYTES])
+@given(shape=strategies.shapes(), seed=strategies.SEEDS, gaps=st.sampled_from((0.001, 0.03, 0.3)), data=st.data())
+def test_mean_valid_windows__has_the_same_bits_in_whatever_slabs(slab, shape, seed, gaps, data):
+    factors = data.draw(strategies.factors(len(shape)))
+    block = strategies.random_values(shape, "float32", seed)
+    block[np.random.default_rng(seed).random(shape) < gaps] = np.nan
+    total, count = np.empty((2, *reduced_shape(shape, factors)))
+    sums.sum_valid_windows(block, factors, Missing(True, None), total, count)
+    out = np.empty(count.shape)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sums, "SLAB_BYTES", slab)
+        sums.mean_valid_windows(block, factors, Missing(True, None), -7.0, out)
+    np.testing.assert_array_equal(out, np.divide(total, count, out=np.full_like(total, -7), where=count > 0))
+
+
+@pytest.mark.parametrize("dtype", ["int8", "uint8", "int16", "uint16"])
+@given(seed=strategies.SEEDS, flavour=st.sampled_from(strategies.FLAVOURS), data=st.data())
+def test_mean_narrow_windows__rounds_half_to_even(dtype, seed, flavour, data):
+    """Whole windows of 2 x 2 x 2 have a loop of their own."""
+    shape = tuple(data.draw(st.lists(st.integers(1, 3), min_size=4, max_size=4)))
+    for by in [(1, 2, 2, 2), (1, 2, 2, 3), (2, 1, 2, 2)]:
+        block = strategies.random_values([n * f for n, f in zip(shape, by, strict=True)], dtype, seed, flavour)
+        out = np.empty(shape, dtype)
+        sums.mean_narrow_windows(block, by, out)
+        oracles.assert_level(out, oracles.reduced(block, by, "mean"), dtype)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@given(seed=strategies.SEEDS, gaps=st.sampled_from((0.0, 0.02, 0.3)), slab=st.sampled_from((300, 2**18)))
+def test_mean_valid_windows__of_cubes_has_the_bits_of_any_others(dtype, seed, gaps, slab):
+    block = strategies.random_values((2, 4, 6, 8), "float32", seed)
+    block[np.random.default_rng(seed).random(block.shape) < gaps] = np.nan
+    out, general = np.empty((2, 2, 2, 3, 4), dtype)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sums, "SLAB_BYTES", slab)
+        sums.mean_valid_windows(block, (1, 2, 2, 2), Missing(True, None), np.nan, out)
+        patch.setattr(sums, "_halved", lambda *_: None)
+        sums.mean_valid_windows(block, (1, 2, 2, 2), Missing(True, None), np.nan, general)
+    assert out.tobytes() == general.tobytes()
+
+
 def test_sum_valid_windows__of_infinities_is_nan_with_nothing_missing():
     block = np.array([np.inf, -np.inf, 1, np.nan], np.float32)
     total, count = np.empty((2, 2))

@@ -8,7 +8,9 @@ from hypothesis import strategies as st
 from multiscale_sampler.kernels.windows import (
     Missing,
     as_rows,
+    as_unsigned,
     block_windows,
+    from_unsigned,
     reduced_shape,
     window_rows,
 )
@@ -31,7 +33,7 @@ def samples_of_windows(shape, factors):
     sizes, steps, strides, inner, starts = windows
     out = np.empty(reduced_shape(shape, factors), object)
     rows = as_rows(out, windows)
-    covered = len(starts)
+    covered = 0
     for row in range(rows.shape[0]):
         for column in range(rows.shape[1]):
             rows[row, column] = []
@@ -52,12 +54,25 @@ def test_windows__every_sample_is_in_the_window_that_covers_it(block):
         assert found[index] == expected.tolist()
 
 
+@given(blocks(), st.data())
+def test_window_rows__may_begin_with_any_row(block, data):
+    windows = block_windows(*block)
+    rows = as_rows(np.empty(reduced_shape(*block)), windows)
+    first, covered = data.draw(st.integers(0, len(rows) - 1)), 0
+    for row in range(first + 1):
+        covered = rows_of_windows(row, covered, *windows[:3], windows.starts)
+    expected = windows.starts[:covered].tolist()
+    windows.starts[:] = -1
+    assert rows_of_windows(first, 0, *windows[:3], windows.starts) == covered
+    assert windows.starts[:covered].tolist() == expected
+
+
 @given(blocks())
 def test_window_rows__never_exceed_the_room_for_them(block):
     shape, factors = block
     windows = block_windows(shape, factors)
     starts = np.full(len(windows.starts) + 1, -1)
-    counts = [len(windows.starts)]
+    counts = [0]
     for row in range(as_rows(np.empty(reduced_shape(shape, factors)), windows).shape[0]):
         counts.append(rows_of_windows(row, counts[-1], windows.sizes, windows.factors, windows.strides, starts))
     del counts[0]
@@ -119,3 +134,25 @@ def test_windows__of_rank_five_lie_where_numpy_says():
     shape, factors = (3, 4, 2, 5, 3), (2, 1, 2, 3, 2)
     found = samples_of_windows(shape, factors)
     assert sorted(itertools.chain(*found.ravel())) == list(range(360))
+
+
+@pytest.mark.parametrize("dtype", ["int8", "int16", "int32", "int64"])
+def test_as_unsigned__keeps_the_order_and_can_be_undone(dtype):
+    limits = np.iinfo(dtype)
+    values = np.array([limits.min, limits.min + 1, -1, 0, 1, limits.max], dtype)
+    unsigned = as_unsigned(values)
+    assert unsigned.dtype == f"u{values.itemsize}"
+    assert (np.diff(unsigned.astype(object)) > 0).all()
+    assert (unsigned[0], unsigned[-1]) == (0, np.iinfo(unsigned.dtype).max)
+    assert Missing(False, -1, 0.5).unsigned(values.dtype) == Missing(False, unsigned[2], 0.5)
+    back = from_unsigned(unsigned, values.dtype)
+    assert (back == [limits.min, limits.min + 1, -1, 0, 1, limits.max]).all()
+    assert back.dtype == values.dtype
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "float32"])
+def test_as_unsigned__leaves_other_values_alone(dtype):
+    values = np.ones(3, dtype)
+    assert as_unsigned(values) is values
+    assert from_unsigned(values, values.dtype).base is values
+    assert Missing(False, 1).unsigned(values.dtype) == Missing(False, 1)
