@@ -5,11 +5,11 @@ step by step. Medians of an even number of values are the mean of the two in the
 for integers; the mode of a tie is the least of the most frequent values. Neither the mode nor an odd median
 ever makes a value that is not in the window.
 
-All three methods are one loop. The windows of a row are taken a few at a time and laid out as *lines*: one line
-for each sample of a window, one column for each window. Windows whose samples are all the same (most of a
-segmentation, and of an empty background) are found before, and left out. The columns are put in order by a
-sorting network, a fixed sequence of comparisons of two lines, which takes many windows at once and needs no
-branches. Values that do not count are replaced by one that comes last in order, and counted.
+All three methods are one loop, and what `labels` does faster is left to it. The windows of a row are taken a few at
+a time and laid out as *lines*: one line for each sample of a window, one column for each window. Windows whose
+samples are all the same (most of a segmentation, and of an empty background) are found before, and left out. The
+columns are put in order by a sorting network, a fixed sequence of comparisons of two lines, which takes many windows
+at once and needs no branches. Values that do not count are replaced by one that comes last in order, and counted.
 
 What a call has no use for is not compiled for it: an argument of `_pick_all` that is None takes the branches with it
 that look for that.
@@ -24,6 +24,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .compiling import compiled, helper
+from .labels import mode_of_pairs
 from .windows import (
     Block,
     Missing,
@@ -58,15 +59,20 @@ def median(block: Block, factors: tuple[int, ...], missing: Missing) -> Block:
 
 def mode(block: Block, factors: tuple[int, ...], missing: Missing) -> Block:
     """Return the most frequent valid value of every window, of equally frequent ones the least."""
-    values = _pick(as_unsigned(block), factors, missing.unsigned(block.dtype))
-    return from_unsigned(values, block.dtype)
+    return _mode(block, factors, missing)
 
 
 def mode_nonzero(block: Block, factors: tuple[int, ...], missing: Missing) -> Block:
     """Return the most frequent valid value but zero of every window, and zero where there is no other."""
-    zero = as_unsigned(np.zeros(1, block.dtype))[0]
-    values = _pick(as_unsigned(block), factors, missing.unsigned(block.dtype), zero=zero)
-    return from_unsigned(values, block.dtype)
+    return _mode(block, factors, missing, zero=as_unsigned(np.zeros(1, block.dtype))[0])
+
+
+def _mode(block: Block, factors: tuple[int, ...], missing: Missing, *, zero: Any = None) -> Block:
+    values = as_unsigned(block)
+    modes = None if missing else mode_of_pairs(values, factors, zero)
+    if modes is None:
+        modes = _pick(values, factors, missing.unsigned(block.dtype), zero=zero)
+    return from_unsigned(modes, block.dtype)
 
 
 def _pick(

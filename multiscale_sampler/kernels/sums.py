@@ -28,6 +28,7 @@ from .windows import (
     Windows,
     as_rows,
     block_windows,
+    halved_shape,
     reduced_shape,
     split,
     window_rows,
@@ -54,24 +55,12 @@ def sum_windows(block: Block, factors: tuple[int, ...], total: Block) -> None:
     """Add up every window of `block` into `total`, whose dtype holds the sums."""
     # Sums of 64-bit integers wrap around as numpy's do; only the interpreter would warn of it.
     with np.errstate(over="ignore"):
-        if (halved := _halved(block.shape, factors)) is not None:
+        if (halved := halved_shape(block.shape, factors)) is not None:
             add = _add_cubes if len(halved) == 3 else _add_squares
             add(block.reshape(halved), total.reshape([n // 2 for n in halved]))
         else:
             windows = block_windows(block.shape, factors)
             _add(block.reshape(-1), *windows, _parts(block, windows), as_rows(total, windows))
-
-
-def _halved(shape: tuple[int, ...], factors: tuple[int, ...]) -> tuple[int, ...] | None:
-    """Return the shape of a block whose last two or three axes are halved, with those before in the first of them.
-
-    None where other axes are reduced, or windows are partial.
-    """
-    kept = factors.index(2) if 2 in factors else 0
-    sizes = shape[kept:]
-    if len(sizes) not in (2, 3) or factors != (1,) * kept + (2,) * len(sizes) or any(n % 2 for n in sizes):
-        return None
-    return math.prod(shape[: kept + 1]), *sizes[1:]
 
 
 def sum_valid_windows(block: Block, factors: tuple[int, ...], missing: Missing, total: Block, count: Block) -> None:
@@ -98,7 +87,7 @@ def mean_valid_windows(block: Block, factors: tuple[int, ...], missing: Missing,
     sums, counts = np.empty((2, means.shape[1]))
     parts, apart, flags = _parts(block, windows), _apart(block, windows), missing.arguments(block.dtype)
 
-    halved = _halved(block.shape, factors)
+    halved = halved_shape(block.shape, factors)
     cubes = block.reshape(halved) if halved is not None and len(halved) == 3 else None
     # Rows with NaN are averaged once more while they are in cache, by a kernel that most images never need.
     together = min(len(means), max(1, SLAB_BYTES * len(means) // block.nbytes))
@@ -121,7 +110,7 @@ def mean_valid_windows(block: Block, factors: tuple[int, ...], missing: Missing,
 
 def mean_narrow_windows(block: Block, factors: tuple[int, ...], out: Block) -> None:
     """Fill `out` with the means of windows of integers whose sums fit 32 bits."""
-    halved = _halved(block.shape, factors)
+    halved = halved_shape(block.shape, factors)
     if halved is not None and len(halved) == 3:
         _average_cubes(block.reshape(halved), out.reshape([n // 2 for n in halved]))
     else:

@@ -120,6 +120,18 @@ def _sign_bit(dtype: np.dtype[Any]) -> Any:
     return dtype.type(1 << (8 * dtype.itemsize - 1))
 
 
+def halved_shape(shape: tuple[int, ...], factors: tuple[int, ...]) -> tuple[int, ...] | None:
+    """Return the shape of a block whose last two or three axes are halved, with those before in the first of them.
+
+    None where other axes are reduced, or windows are partial.
+    """
+    kept = factors.index(2) if 2 in factors else 0
+    sizes = shape[kept:]
+    if len(sizes) not in (2, 3) or factors != (1,) * kept + (2,) * len(sizes) or any(n % 2 for n in sizes):
+        return None
+    return math.prod(shape[: kept + 1]), *sizes[1:]
+
+
 def as_rows(block: Block, windows: Windows) -> Block:
     """Return a result block as a view of shape (rows of windows, windows of a row x inner run)."""
     columns = -(-int(windows.sizes[-1]) // int(windows.factors[-1])) * windows.inner

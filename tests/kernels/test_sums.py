@@ -272,7 +272,7 @@ def test_mean_valid_windows__of_cubes_has_the_bits_of_any_others(dtype, seed, ga
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sums, "SLAB_BYTES", slab)
         sums.mean_valid_windows(block, (1, 2, 2, 2), Missing(True, None), np.nan, out)
-        patch.setattr(sums, "_halved", lambda *_: None)
+        patch.setattr(sums, "halved_shape", lambda *_: None)
         sums.mean_valid_windows(block, (1, 2, 2, 2), Missing(True, None), np.nan, general)
     assert out.tobytes() == general.tobytes()
 

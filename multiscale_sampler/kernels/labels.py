@@ -1,0 +1,101 @@
+"""The mode of whole windows of 2 x 2 x 2 or 2 x 2 integers, where most windows are all of one value.
+
+So are most of a segmentation, and of an empty background: a first loop, of vector instructions, takes the first sample
+of every window and marks the windows that are mixed, and a second one looks at these alone. Even where all are mixed it
+takes no longer than the sorting networks of `ranks`, which do for all other windows.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from .compiling import compiled, helper
+from .windows import Block, halved_shape
+
+
+def mode_of_pairs(block: Block, factors: tuple[int, ...], zero: Any = None) -> Block | None:
+    """Return the most frequent value of every window, of equals the least; None for other windows.
+
+    Parameters
+    ----------
+    block
+        C-contiguous unsigned integers.
+    factors
+        Samples per window along each axis.
+    zero
+        A value that is left out of windows that have others; None for none.
+    """
+    halved = halved_shape(block.shape, factors)
+    if halved is None or block.dtype.kind != "u":
+        return None
+    # Windows of 2 x 2 are looked at as if their two rows were in both of two planes: the most frequent stay so.
+    step = len(halved) - 2
+    x = block.reshape(halved if step else (1, *halved))
+    out: Block = np.empty([n // factor for n, factor in zip(block.shape, factors, strict=True)], block.dtype)
+    low = out.reshape(-1, x.shape[1] // 2, x.shape[2] // 2)
+    mixed = np.empty(low.shape, np.uint8)
+    if _find_mixed(x, step, low, mixed):
+        seen, counts = np.empty(8, block.dtype), np.empty(8, np.int64)
+        _settle(x, step, zero is not None, block.dtype.type(0 if zero is None else zero), mixed, seen, counts, low)
+    return out
+
+
+@compiled
+def _find_mixed(x, step, low, mixed):  # type: ignore[no-untyped-def]
+    """Take the first sample of every window, and mark and count the windows in which not all are the same.
+
+    The second plane of a window is `step` planes behind the first.
+    """
+    number = 0
+    for i in range(low.shape[0]):
+        for j in range(low.shape[1]):
+            upper, lower = x[i + i * step], x[i + i * step + step]
+            a, b, c, d = upper[2 * j], upper[2 * j + 1], lower[2 * j], lower[2 * j + 1]
+            out, flags = low[i, j], mixed[i, j]
+            for k in range(len(out)):
+                first = a[2 * k]
+                left = (first ^ b[2 * k]) | (first ^ c[2 * k]) | (first ^ d[2 * k])
+                right = (
+                    (first ^ a[2 * k + 1]) | (first ^ b[2 * k + 1]) | (first ^ c[2 * k + 1]) | (first ^ d[2 * k + 1])
+                )
+                out[k] = first
+                flags[k] = (left | right) != 0
+            for k in range(len(flags)):
+                number += flags[k] != 0
+    return number
+
+
+@compiled
+def _settle(x, step, skip_zero, zero, mixed, seen, counts, low):  # type: ignore[no-untyped-def]
+    """Put the most frequent value of every window that is mixed in its place."""
+    for i in range(low.shape[0]):
+        for j in range(low.shape[1]):
+            upper, lower = x[i + i * step], x[i + i * step + step]
+            flags = mixed[i, j]
+            for k in range(len(flags)):
+                if flags[k] == 0:
+                    continue
+                distinct = 0
+                for row in (upper[2 * j], upper[2 * j + 1], lower[2 * j], lower[2 * j + 1]):
+                    distinct = _count(row[2 * k], seen, counts, distinct)
+                    distinct = _count(row[2 * k + 1], seen, counts, distinct)
+                best, most = zero, 0
+                for n in range(distinct):
+                    if skip_zero and seen[n] == zero:
+                        continue
+                    if counts[n] > most or (counts[n] == most and seen[n] < best):
+                        best, most = seen[n], counts[n]
+                low[i, j, k] = best
+
+
+@helper
+def _count(value, seen, counts, distinct):  # type: ignore[no-untyped-def]
+    """Count a value among those seen so far; return how many there are."""
+    for n in range(distinct):
+        if seen[n] == value:
+            counts[n] += 1
+            return distinct
+    seen[distinct], counts[distinct] = value, 1
+    return distinct + 1
