@@ -110,9 +110,9 @@ def mean_valid_windows(block: Block, factors: tuple[int, ...], missing: Missing,
 
 def mean_narrow_windows(block: Block, factors: tuple[int, ...], out: Block) -> None:
     """Fill `out` with the means of windows of integers whose sums fit 32 bits."""
-    halved = halved_shape(block.shape, factors)
-    if halved is not None and len(halved) == 3:
-        _average_cubes(block.reshape(halved), out.reshape([n // 2 for n in halved]))
+    if (halved := halved_shape(block.shape, factors)) is not None:
+        average = _average_cubes if len(halved) == 3 else _average_squares
+        average(block.reshape(halved), out.reshape([n // 2 for n in halved]))
     else:
         windows = block_windows(block.shape, factors)
         rows = as_rows(out, windows)
@@ -442,6 +442,19 @@ def _average_cubes(x, out):  # type: ignore[no-untyped-def]
                 right = of(of(of(a[2 * k + 1]) + of(b[2 * k + 1])) + of(of(c[2 * k + 1]) + of(d[2 * k + 1])))
                 total = of(left + right)
                 means[k] = of(of(total + three) + of(of(total >> three) & one)) >> three
+
+
+@compiled
+def _average_squares(x, out):  # type: ignore[no-untyped-def]
+    """Average whole windows of 2 x 2 likewise."""
+    of = np.int32
+    two, one = of(2), of(1)
+    for j in range(out.shape[0]):
+        a, b, means = x[2 * j], x[2 * j + 1], out[j]
+        for k in range(len(means)):
+            left, right = of(of(a[2 * k]) + of(b[2 * k])), of(of(a[2 * k + 1]) + of(b[2 * k + 1]))
+            total = of(left + right)
+            means[k] = of(of(total + one) + of(of(total >> two) & one)) >> two
 
 
 @helper
