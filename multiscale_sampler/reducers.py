@@ -151,7 +151,7 @@ class Reducer:
             )
         if nodata is not None:
             nodata = _as_value_of(dtype, nodata)
-        binding = Binding(dtype, skip_nan, nodata, window, min_valid)
+        binding = Binding(dtype, skip_nan, nodata, window, float(min_valid))
         if self.function is not None:
             return FunctionReduction(binding, self.function, None if self.dtype is None else np.dtype(self.dtype))
         make = cast("Callable[[Binding], Reduction]", self.make)
