@@ -86,7 +86,8 @@ class Watch:
         phase = self._phase(path.removeprefix(self.folder), removal)
         moment = self.moment
         if moment and (phase, self.counts[phase]) == (moment.phase, moment.number):
-            if moment.torn and tears:
+            # An opening in a folder that is not there leaves nothing.
+            if moment.torn and tears and os.path.isdir(os.path.dirname(path)):
                 self.moment = None
                 Path(path).write_bytes(b"torn")
             os.kill(os.getpid(), signal.SIGKILL)
