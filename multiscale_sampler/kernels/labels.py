@@ -1,8 +1,8 @@
 """The mode of whole windows of 2 x 2 x 2 or 2 x 2 integers, where most windows are all of one value.
 
-So are most of a segmentation, and of an empty background: a first loop, of vector instructions, takes the first sample
-of every window and marks the windows that are mixed, and a second one looks at these alone. Even where all are mixed it
-takes no longer than the sorting networks of `ranks`, which do for all other windows.
+So are most of a segmentation, and of an empty background. Row by row, a first loop, of vector instructions, takes the
+first sample of every window and marks the windows that are mixed, and a second one looks at these alone. Even where all
+are mixed it takes no longer than the sorting networks of `ranks`, which do for all other windows.
 """
 
 from __future__ import annotations
@@ -35,25 +35,20 @@ def mode_of_pairs(block: Block, factors: tuple[int, ...], zero: Any = None) -> B
     x = block.reshape(halved if step else (1, *halved))
     out: Block = np.empty([n // factor for n, factor in zip(block.shape, factors, strict=True)], block.dtype)
     low = out.reshape(-1, x.shape[1] // 2, x.shape[2] // 2)
-    mixed = np.empty(low.shape, np.uint8)
-    if _find_mixed(x, step, low, mixed):
-        seen, counts = np.empty(8, block.dtype), np.empty(8, np.int64)
-        _settle(x, step, zero is not None, block.dtype.type(0 if zero is None else zero), mixed, seen, counts, low)
+    mixed = np.empty(low.shape[2], np.uint8)
+    seen, counts = np.empty(8, block.dtype), np.empty(8, np.int64)
+    _pick(x, step, zero is not None, block.dtype.type(0 if zero is None else zero), mixed, seen, counts, low)
     return out
 
 
 @compiled
-def _find_mixed(x, step, low, mixed):  # type: ignore[no-untyped-def]
-    """Take the first sample of every window, and mark and count the windows in which not all are the same.
-
-    The second plane of a window is `step` planes behind the first.
-    """
-    number = 0
+def _pick(x, step, skip_zero, zero, mixed, seen, counts, low):  # type: ignore[no-untyped-def]
+    """Put the most frequent value of every window in its place; its second plane is `step` behind the first."""
     for i in range(low.shape[0]):
         for j in range(low.shape[1]):
             upper, lower = x[i + i * step], x[i + i * step + step]
             a, b, c, d = upper[2 * j], upper[2 * j + 1], lower[2 * j], lower[2 * j + 1]
-            out, flags = low[i, j], mixed[i, j]
+            out = low[i, j]
             for k in range(len(out)):
                 first = a[2 * k]
                 left = (first ^ b[2 * k]) | (first ^ c[2 * k]) | (first ^ d[2 * k])
@@ -61,33 +56,36 @@ def _find_mixed(x, step, low, mixed):  # type: ignore[no-untyped-def]
                     (first ^ a[2 * k + 1]) | (first ^ b[2 * k + 1]) | (first ^ c[2 * k + 1]) | (first ^ d[2 * k + 1])
                 )
                 out[k] = first
-                flags[k] = (left | right) != 0
-            for k in range(len(flags)):
-                number += flags[k] != 0
-    return number
+                mixed[k] = (left | right) != 0
+            for k in range(len(out)):
+                if mixed[k] != 0:
+                    n = 2 * k
+                    values = (a[n], a[n + 1], b[n], b[n + 1], c[n], c[n + 1], d[n], d[n + 1])
+                    out[k] = _most_frequent(values, skip_zero, zero, seen, counts)
 
 
-@compiled
-def _settle(x, step, skip_zero, zero, mixed, seen, counts, low):  # type: ignore[no-untyped-def]
-    """Put the most frequent value of every window that is mixed in its place."""
-    for i in range(low.shape[0]):
-        for j in range(low.shape[1]):
-            upper, lower = x[i + i * step], x[i + i * step + step]
-            flags = mixed[i, j]
-            for k in range(len(flags)):
-                if flags[k] == 0:
-                    continue
-                distinct = 0
-                for row in (upper[2 * j], upper[2 * j + 1], lower[2 * j], lower[2 * j + 1]):
-                    distinct = _count(row[2 * k], seen, counts, distinct)
-                    distinct = _count(row[2 * k + 1], seen, counts, distinct)
-                best, most = zero, 0
-                for n in range(distinct):
-                    if skip_zero and seen[n] == zero:
-                        continue
-                    if counts[n] > most or (counts[n] == most and seen[n] < best):
-                        best, most = seen[n], counts[n]
-                low[i, j, k] = best
+@helper
+def _most_frequent(values, skip_zero, zero, seen, counts):  # type: ignore[no-untyped-def]
+    """Return the most frequent of eight values: mostly the first or the last, which more than half of them are."""
+    first, last = values[0], values[7]
+    as_first, as_last = 0, 0
+    for value in values:
+        as_first += 1 if value == first else 0
+        as_last += 1 if value == last else 0
+    if as_first > 4 and not (skip_zero and first == zero):
+        return first
+    if as_last > 4 and not (skip_zero and last == zero):
+        return last
+    distinct = 0
+    for value in values:
+        distinct = _count(value, seen, counts, distinct)
+    best, most = zero, 0
+    for n in range(distinct):
+        if skip_zero and seen[n] == zero:
+            continue
+        if counts[n] > most or (counts[n] == most and seen[n] < best):
+            best, most = seen[n], counts[n]
+    return best
 
 
 @helper
