@@ -415,11 +415,9 @@ def _base_states(sweep: Sweep, region: Region, known: Mapping[int, Region]) -> d
     part = sweep.written(region).get(0) if writes else None
     for tile, block in _tiles_of_base(sweep, region, known[0], direct, writes=part is not None):
         if part is not None and not is_empty(inside := overlap(part, tile)):
-            values = _fill_block(sweep, tile) if block is None else block
-            sweep.levels[0].write(inside, values[within(inside, tile)])
+            sweep.levels[0].write(inside, _values(sweep, tile, block)[within(inside, tile)])
         if plan.reduction.bands:
-            values = _fill_block(sweep, tile) if block is None else block
-            states[0] = cast("BandReduction", plan.reduction).lift(values)
+            states[0] = cast("BandReduction", plan.reduction).lift(_values(sweep, tile, block))
         for index in direct:
             _reduce_tile(sweep, index, known, tile, block, states)
     return states
@@ -435,7 +433,8 @@ def _tiles_of_base(
     plan = sweep.plan
     if plan.reduction.bands or any(halo for index in direct for halo in plan.halos(index)):
         block = sweep.base.read(known)
-        is_fill = isinstance(sweep.base, Access) and sweep.base.is_fill(block)
+        # Where it is not known what becomes of fill, it is as good as any other values.
+        is_fill = bool(sweep.blanks) and cast("Access", sweep.base).is_fill(block)
         yield known, None if is_fill else block
     elif direct or writes:
         wholes = [plan.levels[index].factors for index in direct] + ([sweep.levels[0].unit] if writes else [])
@@ -453,7 +452,7 @@ def _reduce_tile(
     if block is None and index in sweep.blanks and _is_whole(tile, part, plan.levels[index].factors):
         state = sweep.blanks[index]
     else:
-        block = _fill_block(sweep, tile) if block is None else block
+        block = _values(sweep, tile, block)
         block = block if sweep.weights is None else _weighed(sweep, block, tile)
         state = plan.reduction.first(*_windows(plan, index, part, block, tile))
     if part == known[index] and block is not None:
@@ -469,8 +468,9 @@ def _weighed(sweep: Sweep, block: Block, tile: Region) -> Block:
     return cast("WeightedReduction", sweep.plan.reduction).weigh(block, weights.read(along))
 
 
-def _fill_block(sweep: Sweep, tile: Region) -> Block:
-    return _filled(cast("Access", sweep.base), tile)
+def _values(sweep: Sweep, tile: Region, block: Block | None) -> Block:
+    """Return the values of a tile, of which None stands for fill."""
+    return _filled(cast("Access", sweep.base), tile) if block is None else block
 
 
 def _filled(base: Access, tile: Region) -> Block:
