@@ -48,7 +48,7 @@ class Remaking:
         made_by = recipe.pop("method", None)
         if "scale_factors" not in recipe:
             described = stores.described_image(stored.group)
-            recipe = described.shaping(stored.image.dims)
+            recipe = described.shaping(stored.unlabelled.dims)
         if self.parameters is None and made_by == ngff.MIXED_METHODS:
             raise ValueError(
                 f"the levels of {stored.group.store_path} were made by several rules, some having been made anew or "
@@ -300,7 +300,7 @@ def _have_lost_parents(stored: stores.StoredPyramid, removed: Sequence[int]) -> 
     recipe = stored.recipe or {}
     if recipe.get("method") not in REDUCERS or REDUCERS[recipe["method"]].cascade == "exact":
         return False
-    plan = plan_pyramid(stored.image, workers=1, **recipe)
+    plan = plan_pyramid(stored.unlabelled, workers=1, **recipe)
     return any(level.parent in removed for level in plan.levels if level.index not in removed)
 
 
@@ -344,7 +344,7 @@ def _edits(
     workers: int | None,
 ) -> list[Region]:
     """Return the boxes that were edited: the one that is named, those that are found."""
-    boxes = [] if region is None else [box_of(region, stored.image, by=by)]
+    boxes = [] if region is None else [box_of(region, stored.unlabelled if by == "index" else stored.image, by=by)]
     if changed is None:
         return boxes
     digests = stores.Digests.of(stored.group, stored.arrays[0])
@@ -364,7 +364,9 @@ def _remake(
     resume: bool,
     progress: bool | ProgressCallback | None,
 ) -> None:
-    build = build_of_change(stored, stored.image, stores.Access.of(stored.arrays[0]), edited, remaking)
+    # Of labels, which cost as much to read as a small update takes, only weights ask.
+    image = stored.unlabelled if remaking.weights is None else stored.image
+    build = build_of_change(stored, image, stores.Access.of(stored.arrays[0]), edited, remaking)
     target = stored.target(record_of_change(build, stored, copy_base=False), resume=resume)
     run_sweeps(build, dict(enumerate(stored.arrays)), target, progress)
     if (digests := stores.Digests.of(stored.group, stored.arrays[0])) is not None:
@@ -413,8 +415,9 @@ def build_of_change(
     storing = {"memory_limit": how.memory_limit, "workers": how.workers}
     plan = plan_pyramid(image, **shaping, **resources_of(crew, storing))
     if stored.begun is None:
-        same = image is stored.image
-        _check_levels(stored, plan if same else plan_pyramid(stored.image, workers=1, **{**shaping, "weights": None}))
+        same = image.shape == stored.arrays[0].shape
+        now = plan if same else plan_pyramid(stored.unlabelled, workers=1, **{**shaping, "weights": None})
+        _check_levels(stored, now)
     if plan.reduction.bands:
         raise ValueError(
             f"level 0 of method {plan.reducer.name!r} is a band, and the image that the levels were made of is not "

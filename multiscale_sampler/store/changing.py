@@ -11,6 +11,7 @@ import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, cast
 
 import numpy as np
@@ -24,10 +25,10 @@ from zarr.errors import ContainsArrayError
 from zarr.storage import StorePath, WrapperStore
 
 from .. import ngff
-from ..axes import Axis, image_axes
+from ..axes import Axis, image_axes, label_array
 from ..geozarr import resized
 from .journal import claim
-from .labelling import level_image, pyramid_levels
+from .labelling import encoding_of, level_image, pyramid_levels
 from .nodes import Node, open_node, place_of
 from .reading import BUILD_ATTRIBUTE, described_levels
 from .remote import is_icechunk, remade_array, unwrapped
@@ -62,8 +63,6 @@ class StoredPyramid:
     """The arrays of its levels."""
     levels: tuple[tuple[Axis, ...], ...]
     """The axes of its levels."""
-    image: xr.DataArray
-    """The labels of its level 0, with a stand-in for values."""
     recipe: Mapping[str, Any] | None
     """How this package made the levels; None if another writer did."""
     begun: Mapping[str, Any] | None
@@ -106,14 +105,28 @@ class StoredPyramid:
         multiscales, arrays, levels, _ = pyramid_levels(group, described_levels(group))
         attributes = group.attrs.asdict()
         begun: Any = attributes.get(BUILD_ATTRIBUTE)
-        shown = np.broadcast_to(np.zeros((), arrays[0].dtype), arrays[0].shape)
-        image = level_image(arrays[0], shown, levels[0], multiscales)
         recipe = ngff.recipe_written(attributes)
-        stored = cls(group, multiscales, tuple(arrays), tuple(levels), image, recipe, begun)
+        stored = cls(group, multiscales, tuple(arrays), tuple(levels), recipe, begun)
         if "removing" not in (begun or {}):
             return stored
         stored._finish_removal(begun["removing"])
         return dataclasses.replace(stored, begun=None, removed=tuple(begun["levels"]))
+
+    @cached_property
+    def image(self) -> xr.DataArray:
+        """The labels of its level 0, with a stand-in for values."""
+        return level_image(self.arrays[0], self._stand_in, self.levels[0], self.multiscales)
+
+    @cached_property
+    def unlabelled(self) -> xr.DataArray:
+        """Level 0 as `image` has it, but by the metadata alone: no coordinate array beside it is read."""
+        image = label_array(self._stand_in, self.levels[0], name="image")
+        image.encoding = encoding_of(self.arrays[0])
+        return image
+
+    @property
+    def _stand_in(self) -> np.ndarray[Any, Any]:
+        return np.broadcast_to(np.zeros((), self.arrays[0].dtype), self.arrays[0].shape)
 
     @property
     def paths(self) -> tuple[str, ...]:
