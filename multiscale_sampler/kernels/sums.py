@@ -10,6 +10,9 @@ window, and is rounded only when a level is written. Which components depends on
   once for ordinary values and once, scaled down, for those near the greatest, whose sum would overflow.
 
 Where values can be missing, the last component counts the valid ones.
+
+Rows of windows are added up down their columns first, whose samples lie side by side in memory as vectors want them,
+and then across, of which little is left to do. In floats that order decides the last bit, so that every loop has it.
 """
 
 from __future__ import annotations
@@ -30,9 +33,7 @@ from .windows import (
     block_windows,
     halved_shape,
     reduced_shape,
-    split,
     window_rows,
-    windows_with,
 )
 
 Int64s = npt.NDArray[np.int64]
@@ -60,7 +61,7 @@ def sum_windows(block: Block, factors: tuple[int, ...], total: Block) -> None:
             add(block.reshape(halved), total.reshape([n // 2 for n in halved]))
         else:
             windows = block_windows(block.shape, factors)
-            _add(block.reshape(-1), *windows, _parts(block, windows), as_rows(total, windows))
+            _add(block.reshape(-1), *windows, _line(windows, total.dtype), as_rows(total, windows))
 
 
 def sum_valid_windows(block: Block, factors: tuple[int, ...], missing: Missing, total: Block, count: Block) -> None:
@@ -76,8 +77,8 @@ def sum_valid_windows(block: Block, factors: tuple[int, ...], missing: Missing, 
             gaps[:] = np.isnan(sums).any(axis=1)
             if not gaps.any():
                 return
-        flags, apart = missing.arguments(block.dtype), _apart(block, windows)
-        _add_valid(block.reshape(-1), *windows, *flags, apart, gaps, sums, counts)
+        lines = _line(windows, total.dtype), _line(windows, count.dtype)
+        _add_valid(block.reshape(-1), *windows, *missing.arguments(block.dtype), *lines, gaps, sums, counts)
 
 
 def mean_valid_windows(block: Block, factors: tuple[int, ...], missing: Missing, fill: Any, out: Block) -> None:
@@ -85,7 +86,7 @@ def mean_valid_windows(block: Block, factors: tuple[int, ...], missing: Missing,
     windows = block_windows(block.shape, factors)
     x, means = block.reshape(-1), as_rows(out, windows)
     sums, counts = np.empty((2, means.shape[1]))
-    parts, apart, flags = _parts(block, windows), _apart(block, windows), missing.arguments(block.dtype)
+    lines, flags = np.stack([_line(windows, sums.dtype)] * 2), missing.arguments(block.dtype)
 
     halved = halved_shape(block.shape, factors)
     cubes = block.reshape(halved) if halved is not None and len(halved) == 3 else None
@@ -101,9 +102,9 @@ def mean_valid_windows(block: Block, factors: tuple[int, ...], missing: Missing,
             elif cubes is not None:
                 found = _average_cubes_of_floats(cubes, first, gaps, part)
             else:
-                found = _average_floats(x, *windows, first, parts, sums, gaps, part)
+                found = _average_floats(x, *windows, first, lines[0], sums, gaps, part)
             if found:
-                _average_valid(x, *windows, first, *flags, fill, apart, sums, counts, gaps, part)
+                _average_valid(x, *windows, first, *flags, fill, lines, sums, counts, gaps, part)
             # After rows most of which have gaps, the next are not averaged without them in mind.
             likely = missing.nodata is not None or (not likely and 2 * found > together)
 
@@ -117,14 +118,15 @@ def mean_narrow_windows(block: Block, factors: tuple[int, ...], out: Block) -> N
         windows = block_windows(block.shape, factors)
         rows = as_rows(out, windows)
         sums = np.empty(rows.shape[1], np.int32)
-        _average_narrow(block.reshape(-1), *windows, _parts(block, windows), sums, rows)
+        _average_narrow(block.reshape(-1), *windows, _line(windows, sums.dtype), sums, rows)
 
 
 def count_valid(block: Block, factors: tuple[int, ...], missing: Missing, dtype: npt.DTypeLike) -> Block:
     """Return the number of valid samples of every window, in a dtype that can hold it."""
     windows = block_windows(block.shape, factors)
     count: Block = np.empty(reduced_shape(block.shape, factors), dtype)
-    _count(block.reshape(-1), *windows, *missing.arguments(block.dtype), as_rows(count, windows))
+    flags, line = missing.arguments(block.dtype), _line(windows, dtype)
+    _count(block.reshape(-1), *windows, *flags, line, as_rows(count, windows))
     return count
 
 
@@ -213,19 +215,10 @@ def compensated_total(total: Block) -> Block:
     return rounded
 
 
-def _parts(block: Block, windows: Windows) -> Block | None:
-    """Return room for the samples of a row apart; None where none is needed, for which less is compiled."""
-    factor = int(windows.factors[-1])
-    if windows.inner == 1 and factor in (2, 3):
-        return None
-    columns = -(-int(windows.sizes[-1]) // factor) * windows.inner
-    return np.empty((factor, columns if windows.inner < WIDE else 0), block.dtype)
-
-
-def _apart(block: Block, windows: Windows) -> Block:
-    """Return room for all samples of a row apart, each line for the samples of one number of its windows."""
-    factor = int(windows.factors[-1])
-    return np.empty((factor, -(-int(windows.sizes[-1]) // factor) * windows.inner), block.dtype)
+def _line(windows: Windows, dtype: npt.DTypeLike) -> Block:
+    """Return room for the sums of columns: of a row of windows, or of one inner run where these are long."""
+    columns = int(windows.sizes[-1]) if windows.inner < WIDE else 1
+    return np.empty(columns * windows.inner, dtype)
 
 
 def _count_all(shape: tuple[int, ...], factors: tuple[int, ...], count: Block) -> None:
@@ -238,33 +231,72 @@ def _count_all(shape: tuple[int, ...], factors: tuple[int, ...], count: Block) -
 
 
 @compiled
-def _add(x, sizes, factors, strides, inner, starts, parts, total):  # type: ignore[no-untyped-def]
+def _add(x, sizes, factors, strides, inner, starts, line, total):  # type: ignore[no-untyped-def]
     size, factor = sizes[-1], factors[-1]
     covered = np.int64(0)
     for row in range(total.shape[0]):
         covered = window_rows(row, covered, sizes, factors, strides, starts)
-        _add_rows(x, starts[:covered], size, factor, inner, parts, total[row])
+        _add_rows(x, starts[:covered], size, factor, inner, line, total[row])
 
 
 @helper
-def _add_rows(x, rows, size, factor, inner, parts, sums):  # type: ignore[no-untyped-def]
-    """Add up the windows of one row."""
-    for i in range(len(sums)):
-        sums[i] = 0
-    if parts is None:
-        if factor == 2:
-            _add_pairs(x, rows, size, sums)
-        else:
-            _add_triples(x, rows, size, sums)
+def _add_rows(x, rows, size, factor, inner, line, sums):  # type: ignore[no-untyped-def]
+    """Add up the windows of one row: down the columns, along lines of memory, and then across what is left of them."""
+    for part in range(size * inner // len(line)):
+        _add_down(x, rows, part * len(line), line)
+        _add_across(line, part, size, factor, inner, sums)
+
+
+@helper
+def _add_down(x, rows, shift, line):  # type: ignore[no-untyped-def]
+    """Add up columns in the order of their samples, which begin at a shift from the beginnings of rows."""
+    # In the dtype of the sums, as numba's own choice is wider. Zero first, for -0.0.
+    of, zero = line.dtype.type, line.dtype.type(0)
+    # Two rows at once, which saves loads and stores; unsigned, as negative numbers would count from the end.
+    count = 2 - len(rows) % 2
+    a, b = np.uint64(rows[0] + shift), np.uint64(rows[count - 1] + shift)
+    if count == 1:
+        for i in range(len(line)):
+            line[i] = of(zero + of(x[a + np.uint64(i)]))
     else:
-        for at in rows:
-            _add_along(x[at : at + size * inner], size, factor, inner, parts, sums)
+        for i in range(len(line)):
+            line[i] = of(of(zero + of(x[a + np.uint64(i)])) + of(x[b + np.uint64(i)]))
+    for k in range(count, len(rows), 2):
+        a, b = np.uint64(rows[k] + shift), np.uint64(rows[k + 1] + shift)
+        for i in range(len(line)):
+            line[i] = of(of(line[i] + of(x[a + np.uint64(i)])) + of(x[b + np.uint64(i)]))
+
+
+@helper
+def _add_across(line, part, size, factor, inner, sums):  # type: ignore[no-untyped-def]
+    """Add up the columns of every window in their order: all of a row, or those of one sample of a window."""
+    of = sums.dtype.type
+    whole = size // factor
+    if len(line) < size * inner:
+        added = sums[part // factor * inner :]
+        for i in range(inner):
+            added[i] = line[i] if part % factor == 0 else of(added[i] + line[i])
+        return
+    # Numbers that are known to the compiler become shuffles of vectors.
+    if inner == 1 and factor == 2:
+        for i in range(whole):
+            sums[i] = of(line[2 * i] + line[2 * i + 1])
+    elif inner == 1 and factor == 3:
+        for i in range(whole):
+            sums[i] = of(of(line[3 * i] + line[3 * i + 1]) + line[3 * i + 2])
+    else:
+        whole = 0
+    for window in range(whole, len(sums) // inner):
+        for i in range(inner):
+            total = of(0)
+            for sample in range(window * factor, min((window + 1) * factor, size)):
+                total = of(total + line[sample * inner + i])
+            sums[window * inner + i] = total
 
 
 @compiled
 def _add_cubes(x, total):  # type: ignore[no-untyped-def]
-    """Add up whole windows of 2 x 2 x 2, by far the most there are, in the order of their samples."""
-    # In the dtype of the sums, as numba's own choice is wider. Zero first, for -0.0.
+    """Add up whole windows of 2 x 2 x 2, by far the most there are, as `_add_rows` does."""
     of = total.dtype.type
     zero = of(0)
     for i in range(total.shape[0]):
@@ -272,8 +304,9 @@ def _add_cubes(x, total):  # type: ignore[no-untyped-def]
             a, b, c, d = x[2 * i, 2 * j], x[2 * i, 2 * j + 1], x[2 * i + 1, 2 * j], x[2 * i + 1, 2 * j + 1]
             sums = total[i, j]
             for k in range(len(sums)):
-                upper = zero + of(a[2 * k]) + of(a[2 * k + 1]) + of(b[2 * k]) + of(b[2 * k + 1])
-                sums[k] = upper + of(c[2 * k]) + of(c[2 * k + 1]) + of(d[2 * k]) + of(d[2 * k + 1])
+                left = zero + of(a[2 * k]) + of(b[2 * k]) + of(c[2 * k]) + of(d[2 * k])
+                right = zero + of(a[2 * k + 1]) + of(b[2 * k + 1]) + of(c[2 * k + 1]) + of(d[2 * k + 1])
+                sums[k] = left + right
 
 
 @compiled
@@ -284,63 +317,13 @@ def _add_squares(x, total):  # type: ignore[no-untyped-def]
     for j in range(total.shape[0]):
         a, b, sums = x[2 * j], x[2 * j + 1], total[j]
         for k in range(len(sums)):
-            sums[k] = zero + of(a[2 * k]) + of(a[2 * k + 1]) + of(b[2 * k]) + of(b[2 * k + 1])
-
-
-@helper
-def _add_pairs(x, rows, size, sums):  # type: ignore[no-untyped-def]
-    """Add up windows two samples long."""
-    whole = size // 2
-    # Bytes are many to a vector, and two rows at once save loads and stores of sums. Wider samples come faster
-    # from memory in one stream than in two.
-    paired = len(rows) - len(rows) % 2 if x.itemsize == 1 else 0
-    for k in range(0, paired, 2):
-        a, b = x[rows[k] :], x[rows[k + 1] :]
-        for i in range(whole):
-            sums[i] = sums[i] + a[2 * i] + a[2 * i + 1] + b[2 * i] + b[2 * i + 1]
-    for k in range(paired, len(rows)):
-        a = x[rows[k] :]
-        for i in range(whole):
-            sums[i] = sums[i] + a[2 * i] + a[2 * i + 1]
-    if size > 2 * whole:
-        for at in rows:
-            sums[whole] += x[at + size - 1]
-
-
-@helper
-def _add_triples(x, rows, size, sums):  # type: ignore[no-untyped-def]
-    """Add up windows three samples long."""
-    whole = size // 3
-    for at in rows:
-        a = x[at : at + size]
-        for i in range(whole):
-            sums[i] = sums[i] + a[3 * i] + a[3 * i + 1] + a[3 * i + 2]
-        for i in range(3 * whole, size):
-            sums[whole] += a[i]
-
-
-@helper
-def _add_along(samples, size, factor, inner, parts, sums):  # type: ignore[no-untyped-def]
-    """Add the samples of one row to the sums of windows of any shape."""
-    if inner < WIDE:
-        split(samples, size, factor, inner, inner, parts, 0, 0, len(sums))
-    for sample in range(factor):
-        count = windows_with(sample, size, factor)
-        if inner < WIDE:
-            values = parts[sample]
-            for i in range(count * inner):
-                sums[i] += values[i]
-        else:
-            for window in range(count):
-                at = (window * factor + sample) * inner
-                values, added = samples[at : at + inner], sums[window * inner : (window + 1) * inner]
-                for i in range(inner):
-                    added[i] += values[i]
+            left, right = zero + of(a[2 * k]) + of(b[2 * k]), zero + of(a[2 * k + 1]) + of(b[2 * k + 1])
+            sums[k] = left + right
 
 
 @compiled
 def _add_valid(  # type: ignore[no-untyped-def]
-    x, sizes, factors, strides, inner, starts, skip_nan, has_nodata, nodata, apart, gaps, total, count
+    x, sizes, factors, strides, inner, starts, skip_nan, has_nodata, nodata, line, number, gaps, total, count
 ):
     """Add up and count the valid values of the rows of windows that have gaps."""
     size, factor = sizes[-1], factors[-1]
@@ -349,11 +332,11 @@ def _add_valid(  # type: ignore[no-untyped-def]
     for row in range(total.shape[0]):
         covered = window_rows(row, covered, sizes, factors, strides, starts)
         if gaps[row]:
-            _add_valid_rows(x, starts[:covered], size, factor, inner, apart, total[row], count[row], rule)
+            _add_valid_rows(x, starts[:covered], size, factor, inner, (line, number), total[row], count[row], rule)
 
 
 @compiled
-def _average_floats(x, sizes, factors, strides, inner, starts, first, parts, sums, gaps, out):  # type: ignore[no-untyped-def]
+def _average_floats(x, sizes, factors, strides, inner, starts, first, line, sums, gaps, out):  # type: ignore[no-untyped-def]
     """Average some rows of windows of floats; mark those that have NaN, and return how many there are."""
     size, factor = sizes[-1], factors[-1]
     covered, found = np.int64(0), 0
@@ -361,7 +344,7 @@ def _average_floats(x, sizes, factors, strides, inner, starts, first, parts, sum
     for row in range(out.shape[0]):
         covered = window_rows(first + row, covered, sizes, factors, strides, starts)
         means = out[row]
-        _add_rows(x, starts[:covered], size, factor, inner, parts, sums)
+        _add_rows(x, starts[:covered], size, factor, inner, line, sums)
         # Counted, not looked for: a loop that can end early is not vectorized.
         missing = 0
         for i in range(whole):
@@ -377,7 +360,7 @@ def _average_floats(x, sizes, factors, strides, inner, starts, first, parts, sum
 
 @compiled
 def _average_cubes_of_floats(x, first, gaps, out):  # type: ignore[no-untyped-def]
-    """Average some rows of whole windows of 2 x 2 x 2 likewise, whose samples are added up in their order."""
+    """Average some rows of whole windows of 2 x 2 x 2 likewise."""
     found, zero = 0, np.float64(0.0)
     for row in range(out.shape[0]):
         i = (first + row) // (x.shape[1] // 2)
@@ -386,8 +369,9 @@ def _average_cubes_of_floats(x, first, gaps, out):  # type: ignore[no-untyped-de
         means = out[row]
         missing = 0
         for k in range(len(means)):
-            upper = zero + a[2 * k] + a[2 * k + 1] + b[2 * k] + b[2 * k + 1]
-            mean = (upper + c[2 * k] + c[2 * k + 1] + d[2 * k] + d[2 * k + 1]) * 0.125
+            left = zero + a[2 * k] + b[2 * k] + c[2 * k] + d[2 * k]
+            right = zero + a[2 * k + 1] + b[2 * k + 1] + c[2 * k + 1] + d[2 * k + 1]
+            mean = (left + right) * 0.125
             means[k] = mean
             missing += mean != mean
         gaps[row] = missing > 0
@@ -397,7 +381,7 @@ def _average_cubes_of_floats(x, first, gaps, out):  # type: ignore[no-untyped-de
 
 @compiled
 def _average_valid(  # type: ignore[no-untyped-def]
-    x, sizes, factors, strides, inner, starts, first, skip_nan, has_nodata, nodata, fill, apart, sums, counts, gaps, out
+    x, sizes, factors, strides, inner, starts, first, skip_nan, has_nodata, nodata, fill, lines, sums, counts, gaps, out
 ):
     """Average the valid values of those of some rows of windows that have gaps."""
     rule = (skip_nan, has_nodata, nodata)
@@ -405,7 +389,8 @@ def _average_valid(  # type: ignore[no-untyped-def]
     for row in range(out.shape[0]):
         covered = window_rows(first + row, covered, sizes, factors, strides, starts)
         if gaps[row]:
-            _add_valid_rows(x, starts[:covered], sizes[-1], factors[-1], inner, apart, sums, counts, rule)
+            pair = (lines[0], lines[1])
+            _add_valid_rows(x, starts[:covered], sizes[-1], factors[-1], inner, pair, sums, counts, rule)
             means = out[row]
             for i in range(len(means)):
                 # Divided first: a branch around the division would keep it from being vectorized.
@@ -414,14 +399,14 @@ def _average_valid(  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _average_narrow(x, sizes, factors, strides, inner, starts, parts, sums, out):  # type: ignore[no-untyped-def]
+def _average_narrow(x, sizes, factors, strides, inner, starts, line, sums, out):  # type: ignore[no-untyped-def]
     size, factor = sizes[-1], factors[-1]
     covered = np.int64(0)
     whole, rest = size // factor * inner, size % factor
     for row in range(out.shape[0]):
         covered = window_rows(row, covered, sizes, factors, strides, starts)
         means = out[row]
-        _add_rows(x, starts[:covered], size, factor, inner, parts, sums)
+        _add_rows(x, starts[:covered], size, factor, inner, line, sums)
         _divide_narrow_row(sums[:whole], np.int32(covered * factor), means)
         if rest > 0:
             _divide_narrow_row(sums[whole:], np.int32(covered * rest), means[whole:])
@@ -458,40 +443,45 @@ def _average_squares(x, out):  # type: ignore[no-untyped-def]
 
 
 @helper
-def _add_valid_rows(x, rows, size, factor, inner, parts, sums, counts, rule):  # type: ignore[no-untyped-def]
-    """Add up and count the valid values of the windows of one row."""
+def _add_valid_rows(x, rows, size, factor, inner, lines, sums, counts, rule):  # type: ignore[no-untyped-def]
+    """Add up and count the valid values of the windows of one row, in the order of `_add_rows`."""
+    line, number = lines
+    for part in range(size * inner // len(line)):
+        _add_valid_down(x, rows, part * len(line), line, number, rule)
+        _add_across(line, part, size, factor, inner, sums)
+        _add_across(number, part, size, factor, inner, counts)
+
+
+@helper
+def _add_valid_down(x, rows, shift, line, number, rule):  # type: ignore[no-untyped-def]
+    """Add up and count the valid values of columns."""
     skip_nan, has_nodata, nodata = rule
-    for i in range(len(sums)):
-        sums[i] = 0
-        counts[i] = 0
+    line[:] = 0
+    number[:] = 0
     for at in rows:
-        split(x[at:], size, factor, inner, inner, parts, 0, 0, len(sums))
-        for sample in range(factor):
-            values = parts[sample]
-            for i in range(windows_with(sample, size, factor) * inner):
-                value = values[i]
-                valid = ((value == value) | (not skip_nan)) & ((value != nodata) | (not has_nodata))
-                # A sum that began with zero is never -0.0, so that adding a zero leaves its bits alone.
-                sums[i] += value if valid else 0
-                counts[i] += valid
+        a = np.uint64(at + shift)
+        for i in range(len(line)):
+            value = x[a + np.uint64(i)]
+            valid = ((value == value) | (not skip_nan)) & ((value != nodata) | (not has_nodata))
+            # A sum that began with zero is never -0.0, so that adding a zero leaves its bits alone.
+            line[i] += value if valid else 0
+            number[i] += valid
 
 
 @compiled
-def _count(x, sizes, factors, strides, inner, starts, skip_nan, has_nodata, nodata, count):  # type: ignore[no-untyped-def]
+def _count(x, sizes, factors, strides, inner, starts, skip_nan, has_nodata, nodata, line, count):  # type: ignore[no-untyped-def]
     size, factor = sizes[-1], factors[-1]
     covered = np.int64(0)
-    parts = np.empty((factor, count.shape[1]), x.dtype)
     for row in range(count.shape[0]):
-        counts = count[row]
-        counts[:] = 0
         covered = window_rows(row, covered, sizes, factors, strides, starts)
-        for at in starts[:covered]:
-            split(x[at:], size, factor, inner, inner, parts, 0, 0, len(counts))
-            for sample in range(factor):
-                values = parts[sample, : windows_with(sample, size, factor) * inner]
-                for i in range(len(values)):
-                    value = values[i]
-                    counts[i] += ((value == value) | (not skip_nan)) & ((value != nodata) | (not has_nodata))
+        for part in range(size * inner // len(line)):
+            line[:] = 0
+            for at in starts[:covered]:
+                a = np.uint64(at + part * len(line))
+                for i in range(len(line)):
+                    value = x[a + np.uint64(i)]
+                    line[i] += ((value == value) | (not skip_nan)) & ((value != nodata) | (not has_nodata))
+            _add_across(line, part, size, factor, inner, count[row])
 
 
 @compiled
