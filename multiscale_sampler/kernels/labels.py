@@ -1,8 +1,8 @@
-"""The mode of whole windows of 2 x 2 x 2 or 2 x 2 integers, where most windows are all of one value.
+"""The mode of whole windows of 2 x 2 x 2 or 2 x 2 integers, most of which have one value or two.
 
-So are most of a segmentation, and of an empty background. Row by row, a first loop, of vector instructions, takes the
-first sample of every window and marks the windows that are mixed, and a second one looks at these alone. All other
-windows are a matter of `ranks`, whose sorting networks can be a third faster in noise, where all are mixed.
+So are most of a segmentation, and of an empty background. Row by row, a first loop, of vector instructions, counts the
+first sample of every window and one of the others, which decides it if there are no more. A second one looks at the
+windows that have three values or more. All other windows are a matter of `ranks`.
 """
 
 from __future__ import annotations
@@ -35,38 +35,59 @@ def mode_of_pairs(block: Block, factors: tuple[int, ...], zero: Any = None) -> B
     x = block.reshape(halved if step else (1, *halved))
     out: Block = np.empty(reduced_shape(block.shape, factors), block.dtype)
     low = out.reshape(-1, x.shape[1] // 2, x.shape[2] // 2)
-    mixed = np.empty(low.shape[2], np.uint8)
+    more = np.empty(low.shape[2], np.bool_)
     seen, counts = np.empty(8, block.dtype), np.empty(8, np.int64)
-    _pick(x, step, zero is not None, block.dtype.type(0 if zero is None else zero), mixed, seen, counts, low)
+    _pick(x, step, zero is not None, block.dtype.type(0 if zero is None else zero), more, seen, counts, low)
     return out
 
 
 @compiled
-def _pick(x, step, skip_zero, zero, mixed, seen, counts, low):  # type: ignore[no-untyped-def]
+def _pick(x, step, skip_zero, zero, more, seen, counts, low):  # type: ignore[no-untyped-def]
     """Put the most frequent value of every window in its place; its second plane is `step` behind the first."""
+    # In the dtype of the labels, as numba's own choice is wider: a vector holds as many as it can.
+    of = low.dtype.type
+    none, one, eight = of(0), of(1), of(8)
     for i in range(low.shape[0]):
         for j in range(low.shape[1]):
             upper, lower = x[i + i * step], x[i + i * step + step]
             a, b, c, d = upper[2 * j], upper[2 * j + 1], lower[2 * j], lower[2 * j + 1]
             out = low[i, j]
+            any_more = none
             for k in range(len(out)):
                 first = a[2 * k]
-                left = (first ^ b[2 * k]) | (first ^ c[2 * k]) | (first ^ d[2 * k])
-                right = (
-                    (first ^ a[2 * k + 1]) | (first ^ b[2 * k + 1]) | (first ^ c[2 * k + 1]) | (first ^ d[2 * k + 1])
-                )
-                out[k] = first
-                mixed[k] = (left | right) != 0
+                # What tells the others from it: zero for those that are equal.
+                p, q, r = of(a[2 * k + 1] ^ first), of(b[2 * k] ^ first), of(b[2 * k + 1] ^ first)
+                s, t = of(c[2 * k] ^ first), of(c[2 * k + 1] ^ first)
+                u, v = of(d[2 * k] ^ first), of(d[2 * k + 1] ^ first)
+                most = max(max(max(p, q), max(r, s)), max(max(t, u), v))
+                other = of(first ^ most)
+                firsts = of(one + _count(none, p, q, r, s, t, u, v, of))
+                others = _count(most, p, q, r, s, t, u, v, of)
+                takes_first = (firsts > others) | ((firsts == others) & (first < other))
+                if skip_zero:
+                    takes_first = (other == zero) | (takes_first & (first != zero))
+                out[k] = first if takes_first else other
+                more[k] = of(firsts + others) < eight
+                any_more = of(any_more | of(more[k]))
+            if any_more == none:
+                continue
             for k in range(len(out)):
-                if mixed[k] != 0:
+                if more[k]:
                     n = 2 * k
                     values = (a[n], a[n + 1], b[n], b[n + 1], c[n], c[n + 1], d[n], d[n + 1])
                     out[k] = _most_frequent(values, skip_zero, zero, seen, counts)
 
 
 @helper
+def _count(value, p, q, r, s, t, u, v, of):  # type: ignore[no-untyped-def]
+    """Return how many of seven are equal to a value."""
+    three, four = of(of(p == value) + of(of(q == value) + of(r == value))), of(of(s == value) + of(t == value))
+    return of(three + of(four + of(of(u == value) + of(v == value))))
+
+
+@helper
 def _most_frequent(values, skip_zero, zero, seen, counts):  # type: ignore[no-untyped-def]
-    """Return the most frequent of eight values: mostly the first or the last, which more than half of them are."""
+    """Return the most frequent of eight values: often the first or the last, which more than half of them are."""
     first, last = values[0], values[7]
     as_first, as_last = 0, 0
     for value in values:
@@ -78,7 +99,7 @@ def _most_frequent(values, skip_zero, zero, seen, counts):  # type: ignore[no-un
         return last
     distinct = 0
     for value in values:
-        distinct = _count(value, seen, counts, distinct)
+        distinct = _note(value, seen, counts, distinct)
     best, most = zero, 0
     for n in range(distinct):
         if skip_zero and seen[n] == zero:
@@ -89,7 +110,7 @@ def _most_frequent(values, skip_zero, zero, seen, counts):  # type: ignore[no-un
 
 
 @helper
-def _count(value, seen, counts, distinct):  # type: ignore[no-untyped-def]
+def _note(value, seen, counts, distinct):  # type: ignore[no-untyped-def]
     """Count a value among those seen so far; return how many there are."""
     for n in range(distinct):
         if seen[n] == value:

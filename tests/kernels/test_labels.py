@@ -7,7 +7,8 @@ from multiscale_sampler.kernels.labels import mode_of_pairs
 from tests import oracles, strategies
 
 DTYPES = ("uint8", "uint16", "uint32", "uint64")
-HALVES = st.lists(st.integers(1, 5), min_size=2, max_size=4)
+# Rows are long enough to fill vectors, and to leave a rest.
+HALVES = st.tuples(st.lists(st.integers(1, 3), min_size=1, max_size=3), st.integers(1, 70)).map(lambda n: [*n[0], n[1]])
 
 
 @pytest.mark.parametrize("flavour", ["few", "any"])
