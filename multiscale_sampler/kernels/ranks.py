@@ -9,7 +9,8 @@ All three methods are one loop, and what `labels` does faster is left to it. The
 a time and laid out as *lines*: one line for each sample of a window, one column for each window. Windows whose
 samples are all the same (most of a segmentation, and of an empty background) are found before, and left out. The
 columns are put in order by a sorting network, a fixed sequence of comparisons of two lines, which takes many windows
-at once and needs no branches. Values that do not count are replaced by one that comes last in order, and counted.
+at once and needs no branches: up to thousands of samples it is faster than sorting window by window. Values that do
+not count are replaced by one that comes last in order, and counted.
 
 What a call has no use for is not compiled for it: an argument of `_pick_all` that is None takes the branches with it
 that look for that.
@@ -17,11 +18,9 @@ that look for that.
 
 from __future__ import annotations
 
-from functools import lru_cache
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
-import numpy.typing as npt
 
 from .compiling import compiled, helper
 from .labels import mode_of_pairs
@@ -36,10 +35,9 @@ from .windows import (
     window_rows,
 )
 
-# Windows of more samples than this are sorted one by one: networks grow faster than what sorting takes.
-LONGEST_NETWORK = 128
-# Columns of lines, and bytes that all lines together should take at most: they stay in the nearest caches.
-MOST_COLUMNS = 1024
+# Columns of lines, at least as many as fill vectors, and bytes that all lines together should take at most: they stay
+# in the nearest caches.
+LEAST_COLUMNS, MOST_COLUMNS = 16, 1024
 LINES_BYTES = 2**16
 # From one of so many windows on that are mixed, all are laid out: whole lines take less time than single samples.
 MANY = 4
@@ -90,15 +88,12 @@ def _pick(
     skip_zero, zero = zero is not None, dtype.type(0) if zero is None else zero
     rule = (*missing.arguments(dtype), skip_zero, zero, missing.min_valid, missing.fill(dtype))
     samples = len(windows.starts) * int(windows.factors[-1])
-    columns = min(MOST_COLUMNS, max(1, LINES_BYTES // (samples * dtype.itemsize)))
-    network = _network(samples)
+    columns = min(MOST_COLUMNS, max(LEAST_COLUMNS, LINES_BYTES // (samples * dtype.itemsize)))
     _pick_all(
         block.reshape(-1),
         *windows,
         rule if missing or skip_zero else None,
         last,
-        network,
-        np.empty(samples, dtype) if network is None else None,
         np.empty((samples, columns), dtype),
         np.empty((5, columns), np.int32),
         np.empty(columns, np.uint8),
@@ -108,25 +103,6 @@ def _pick(
         np.empty(columns, dtype) if upper is None else None,
     )
     return lower
-
-
-@lru_cache(maxsize=64)
-def _network(samples: int) -> npt.NDArray[np.int64] | None:
-    """Return the pairs of lines to put in order one after the other, None if there would be too many.
-
-    Batcher's merge exchange for any number of lines (Knuth, The Art of Computer Programming 3, 5.2.2, algorithm M).
-    """
-    if samples > LONGEST_NETWORK:
-        return None
-    pairs = []
-    p = top = 1 << max(samples - 1, 0).bit_length() >> 1
-    while p > 0:
-        q, r, d = top, 0, p
-        while d > 0:
-            pairs += [(i, i + d) for i in range(samples - d) if i & p == r]
-            d, q, r = q - p, q >> 1, p
-        p >>= 1
-    return np.array(pairs, np.int64).reshape(-1, 2)
 
 
 @compiled
@@ -139,8 +115,6 @@ def _pick_all(  # type: ignore[no-untyped-def]
     starts,
     rule,
     last,
-    network,
-    column,
     lines,
     counts,
     mixed,
@@ -171,7 +145,7 @@ def _pick_all(  # type: ignore[no-untyped-def]
                     number += mixed[i] != 0
                 wanted = width if MANY * number >= width else number
                 if used + wanted > columns:
-                    _pick_columns(lines, counts, places[:used], rule, last, network, column, lower, upper, best)
+                    _pick_columns(lines, counts, places[:used], rule, last, lower, upper, best)
                     used = np.int64(0)
                 if wanted == width:
                     _fill_lines(x, rows, shift, shape, last, lines, counts, used, width)
@@ -184,7 +158,7 @@ def _pick_all(  # type: ignore[no-untyped-def]
                         upper[i] = lower[i]
                 used += wanted
                 done += width
-    _pick_columns(lines, counts, places[:used], rule, last, network, column, lower, upper, best)
+    _pick_columns(lines, counts, places[:used], rule, last, lower, upper, best)
 
 
 @helper
@@ -254,7 +228,7 @@ def _fill_lines(x, rows, shift, shape, last, lines, counts, left, width):  # typ
 
 
 @helper
-def _pick_columns(lines, counts, places, rule, last, network, column, lower, upper, best):  # type: ignore[no-untyped-def]
+def _pick_columns(lines, counts, places, rule, last, lower, upper, best):  # type: ignore[no-untyped-def]
     """Pick the values of the windows laid out, and put them in their places."""
     if len(places) == 0:
         return
@@ -262,10 +236,7 @@ def _pick_columns(lines, counts, places, rule, last, network, column, lower, upp
     if rule is not None:
         _leave_out(lines, counts, len(places), rule, last)
         kept = counts[2]
-    if network is not None:
-        _order_lines(lines, len(places), network)
-    if column is not None:
-        _sort_columns(lines, len(places), column)
+    _order_lines(lines, len(places))
     if upper is not None:
         _pick_middle(lines, kept, places, lower, upper)
     if best is not None:
@@ -297,42 +268,31 @@ def _leave_out(lines, counts, number, rule, last):  # type: ignore[no-untyped-de
 
 
 @helper
-def _order_lines(lines, number, network):  # type: ignore[no-untyped-def]
-    """Put each column in ascending order, NaN last, by a network."""
-    for k in range(len(network)):
-        a, b = lines[network[k, 0]], lines[network[k, 1]]
-        for i in range(number):
-            swap = (b[i] < a[i]) | (a[i] != a[i])
-            a[i], b[i] = (b[i] if swap else a[i]), (a[i] if swap else b[i])
+def _order_lines(lines, number):  # type: ignore[no-untyped-def]
+    """Put each column in ascending order, NaN last.
 
-
-@helper
-def _sort_columns(lines, number, column):  # type: ignore[no-untyped-def]
-    """Put each column in ascending order, NaN last, one after the other."""
-    for i in range(number):
-        for k in range(len(lines)):
-            column[k] = lines[k, i]
-        _sort(column)
-        for k in range(len(lines)):
-            lines[k, i] = column[k]
-
-
-@helper
-def _sort(values):  # type: ignore[no-untyped-def]
-    """Put values in ascending order, NaN last, by insertion over shrinking gaps (Shell).
-
-    The sort of the library would take as long to compile as all the rest.
+    Batcher's merge exchange for any number of lines (Knuth, The Art of Computer Programming 3, 5.2.2, algorithm M).
     """
-    gap = len(values)
-    while gap > 1:
-        gap = max(gap * 4 // 9, 1)
-        for i in range(gap, len(values)):
-            value = values[i]
-            j = i - gap
-            while j >= 0 and (values[j] > value or (values[j] != values[j] and value == value)):
-                values[j + gap] = values[j]
-                j -= gap
-            values[j + gap] = value
+    top = 0
+    while max(2 * top, 1) < len(lines):
+        top = max(2 * top, 1)
+    p = top
+    while p > 0:
+        q, r, d = top, 0, p
+        while d > 0:
+            for k in range(len(lines) - d):
+                if k & p == r:
+                    _exchange(lines[k], lines[k + d], number)
+            d, q, r = q - p, q >> 1, p
+        p >>= 1
+
+
+@helper
+def _exchange(a, b, number):  # type: ignore[no-untyped-def]
+    """Put pairs of values in order."""
+    for i in range(number):
+        swap = (b[i] < a[i]) | (a[i] != a[i])
+        a[i], b[i] = (b[i] if swap else a[i]), (a[i] if swap else b[i])
 
 
 @helper
