@@ -165,7 +165,7 @@ def test_mode_nonzero__keeps_a_thin_line_that_the_mode_loses():
 
 @pytest.mark.parametrize("kernel", [ranks.median, ranks.mode, ranks.mode_nonzero])
 @pytest.mark.parametrize(
-    ("valid", "fraction", "kept"), [(2, 0.5, True), (1, 0.5, False), (1, 0.25, True), (0, 0, False)]
+    ("valid", "fraction", "kept"), [(2, 0.5, True), (1, 0.5, False), (1, 0.25, True), (0, 0.0, False)]
 )
 def test_ranks__fill_windows_with_too_few_valid_values(kernel, valid, fraction, kept):
     values = np.array([7] * valid + [9] * (4 - valid), "uint8")
