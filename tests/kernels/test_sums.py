@@ -21,6 +21,12 @@ def counts_of(shape, factors):
     )
 
 
+def state_dtype(dtype):
+    """What the sums of a few values of a dtype are kept in, as reducers choose it: every other one is compiled anew."""
+    dtype = np.dtype(dtype)
+    return np.dtype("float64" if dtype.kind == "f" else "int32" if dtype.itemsize < 4 else "int64")
+
+
 def sum_of(block, factors, dtype):
     total = np.empty(reduced_shape(block.shape, factors), dtype)
     sums.sum_windows(block, factors, total)
@@ -30,7 +36,7 @@ def sum_of(block, factors, dtype):
 @given(data=st.data(), block=strategies.arrays(NARROW))
 def test_sum_windows__adds_integers_exactly(data, block):
     factors = data.draw(strategies.factors(block.ndim))
-    total = sum_of(block, factors, np.int32 if block.itemsize < 4 else np.int64)
+    total = sum_of(block, factors, state_dtype(block.dtype))
     for index, values in oracles.windows(block, factors):
         assert total[index] == sum(values.tolist())
 
@@ -57,13 +63,13 @@ def test_sum_windows__wraps_around_as_numpy_does():
 def test_sum_valid_windows__adds_and_counts_what_is_not_missing(data, block):
     factors = data.draw(strategies.factors(block.ndim))
     nodata = block.reshape(-1)[0].item()
-    dtype = np.float64 if block.dtype.kind == "f" else np.int64
+    dtype = state_dtype(block.dtype)
     total, count = np.empty((2, *reduced_shape(block.shape, factors)), dtype)
     sums.sum_valid_windows(block, factors, Missing(True, nodata), total, count)
     for index, values in oracles.windows(block, factors):
         valid = [v for v in values.tolist() if v != nodata]
         assert count[index] == len(valid)
-        assert total[index] == pytest.approx(math.fsum(valid), rel=1e-14, abs=1e-9 if dtype is np.float64 else 0)
+        assert total[index] == pytest.approx(math.fsum(valid), rel=1e-14, abs=1e-9 if dtype.kind == "f" else 0)
 
 
 def test_sum_valid_windows__skips_nan_if_told_to():
@@ -137,7 +143,7 @@ def test_divide__fills_where_nothing_was_counted():
 def test_divide_whole__knows_the_samples_of_partial_windows(dtype, shape, seed, data):
     factors = data.draw(strategies.factors(len(shape)))
     block = strategies.random_values(shape, dtype, seed)
-    total = sum_of(block, factors, np.float64 if dtype == "float32" else np.int64)
+    total = sum_of(block, factors, state_dtype(dtype))
     out = np.empty(total.shape, dtype)
     sums.divide_whole(total, counts_of(shape, factors), out)
     oracles.assert_level(out, oracles.reduced(block, factors, "mean"), dtype, ulps=1)
