@@ -56,11 +56,12 @@ def stop_after(monkeypatch, count):
 OPTIONS = {"scale_factors": [2, 4, 8], "chunks": 8, "memory_limit": "300KB", "workers": 2}
 
 
-@pytest.fixture
-def image(tmp_path):
-    """Return a stored image."""
-    create_test_image(tmp_path / "raw", "0", shape=(50, 45, 41), chunks=(8, 8, 8))
-    return open_image(tmp_path / "raw", "0", scale=2.0, units="micrometer")
+@pytest.fixture(scope="module")
+def image(tmp_path_factory):
+    """Return a stored image, which builds only read."""
+    place = tmp_path_factory.mktemp("image") / "raw"
+    create_test_image(place, "0", shape=(50, 45, 41), chunks=(8, 8, 8))
+    return open_image(place, "0", scale=2.0, units="micrometer")
 
 
 @pytest.mark.parametrize("layout", ["datatree", "flat"])
