@@ -13,10 +13,10 @@ from tests import oracles, strategies
 KERNELS = {"median": ranks.median, "mode": ranks.mode}
 # One of each width and kind: every dtype takes seconds to compile, and all are in tests/test_methods_matrix.py.
 DTYPES = ("uint8", "int16", "uint32", "int64", "float32", "float64")
-# Samples of a large window.
-MANY = 300
 # So does every rule: what is left out is so from all but 32-bit integers here.
 WITH_GAPS = tuple(dtype for dtype in DTYPES if dtype != "uint32")
+# Samples of a large window.
+MANY = 300
 
 
 def ulps(method):
