@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import xarray as xr
 import zarr
+from hypothesis import settings
 
 from multiscale_sampler import open_pyramid, to_image, validate, write_pyramid
 from multiscale_sampler.specification import document_findings
@@ -25,7 +26,7 @@ CORPUS = Path(os.environ.get("MSS_NGFF_CORPUS", Path(__file__).parents[2] / "sha
 SCHEMAS = {version: f"ngff-spec-{version}/schemas" for version in ("0.4", "0.5", "0.6rc0")}
 KINDS = ("image", "strict_image", "label", "strict_label")
 # Of every valid document, so that all versions take a few seconds.
-MUTANTS = 120
+MUTANTS = 120 if settings().max_examples >= settings.get_profile("thorough").max_examples else 60
 
 
 def corpus(*parts):

@@ -322,7 +322,7 @@ def test_write_pyramid__carries_unrounded_levels_between_passes(dtype, method):
 
 @pytest.mark.parametrize("boundary", ["pad", "trim"])
 def test_write_pyramid__carries_ladders_that_do_not_nest(boundary):
-    base = noise((90, 61))
+    base = noise((60, 41))
     options = tight(base, scale_factors=[2, 3, 4, 12, 20], chunks=3, workers=1, boundary=boundary)
     store = {}
     write_pyramid(base, store, **options)
