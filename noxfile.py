@@ -22,7 +22,7 @@ OLDEST, NEWEST = "3.11", "3.13"
 def tests(session: nox.Session) -> None:
     """Run the tests with the newest releases of everything."""
     session.install("--upgrade", "-e", ".[test]")
-    session.run("pytest", "-n", "auto", "--dist", "worksteal", *session.posargs)
+    session.run("pytest", "-n", "auto", *session.posargs)
 
 
 @nox.session(python=OLDEST, venv_backend="uv")
@@ -36,14 +36,14 @@ def floors(session: nox.Session) -> None:
     tools = [need for need in EXTRAS["test"] if not need.startswith(PROJECT["name"])]
     session.install("--constraint", str(frozen), "-e", ".[distributed,plot,view]", *tools)
     session.run("uv", "pip", "freeze", "--exclude-editable")
-    session.run("pytest", "-n", "auto", "--dist", "worksteal", *session.posargs)
+    session.run("pytest", "-n", "auto", *session.posargs)
 
 
 @nox.session(python=OLDEST)
 def no_jit(session: nox.Session) -> None:
     """Run the tests with the kernels as plain Python."""
     session.install("-e", ".[test]")
-    session.run("pytest", "-n", "auto", "--dist", "worksteal", *session.posargs, env={"NUMBA_DISABLE_JIT": "1"})
+    session.run("pytest", "-n", "auto", *session.posargs, env={"NUMBA_DISABLE_JIT": "1"})
 
 
 @nox.session(python=NEWEST)
@@ -69,7 +69,7 @@ def wheel(session: nox.Session) -> None:
             where = session.run("python", "-c", code, silent=True)
             if "site-packages" not in where:
                 session.error(f"the package comes from {where}")
-            session.run("pytest", "-n", "auto", "--dist", "worksteal", *session.posargs)
+            session.run("pytest", "-n", "auto", *session.posargs)
 
 
 @nox.session(python=OLDEST)

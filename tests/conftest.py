@@ -9,8 +9,6 @@ import numba
 import pytest
 from hypothesis import HealthCheck, settings
 
-from multiscale_sampler.resources import available_cores
-
 # A run finds the same cases every time; "thorough" looks further, by --hypothesis-profile=thorough.
 settings.register_profile(
     "quick",
@@ -32,12 +30,6 @@ dask.config.set({"multiscale_sampler.request_delay": 0.0})
 
 # Loops that run in the interpreter warn where compiled ones follow IEEE 754 in silence (inf - inf, say).
 INTERPRETED_KERNELS = "ignore:(invalid value|overflow|divide by zero) encountered:RuntimeWarning"
-
-
-@pytest.hookimpl(optionalhook=True)
-def pytest_xdist_auto_num_workers() -> int:
-    """Return the workers of ``-n auto``: one more than cores, as tests wait for processes, servers and disks too."""
-    return available_cores() + 1
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
