@@ -112,7 +112,11 @@ def test_build__killed_at_any_moment_goes_on_to_the_same_bits(tmp_path, undistur
         source, target = prepared(folder, call, options)
         before = hashes(target) if options.get("mode") == "w" else None
         killed = build_in_child(call, source, target, options, str(folder / "log"), moment)
-        assert killed.killed
+        if not killed.killed:
+            # Workers that make a folder at once try more often than one: this build did less than the undisturbed.
+            assert moment.number >= killed.operations[moment.phase]
+            assert files(target) == whole
+            continue
         if before is None or hashes(target) != before:
             assert_unfinished(target)
         again = resumed(call, source, target, options, monkeypatch)
