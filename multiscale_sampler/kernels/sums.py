@@ -86,7 +86,7 @@ def mean_valid_windows(block: Block, factors: tuple[int, ...], missing: Missing,
     windows = block_windows(block.shape, factors)
     x, means = block.reshape(-1), as_rows(out, windows)
     sums, counts = np.empty((2, means.shape[1]))
-    lines, flags = np.stack([_line(windows, sums.dtype)] * 2), missing.arguments(block.dtype)
+    line, number, flags = _line(windows, sums.dtype), _line(windows, counts.dtype), missing.arguments(block.dtype)
 
     halved = halved_shape(block.shape, factors)
     cubes = block.reshape(halved) if halved is not None and len(halved) == 3 else None
@@ -102,9 +102,9 @@ def mean_valid_windows(block: Block, factors: tuple[int, ...], missing: Missing,
             elif cubes is not None:
                 found = _average_cubes_of_floats(cubes, first, gaps, part)
             else:
-                found = _average_floats(x, *windows, first, lines[0], sums, gaps, part)
+                found = _average_floats(x, *windows, first, line, sums, gaps, part)
             if found:
-                _average_valid(x, *windows, first, *flags, fill, lines, sums, counts, gaps, part)
+                _average_valid(x, *windows, first, *flags, fill, line, number, sums, counts, gaps, part)
             # After rows most of which have gaps, the next are not averaged without them in mind.
             likely = missing.nodata is not None or (not likely and 2 * found > together)
 
@@ -381,7 +381,23 @@ def _average_cubes_of_floats(x, first, gaps, out):  # type: ignore[no-untyped-de
 
 @compiled
 def _average_valid(  # type: ignore[no-untyped-def]
-    x, sizes, factors, strides, inner, starts, first, skip_nan, has_nodata, nodata, fill, lines, sums, counts, gaps, out
+    x,
+    sizes,
+    factors,
+    strides,
+    inner,
+    starts,
+    first,
+    skip_nan,
+    has_nodata,
+    nodata,
+    fill,
+    line,
+    number,
+    sums,
+    counts,
+    gaps,
+    out,
 ):
     """Average the valid values of those of some rows of windows that have gaps."""
     rule = (skip_nan, has_nodata, nodata)
@@ -389,8 +405,8 @@ def _average_valid(  # type: ignore[no-untyped-def]
     for row in range(out.shape[0]):
         covered = window_rows(first + row, covered, sizes, factors, strides, starts)
         if gaps[row]:
-            pair = (lines[0], lines[1])
-            _add_valid_rows(x, starts[:covered], sizes[-1], factors[-1], inner, pair, sums, counts, rule)
+            lines = (line, number)
+            _add_valid_rows(x, starts[:covered], sizes[-1], factors[-1], inner, lines, sums, counts, rule)
             means = out[row]
             for i in range(len(means)):
                 # Divided first: a branch around the division would keep it from being vectorized.
