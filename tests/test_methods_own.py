@@ -56,7 +56,7 @@ def image_with_gaps(dtype="float32", seed=0):
 # The least valid share
 
 
-@pytest.mark.parametrize("least", [0.0, 0.25, 0.75, 1.0])
+@pytest.mark.parametrize("least", [0.0, 0.25, 0.5, 0.75, 1.0])
 @pytest.mark.parametrize("method", ["mean", "min", "max", "sum", "median", "std", "mode"])
 def test_min_valid__of_windows_is_held_against_the_oracle(method, least):
     for dtype, rule in [("float32", {}), ("int16", {"nodata": 0})]:

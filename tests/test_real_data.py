@@ -215,8 +215,7 @@ def test_write_pyramid__light_microscopy(tmp_path):
 @compiled
 def test_to_multiscale__published_labels_but_for_ties():
     arrays, _ = load("pinky_seg512")
-    # A corner of the field, which has enough of both.
-    fine, published = arrays["mip1"][:, :256, :256], arrays["mip2"][:, :128, :128]
+    fine, published = arrays["mip1"], arrays["mip2"]
     ours = to_multiscale(to_image(fine), [{"y": 2, "x": 2}], method="mode")["scale1/image"].values
     assert ours.shape == published.shape
     windows = np.stack([fine[:, i::2, j::2] for i in (0, 1) for j in (0, 1)])
