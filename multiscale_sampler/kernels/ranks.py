@@ -5,12 +5,13 @@ step by step. Medians of an even number of values are the mean of the two in the
 for integers; the mode of a tie is the least of the most frequent values. Neither the mode nor an odd median
 ever makes a value that is not in the window.
 
-All three methods are one loop, and what `labels` does faster is left to it. The windows of a row are taken a few at
-a time and laid out as *lines*: one line for each sample of a window, one column for each window. Windows whose
-samples are all the same (most of a segmentation, and of an empty background) are found before, and left out. The
-columns are put in order by a sorting network, a fixed sequence of comparisons of two lines, which takes many windows
-at once and needs no branches: up to thousands of samples it is faster than sorting window by window. Values that do
-not count are replaced by one that comes last in order, and counted.
+All three methods are one loop over unsigned integers, which `as_unsigned` makes of other values in the same order;
+what `labels` does faster is left to it. The windows of a row are laid out as *lines*: one line for each sample of a
+window, one column for each window. Columns whose samples are all the same (most of a segmentation, and of an empty
+background) are done; the others move together, until there are as many as are worth the steps that follow. They are
+put in order by a sorting network, a fixed sequence of comparisons of two lines, which takes many windows at once and
+needs no branches: up to thousands of samples it is faster than sorting window by window. Values that do not count are
+replaced by one that comes last in order, and counted.
 
 What a call has no use for is not compiled for it: an argument of `_pick_all` that is None takes the branches with it
 that look for that.
@@ -18,40 +19,33 @@ that look for that.
 
 from __future__ import annotations
 
+import math
+from functools import cache
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
 
 from .compiling import compiled, helper
 from .labels import mode_of_pairs
-from .windows import (
-    Block,
-    Missing,
-    as_unsigned,
-    block_windows,
-    from_unsigned,
-    reduced_shape,
-    split,
-    window_rows,
-)
+from .windows import Block, Missing, as_unsigned, from_unsigned, reduced_shape, whole_windows
 
 # Columns of lines, at least as many as fill vectors, and bytes that all lines together should take at most: they stay
 # in the nearest caches.
 LEAST_COLUMNS, MOST_COLUMNS = 16, 1024
 LINES_BYTES = 2**16
-# From one of so many windows on that are mixed, all are laid out: whole lines take less time than single samples.
-MANY = 4
 
 Pick: TypeAlias = Literal["median", "mode", "mode_nonzero"]
 
 
 def median(block: Block, factors: tuple[int, ...], missing: Missing) -> Block:
     """Return the median of the valid values of every window."""
-    values, missing = as_unsigned(block), missing.unsigned(block.dtype)
-    upper = np.empty(reduced_shape(block.shape, factors), values.dtype)
-    lower = _pick(values, factors, missing, upper=upper.reshape(-1))
-    kernel = _middle_of_floats if block.dtype.kind == "f" else _middle_of_integers
-    kernel(lower.reshape(-1), upper.reshape(-1))
+    upper = np.empty(reduced_shape(block.shape, factors), as_unsigned(block[:0]).dtype)
+    lower = _pick(block, as_unsigned(block), factors, missing, upper=upper.reshape(-1))
+    if block.dtype.kind == "f":
+        middle = from_unsigned(lower, block.dtype)
+        _middle_of_floats(middle.reshape(-1), from_unsigned(upper, block.dtype).reshape(-1))
+        return middle
+    _middle_of_integers(lower.reshape(-1), upper.reshape(-1))
     return from_unsigned(lower, block.dtype)
 
 
@@ -69,51 +63,104 @@ def _mode(block: Block, factors: tuple[int, ...], missing: Missing, *, zero: Any
     values = as_unsigned(block)
     modes = None if missing else mode_of_pairs(values, factors, zero)
     if modes is None:
-        modes = _pick(values, factors, missing.unsigned(block.dtype), zero=zero)
+        modes = _pick(block, values, factors, missing, zero=zero)
     return from_unsigned(modes, block.dtype)
 
 
 def _pick(
-    block: Block, factors: tuple[int, ...], missing: Missing, *, zero: Any = None, upper: Block | None = None
+    block: Block,
+    values: Block,
+    factors: tuple[int, ...],
+    missing: Missing,
+    *,
+    zero: Any = None,
+    upper: Block | None = None,
 ) -> Block:
     """Return the most frequent values; where `upper` is to be filled, the lower and there the upper of the middle.
 
-    Integers are unsigned. Where there is a `zero`, it is left out, and stands for windows that have nothing else.
+    Values are those of the block, as unsigned ones. Where there is a `zero`, it is left out, and stands for windows
+    that have nothing else.
     """
-    factors = tuple(min(factor, size) for factor, size in zip(factors, block.shape, strict=True))
-    windows = block_windows(block.shape, factors)
-    dtype = block.dtype
-    lower = np.empty(reduced_shape(block.shape, factors), dtype)
-    last = dtype.type(np.nan if dtype.kind == "f" else np.iinfo(dtype).max)
-    skip_zero, zero = zero is not None, dtype.type(0) if zero is None else zero
-    rule = (*missing.arguments(dtype), skip_zero, zero, missing.min_valid, missing.fill(dtype))
-    samples = len(windows.starts) * int(windows.factors[-1])
-    columns = min(MOST_COLUMNS, max(LEAST_COLUMNS, LINES_BYTES // (samples * dtype.itemsize)))
-    _pick_all(
-        block.reshape(-1),
-        *windows,
-        rule if missing or skip_zero else None,
-        last,
-        np.empty((samples, columns), dtype),
-        np.empty((5, columns), np.int32),
-        np.empty(columns, np.uint8),
-        np.empty(columns, np.int64),
-        lower.reshape(-1),
-        upper,
-        np.empty(columns, dtype) if upper is None else None,
-    )
+    lower = np.empty(reduced_shape(block.shape, factors), values.dtype)
+    of = values.dtype.type
+    # As NaN is in order.
+    last, is_float = of(np.iinfo(values.dtype).max), block.dtype.kind == "f"
+    left_out = last if is_float and missing.skip_nan else None
+    if missing.nodata is not None:
+        nodata = missing.unsigned(block.dtype).nodata
+        if left_out is not None:
+            values[values == last] = nodata
+        left_out = nodata
+    for windows in whole_windows(block.shape, factors):
+        samples = len(windows.offsets) * windows.factor
+        columns = min(MOST_COLUMNS, max(LEAST_COLUMNS, LINES_BYTES // (samples * values.itemsize)))
+        # Some windows with all their inner run, or a part of the run of one.
+        together, piece = max(columns // windows.inner, 1), min(columns, windows.inner)
+        _pick_all(
+            values.reshape(-1),
+            *windows,
+            together,
+            piece,
+            _network(samples),
+            left_out,
+            _least_number(samples, missing.min_valid),
+            zero,
+            is_float,
+            last,
+            np.empty((samples, columns), values.dtype),
+            np.empty((4, columns), np.int32),
+            np.empty(columns, values.dtype),
+            np.empty(columns, np.int64),
+            lower.reshape(-1),
+            upper,
+            np.empty(columns, values.dtype) if upper is None else None,
+        )
     return lower
+
+
+@cache
+def _network(samples: int) -> Block:
+    """Return the passes (p, r, d) of a network: in each, of all k with k & p == r, k and k + d are put in order.
+
+    Batcher's merge exchange for any number of samples (Knuth, The Art of Computer Programming 3, 5.2.2, algorithm M).
+    """
+    top = 1 << max((samples - 1).bit_length() - 1, 0)
+    passes = []
+    p = top if samples > 1 else 0
+    while p > 0:
+        q, r, d = top, 0, p
+        while d > 0:
+            passes.append((p, r, d))
+            d, q, r = q - p, q >> 1, p
+        p >>= 1
+    return np.array(passes, np.int64).reshape(-1, 3)
+
+
+def _least_number(samples: int, share: float) -> int:
+    """Return how many of some samples are at least one, and at least a share of them."""
+    number = max(1, math.ceil(share * samples) - 1)
+    # By the quotient: 0.55 * 20 is more than 11, and 11 / 20 is 0.55.
+    while number / samples < share:
+        number += 1
+    return number
 
 
 @compiled
 def _pick_all(  # type: ignore[no-untyped-def]
     x,
-    sizes,
-    factors,
-    strides,
+    origins,
+    targets,
+    offsets,
+    windows,
+    factor,
     inner,
-    starts,
-    rule,
+    together,
+    piece,
+    passes,
+    missing,
+    least,
+    zero,
+    has_nan,
     last,
     lines,
     counts,
@@ -123,194 +170,167 @@ def _pick_all(  # type: ignore[no-untyped-def]
     upper,
     best,
 ):
-    size, factor = sizes[-1], factors[-1]
-    covered, columns = np.int64(0), len(mixed)
-    windows = (size + factor - 1) // factor
-    # Some windows with all their inner run, or a part of the run of one.
-    together, piece = max(columns // inner, 1), min(inner, columns)
-    done, used = np.int64(0), np.int64(0)
-    for row in range(len(lower) // (windows * inner)):
-        covered = window_rows(row, covered, sizes, factors, strides, starts)
-        rows = starts[:covered]
+    used = np.int64(0)
+    for row in range(len(origins)):
         for window in range(0, windows, together):
-            for offset in range(0, inner, piece):
-                run = min(piece, inner - offset)
+            for begin in range(0, inner, piece):
+                run = min(piece, inner - begin)
                 width = min(together, windows - window) * run
-                shift = window * factor * inner + offset
-                shape = (size - window * factor, factor, inner, run)
-                _find_mixed(x, rows, shift, shape, mixed[:width], lower[done : done + width])
-                number = 0
-                for i in range(width):
-                    # Not the byte itself: in the interpreter its sum would be one too, and wrap around.
-                    number += mixed[i] != 0
-                wanted = width if MANY * number >= width else number
-                if used + wanted > columns:
-                    _pick_columns(lines, counts, places[:used], rule, last, lower, upper, best)
+                if used + width > len(places):
+                    columns = places[:used]
+                    _pick_columns(
+                        lines, counts, columns, passes, missing, least, zero, has_nan, last, lower, upper, best
+                    )
                     used = np.int64(0)
-                if wanted == width:
-                    _fill_lines(x, rows, shift, shape, last, lines, counts, used, width)
-                    for i in range(width):
-                        places[used + i] = done + i
-                elif number > 0:
-                    _gather(x, rows, shift, shape, last, mixed[:width], done, lines, counts, places, used)
-                if upper is not None:
-                    for i in range(done, done + width):
-                        upper[i] = lower[i]
-                used += wanted
-                done += width
-    _pick_columns(lines, counts, places[:used], rule, last, lower, upper, best)
+                start = origins[row] + window * factor * inner + begin
+                _fill_lines(x, start, offsets, factor, inner, run, lines[:, used : used + width])
+                target = targets[row] + window * inner + begin
+                used = _leave_mixed(lines, used, width, target, places, lower, upper, mixed)
+    columns = places[:used]
+    _pick_columns(lines, counts, columns, passes, missing, least, zero, has_nan, last, lower, upper, best)
 
 
 @helper
-def _find_mixed(x, rows, shift, shape, mixed, low):  # type: ignore[no-untyped-def]
-    """Take the first sample of every window, and mark the windows in which not all are the same."""
-    size, factor, inner, run = shape
-    whole = min(size // factor, len(mixed) // run)
-    for k in range(len(rows)):
-        samples = x[rows[k] + shift :]
+def _fill_lines(x, start, offsets, factor, inner, run, lines):  # type: ignore[no-untyped-def]
+    """Bring the first, second, ... samples of some windows side by side, each in a line of its own."""
+    width = lines.shape[1]
+    for row in range(len(offsets)):
+        samples = x[start + offsets[row] :]
+        # Numbers that are known to the compiler become shuffles of vectors.
         if inner == 1 and factor == 2:
-            if k == 0:
-                for i in range(whole):
-                    low[i] = samples[2 * i]
-                    mixed[i] = samples[2 * i] != samples[2 * i + 1]
+            a, b = lines[2 * row], lines[2 * row + 1]
+            for i in range(width):
+                a[i], b[i] = samples[2 * i], samples[2 * i + 1]
+            continue
+        for sample in range(factor):
+            line, source = lines[row * factor + sample], samples[sample * inner :]
+            if inner == 1 and factor == 3:
+                for i in range(width):
+                    line[i] = source[3 * i]
             else:
-                for i in range(whole):
-                    mixed[i] |= (samples[2 * i] != low[i]) | (samples[2 * i + 1] != low[i])
-            continue
-        for window in range(whole):
-            at, to = window * factor * inner, window * run
-            if k == 0:
-                for i in range(run):
-                    low[to + i] = samples[at + i]
-                    mixed[to + i] = samples[at + i] != samples[at + i]
-            for sample in range(factor):
-                for i in range(run):
-                    mixed[to + i] |= samples[at + sample * inner + i] != low[to + i]
-    # A partial window has fewer samples than there are lines.
-    for i in range(whole * run, len(mixed)):
-        mixed[i] = 1
+                for window in range(width // run):
+                    for i in range(run):
+                        line[window * run + i] = source[window * factor * inner + i]
 
 
 @helper
-def _gather(x, rows, shift, shape, last, mixed, done, lines, counts, places, used):  # type: ignore[no-untyped-def]
-    """Lay out the samples of the windows that are mixed, as `_fill_lines` does for all."""
-    size, factor, inner, run = shape
-    for i in range(len(mixed)):
-        if mixed[i] == 0:
-            continue
-        window = i // run
-        at = shift + window * factor * inner + i - window * run
-        present = min(factor, size - window * factor)
-        for k in range(len(rows)):
-            for sample in range(factor):
-                lines[k * factor + sample, used] = x[rows[k] + at + sample * inner] if sample < present else last
-        for k in range(len(rows) * factor, len(lines)):
-            lines[k, used] = last
-        counts[0, used] = len(rows) * present
-        places[used] = done + i
-        used += 1
+def _leave_mixed(lines, used, width, target, places, lower, upper, mixed):  # type: ignore[no-untyped-def]
+    """Give windows their value whose samples are all the same, and move the columns of the others together.
 
-
-@helper
-def _fill_lines(x, rows, shift, shape, last, lines, counts, left, width):  # type: ignore[no-untyped-def]
-    """Lay out the samples of some windows, and count them; where a window has none, `last` stands for it."""
-    size, factor, inner, run = shape
-    right, whole = left + width, left + min(size // factor * run, width)
-    for i in range(left, whole):
-        counts[0, i] = len(rows) * factor
-    for i in range(whole, right):
-        counts[0, i] = len(rows) * (size % factor)
-    for k in range(len(lines)):
-        for i in range(whole if k < len(rows) * factor else left, right):
-            lines[k, i] = last
-    for k in range(len(rows)):
-        split(x[rows[k] + shift :], size, factor, inner, run, lines, k * factor, left, width)
-
-
-@helper
-def _pick_columns(lines, counts, places, rule, last, lower, upper, best):  # type: ignore[no-untyped-def]
-    """Pick the values of the windows laid out, and put them in their places."""
-    if len(places) == 0:
-        return
-    kept = counts[0]
-    if rule is not None:
-        _leave_out(lines, counts, len(places), rule, last)
-        kept = counts[2]
-    _order_lines(lines, len(places))
+    Return how many columns are in use, with those before.
+    """
+    first = lines[0, used : used + width]
+    for i in range(width):
+        mixed[i] = 0
+    for k in range(1, len(lines)):
+        line = lines[k, used:]
+        for i in range(width):
+            mixed[i] |= line[i] ^ first[i]
+    low, number = lower[target : target + width], 0
+    for i in range(width):
+        low[i] = first[i]
+        number += mixed[i] != 0
     if upper is not None:
-        _pick_middle(lines, kept, places, lower, upper)
-    if best is not None:
-        _pick_longest_runs(lines, counts, kept, places, lower, best)
-    if rule is not None:
-        _settle(counts, places, rule, lower, upper)
+        high = upper[target : target + width]
+        for i in range(width):
+            high[i] = first[i]
+    if number == width:
+        for i in range(width):
+            places[used + i] = target + i
+    elif number > 0:
+        kept = used
+        for i in range(width):
+            if mixed[i] != 0:
+                for k in range(len(lines)):
+                    lines[k, kept] = lines[k, used + i]
+                places[kept] = target + i
+                kept += 1
+    return used + number
 
 
 @helper
-def _leave_out(lines, counts, number, rule, last):  # type: ignore[no-untyped-def]
-    """Replace the values that do not count by one that is last in order; count the valid ones, and those kept."""
-    skip_nan, has_nodata, nodata, skip_zero, zero, _, _ = rule
-    samples, valid, kept = counts[0], counts[1], counts[2]
-    # What stands for samples that are not there is taken for valid, or not, as if it were one.
-    good = ((last == last) | (not skip_nan)) & ((last != nodata) | (not has_nodata))
-    absent = good & ((last != zero) | (not skip_zero))
+def _pick_columns(  # type: ignore[no-untyped-def]
+    lines, counts, places, passes, missing, least, zero, has_nan, last, lower, upper, best
+):
+    """Pick the values of the windows laid out, and put them in their places."""
+    number = len(places)
+    if number == 0:
+        return
+    valid, kept = counts[0], counts[1]
     for i in range(number):
-        valid[i] = (samples[i] - len(lines)) * good
-        kept[i] = (samples[i] - len(lines)) * absent
+        valid[i] = len(lines)
+    if missing is not None:
+        _leave_out(lines, number, missing, last, valid)
+    for i in range(number):
+        kept[i] = valid[i]
+    if zero is not None:
+        _leave_out(lines, number, zero, last, kept)
+    _order_lines(lines, passes, number)
+    if upper is not None:
+        _pick_middle(lines, kept, places, has_nan, last, lower, upper)
+    if best is not None:
+        _pick_longest_runs(lines, counts, places, lower, best)
+    if zero is not None:
+        _settle(places, kept, 1, zero, lower)
+    if missing is not None:
+        _settle(places, valid, least, missing, lower)
+        if upper is not None:
+            _settle(places, valid, least, missing, upper)
+
+
+@helper
+def _leave_out(lines, number, value, last, kept):  # type: ignore[no-untyped-def]
+    """Replace a value by one that is last in order, and count down what is kept of every window."""
     for k in range(len(lines)):
         line = lines[k]
         for i in range(number):
-            value = line[i]
-            good = ((value == value) | (not skip_nan)) & ((value != nodata) | (not has_nodata))
-            keep = good & ((value != zero) | (not skip_zero))
-            line[i] = value if keep else last
-            valid[i] += good
-            kept[i] += keep
+            gone = line[i] == value
+            line[i] = last if gone else line[i]
+            kept[i] -= gone
 
 
 @helper
-def _order_lines(lines, number):  # type: ignore[no-untyped-def]
-    """Put each column in ascending order, NaN last.
+def _settle(places, counts, least, value, out):  # type: ignore[no-untyped-def]
+    """Give windows of which less than a number is left a value."""
+    for i in range(len(places)):
+        if counts[i] < least:
+            out[places[i]] = value
 
-    Batcher's merge exchange for any number of lines (Knuth, The Art of Computer Programming 3, 5.2.2, algorithm M).
-    """
-    top = 0
-    while max(2 * top, 1) < len(lines):
-        top = max(2 * top, 1)
-    p = top
-    while p > 0:
-        q, r, d = top, 0, p
-        while d > 0:
-            for k in range(len(lines) - d):
-                if k & p == r:
-                    _exchange(lines[k], lines[k + d], number)
-            d, q, r = q - p, q >> 1, p
-        p >>= 1
+
+@helper
+def _order_lines(lines, passes, number):  # type: ignore[no-untyped-def]
+    """Put each column in ascending order, by the passes of a sorting network."""
+    for each in range(len(passes)):
+        p, r, d = passes[each]
+        for k in range(len(lines) - d):
+            if k & p == r:
+                _exchange(lines[k], lines[k + d], number)
 
 
 @helper
 def _exchange(a, b, number):  # type: ignore[no-untyped-def]
     """Put pairs of values in order."""
     for i in range(number):
-        swap = (b[i] < a[i]) | (a[i] != a[i])
+        swap = b[i] < a[i]
         a[i], b[i] = (b[i] if swap else a[i]), (a[i] if swap else b[i])
 
 
 @helper
-def _pick_middle(lines, kept, columns, low, high):  # type: ignore[no-untyped-def]
+def _pick_middle(lines, kept, places, has_nan, nan, low, high):  # type: ignore[no-untyped-def]
     """Pick the two values in the middle, or NaN twice if there is one among the values kept."""
-    for i in range(len(columns)):
-        count = max(kept[i], 1)
-        greatest = lines[count - 1, i]
-        nan = greatest != greatest
-        low[columns[i]] = greatest if nan else lines[(count - 1) // 2, i]
-        high[columns[i]] = greatest if nan else lines[count // 2, i]
+    for i in range(len(places)):
+        # Where there is none, any line will do: `_settle` has the value.
+        count = kept[i]
+        poisoned = has_nan and lines[count - 1, i] == nan
+        low[places[i]] = nan if poisoned else lines[(count - 1) // 2, i]
+        high[places[i]] = nan if poisoned else lines[count // 2, i]
 
 
 @helper
-def _pick_longest_runs(lines, counts, kept, columns, low, best):  # type: ignore[no-untyped-def]
-    """Pick the first of the longest runs of equal values; NaN equals NaN."""
-    number = len(columns)
-    most, runs = counts[3], counts[4]
+def _pick_longest_runs(lines, counts, places, low, best):  # type: ignore[no-untyped-def]
+    """Pick the first of the longest runs of equal values."""
+    number = len(places)
+    kept, most, runs = counts[1], counts[2], counts[3]
     for i in range(number):
         best[i] = lines[0, i]
         most[i] = 1
@@ -319,28 +339,13 @@ def _pick_longest_runs(lines, counts, kept, columns, low, best):  # type: ignore
         before, values = lines[k - 1], lines[k]
         at = np.int32(k)
         for i in range(number):
-            same = (values[i] == before[i]) | ((values[i] != values[i]) & (before[i] != before[i]))
-            run = np.int32(runs[i] + 1) if same else np.int32(1)
+            run = np.int32(runs[i] + 1) if values[i] == before[i] else np.int32(1)
             longer = (run > most[i]) & (at < kept[i])
             best[i] = values[i] if longer else best[i]
             most[i] = run if longer else most[i]
             runs[i] = run
     for i in range(number):
-        low[columns[i]] = best[i]
-
-
-@helper
-def _settle(counts, places, rule, low, high):  # type: ignore[no-untyped-def]
-    """Fill in the windows of which nothing is left, or too little is valid."""
-    _, _, _, _, zero, min_valid, fill = rule
-    samples, valid, kept = counts[0], counts[1], counts[2]
-    for i in range(len(places)):
-        few = valid[i] == 0 or valid[i] / samples[i] < min_valid
-        if few or kept[i] == 0:
-            value = fill if few else zero
-            low[places[i]] = value
-            if high is not None:
-                high[places[i]] = value
+        low[places[i]] = best[i]
 
 
 @compiled

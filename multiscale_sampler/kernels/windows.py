@@ -4,7 +4,8 @@ A block is taken as rows. Axes behind the last reduced one form an `inner` run t
 axes that are not reduced are merged; the last reduced axis is the row. Every loop of this package then reads:
 for each row of windows, for each input row that they cover (`window_rows`), for each window of the row, for
 each sample, for each element of the inner run. Sums of floats visit the samples of a window in C order, which
-fixes their rounding whatever the rank. A last, partial window has the samples that there are.
+fixes their rounding whatever the rank. A last, partial window has the samples that there are; loops that want all
+windows alike are given the whole ones first and each end by itself (`whole_windows`).
 
 Loops are compiled to vector instructions where they go along a line of memory, so `split` brings the same
 sample of many windows side by side first, and what follows is arithmetic of whole lines.
@@ -12,13 +13,15 @@ sample of many windows side by side first, and what follows is arithmetic of who
 
 from __future__ import annotations
 
+import itertools
 import math
+from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from .compiling import helper
+from .compiling import compiled, helper
 
 Block = npt.NDArray[Any]
 
@@ -39,6 +42,23 @@ class Windows(NamedTuple):
     """Elements of the run that moves as one."""
     starts: npt.NDArray[np.int64]
     """Room for the offsets of the input rows that a window covers, which a kernel fills (`window_rows`)."""
+
+
+class WholeWindows(NamedTuple):
+    """Windows of a block that all have as many samples, as offsets into it and into what it is reduced to."""
+
+    origins: npt.NDArray[np.int64]
+    """Where the first sample of each row of windows is."""
+    targets: npt.NDArray[np.int64]
+    """Where the value of the first window of each row goes."""
+    offsets: npt.NDArray[np.int64]
+    """How far behind the first sample of a window each of its rows of samples begins."""
+    windows: int
+    """Windows of a row."""
+    factor: int
+    """Samples of a window along a row."""
+    inner: int
+    """Elements of the run that moves as one."""
 
 
 class Missing(NamedTuple):
@@ -92,32 +112,101 @@ def block_windows(shape: tuple[int, ...], factors: tuple[int, ...]) -> Windows:
     )
 
 
+def whole_windows(shape: tuple[int, ...], factors: tuple[int, ...]) -> Iterator[WholeWindows]:
+    """Yield the windows of a C-contiguous block: the whole ones, then those that its ends cut short, end by end."""
+    along = max((axis for axis, factor in enumerate(factors) if factor > 1), default=0)
+    strides, steps = (
+        [math.prod(sizes[axis + 1 :]) for axis in range(len(sizes))] for sizes in (shape, reduced_shape(shape, factors))
+    )
+    # Of each axis the first sample, the number of windows, and their samples.
+    ends = []
+    for size, factor in zip(shape[: along + 1], factors[: along + 1], strict=True):
+        whole, rest = divmod(size, factor)
+        ends.append([span for span in ((0, whole, factor), (whole * factor, 1, rest)) if span[1] * span[2]])
+    for spans in itertools.product(*ends):
+        *outer, (begin, windows, factor) = spans
+        yield WholeWindows(
+            _sums(
+                begin * strides[along],
+                [(b + f * np.arange(n)) * s for (b, n, f), s in zip(outer, strides, strict=False)],
+            ),
+            _sums(
+                begin // factors[along] * steps[along],
+                [(b // f + np.arange(n)) * s for (b, n, _), f, s in zip(outer, factors, steps, strict=False)],
+            ),
+            _sums(0, [np.arange(f) * s for (_, _, f), s in zip(outer, strides, strict=False)]),
+            windows,
+            factor,
+            strides[along],
+        )
+
+
+def _sums(start: int, terms: Iterable[npt.NDArray[np.int64]]) -> npt.NDArray[np.int64]:
+    """Return the sums of one of each of some numbers, in C order."""
+    total = np.array([start], np.int64)
+    for term in terms:
+        total = np.add.outer(total, term).reshape(-1)
+    return total
+
+
 def reduced_shape(shape: tuple[int, ...], factors: tuple[int, ...]) -> tuple[int, ...]:
     """Return the number of windows along each axis, a partial one included."""
     return tuple(-(-size // factor) for size, factor in zip(shape, factors, strict=True))
 
 
 def as_unsigned(values: Block) -> Block:
-    """Return integers as unsigned ones of the same width that are in the same order, and other values as they are.
+    """Return numbers as unsigned integers of the same width that are in the same order.
 
-    One compiled loop serves both then. Signed integers are copied, with their sign bit flipped.
+    One compiled loop serves all of them then. Zero has one sign, and NaN is the greatest of all values. Unsigned
+    integers are returned as they are, others copied.
     """
-    if values.dtype.kind != "i":
+    if values.dtype.kind == "u":
         return values
-    unsigned = values.view(f"u{values.dtype.itemsize}")
-    flipped: Block = unsigned ^ _sign_bit(unsigned.dtype)
-    return flipped
+    bits = values.view(f"u{values.itemsize}")
+    sign = _sign_bit(bits.dtype)
+    if values.dtype.kind == "i":
+        flipped: Block = bits ^ sign
+        return flipped
+    ordered = np.empty_like(bits)
+    infinity = np.array(np.inf, values.dtype).view(bits.dtype)[()]
+    _order_bits(bits.reshape(-1), sign, infinity, ~bits.dtype.type(0), ordered.reshape(-1))
+    return ordered
 
 
 def from_unsigned(values: Block, dtype: np.dtype[Any]) -> Block:
     """Return what `as_unsigned` made of values of this dtype as those, in the same memory."""
+    if dtype.kind == "u":
+        return values
+    sign = _sign_bit(values.dtype)
     if dtype.kind == "i":
-        np.bitwise_xor(values, _sign_bit(values.dtype), out=values)
+        np.bitwise_xor(values, sign, out=values)
+    else:
+        nan = np.array(np.nan, dtype).view(values.dtype)[()]
+        _restore_bits(values.reshape(-1), sign, ~values.dtype.type(0), nan)
     return values.view(dtype)
 
 
 def _sign_bit(dtype: np.dtype[Any]) -> Any:
     return dtype.type(1 << (8 * dtype.itemsize - 1))
+
+
+@compiled
+def _order_bits(bits, sign, infinity, last, ordered):  # type: ignore[no-untyped-def]
+    """Bring the bits of floats in the order of the floats."""
+    for i in range(len(bits)):
+        magnitude = bits[i] & (last ^ sign)
+        positive = (bits[i] == magnitude) | (magnitude == 0)
+        number = magnitude | sign if positive else bits[i] ^ last
+        ordered[i] = last if magnitude > infinity else number
+
+
+@compiled
+def _restore_bits(values, sign, last, nan):  # type: ignore[no-untyped-def]
+    """Make the bits of floats of what `_order_bits` made of them."""
+    for i in range(len(values)):
+        value = values[i]
+        bits = value ^ sign if value >= sign else value ^ last
+        values[i] = nan if value == last else bits
 
 
 def halved_shape(shape: tuple[int, ...], factors: tuple[int, ...]) -> tuple[int, ...] | None:

@@ -206,5 +206,5 @@ def test_network__puts_every_sequence_in_order(samples, monkeypatch):
     # Compiled, they can be called by loops alone.
     order, exchange = (getattr(each, "py_func", each) for each in (ranks._order_lines, ranks._exchange))
     monkeypatch.setattr(ranks, "_exchange", exchange)
-    order(ordered, lines.shape[1])
+    order(ordered, ranks._network(samples), lines.shape[1])
     np.testing.assert_array_equal(ordered, np.sort(lines, axis=0))

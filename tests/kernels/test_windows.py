@@ -12,6 +12,7 @@ from multiscale_sampler.kernels.windows import (
     block_windows,
     from_unsigned,
     reduced_shape,
+    whole_windows,
     window_rows,
 )
 from tests import oracles, strategies
@@ -150,9 +151,47 @@ def test_as_unsigned__keeps_the_order_and_can_be_undone(dtype):
     assert back.dtype == values.dtype
 
 
-@pytest.mark.parametrize("dtype", ["uint8", "float32"])
-def test_as_unsigned__leaves_other_values_alone(dtype):
-    values = np.ones(3, dtype)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_as_unsigned__of_floats_has_one_zero_and_nan_above_all(dtype):
+    info = np.finfo(dtype)
+    numbers = [-np.inf, info.min, -1, -info.tiny, -info.smallest_subnormal, 0]
+    values = np.array([*numbers, info.smallest_subnormal, info.tiny, 1, info.max, np.inf, np.nan], dtype)
+    unsigned = as_unsigned(values)
+    assert unsigned.dtype == f"u{values.itemsize}"
+    assert (np.diff(unsigned.astype(object)) > 0).all()
+    assert unsigned[-1] == np.iinfo(unsigned.dtype).max
+    back = from_unsigned(unsigned.copy(), values.dtype)
+    assert back.tobytes() == values.tobytes()
+    assert as_unsigned(np.array([-0.0], dtype)) == unsigned[len(numbers) - 1]
+    of_other_nan = as_unsigned(-np.array([np.nan], dtype))
+    assert of_other_nan == unsigned[-1]
+    assert from_unsigned(of_other_nan, values.dtype).tobytes() == values[-1:].tobytes()
+    assert Missing(True, -1, 0.5).unsigned(values.dtype) == Missing(True, unsigned[2], 0.5)
+
+
+def test_as_unsigned__leaves_unsigned_integers_alone():
+    values = np.ones(3, np.uint8)
     assert as_unsigned(values) is values
-    assert from_unsigned(values, values.dtype).base is values
+    assert from_unsigned(values, values.dtype) is values
     assert Missing(False, 1).unsigned(values.dtype) == Missing(False, 1)
+
+
+@given(blocks())
+def test_whole_windows__are_those_of_the_block_each_once(block):
+    shape, factors = block
+    offsets = np.arange(np.prod(shape)).reshape(shape)
+    expected = {at: samples.tolist() for at, (_, samples) in enumerate(oracles.windows(offsets, factors))}
+    found = {}
+    for windows in whole_windows(shape, factors):
+        for origin, target in zip(windows.origins, windows.targets, strict=True):
+            for window, element in itertools.product(range(windows.windows), range(windows.inner)):
+                first = origin + window * windows.factor * windows.inner + element
+                samples = [
+                    first + offset + sample * windows.inner
+                    for offset in windows.offsets
+                    for sample in range(windows.factor)
+                ]
+                value = target + window * windows.inner + element
+                assert value not in found
+                found[value] = samples
+    assert found == expected
