@@ -305,3 +305,17 @@ def test_divide__of_narrow_and_of_wide_sums_rounds_alike(dtype, state, count):
     assert out[0].tolist() == expected
     sums.divide(total, np.full(len(total), count, state), out.dtype.type(0), out)
     assert out[0].tolist() == expected
+
+
+@pytest.mark.parametrize("count", [3, 27, 63, 65, 2**15 - 1])
+@pytest.mark.parametrize("dtype", ["int16", "uint16"])
+def test_divide__of_odd_numbers_goes_to_the_nearer_side_of_every_half(dtype, count):
+    """No quotient by an odd number is a half; up to 63 they are found in single precision."""
+    limits = np.iinfo(dtype)
+    below = np.arange(limits.min, limits.max, dtype=np.int64)
+    total = np.concatenate([below * count + count // 2, below * count + count // 2 + 1]).astype(np.int32)
+    out = np.empty(total.shape, dtype)
+    sums.divide(total, np.full(total.shape, count, np.int32), out.dtype.type(0), out)
+    np.testing.assert_array_equal(out, np.concatenate([below, below + 1]))
+    sums.divide_whole(total.reshape(1, -1), (np.array([1]), np.full(total.size, count)), out.reshape(1, -1))
+    np.testing.assert_array_equal(out, np.concatenate([below, below + 1]))
