@@ -252,7 +252,7 @@ def _add_down(x, rows, shift, line):  # type: ignore[no-untyped-def]
     """Add up columns in the order of their samples, which begin at a shift from the beginnings of rows."""
     # In the dtype of the sums, as numba's own choice is wider. Zero first, for -0.0.
     of, zero = line.dtype.type, line.dtype.type(0)
-    # Two rows at once, which saves loads and stores; unsigned, as negative numbers would count from the end.
+    # Some rows at once, which saves loads and stores; unsigned, as negative numbers would count from the end.
     count = 2 - len(rows) % 2
     a, b = np.uint64(rows[0] + shift), np.uint64(rows[count - 1] + shift)
     if count == 1:
@@ -261,10 +261,18 @@ def _add_down(x, rows, shift, line):  # type: ignore[no-untyped-def]
     else:
         for i in range(len(line)):
             line[i] = of(of(zero + of(x[a + np.uint64(i)])) + of(x[b + np.uint64(i)]))
-    for k in range(count, len(rows), 2):
-        a, b = np.uint64(rows[k] + shift), np.uint64(rows[k + 1] + shift)
-        for i in range(len(line)):
-            line[i] = of(of(line[i] + of(x[a + np.uint64(i)])) + of(x[b + np.uint64(i)]))
+    while count < len(rows):
+        a, b = np.uint64(rows[count] + shift), np.uint64(rows[count + 1] + shift)
+        if count + 4 <= len(rows):
+            c, d = np.uint64(rows[count + 2] + shift), np.uint64(rows[count + 3] + shift)
+            for i in range(len(line)):
+                two = of(of(line[i] + of(x[a + np.uint64(i)])) + of(x[b + np.uint64(i)]))
+                line[i] = of(of(two + of(x[c + np.uint64(i)])) + of(x[d + np.uint64(i)]))
+            count += 4
+        else:
+            for i in range(len(line)):
+                line[i] = of(of(line[i] + of(x[a + np.uint64(i)])) + of(x[b + np.uint64(i)]))
+            count += 2
 
 
 @helper
