@@ -48,7 +48,7 @@ def run_sweeps(build: Build, arrays: Arrays, target: stores.Target, progress: bo
                 done = _done(sweep, carried, journal) if target.resumed else np.zeros(sweep.region_count, np.bool_)
                 calls = _calls(sweep, done, report, apart=build.crew is not None)
                 context = _Pass(sweep.sent() if build.crew else sweep, carried, journal)
-                run(build.crew, _build_region, context, calls, max(min(build.workers, sweep.region_count), 1), report)
+                run(build.crew, _build_region, context, calls, max(min(build.workers, sweep.cell_count), 1), report)
     except BaseException as error:
         error.add_note("The build stopped here and left a store that resume=True (--resume) completes.")
         raise

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, Protocol, TypeAlias, cast
 
 import dask.array as da
@@ -23,7 +23,7 @@ from dask.local import get_sync
 from .casting import cast_block
 from .changes import Selection
 from .coarsening import windows_under
-from .executors import active_client
+from .executors import active_client, spread
 from .parts import Region, is_empty, known_parts, overlap, part_of_level, pieces, whole_part, within
 from .plan import Pass, Plan
 from .reductions import BandReduction, WeightedReduction
@@ -286,6 +286,13 @@ class Sweep:
         """Shape of the parts in which a region's levels stay in cache; None where it is one part."""
         return self.plan.cell(self.step, self.near) if self.near else None
 
+    @property
+    def cell_count(self) -> int:
+        """Number of parts that may be built side by side."""
+        if self.cell is None:
+            return self.region_count
+        return math.prod(-(-n // step) for n, step in zip(self.plan.levels[0].shape, self.cell, strict=True))
+
     def cells(self, region: Region) -> Iterator[Region]:
         """Return a region in its cells, whole chunks of the base and of the levels `near`."""
         return iter((region,)) if self.cell is None else pieces(region, self.cell)
@@ -380,28 +387,35 @@ def _states_of_base(sweep: Sweep, region: Region, known: Mapping[int, Region]) -
     """Return the states of levels that follow from the base: of those that are `near`, written here, the next ones."""
     if not sweep.near:
         return _base_states(sweep, region, known)
-    plan, states = sweep.plan, dict[int, Block]()
-    following = [index for index in sweep.step.levels if plan.levels[index].parent in sweep.near]
-    for cell in sweep.cells(region):
-        parts = {index: part_of_level(plan, index, 0, cell) for index in (0, *sweep.near, *following)}
-        of_cell = _base_states(sweep, cell, parts)
-        for index, state in of_cell.items():
-            sweep.levels[index].write(parts[index], plan.reduction.finish(state, plan.counts(index, parts[index])))
-        for index in following:
-            if not is_empty(parts[index]):
-                parent = plan.levels[index].parent
-                state = plan.reduction.merge(*_windows(plan, index, parts[index], of_cell[parent], parts[parent]))
-                _put(states, index, state, parts[index], known[index])
+    reduction, levels = sweep.plan.reduction, sweep.plan.levels
+    layers = (reduction.components,) if reduction.components else ()
+    # In this thread's memory, whichever helps with the cells.
+    states = {
+        index: _room(index, layers, known[index], reduction.state_dtype)
+        for index in sweep.step.levels
+        if levels[index].parent in sweep.near and not is_empty(known[index])
+    }
+    spread(partial(_build_cell, sweep, known, states), sweep.cells(region))
     return states
 
 
-def _put(states: dict[int, Block], index: int, state: Block, part: Region, whole: Region) -> None:
-    """Put the state of a part of a level into its place in the state of the whole, in memory that is used again."""
-    if index not in states:
-        layers = state.shape[: state.ndim - len(part)]
-        shape = (*layers, *(along.stop - along.start for along in whole))
-        states[index] = buffer(f"state {index}", shape, state.dtype)
-    states[index][within(part, whole)] = state
+def _build_cell(sweep: Sweep, known: Mapping[int, Region], states: Mapping[int, Block], cell: Region) -> None:
+    """Write the levels that are `near` of one cell, and put its states of the next ones in their places."""
+    plan = sweep.plan
+    parts = {index: part_of_level(plan, index, 0, cell) for index in (0, *sweep.near, *states)}
+    of_cell = _base_states(sweep, cell, parts)
+    for index, state in of_cell.items():
+        sweep.levels[index].write(parts[index], plan.reduction.finish(state, plan.counts(index, parts[index])))
+    for index, whole in states.items():
+        if not is_empty(parts[index]):
+            parent = plan.levels[index].parent
+            state = plan.reduction.merge(*_windows(plan, index, parts[index], of_cell[parent], parts[parent]))
+            whole[within(parts[index], known[index])] = state
+
+
+def _room(index: int, layers: tuple[int, ...], whole: Region, dtype: np.dtype[Any]) -> Block:
+    """Return room for the state of a part of a level, in memory of this thread that is used again."""
+    return buffer(f"state {index}", (*layers, *(along.stop - along.start for along in whole)), dtype)
 
 
 def _base_states(sweep: Sweep, region: Region, known: Mapping[int, Region]) -> dict[int, Block]:
@@ -458,7 +472,9 @@ def _reduce_tile(
     if part == known[index] and block is not None:
         states[index] = state
         return
-    _put(states, index, state, part, known[index])
+    if index not in states:
+        states[index] = _room(index, state.shape[: state.ndim - len(part)], known[index], state.dtype)
+    states[index][within(part, known[index])] = state
 
 
 def _weighed(sweep: Sweep, block: Block, tile: Region) -> Block:

@@ -14,10 +14,18 @@ import pytest
 import xarray as xr
 import zarr
 
-from multiscale_sampler import add_levels, open_image, open_pyramid, plan_pyramid, to_multiscale, write_pyramid
+from multiscale_sampler import (
+    add_levels,
+    executors,
+    open_image,
+    open_pyramid,
+    plan_pyramid,
+    to_multiscale,
+    write_pyramid,
+)
 from multiscale_sampler import engine as engine_module
 from multiscale_sampler.cli import main
-from multiscale_sampler.executors import Crew, active_client, run
+from multiscale_sampler.executors import Crew, active_client, run, spread
 
 from .data import hashes, make_array, noise
 
@@ -300,6 +308,88 @@ def test_run__holds_no_more_than_twice_the_workers():
 
     run(None, lambda context, number: number, None, calls(), 2, finished.append)
     assert sorted(finished) == list(range(50))
+
+
+def in_one_call(work, items, workers=3):
+    """Spread the items of a single call over the threads of a build."""
+    run(None, lambda context: spread(work, items), None, [(0, ())], workers, lambda nbytes: None)
+
+
+def test_spread__threads_without_a_call_help_with_that_of_another():
+    together, threads = threading.Barrier(3, timeout=60), []
+
+    def work(item):
+        threads.append(threading.get_ident())
+        together.wait()
+
+    in_one_call(work, range(6))
+    assert len(threads) == 6
+    assert len(set(threads)) == 3
+
+
+def test_spread__threads_with_a_call_of_their_own_do_not_help():
+    begun, done = threading.Barrier(2, timeout=60), []
+
+    def call(context, name):
+        begun.wait()
+        spread(lambda item: done.append((name, item, threading.get_ident())), range(20))
+        begun.wait()
+
+    run(None, call, None, [(0, ("a",)), (0, ("b",))], 2, lambda nbytes: None)
+    assert sorted((name, item) for name, item, _ in done) == [(name, item) for name in "ab" for item in range(20)]
+    assert len({(name, thread) for name, _, thread in done}) == 2
+
+
+@pytest.mark.parametrize("helper", [True, False])
+def test_spread__a_failure_is_raised_when_no_thread_is_at_it_any_more(helper):
+    """Whether it happens on the thread of the call or on one that helps."""
+    all_are_there, owner, ended, at_the_end = threading.Barrier(3, timeout=60), [], [], []
+
+    def work(item):
+        if item < 3:
+            all_are_there.wait()
+            if (threading.get_ident() in owner) != helper:
+                raise ValueError(f"item {item}")
+        ended.append(item)
+
+    def call(context):
+        owner.append(threading.get_ident())
+        try:
+            spread(work, range(30))
+        finally:
+            at_the_end.append(len(ended))
+
+    with pytest.raises(ValueError, match="item"):
+        run(None, call, None, [(0, ())], 3, lambda nbytes: None)
+    assert at_the_end == [len(ended)]
+
+
+def test_spread__of_what_is_interrupted_no_thread_helps(monkeypatch):
+    interrupted, threads = threading.Event(), set()
+
+    class Tasks(executors._TasksOfThreads):
+        def cancel(self):
+            super().cancel()
+            interrupted.set()
+
+    def call(context, long):
+        if long:
+            assert interrupted.wait(60)
+            spread(lambda item: threads.add(threading.get_ident()), range(50))
+
+    def interrupt(nbytes):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(executors, "_TasksOfThreads", Tasks)
+    with pytest.raises(KeyboardInterrupt):
+        run(None, call, None, [(0, (True,)), (0, (False,))], 2, interrupt)
+    assert len(threads) == 1
+
+
+def test_spread__without_a_build_is_a_plain_loop():
+    done = []
+    spread(lambda item: done.append((item, threading.get_ident())), range(5))
+    assert done == [(item, threading.get_ident()) for item in range(5)]
 
 
 def test_active_client__is_none_without_a_client_and_where_dask_is_told_so(client):
