@@ -10,6 +10,7 @@ import itertools
 import math
 
 import numpy as np
+from hypothesis import settings
 from hypothesis import strategies as st
 
 from tests.oracles import DTYPES, SPATIAL
@@ -20,6 +21,11 @@ LADDERS = ([2], [3], [5], [2, 4], [3, 9], [2, 4, 8], [2, 3], [2, 5], [2, 3, 6, 9
 RANKS = st.integers(1, 5)
 SEEDS = st.integers(0, 2**32 - 1)
 FLAVOURS = ("any", "ends", "few")
+
+
+def is_thorough():
+    """Whether a run looks at all that there is, not at a part of it in turns."""
+    return settings().max_examples >= settings.get_profile("thorough").max_examples
 
 
 def dtypes(names=DTYPES):

@@ -7,7 +7,6 @@ import dask.array as da
 import numba
 import numpy as np
 import pytest
-from hypothesis import settings
 
 import multiscale_sampler as ms
 from multiscale_sampler.reducers import REDUCERS
@@ -19,7 +18,6 @@ compiled = pytest.mark.skipif(bool(numba.config.DISABLE_JIT), reason="NUMBA_DISA
 
 RAMP_SIZES = (256, 257, 250, 101, 9)
 CUTS = (64, 50, 37, None)
-THOROUGH = settings.get_profile("thorough").max_examples
 # Methods with a place in the window, but mode, which of different values takes the least.
 PLACED = ("mean", "median", "min", "max", "nearest", *FILTERS)
 LOBES = {"gaussian": 2.5, "linear": 1, "cubic": 2, "lanczos": 3}
@@ -165,7 +163,7 @@ def test_chunks__make_no_difference_to_the_bits(method):
         for turn, rule in enumerate(rules):
             reference = levels_of(ms.to_image(array, "ab"), [2, 4], method, chunks={"a": 101, "b": 9}, **rule)
             # Cuts take turns over rules for missing values, unless a run is to be thorough.
-            for cut in CUTS if not rule or settings().max_examples >= THOROUGH else CUTS[turn : turn + 1]:
+            for cut in CUTS if not rule or strategies.is_thorough() else CUTS[turn : turn + 1]:
                 assert_same_bits(levels_of(cut_up(array, cut), [2, 4], method, **rule), reference)
 
 

@@ -13,7 +13,6 @@ import dask
 import dask.array as da
 import numpy as np
 import pytest
-from hypothesis import settings
 
 import multiscale_sampler as ms
 from multiscale_sampler.reducers import REDUCERS
@@ -38,7 +37,6 @@ PICKING = ("median", "mode", "mode_nonzero", "label_gaussian", "any", "all")
 RANKS = 2
 # Of the illegal cases of a method, a run looks at one of so many, which take turns over dtypes and ranks.
 ILLEGAL_TURNS = 7
-THOROUGH = settings.get_profile("thorough").max_examples
 
 
 class Case(NamedTuple):
@@ -76,7 +74,7 @@ PAIRS = list(dict.fromkeys((case.method, case.dtype) for case in LEGAL))
 def chosen(method, dtype):
     """Cases of a method and a dtype: one for each of some ranks, or all if a run is to be thorough."""
     of_pair = [case for case in LEGAL if (case.method, case.dtype) == (method, dtype)]
-    if settings().max_examples >= THOROUGH:
+    if strategies.is_thorough():
         return of_pair
     turn = PAIRS.index((method, dtype))
     ranks = [rank for rank in LADDERS if (rank + turn) % len(LADDERS) < RANKS]
@@ -199,7 +197,7 @@ def test_matrix__legal_cases_equal_the_oracle(method, dtype):
 def test_matrix__illegal_cases_are_refused_by_the_plan(method, refuse_to_compute):
     store = {}
     of_method = [case for case in ILLEGAL if case.method == method]
-    for case in of_method[:: 1 if settings().max_examples >= THOROUGH else ILLEGAL_TURNS]:
+    for case in of_method[:: 1 if strategies.is_thorough() else ILLEGAL_TURNS]:
         strange = case.dtype in STRANGE or np.dtype(case.dtype).kind not in TAKES[method]
         image = image_of(np.zeros(case.shape, case.dtype), case.chunking)
         ladder, options = ladder_of(case.rank, method), {"method": method, "boundary": case.boundary}
@@ -258,7 +256,7 @@ def test_matrix__rules_for_missing_values_equal_the_oracle_or_are_refused(method
 
 
 # One of so many of these pairs is written.
-WRITTEN_TURNS = 1 if settings().max_examples >= THOROUGH else 3
+WRITTEN_TURNS = 1 if strategies.is_thorough() else 3
 WRITTEN = PAIRS[::WRITTEN_TURNS]
 
 
@@ -291,7 +289,7 @@ def test_layouts__of_memory_make_no_difference(method, layout):
     """Of each method two layouts are looked at for every kind of dtype, unless a run is to be thorough."""
     turn = list(LAYOUTS).index(layout) + list(REDUCERS).index(method)
     for number, dtype in enumerate(("uint8", "int32", "uint64", "float32", "complex64", "datetime64[s]")):
-        passed_over = settings().max_examples < THOROUGH and (number + turn) % 2
+        passed_over = not strategies.is_thorough() and (number + turn) % 2
         if passed_over or np.dtype(dtype).kind not in TAKES[method]:
             continue
         array = values_of((9, 11), dtype, method, seed=6)
