@@ -310,11 +310,6 @@ def test_run__holds_no_more_than_twice_the_workers():
     assert sorted(finished) == list(range(50))
 
 
-def in_one_call(work, items, workers=3):
-    """Spread the items of a single call over the threads of a build."""
-    run(None, lambda context: spread(work, items), None, [(0, ())], workers, lambda nbytes: None)
-
-
 def test_spread__threads_without_a_call_help_with_that_of_another():
     together, threads = threading.Barrier(3, timeout=60), []
 
@@ -322,7 +317,7 @@ def test_spread__threads_without_a_call_help_with_that_of_another():
         threads.append(threading.get_ident())
         together.wait()
 
-    in_one_call(work, range(6))
+    run(None, lambda context: spread(work, range(6)), None, [(0, ())], 3, lambda nbytes: None)
     assert len(threads) == 6
     assert len(set(threads)) == 3
 

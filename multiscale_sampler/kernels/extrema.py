@@ -149,7 +149,7 @@ def _greater(value, kept):  # type: ignore[no-untyped-def]
 def _keep_along(samples, size, factor, inner, parts, best, rule):  # type: ignore[no-untyped-def]
     """Keep the best value of every window of one row, of any shape and by any rule."""
     if inner < WIDE:
-        split(samples, size, factor, inner, inner, parts, 0, 0, len(best))
+        split(samples, size, factor, inner, parts)
     for sample in range(factor):
         count = windows_with(sample, size, factor)
         if inner < WIDE:

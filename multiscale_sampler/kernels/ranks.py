@@ -39,8 +39,9 @@ Pick: TypeAlias = Literal["median", "mode", "mode_nonzero"]
 
 def median(block: Block, factors: tuple[int, ...], missing: Missing) -> Block:
     """Return the median of the valid values of every window."""
-    upper = np.empty(reduced_shape(block.shape, factors), as_unsigned(block[:0]).dtype)
-    lower = _pick(block, as_unsigned(block), factors, missing, upper=upper.reshape(-1))
+    values = as_unsigned(block)
+    upper = np.empty(reduced_shape(block.shape, factors), values.dtype)
+    lower = _pick(block, values, factors, missing, upper=upper.reshape(-1))
     if block.dtype.kind == "f":
         middle = from_unsigned(lower, block.dtype)
         _middle_of_floats(middle.reshape(-1), from_unsigned(upper, block.dtype).reshape(-1))
@@ -78,8 +79,8 @@ def _pick(
 ) -> Block:
     """Return the most frequent values; where `upper` is to be filled, the lower and there the upper of the middle.
 
-    Values are those of the block, as unsigned ones. Where there is a `zero`, it is left out, and stands for windows
-    that have nothing else.
+    Values are those of the block, as unsigned ones; those of floats are a copy, of which NaN may be replaced. Where
+    there is a `zero`, it is left out, and stands for windows that have nothing else.
     """
     lower = np.empty(reduced_shape(block.shape, factors), values.dtype)
     of = values.dtype.type

@@ -86,7 +86,7 @@ def _take_in(x, sizes, factors, strides, inner, starts, skip_nan, has_nodata, no
         means[:] = 0
         distances[:] = 0
         for at in starts[:covered]:
-            split(x[at:], size, factor, inner, inner, parts, 0, 0, len(counts))
+            split(x[at:], size, factor, inner, parts)
             for sample in range(factor):
                 values = parts[sample, : windows_with(sample, size, factor) * inner]
                 for i in range(len(values)):

@@ -259,34 +259,32 @@ def window_rows(row, covered, sizes, factors, strides, starts):  # type: ignore[
 
 
 @helper
-def split(samples, size, factor, inner, run, lines, first, left, width):  # type: ignore[no-untyped-def]
+def split(samples, size, factor, inner, lines):  # type: ignore[no-untyped-def]
     """Bring the first, second, ... samples of the windows of a row side by side, each in a line of its own.
 
-    The windows are those of the next `size` samples, as many as fill `width` columns with the first `run` elements
-    of their inner run. Lines are filled from line `first` and column `left` on; where the last window has no sample,
-    a line is left as it is.
+    The windows are those of the next `size` samples, as many as fill the lines with their inner runs; where the last
+    window has no sample, a line is left as it is.
     """
-    whole = min(size // factor, width // run)
+    whole = size // factor
     # Numbers that are known to the compiler become shuffles of vectors.
     if inner == 1 and factor == 2:
-        a, b = lines[first, left:], lines[first + 1, left:]
+        a, b = lines[0], lines[1]
         for i in range(whole):
             a[i], b[i] = samples[2 * i], samples[2 * i + 1]
     else:
         for sample in range(factor):
-            line = lines[first + sample, left:]
+            line = lines[sample]
             if inner == 1 and factor == 3:
                 for i in range(whole):
                     line[i] = samples[3 * i + sample]
             else:
                 for window in range(whole):
                     source = samples[(window * factor + sample) * inner :]
-                    for i in range(run):
-                        line[window * run + i] = source[i]
-    if whole * run < width:
-        for sample in range(size - whole * factor):
-            for i in range(run):
-                lines[first + sample, left + whole * run + i] = samples[(whole * factor + sample) * inner + i]
+                    for i in range(inner):
+                        line[window * inner + i] = source[i]
+    for sample in range(size - whole * factor):
+        for i in range(inner):
+            lines[sample, whole * inner + i] = samples[(whole * factor + sample) * inner + i]
 
 
 @helper
