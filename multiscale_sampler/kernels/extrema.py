@@ -13,17 +13,7 @@ from typing import Any
 import numpy as np
 
 from .compiling import compiled, helper
-from .windows import (
-    WIDE,
-    Block,
-    Missing,
-    as_rows,
-    block_windows,
-    reduced_shape,
-    split,
-    window_rows,
-    windows_with,
-)
+from .windows import WIDE, Block, Missing, reduced_shape, split, windows_of, windows_with
 
 
 def minimum(block: Block, factors: tuple[int, ...], missing: Missing) -> Block:
@@ -37,15 +27,18 @@ def maximum(block: Block, factors: tuple[int, ...], missing: Missing) -> Block:
 
 
 def _extreme(block: Block, factors: tuple[int, ...], missing: Missing, *, greatest: bool) -> Block:
-    windows = block_windows(block.shape, factors)
     out = np.empty(reduced_shape(block.shape, factors), block.dtype)
-    flags = missing.arguments(block.dtype)
     start = missing.fill(block.dtype) if missing else _farthest(block.dtype, greatest)
-    rows = as_rows(out, windows)
-    if windows.inner == 1 and windows.factors[-1] == 2 and not missing:
-        _extremes_of_pairs(block.reshape(-1), *windows, greatest, start, rows)
-    else:
-        _extremes(block.reshape(-1), *windows, greatest, *flags, start, rows)
+    x, best = block.reshape(-1), out.reshape(-1)
+    for windows in windows_of(block.shape, factors):
+        if factors[-1] == 2 and not missing:
+            _extremes_of_pairs(x, *windows[:4], greatest, start, best)
+            continue
+        # Long inner runs are lines by themselves; others are folded down the rows, whose elements lie side by side.
+        width = windows.width if windows.inner < WIDE else 0
+        line = np.empty(windows.size * windows.inner if width and len(windows.offsets) > 1 else 0, block.dtype)
+        parts = np.empty((windows.factor, width), block.dtype)
+        _extremes(x, *windows, greatest, *missing.arguments(block.dtype), start, line, parts, best)
     return out
 
 
@@ -58,79 +51,88 @@ def _farthest(dtype: np.dtype[Any], greatest: bool) -> Any:
 
 
 @compiled
-def _extremes_of_pairs(x, sizes, factors, strides, inner, starts, greatest, start, out):  # type: ignore[no-untyped-def]
+def _extremes_of_pairs(x, origins, targets, offsets, size, greatest, start, out):  # type: ignore[no-untyped-def]
     """Compare the values of windows two samples long, with nothing to leave out."""
-    covered = np.int64(0)
-    for row in range(out.shape[0]):
-        covered = window_rows(row, covered, sizes, factors, strides, starts)
-        best = out[row]
+    for row in range(len(origins)):
+        best = out[targets[row] : targets[row] + (size + 1) // 2]
         for i in range(len(best)):
             best[i] = start
         if greatest:
-            _greatest_of_pairs(x, starts[:covered], sizes[-1], best)
+            _greatest_of_pairs(x, origins[row], offsets, size, best)
         else:
-            _least_of_pairs(x, starts[:covered], sizes[-1], best)
+            _least_of_pairs(x, origins[row], offsets, size, best)
 
 
 @compiled
-def _extremes(x, sizes, factors, strides, inner, starts, greatest, skip_nan, has_nodata, nodata, start, out):  # type: ignore[no-untyped-def]
-    size, factor = sizes[-1], factors[-1]
+def _extremes(  # type: ignore[no-untyped-def]
+    x,
+    origins,
+    targets,
+    offsets,
+    size,
+    factor,
+    inner,
+    greatest,
+    skip_nan,
+    has_nodata,
+    nodata,
+    start,
+    line,
+    parts,
+    out,
+):
     rule = (greatest, skip_nan, has_nodata, nodata)
-    covered = np.int64(0)
-    # The order of comparisons is free: they go down the rows first, whose elements lie side by side.
-    folds = inner < WIDE and len(starts) > 1
-    line = np.empty(size * inner if folds else 0, x.dtype)
-    parts = np.empty((factor, out.shape[1] if inner < WIDE else 0), x.dtype)
-    for row in range(out.shape[0]):
-        covered = window_rows(row, covered, sizes, factors, strides, starts)
-        best = out[row]
+    width = (size + factor - 1) // factor * inner
+    for row in range(len(origins)):
+        best = out[targets[row] : targets[row] + width]
         best[:] = start
-        if folds:
+        if len(line) > 0:
             line[:] = start
-            for at in starts[:covered]:
+            for offset in offsets:
+                at = origins[row] + offset
                 _keep(x[at : at + len(line)], line, rule)
             _keep_along(line, size, factor, inner, parts, best, rule)
         else:
-            for at in starts[:covered]:
-                _keep_along(x[at : at + size * inner], size, factor, inner, parts, best, rule)
+            for offset in offsets:
+                _keep_along(x[origins[row] + offset :], size, factor, inner, parts, best, rule)
 
 
 @helper
-def _least_of_pairs(x, rows, size, best):  # type: ignore[no-untyped-def]
+def _least_of_pairs(x, origin, offsets, size, best):  # type: ignore[no-untyped-def]
     """Keep the least of windows two samples long."""
     whole = size // 2
     # Bytes are many to a vector, and two rows at once save loads and stores. Wider samples come faster from memory in
     # one stream than in two.
-    paired = len(rows) - len(rows) % 2 if x.itemsize == 1 else 0
+    paired = len(offsets) - len(offsets) % 2 if x.itemsize == 1 else 0
     for k in range(0, paired, 2):
-        a, b = x[rows[k] :], x[rows[k + 1] :]
+        a, b = x[origin + offsets[k] :], x[origin + offsets[k + 1] :]
         for i in range(whole):
             best[i] = _lesser(b[2 * i + 1], _lesser(b[2 * i], _lesser(a[2 * i + 1], _lesser(a[2 * i], best[i]))))
-    for k in range(paired, len(rows)):
-        a = x[rows[k] :]
+    for k in range(paired, len(offsets)):
+        a = x[origin + offsets[k] :]
         for i in range(whole):
             best[i] = _lesser(a[2 * i + 1], _lesser(a[2 * i], best[i]))
     if size > 2 * whole:
-        for at in rows:
-            best[whole] = _lesser(x[at + size - 1], best[whole])
+        for offset in offsets:
+            best[whole] = _lesser(x[origin + offset + size - 1], best[whole])
 
 
 @helper
-def _greatest_of_pairs(x, rows, size, best):  # type: ignore[no-untyped-def]
+def _greatest_of_pairs(x, origin, offsets, size, best):  # type: ignore[no-untyped-def]
     """Keep the greatest of windows two samples long, as `_least_of_pairs` does."""
     whole = size // 2
-    paired = len(rows) - len(rows) % 2 if x.itemsize == 1 else 0
+    paired = len(offsets) - len(offsets) % 2 if x.itemsize == 1 else 0
     for k in range(0, paired, 2):
-        a, b = x[rows[k] :], x[rows[k + 1] :]
+        a, b = x[origin + offsets[k] :], x[origin + offsets[k + 1] :]
         for i in range(whole):
             best[i] = _greater(b[2 * i + 1], _greater(b[2 * i], _greater(a[2 * i + 1], _greater(a[2 * i], best[i]))))
-    for k in range(paired, len(rows)):
-        a = x[rows[k] :]
+    for k in range(paired, len(offsets)):
+        a = x[origin + offsets[k] :]
         for i in range(whole):
             best[i] = _greater(a[2 * i + 1], _greater(a[2 * i], best[i]))
     if size > 2 * whole:
-        for at in rows:
-            best[whole] = _greater(x[at + size - 1], best[whole])
+        for offset in offsets:
+            best[whole] = _greater(x[origin + offset + size - 1], best[whole])
 
 
 @helper
@@ -149,7 +151,7 @@ def _greater(value, kept):  # type: ignore[no-untyped-def]
 def _keep_along(samples, size, factor, inner, parts, best, rule):  # type: ignore[no-untyped-def]
     """Keep the best value of every window of one row, of any shape and by any rule."""
     if inner < WIDE:
-        split(samples, size, factor, inner, parts)
+        split(samples, factor, inner, inner, size % factor, parts, 0)
     for sample in range(factor):
         count = windows_with(sample, size, factor)
         if inner < WIDE:

@@ -27,7 +27,7 @@ import numpy as np
 
 from .compiling import compiled, helper
 from .labels import mode_of_pairs
-from .windows import Block, Missing, as_unsigned, from_unsigned, reduced_shape, whole_windows
+from .windows import Block, Missing, as_unsigned, from_unsigned, reduced_shape, split, windows_of
 
 # Columns of lines, at least as many as fill vectors, and bytes that all lines together should take at most: they stay
 # in the nearest caches.
@@ -92,9 +92,8 @@ def _pick(
         if left_out is not None:
             values[values == last] = nodata
         left_out = nodata
-    for windows in whole_windows(block.shape, factors):
-        samples = len(windows.offsets) * windows.factor
-        columns = min(MOST_COLUMNS, max(LEAST_COLUMNS, LINES_BYTES // (samples * values.itemsize)))
+    for windows in windows_of(block.shape, factors, alike=True):
+        columns = min(MOST_COLUMNS, max(LEAST_COLUMNS, LINES_BYTES // (windows.samples * values.itemsize)))
         # Some windows with all their inner run, or a part of the run of one.
         together, piece = max(columns // windows.inner, 1), min(columns, windows.inner)
         _pick_all(
@@ -102,13 +101,13 @@ def _pick(
             *windows,
             together,
             piece,
-            _network(samples),
+            _network(windows.samples),
             left_out,
-            _least_number(samples, missing.min_valid),
+            _least_number(windows.samples, missing.min_valid),
             zero,
             is_float,
             last,
-            np.empty((samples, columns), values.dtype),
+            np.empty((windows.samples, columns), values.dtype),
             np.empty((4, columns), np.int32),
             np.empty(columns, values.dtype),
             np.empty(columns, np.int64),
@@ -152,7 +151,7 @@ def _pick_all(  # type: ignore[no-untyped-def]
     origins,
     targets,
     offsets,
-    windows,
+    size,
     factor,
     inner,
     together,
@@ -171,7 +170,7 @@ def _pick_all(  # type: ignore[no-untyped-def]
     upper,
     best,
 ):
-    used = np.int64(0)
+    used, windows = np.int64(0), size // factor
     for row in range(len(origins)):
         for window in range(0, windows, together):
             for begin in range(0, inner, piece):
@@ -184,34 +183,13 @@ def _pick_all(  # type: ignore[no-untyped-def]
                     )
                     used = np.int64(0)
                 start = origins[row] + window * factor * inner + begin
-                _fill_lines(x, start, offsets, factor, inner, run, lines[:, used : used + width])
+                of_windows = lines[:, used : used + width]
+                for k in range(len(offsets)):
+                    split(x[start + offsets[k] :], factor, inner, run, 0, of_windows, k * factor)
                 target = targets[row] + window * inner + begin
                 used = _leave_mixed(lines, used, width, target, places, lower, upper, mixed)
     columns = places[:used]
     _pick_columns(lines, counts, columns, passes, missing, least, zero, has_nan, last, lower, upper, best)
-
-
-@helper
-def _fill_lines(x, start, offsets, factor, inner, run, lines):  # type: ignore[no-untyped-def]
-    """Bring the first, second, ... samples of some windows side by side, each in a line of its own."""
-    width = lines.shape[1]
-    for row in range(len(offsets)):
-        samples = x[start + offsets[row] :]
-        # Numbers that are known to the compiler become shuffles of vectors.
-        if inner == 1 and factor == 2:
-            a, b = lines[2 * row], lines[2 * row + 1]
-            for i in range(width):
-                a[i], b[i] = samples[2 * i], samples[2 * i + 1]
-            continue
-        for sample in range(factor):
-            line, source = lines[row * factor + sample], samples[sample * inner :]
-            if inner == 1 and factor == 3:
-                for i in range(width):
-                    line[i] = source[3 * i]
-            else:
-                for window in range(width // run):
-                    for i in range(run):
-                        line[window * run + i] = source[window * factor * inner + i]
 
 
 @helper

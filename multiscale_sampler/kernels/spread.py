@@ -13,41 +13,33 @@ from __future__ import annotations
 import numpy as np
 
 from .compiling import compiled, helper
-from .windows import (
-    Block,
-    Missing,
-    as_rows,
-    block_windows,
-    reduced_shape,
-    split,
-    window_rows,
-    windows_with,
-)
+from .windows import Block, Missing, reduced_shape, split, windows_of, windows_with
 
 
 def first(block: Block, factors: tuple[int, ...], missing: Missing) -> Block:
     """Return the state of every window of a block of values."""
-    windows = block_windows(block.shape, factors)
     shape = reduced_shape(block.shape, factors)
     mean = np.empty(shape, np.complex128 if block.dtype.kind == "c" else np.float64)
     count, squares = np.empty((2, *shape))
-    rows = [as_rows(component, windows) for component in (count, mean, squares)]
+    state = [component.reshape(-1) for component in (count, mean, squares)]
     flags = missing.arguments(block.dtype)
     # What is infinite or overflows is so in silence, as when compiled.
     with np.errstate(all="ignore"):
-        _take_in(block.reshape(-1), *windows, *flags, *rows)
+        for windows in windows_of(block.shape, factors):
+            parts = np.empty((windows.factor, windows.width), block.dtype)
+            _take_in(block.reshape(-1), *windows, *flags, parts, *state)
     return _stack(count, mean, squares)
 
 
 def merge(state: Block, factors: tuple[int, ...]) -> Block:
     """Return the state of windows of `factors` windows of a state."""
     count, mean, squares = _components(state)
-    windows = block_windows(count.shape, factors)
     shape = reduced_shape(count.shape, factors)
     merged = np.empty(shape), np.empty(shape, mean.dtype), np.empty(shape)
-    rows = [as_rows(component, windows) for component in merged]
+    parts = [component.reshape(-1) for component in merged]
     with np.errstate(all="ignore"):
-        _merge(count.reshape(-1), mean.reshape(-1), squares.reshape(-1), *windows, *rows)
+        for windows in windows_of(count.shape, factors):
+            _merge(count.reshape(-1), mean.reshape(-1), squares.reshape(-1), *windows, *parts)
     return _stack(*merged)
 
 
@@ -74,19 +66,20 @@ def _components(state: Block) -> tuple[Block, Block, Block]:
 
 
 @compiled
-def _take_in(x, sizes, factors, strides, inner, starts, skip_nan, has_nodata, nodata, count, mean, squares):  # type: ignore[no-untyped-def]
-    size, factor = sizes[-1], factors[-1]
-    covered = np.int64(0)
-    parts = np.empty((factor, count.shape[1]), x.dtype)
+def _take_in(  # type: ignore[no-untyped-def]
+    x, origins, targets, offsets, size, factor, inner, skip_nan, has_nodata, nodata, parts, count, mean, squares
+):
     as_mean = mean.dtype.type
-    for row in range(count.shape[0]):
-        covered = window_rows(row, covered, sizes, factors, strides, starts)
-        counts, means, distances = count[row], mean[row], squares[row]
+    width = parts.shape[1]
+    for row in range(len(origins)):
+        target = targets[row]
+        end = target + width
+        counts, means, distances = count[target:end], mean[target:end], squares[target:end]
         counts[:] = 0
         means[:] = 0
         distances[:] = 0
-        for at in starts[:covered]:
-            split(x[at:], size, factor, inner, parts)
+        for offset in offsets:
+            split(x[origins[row] + offset :], factor, inner, inner, size % factor, parts, 0)
             for sample in range(factor):
                 values = parts[sample, : windows_with(sample, size, factor) * inner]
                 for i in range(len(values)):
@@ -99,27 +92,27 @@ def _take_in(x, sizes, factors, strides, inner, starts, skip_nan, has_nodata, no
 
 
 @compiled
-def _merge(count, mean, squares, sizes, factors, strides, inner, starts, counts, means, distances):  # type: ignore[no-untyped-def]
-    size, factor = sizes[-1], factors[-1]
-    covered = np.int64(0)
-    for row in range(counts.shape[0]):
-        covered = window_rows(row, covered, sizes, factors, strides, starts)
-        counts[row] = 0
-        means[row] = 0
-        distances[row] = 0
-        for at in starts[:covered]:
+def _merge(  # type: ignore[no-untyped-def]
+    count, mean, squares, origins, targets, offsets, size, factor, inner, counts, means, distances
+):
+    width = (size + factor - 1) // factor * inner
+    for row in range(len(origins)):
+        target = targets[row]
+        for i in range(target, target + width):
+            counts[i], means[i], distances[i] = 0, 0, 0
+        for offset in offsets:
             for k in range(size * inner):
-                i = (k // (factor * inner)) * inner + k % inner
-                more = count[at + k]
-                if counts[row, i] == 0:
-                    counts[row, i], means[row, i], distances[row, i] = more, mean[at + k], squares[at + k]
+                at, i = origins[row] + offset + k, target + (k // (factor * inner)) * inner + k % inner
+                more = count[at]
+                if counts[i] == 0:
+                    counts[i], means[i], distances[i] = more, mean[at], squares[at]
                 elif more > 0:
-                    total = counts[row, i] + more
-                    apart = mean[at + k] - means[row, i]
-                    means[row, i] += apart * (more / total)
-                    between = _product(apart, apart) * (counts[row, i] * (more / total))
-                    distances[row, i] += squares[at + k] + between
-                    counts[row, i] = total
+                    total = counts[i] + more
+                    apart = mean[at] - means[i]
+                    means[i] += apart * (more / total)
+                    between = _product(apart, apart) * (counts[i] * (more / total))
+                    distances[i] += squares[at] + between
+                    counts[i] = total
 
 
 @helper

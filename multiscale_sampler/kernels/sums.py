@@ -24,17 +24,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .compiling import compiled, helper
-from .windows import (
-    WIDE,
-    Block,
-    Missing,
-    Windows,
-    as_rows,
-    block_windows,
-    halved_shape,
-    reduced_shape,
-    window_rows,
-)
+from .windows import WIDE, Block, Missing, Windows, reduced_shape, windows_of
 
 Int64s = npt.NDArray[np.int64]
 
@@ -54,79 +44,83 @@ EXACT_IN_FLOAT32 = 2**24
 
 def sum_windows(block: Block, factors: tuple[int, ...], total: Block) -> None:
     """Add up every window of `block` into `total`, whose dtype holds the sums."""
+    x, sums = block.reshape(-1), total.reshape(-1)
     # Sums of 64-bit integers wrap around as numpy's do; only the interpreter would warn of it.
     with np.errstate(over="ignore"):
-        if (halved := halved_shape(block.shape, factors)) is not None:
-            add = _add_cubes if len(halved) == 3 else _add_squares
-            add(block.reshape(halved), total.reshape([n // 2 for n in halved]))
-        else:
-            windows = block_windows(block.shape, factors)
-            _add(block.reshape(-1), *windows, _line(windows, total.dtype), as_rows(total, windows))
+        for windows in windows_of(block.shape, factors):
+            match _samples_of_whole(windows, factors):
+                case (2, 2, 2):
+                    _add_cubes(x, *windows[:4], sums)
+                case (2, 2):
+                    _add_squares(x, *windows[:4], sums)
+                case _:
+                    _add(x, *windows, _line(windows, total.dtype), sums)
 
 
 def sum_valid_windows(block: Block, factors: tuple[int, ...], missing: Missing, total: Block, count: Block) -> None:
     """Add up the valid values of every window into `total` and their number into `count`."""
-    windows = block_windows(block.shape, factors)
-    sums, counts = as_rows(total, windows), as_rows(count, windows)
-    gaps = np.ones(len(sums), np.bool_)
     with np.errstate(over="ignore", invalid="ignore"):
         if missing.nodata is None:
             # NaN is rare, and a sum without one is the same however it was found.
             sum_windows(block, factors, total)
             _count_all(block.shape, factors, count)
-            gaps[:] = np.isnan(sums).any(axis=1)
-            if not gaps.any():
+            if not np.isnan(total).any():
                 return
-        lines = _line(windows, total.dtype), _line(windows, count.dtype)
-        _add_valid(block.reshape(-1), *windows, *missing.arguments(block.dtype), *lines, gaps, sums, counts)
+        for windows in windows_of(block.shape, factors):
+            lines = _line(windows, total.dtype), _line(windows, count.dtype)
+            rule = missing.arguments(block.dtype)
+            _add_valid(block.reshape(-1), *windows, *rule, *lines, total.reshape(-1), count.reshape(-1))
 
 
 def mean_valid_windows(block: Block, factors: tuple[int, ...], missing: Missing, fill: Any, out: Block) -> None:
     """Fill `out` with the means of the valid values of every window of floats, and `fill` where there are none."""
-    windows = block_windows(block.shape, factors)
-    x, means = block.reshape(-1), as_rows(out, windows)
-    sums, counts = np.empty((2, means.shape[1]))
-    line, number, flags = _line(windows, sums.dtype), _line(windows, counts.dtype), missing.arguments(block.dtype)
-
-    halved = halved_shape(block.shape, factors)
-    cubes = block.reshape(halved) if halved is not None and len(halved) == 3 else None
-    # Rows with NaN are averaged once more while they are in cache, by a kernel that most images never need.
-    together = min(len(means), max(1, SLAB_BYTES * len(means) // block.nbytes))
-    gaps = np.ones(together, np.bool_)
-    likely = missing.nodata is not None
-    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-        for first in range(0, len(means), together):
-            part, found = means[first : first + together], together
-            if likely:
-                gaps[:] = True
-            elif cubes is not None:
-                found = _average_cubes_of_floats(cubes, first, gaps, part)
-            else:
-                found = _average_floats(x, *windows, first, line, sums, gaps, part)
-            if found:
-                _average_valid(x, *windows, first, *flags, fill, line, number, sums, counts, gaps, part)
-            # After rows most of which have gaps, the next are not averaged without them in mind.
-            likely = missing.nodata is not None or (not likely and 2 * found > together)
+    x, means, flags = block.reshape(-1), out.reshape(-1), missing.arguments(block.dtype)
+    for windows in windows_of(block.shape, factors):
+        sums, counts = np.empty((2, windows.width))
+        line, number = _line(windows, sums.dtype), _line(windows, counts.dtype)
+        cubes = _samples_of_whole(windows, factors) == (2, 2, 2)
+        # Rows with NaN are averaged once more while they are in cache, by a kernel that most images never need.
+        together = max(1, SLAB_BYTES // (windows.samples * windows.width * block.itemsize))
+        gaps = np.ones(together, np.bool_)
+        likely = missing.nodata is not None
+        with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+            for first in range(0, len(windows.origins), together):
+                rows = windows.rows(first, first + together)
+                found = together
+                if likely:
+                    gaps[:] = True
+                elif cubes:
+                    found = _average_cubes_of_floats(x, *rows[:4], gaps, means)
+                else:
+                    found = _average_floats(x, *rows, line, sums, gaps, means)
+                if found:
+                    _average_valid(x, *rows, *flags, fill, line, number, sums, counts, gaps, means)
+                # After rows most of which have gaps, the next are not averaged without them in mind.
+                likely = missing.nodata is not None or (not likely and 2 * found > together)
 
 
 def mean_narrow_windows(block: Block, factors: tuple[int, ...], out: Block) -> None:
     """Fill `out` with the means of windows of integers whose sums fit 32 bits."""
-    if (halved := halved_shape(block.shape, factors)) is not None:
-        average = _average_cubes if len(halved) == 3 else _average_squares
-        average(block.reshape(halved), out.reshape([n // 2 for n in halved]))
-    else:
-        windows = block_windows(block.shape, factors)
-        rows = as_rows(out, windows)
-        sums = np.empty(rows.shape[1], np.int32)
-        _average_narrow(block.reshape(-1), *windows, _line(windows, sums.dtype), sums, rows)
+    x, means = block.reshape(-1), out.reshape(-1)
+    for windows in windows_of(block.shape, factors):
+        line = _line(windows, np.int32)
+        match _samples_of_whole(windows, factors):
+            case (2, 2, 2):
+                _average_cubes(x, *windows[:4], means)
+            case (2, 2):
+                _average_squares(x, *windows[:4], means)
+            case (3, 3, 3):
+                _average_threes(x, *windows[:4], line, means)
+            case _:
+                _average_narrow(x, *windows, line, np.empty(windows.width, np.int32), means)
 
 
 def count_valid(block: Block, factors: tuple[int, ...], missing: Missing, dtype: npt.DTypeLike) -> Block:
     """Return the number of valid samples of every window, in a dtype that can hold it."""
-    windows = block_windows(block.shape, factors)
     count: Block = np.empty(reduced_shape(block.shape, factors), dtype)
-    flags, line = missing.arguments(block.dtype), _line(windows, dtype)
-    _count(block.reshape(-1), *windows, *flags, line, as_rows(count, windows))
+    for windows in windows_of(block.shape, factors):
+        rule, line = missing.arguments(block.dtype), _line(windows, dtype)
+        _count(block.reshape(-1), *windows, *rule, line, count.reshape(-1))
     return count
 
 
@@ -136,27 +130,27 @@ def sum_halves(block: Block, factors: tuple[int, ...], missing: Missing, total: 
     Signed integers are shifted to unsigned ones by 2**63 first, which `divide_halves` undoes. Without missing
     values, `count` is left as it is.
     """
-    windows = block_windows(block.shape, factors)
     shift = SIGN_BIT if block.dtype.kind == "i" else np.uint64(0)
     nodata = None if missing.nodata is None else np.array(missing.nodata, block.dtype).view(np.uint64)[()]
     _, has_nodata, excluded = Missing(False, nodata).arguments(np.dtype(np.uint64))
-    rows = [as_rows(component, windows) for component in (total[0], total[1], count)]
-    _add_halves(block.reshape(-1).view(np.uint64), *windows, shift, has_nodata, excluded, *rows)
+    x, sums = block.reshape(-1).view(np.uint64), [part.reshape(-1) for part in (total[0], total[1], count)]
+    for windows in windows_of(block.shape, factors):
+        _add_halves(x, *windows, shift, has_nodata, excluded, *sums)
 
 
 def sum_compensated(block: Block, factors: tuple[int, ...], missing: Missing, total: Block, count: Block) -> None:
     """Add up float64 into the components (sum, error, scaled sum, scaled error) of `total`, and count."""
-    windows = block_windows(block.shape, factors)
-    rows = [as_rows(component, windows) for component in (*total, count)]
-    _add_compensated(block.reshape(-1), *windows, *missing.arguments(block.dtype), *rows)
+    sums = [part.reshape(-1) for part in (*total, count)]
+    for windows in windows_of(block.shape, factors):
+        _add_compensated(block.reshape(-1), *windows, *missing.arguments(block.dtype), *sums)
 
 
 def merge_compensated(state: Block, factors: tuple[int, ...], total: Block) -> None:
     """Add up windows of compensated sums: `state` and `total` have the same four components."""
-    windows = block_windows(state.shape[1:], factors)
-    for pair in (0, 2):
-        rows = [as_rows(component, windows) for component in total[pair : pair + 2]]
-        _merge_pairs(state[pair].reshape(-1), state[pair + 1].reshape(-1), *windows, *rows)
+    parts, sums = ([part.reshape(-1) for part in of] for of in (state, total))
+    for windows in windows_of(state.shape[1:], factors):
+        for at in (0, 2):
+            _merge_pairs(parts[at], parts[at + 1], *windows, sums[at], sums[at + 1])
 
 
 def divide(total: Block, count: Block, fill: Any, out: Block) -> None:
@@ -215,10 +209,18 @@ def compensated_total(total: Block) -> Block:
     return rounded
 
 
+def _samples_of_whole(windows: Windows, factors: tuple[int, ...]) -> tuple[int, ...] | None:
+    """Return how many samples windows have along the axes that are reduced.
+
+    None for those that an end cuts short, but for the last of a row, and for those of inner runs.
+    """
+    whole = windows.samples == math.prod(factors) and windows.inner == 1
+    return tuple(factor for factor in factors if factor > 1) if whole else None
+
+
 def _line(windows: Windows, dtype: npt.DTypeLike) -> Block:
     """Return room for the sums of columns: of a row of windows, or of one inner run where these are long."""
-    columns = int(windows.sizes[-1]) if windows.inner < WIDE else 1
-    return np.empty(columns * windows.inner, dtype)
+    return np.empty(windows.size * windows.inner if windows.inner < WIDE else windows.inner, dtype)
 
 
 def _count_all(shape: tuple[int, ...], factors: tuple[int, ...], count: Block) -> None:
@@ -231,40 +233,39 @@ def _count_all(shape: tuple[int, ...], factors: tuple[int, ...], count: Block) -
 
 
 @compiled
-def _add(x, sizes, factors, strides, inner, starts, line, total):  # type: ignore[no-untyped-def]
-    size, factor = sizes[-1], factors[-1]
-    covered = np.int64(0)
-    for row in range(total.shape[0]):
-        covered = window_rows(row, covered, sizes, factors, strides, starts)
-        _add_rows(x, starts[:covered], size, factor, inner, line, total[row])
+def _add(x, origins, targets, offsets, size, factor, inner, line, total):  # type: ignore[no-untyped-def]
+    width = (size + factor - 1) // factor * inner
+    for row in range(len(origins)):
+        sums = total[targets[row] : targets[row] + width]
+        _add_row(x, origins[row], offsets, size, factor, inner, line, sums)
 
 
 @helper
-def _add_rows(x, rows, size, factor, inner, line, sums):  # type: ignore[no-untyped-def]
+def _add_row(x, origin, offsets, size, factor, inner, line, sums):  # type: ignore[no-untyped-def]
     """Add up the windows of one row: down the columns, along lines of memory, and then across what is left of them."""
     for part in range(size * inner // len(line)):
-        _add_down(x, rows, part * len(line), line)
+        _add_down(x, origin + part * len(line), offsets, line)
         _add_across(line, part, size, factor, inner, sums)
 
 
 @helper
-def _add_down(x, rows, shift, line):  # type: ignore[no-untyped-def]
-    """Add up columns in the order of their samples, which begin at a shift from the beginnings of rows."""
+def _add_down(x, origin, offsets, line):  # type: ignore[no-untyped-def]
+    """Add up columns in the order of their samples."""
     # In the dtype of the sums, as numba's own choice is wider. Zero first, for -0.0.
     of, zero = line.dtype.type, line.dtype.type(0)
     # Some rows at once, which saves loads and stores; unsigned, as negative numbers would count from the end.
-    count = 2 - len(rows) % 2
-    a, b = np.uint64(rows[0] + shift), np.uint64(rows[count - 1] + shift)
+    count = 2 - len(offsets) % 2
+    a, b = np.uint64(origin + offsets[0]), np.uint64(origin + offsets[count - 1])
     if count == 1:
         for i in range(len(line)):
             line[i] = of(zero + of(x[a + np.uint64(i)]))
     else:
         for i in range(len(line)):
             line[i] = of(of(zero + of(x[a + np.uint64(i)])) + of(x[b + np.uint64(i)]))
-    while count < len(rows):
-        a, b = np.uint64(rows[count] + shift), np.uint64(rows[count + 1] + shift)
-        if count + 4 <= len(rows):
-            c, d = np.uint64(rows[count + 2] + shift), np.uint64(rows[count + 3] + shift)
+    while count < len(offsets):
+        a, b = np.uint64(origin + offsets[count]), np.uint64(origin + offsets[count + 1])
+        if count + 4 <= len(offsets):
+            c, d = np.uint64(origin + offsets[count + 2]), np.uint64(origin + offsets[count + 3])
             for i in range(len(line)):
                 two = of(of(line[i] + of(x[a + np.uint64(i)])) + of(x[b + np.uint64(i)]))
                 line[i] = of(of(two + of(x[c + np.uint64(i)])) + of(x[d + np.uint64(i)]))
@@ -303,63 +304,83 @@ def _add_across(line, part, size, factor, inner, sums):  # type: ignore[no-untyp
 
 
 @compiled
-def _add_cubes(x, total):  # type: ignore[no-untyped-def]
-    """Add up whole windows of 2 x 2 x 2, by far the most there are, as `_add_rows` does."""
-    of = total.dtype.type
+def _add_cubes(x, origins, targets, offsets, size, total):  # type: ignore[no-untyped-def]
+    """Add up windows of 2 x 2 x 2, by far the most there are, as `_add_row` does."""
+    of, at, two, one = total.dtype.type, np.uint64, np.uint64(2), np.uint64(1)
     zero = of(0)
-    for i in range(total.shape[0]):
-        for j in range(total.shape[1]):
-            a, b, c, d = x[2 * i, 2 * j], x[2 * i, 2 * j + 1], x[2 * i + 1, 2 * j], x[2 * i + 1, 2 * j + 1]
-            sums = total[i, j]
-            for k in range(len(sums)):
-                left = zero + of(a[2 * k]) + of(b[2 * k]) + of(c[2 * k]) + of(d[2 * k])
-                right = zero + of(a[2 * k + 1]) + of(b[2 * k + 1]) + of(c[2 * k + 1]) + of(d[2 * k + 1])
-                sums[k] = left + right
+    for row in range(len(origins)):
+        a, b = at(origins[row] + offsets[0]), at(origins[row] + offsets[1])
+        c, d = at(origins[row] + offsets[2]), at(origins[row] + offsets[3])
+        target = at(targets[row])
+        for k in range(size // 2):
+            i = at(k) * two
+            j = i + one
+            left = zero + of(x[a + i]) + of(x[b + i]) + of(x[c + i]) + of(x[d + i])
+            right = zero + of(x[a + j]) + of(x[b + j]) + of(x[c + j]) + of(x[d + j])
+            total[target + at(k)] = left + right
+        if size % 2 > 0:
+            total[target + at(size // 2)] = _last_sum(x, origins[row] + size - 1, offsets, 1, zero)
 
 
 @compiled
-def _add_squares(x, total):  # type: ignore[no-untyped-def]
-    """Add up whole windows of 2 x 2 likewise."""
-    of = total.dtype.type
+def _add_squares(x, origins, targets, offsets, size, total):  # type: ignore[no-untyped-def]
+    """Add up windows of 2 x 2 likewise."""
+    of, at, two, one = total.dtype.type, np.uint64, np.uint64(2), np.uint64(1)
     zero = of(0)
-    for j in range(total.shape[0]):
-        a, b, sums = x[2 * j], x[2 * j + 1], total[j]
-        for k in range(len(sums)):
-            left, right = zero + of(a[2 * k]) + of(b[2 * k]), zero + of(a[2 * k + 1]) + of(b[2 * k + 1])
-            sums[k] = left + right
+    for row in range(len(origins)):
+        a, b = at(origins[row] + offsets[0]), at(origins[row] + offsets[1])
+        target = at(targets[row])
+        for k in range(size // 2):
+            i = at(k) * two
+            j = i + one
+            left, right = zero + of(x[a + i]) + of(x[b + i]), zero + of(x[a + j]) + of(x[b + j])
+            total[target + at(k)] = left + right
+        if size % 2 > 0:
+            total[target + at(size // 2)] = _last_sum(x, origins[row] + size - 1, offsets, 1, zero)
+
+
+@helper
+def _last_sum(x, origin, offsets, rest, zero):  # type: ignore[no-untyped-def]
+    """Return the sum of the partial window at the end of a row, of a `rest` of samples of each row under it."""
+    total = zero
+    for sample in range(rest):
+        for offset in offsets:
+            total += x[np.uint64(origin + offset + sample)]
+    return total
 
 
 @compiled
 def _add_valid(  # type: ignore[no-untyped-def]
-    x, sizes, factors, strides, inner, starts, skip_nan, has_nodata, nodata, line, number, gaps, total, count
+    x, origins, targets, offsets, size, factor, inner, skip_nan, has_nodata, nodata, line, number, total, count
 ):
-    """Add up and count the valid values of the rows of windows that have gaps."""
-    size, factor = sizes[-1], factors[-1]
+    """Add up and count the valid values of the rows of windows that have gaps, or can have some."""
     rule = (skip_nan, has_nodata, nodata)
-    covered = np.int64(0)
-    for row in range(total.shape[0]):
-        covered = window_rows(row, covered, sizes, factors, strides, starts)
-        if gaps[row]:
-            _add_valid_rows(x, starts[:covered], size, factor, inner, (line, number), total[row], count[row], rule)
+    width = (size + factor - 1) // factor * inner
+    for row in range(len(origins)):
+        at = targets[row]
+        sums, counts = total[at : at + width], count[at : at + width]
+        gaps = 0
+        for i in range(len(sums)):
+            gaps += sums[i] != sums[i]
+        if has_nodata or gaps > 0:
+            _add_valid_row(x, origins[row], offsets, size, factor, inner, (line, number), sums, counts, rule)
 
 
 @compiled
-def _average_floats(x, sizes, factors, strides, inner, starts, first, line, sums, gaps, out):  # type: ignore[no-untyped-def]
+def _average_floats(x, origins, targets, offsets, size, factor, inner, line, sums, gaps, out):  # type: ignore[no-untyped-def]
     """Average some rows of windows of floats; mark those that have NaN, and return how many there are."""
-    size, factor = sizes[-1], factors[-1]
-    covered, found = np.int64(0), 0
-    whole = size // factor * inner
-    for row in range(out.shape[0]):
-        covered = window_rows(first + row, covered, sizes, factors, strides, starts)
-        means = out[row]
-        _add_rows(x, starts[:covered], size, factor, inner, line, sums)
+    found, rows = 0, len(offsets)
+    whole, rest = size // factor * inner, size % factor
+    for row in range(len(origins)):
+        means = out[targets[row] : targets[row] + len(sums)]
+        _add_row(x, origins[row], offsets, size, factor, inner, line, sums)
         # Counted, not looked for: a loop that can end early is not vectorized.
         missing = 0
         for i in range(whole):
-            means[i] = sums[i] / (covered * factor)
+            means[i] = sums[i] / (rows * factor)
             missing += sums[i] != sums[i]
         for i in range(whole, len(means)):
-            means[i] = sums[i] / (covered * (size % factor))
+            means[i] = sums[i] / (rows * rest)
             missing += sums[i] != sums[i]
         gaps[row] = missing > 0
         found += missing > 0
@@ -367,20 +388,26 @@ def _average_floats(x, sizes, factors, strides, inner, starts, first, line, sums
 
 
 @compiled
-def _average_cubes_of_floats(x, first, gaps, out):  # type: ignore[no-untyped-def]
-    """Average some rows of whole windows of 2 x 2 x 2 likewise."""
+def _average_cubes_of_floats(x, origins, targets, offsets, size, gaps, out):  # type: ignore[no-untyped-def]
+    """Average some rows of windows of 2 x 2 x 2 likewise."""
     found, zero = 0, np.float64(0.0)
-    for row in range(out.shape[0]):
-        i = (first + row) // (x.shape[1] // 2)
-        j = first + row - i * (x.shape[1] // 2)
-        a, b, c, d = x[2 * i, 2 * j], x[2 * i, 2 * j + 1], x[2 * i + 1, 2 * j], x[2 * i + 1, 2 * j + 1]
-        means = out[row]
+    at, two, one = np.uint64, np.uint64(2), np.uint64(1)
+    for row in range(len(origins)):
+        a, b = at(origins[row] + offsets[0]), at(origins[row] + offsets[1])
+        c, d = at(origins[row] + offsets[2]), at(origins[row] + offsets[3])
+        target = at(targets[row])
         missing = 0
-        for k in range(len(means)):
-            left = zero + a[2 * k] + b[2 * k] + c[2 * k] + d[2 * k]
-            right = zero + a[2 * k + 1] + b[2 * k + 1] + c[2 * k + 1] + d[2 * k + 1]
+        for k in range(size // 2):
+            i = at(k) * two
+            j = i + one
+            left = zero + x[a + i] + x[b + i] + x[c + i] + x[d + i]
+            right = zero + x[a + j] + x[b + j] + x[c + j] + x[d + j]
             mean = (left + right) * 0.125
-            means[k] = mean
+            out[target + at(k)] = mean
+            missing += mean != mean
+        if size % 2 > 0:
+            mean = _last_sum(x, origins[row] + size - 1, offsets, 1, zero) * 0.25
+            out[target + at(size // 2)] = mean
             missing += mean != mean
         gaps[row] = missing > 0
         found += missing > 0
@@ -390,12 +417,12 @@ def _average_cubes_of_floats(x, first, gaps, out):  # type: ignore[no-untyped-de
 @compiled
 def _average_valid(  # type: ignore[no-untyped-def]
     x,
-    sizes,
-    factors,
-    strides,
+    origins,
+    targets,
+    offsets,
+    size,
+    factor,
     inner,
-    starts,
-    first,
     skip_nan,
     has_nodata,
     nodata,
@@ -409,13 +436,11 @@ def _average_valid(  # type: ignore[no-untyped-def]
 ):
     """Average the valid values of those of some rows of windows that have gaps."""
     rule = (skip_nan, has_nodata, nodata)
-    covered = np.int64(0)
-    for row in range(out.shape[0]):
-        covered = window_rows(first + row, covered, sizes, factors, strides, starts)
+    width = (size + factor - 1) // factor * inner
+    for row in range(len(origins)):
         if gaps[row]:
-            lines = (line, number)
-            _add_valid_rows(x, starts[:covered], sizes[-1], factors[-1], inner, lines, sums, counts, rule)
-            means = out[row]
+            _add_valid_row(x, origins[row], offsets, size, factor, inner, (line, number), sums, counts, rule)
+            means = out[targets[row] : targets[row] + width]
             for i in range(len(means)):
                 # Divided first: a branch around the division would keep it from being vectorized.
                 mean = sums[i] / counts[i]
@@ -423,67 +448,98 @@ def _average_valid(  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _average_narrow(x, sizes, factors, strides, inner, starts, line, sums, out):  # type: ignore[no-untyped-def]
-    size, factor = sizes[-1], factors[-1]
-    covered = np.int64(0)
-    whole, rest = size // factor * inner, size % factor
-    for row in range(out.shape[0]):
-        covered = window_rows(row, covered, sizes, factors, strides, starts)
-        means = out[row]
-        _add_rows(x, starts[:covered], size, factor, inner, line, sums)
-        _divide_narrow_row(sums[:whole], np.int32(covered * factor), means)
+def _average_narrow(x, origins, targets, offsets, size, factor, inner, line, sums, out):  # type: ignore[no-untyped-def]
+    whole, rest, rows = size // factor * inner, size % factor, len(offsets)
+    for row in range(len(origins)):
+        means = out[targets[row] : targets[row] + len(sums)]
+        _add_row(x, origins[row], offsets, size, factor, inner, line, sums)
+        _divide_narrow_row(sums[:whole], np.int32(rows * factor), means)
         if rest > 0:
-            _divide_narrow_row(sums[whole:], np.int32(covered * rest), means[whole:])
+            _divide_narrow_row(sums[whole:], np.int32(rows * rest), means[whole:])
 
 
 @compiled
-def _average_cubes(x, out):  # type: ignore[no-untyped-def]
-    """Average whole windows of 2 x 2 x 2, by far the most there are, without a detour over memory."""
+def _average_cubes(x, origins, targets, offsets, size, out):  # type: ignore[no-untyped-def]
+    """Average windows of 2 x 2 x 2, by far the most there are, without a detour over memory."""
     # Every step is cast: numba adds 32-bit integers as 64-bit ones, of which a vector holds half as many.
-    of = np.int32
-    three, one = of(3), of(1)
-    for i in range(out.shape[0]):
-        for j in range(out.shape[1]):
-            a, b, c, d = x[2 * i, 2 * j], x[2 * i, 2 * j + 1], x[2 * i + 1, 2 * j], x[2 * i + 1, 2 * j + 1]
-            means = out[i, j]
-            for k in range(len(means)):
-                left = of(of(of(a[2 * k]) + of(b[2 * k])) + of(of(c[2 * k]) + of(d[2 * k])))
-                right = of(of(of(a[2 * k + 1]) + of(b[2 * k + 1])) + of(of(c[2 * k + 1]) + of(d[2 * k + 1])))
-                total = of(left + right)
-                means[k] = of(of(total + three) + of(of(total >> three) & one)) >> three
+    of, zero, three, odd = np.int32, np.int32(0), np.int32(3), np.int32(1)
+    at, two, one = np.uint64, np.uint64(2), np.uint64(1)
+    for row in range(len(origins)):
+        a, b = at(origins[row] + offsets[0]), at(origins[row] + offsets[1])
+        c, d = at(origins[row] + offsets[2]), at(origins[row] + offsets[3])
+        target = at(targets[row])
+        for k in range(size // 2):
+            i = at(k) * two
+            j = i + one
+            left = of(of(of(x[a + i]) + of(x[b + i])) + of(of(x[c + i]) + of(x[d + i])))
+            right = of(of(of(x[a + j]) + of(x[b + j])) + of(of(x[c + j]) + of(x[d + j])))
+            total = of(left + right)
+            out[target + at(k)] = of(of(total + three) + of(of(total >> three) & odd)) >> three
+        if size % 2 > 0:
+            out[target + at(size // 2)] = _half_to_even(_last_sum(x, origins[row] + size - 1, offsets, 1, zero), 4)
 
 
 @compiled
-def _average_squares(x, out):  # type: ignore[no-untyped-def]
-    """Average whole windows of 2 x 2 likewise."""
-    of = np.int32
-    two, one = of(2), of(1)
-    for j in range(out.shape[0]):
-        a, b, means = x[2 * j], x[2 * j + 1], out[j]
-        for k in range(len(means)):
-            left, right = of(of(a[2 * k]) + of(b[2 * k])), of(of(a[2 * k + 1]) + of(b[2 * k + 1]))
-            total = of(left + right)
-            means[k] = of(of(total + one) + of(of(total >> two) & one)) >> two
+def _average_squares(x, origins, targets, offsets, size, out):  # type: ignore[no-untyped-def]
+    """Average windows of 2 x 2 likewise."""
+    of, zero, odd = np.int32, np.int32(0), np.int32(1)
+    at, two, one = np.uint64, np.uint64(2), np.uint64(1)
+    for row in range(len(origins)):
+        a, b = at(origins[row] + offsets[0]), at(origins[row] + offsets[1])
+        target = at(targets[row])
+        for k in range(size // 2):
+            i = at(k) * two
+            j = i + one
+            total = of(of(of(x[a + i]) + of(x[b + i])) + of(of(x[a + j]) + of(x[b + j])))
+            out[target + at(k)] = of(of(total + odd) + of(of(total >> of(2)) & odd)) >> of(2)
+        if size % 2 > 0:
+            out[target + at(size // 2)] = _half_to_even(_last_sum(x, origins[row] + size - 1, offsets, 1, zero), 2)
+
+
+@compiled
+def _average_threes(x, origins, targets, offsets, size, line, out):  # type: ignore[no-untyped-def]
+    """Average windows of 3 x 3 x 3 likewise, but for a line of the sums of columns."""
+    of, at = np.int32, np.uint64
+    whole, rest = size // 3, size % 3
+    # Of 16 bits at most, whose mean is exact by way of it: see `_divide_narrow_row`.
+    inverse = np.float32(1 / 27)
+    for row in range(len(origins)):
+        origin, target = origins[row], at(targets[row])
+        a, b, c = at(origin + offsets[0]), at(origin + offsets[1]), at(origin + offsets[2])
+        d, e, f = at(origin + offsets[3]), at(origin + offsets[4]), at(origin + offsets[5])
+        g, h, j = at(origin + offsets[6]), at(origin + offsets[7]), at(origin + offsets[8])
+        for k in range(len(line)):
+            i = at(k)
+            upper = of(of(of(x[a + i]) + of(x[b + i])) + of(x[c + i]))
+            middle = of(of(of(x[d + i]) + of(x[e + i])) + of(x[f + i]))
+            lower = of(of(of(x[g + i]) + of(x[h + i])) + of(x[j + i]))
+            line[k] = of(of(upper + middle) + lower)
+        for k in range(whole):
+            total = of(of(line[3 * k] + line[3 * k + 1]) + line[3 * k + 2])
+            out[target + at(k)] = of(np.rint(np.float32(total) * inverse))
+        if rest > 0:
+            total = line[3 * whole] + line[size - 1] * (rest - 1)
+            out[target + at(whole)] = _half_to_even(total, 9 * rest)
 
 
 @helper
-def _add_valid_rows(x, rows, size, factor, inner, lines, sums, counts, rule):  # type: ignore[no-untyped-def]
-    """Add up and count the valid values of the windows of one row, in the order of `_add_rows`."""
+def _add_valid_row(x, origin, offsets, size, factor, inner, lines, sums, counts, rule):  # type: ignore[no-untyped-def]
+    """Add up and count the valid values of the windows of one row, in the order of `_add_row`."""
     line, number = lines
     for part in range(size * inner // len(line)):
-        _add_valid_down(x, rows, part * len(line), line, number, rule)
+        _add_valid_down(x, origin + part * len(line), offsets, line, number, rule)
         _add_across(line, part, size, factor, inner, sums)
         _add_across(number, part, size, factor, inner, counts)
 
 
 @helper
-def _add_valid_down(x, rows, shift, line, number, rule):  # type: ignore[no-untyped-def]
+def _add_valid_down(x, origin, offsets, line, number, rule):  # type: ignore[no-untyped-def]
     """Add up and count the valid values of columns."""
     skip_nan, has_nodata, nodata = rule
     line[:] = 0
     number[:] = 0
-    for at in rows:
-        a = np.uint64(at + shift)
+    for offset in offsets:
+        a = np.uint64(origin + offset)
         for i in range(len(line)):
             value = x[a + np.uint64(i)]
             valid = ((value == value) | (not skip_nan)) & ((value != nodata) | (not has_nodata))
@@ -493,36 +549,35 @@ def _add_valid_down(x, rows, shift, line, number, rule):  # type: ignore[no-unty
 
 
 @compiled
-def _count(x, sizes, factors, strides, inner, starts, skip_nan, has_nodata, nodata, line, count):  # type: ignore[no-untyped-def]
-    size, factor = sizes[-1], factors[-1]
-    covered = np.int64(0)
-    for row in range(count.shape[0]):
-        covered = window_rows(row, covered, sizes, factors, strides, starts)
+def _count(x, origins, targets, offsets, size, factor, inner, skip_nan, has_nodata, nodata, line, count):  # type: ignore[no-untyped-def]
+    width = (size + factor - 1) // factor * inner
+    for row in range(len(origins)):
+        counts = count[targets[row] : targets[row] + width]
         for part in range(size * inner // len(line)):
             line[:] = 0
-            for at in starts[:covered]:
-                a = np.uint64(at + part * len(line))
+            for offset in offsets:
+                a = np.uint64(origins[row] + offset + part * len(line))
                 for i in range(len(line)):
                     value = x[a + np.uint64(i)]
                     line[i] += ((value == value) | (not skip_nan)) & ((value != nodata) | (not has_nodata))
-            _add_across(line, part, size, factor, inner, count[row])
+            _add_across(line, part, size, factor, inner, counts)
 
 
 @compiled
-def _add_halves(x, sizes, factors, strides, inner, starts, shift, has_nodata, nodata, upper, lower, count):  # type: ignore[no-untyped-def]
-    size, factor = sizes[-1], factors[-1]
+def _add_halves(  # type: ignore[no-untyped-def]
+    x, origins, targets, offsets, size, factor, inner, shift, has_nodata, nodata, upper, lower, count
+):
     one = np.uint64(1)
-    covered = np.int64(0)
-    for row in range(upper.shape[0]):
-        uppers, lowers, counts = upper[row], lower[row], count[row]
-        uppers[:] = 0
-        lowers[:] = 0
-        if has_nodata:
-            counts[:] = 0
-        covered = window_rows(row, covered, sizes, factors, strides, starts)
-        for start in starts[:covered]:
+    width = (size + factor - 1) // factor * inner
+    for row in range(len(origins)):
+        uppers, lowers, counts = upper[targets[row] :], lower[targets[row] :], count[targets[row] :]
+        for i in range(width):
+            uppers[i], lowers[i] = 0, 0
+            if has_nodata:
+                counts[i] = 0
+        for offset in offsets:
             for sample in range(size):
-                at = start + sample * inner
+                at = origins[row] + offset + sample * inner
                 window = (sample // factor) * inner
                 for i in range(inner):
                     if not (has_nodata and x[at + i] == nodata):
@@ -535,60 +590,62 @@ def _add_halves(x, sizes, factors, strides, inner, starts, shift, has_nodata, no
 
 @compiled
 def _add_compensated(  # type: ignore[no-untyped-def]
-    x, sizes, factors, strides, inner, starts, skip_nan, has_nodata, nodata, total, error, scaled, scaled_error, count
+    x,
+    origins,
+    targets,
+    offsets,
+    size,
+    factor,
+    inner,
+    skip_nan,
+    has_nodata,
+    nodata,
+    total,
+    error,
+    scaled,
+    scaled_error,
+    count,
 ):
-    size, factor = sizes[-1], factors[-1]
     counting = skip_nan or has_nodata
-    covered = np.int64(0)
-    for row in range(total.shape[0]):
-        sums, errors, large, large_errors, counts = (
-            total[row],
-            error[row],
-            scaled[row],
-            scaled_error[row],
-            count[row],
-        )
-        sums[:] = 0.0
-        errors[:] = 0.0
-        large[:] = 0.0
-        large_errors[:] = 0.0
-        if counting:
-            counts[:] = 0.0
-        covered = window_rows(row, covered, sizes, factors, strides, starts)
-        for start in starts[:covered]:
+    width = (size + factor - 1) // factor * inner
+    for row in range(len(origins)):
+        target = targets[row]
+        for k in range(target, target + width):
+            total[k], error[k], scaled[k], scaled_error[k] = 0.0, 0.0, 0.0, 0.0
+            if counting:
+                count[k] = 0.0
+        for offset in offsets:
             for sample in range(size):
-                at = start + sample * inner
-                window = (sample // factor) * inner
+                at = origins[row] + offset + sample * inner
+                window = target + (sample // factor) * inner
                 for i in range(inner):
                     value = x[at + i]
                     if (skip_nan and value != value) or (has_nodata and value == nodata):
                         continue
                     k = window + i
                     if counting:
-                        counts[k] += 1.0
+                        count[k] += 1.0
                     # Not "value >= HUGE": NaN and infinity must go the way whose sum they dominate.
                     if abs(value) < HUGE:
-                        added, lost = _two_sum(sums[k], value)
-                        sums[k] = added
-                        errors[k] += lost
+                        added, lost = _two_sum(total[k], value)
+                        total[k] = added
+                        error[k] += lost
                     else:
-                        added, lost = _two_sum(large[k], value * SCALE_DOWN)
-                        large[k] = added
-                        large_errors[k] += lost
+                        added, lost = _two_sum(scaled[k], value * SCALE_DOWN)
+                        scaled[k] = added
+                        scaled_error[k] += lost
 
 
 @compiled
-def _merge_pairs(x, x_error, sizes, factors, strides, inner, starts, total, error):  # type: ignore[no-untyped-def]
-    size, factor = sizes[-1], factors[-1]
-    covered = np.int64(0)
-    for row in range(total.shape[0]):
-        sums, errors = total[row], error[row]
-        sums[:] = 0.0
-        errors[:] = 0.0
-        covered = window_rows(row, covered, sizes, factors, strides, starts)
-        for start in starts[:covered]:
+def _merge_pairs(x, x_error, origins, targets, offsets, size, factor, inner, total, error):  # type: ignore[no-untyped-def]
+    width = (size + factor - 1) // factor * inner
+    for row in range(len(origins)):
+        sums, errors = total[targets[row] :], error[targets[row] :]
+        for i in range(width):
+            sums[i], errors[i] = 0.0, 0.0
+        for offset in offsets:
             for sample in range(size):
-                at = start + sample * inner
+                at = origins[row] + offset + sample * inner
                 window = (sample // factor) * inner
                 for i in range(inner):
                     added, lost = _two_sum(sums[window + i], x[at + i])

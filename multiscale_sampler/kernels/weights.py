@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from .compiling import compiled
-from .windows import Block, as_rows, block_windows, reduced_shape, window_rows
+from .windows import Block, reduced_shape, windows_of
 
 
 def combine(weights: Block, means: Block, factors: tuple[int, ...]) -> Block:
@@ -17,26 +17,24 @@ def combine(weights: Block, means: Block, factors: tuple[int, ...]) -> Block:
 
     A sample of weight 0 counts for nothing, whatever its mean.
     """
-    windows = block_windows(means.shape, factors)
     out = np.empty((2, *reduced_shape(means.shape, factors)))
     # Infinities may cancel; only the interpreter would warn of it.
     with np.errstate(all="ignore"):
-        _combine(weights.reshape(-1), means.reshape(-1), *windows, as_rows(out[0], windows), as_rows(out[1], windows))
+        for windows in windows_of(means.shape, factors):
+            _combine(weights.reshape(-1), means.reshape(-1), *windows, out[0].reshape(-1), out[1].reshape(-1))
     return out
 
 
 @compiled
-def _combine(weights, means, sizes, factors, strides, inner, starts, total, mean):  # type: ignore[no-untyped-def]
-    size, factor = sizes[-1], factors[-1]
-    covered = np.int64(0)
-    for row in range(total.shape[0]):
-        totals, found = total[row], mean[row]
+def _combine(weights, means, origins, targets, offsets, size, factor, inner, total, mean):  # type: ignore[no-untyped-def]
+    width = (size + factor - 1) // factor * inner
+    for row in range(len(origins)):
+        totals, found = total[targets[row] : targets[row] + width], mean[targets[row] : targets[row] + width]
         totals[:] = 0.0
         found[:] = np.nan
-        covered = window_rows(row, covered, sizes, factors, strides, starts)
-        for start in starts[:covered]:
+        for offset in offsets:
             for sample in range(size):
-                at = start + sample * inner
+                at = origins[row] + offset + sample * inner
                 window = (sample // factor) * inner
                 for i in range(inner):
                     weight, value, k = weights[at + i], means[at + i], window + i

@@ -1,11 +1,11 @@
 """Which samples of a block each window covers, for blocks of any rank.
 
-A block is taken as rows. Axes behind the last reduced one form an `inner` run that moves as one; neighbouring
-axes that are not reduced are merged; the last reduced axis is the row. Every loop of this package then reads:
-for each row of windows, for each input row that they cover (`window_rows`), for each window of the row, for
-each sample, for each element of the inner run. Sums of floats visit the samples of a window in C order, which
-fixes their rounding whatever the rank. A last, partial window has the samples that there are; loops that want all
-windows alike are given the whole ones first and each end by itself (`whole_windows`).
+A block is taken as rows. Axes behind the last reduced one form an `inner` run that moves as one, and the last reduced
+axis is the row. Rows of windows come in groups that cover as many rows of samples: the whole ones first, then those
+that an end of the block cuts short (`windows_of`). Every loop of this package then reads: for each row of windows, for
+each row of samples that they cover, for each window of the row, for each of its samples there, for each element of the
+inner run. Sums of floats visit the samples of a window in C order, which fixes their rounding whatever the rank. The
+last window of a row may be partial, but for loops that want all windows alike.
 
 Loops are compiled to vector instructions where they go along a line of memory, so `split` brings the same
 sample of many windows side by side first, and what follows is arithmetic of whole lines.
@@ -16,6 +16,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterable, Iterator
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -25,27 +26,14 @@ from .compiling import compiled, helper
 
 Block = npt.NDArray[Any]
 
+# Rows of windows that are told of at a time.
+ROWS = 2**14
 # Inner runs of this many elements fill vector registers by themselves.
 WIDE = 64
 
 
 class Windows(NamedTuple):
-    """The windows of one block, as arrays and integers that a kernel can take."""
-
-    sizes: npt.NDArray[np.int64]
-    """Input samples along each merged axis; the last one is the row."""
-    factors: npt.NDArray[np.int64]
-    """Samples per window along each merged axis."""
-    strides: npt.NDArray[np.int64]
-    """Elements from one sample to the next along each merged axis."""
-    inner: int
-    """Elements of the run that moves as one."""
-    starts: npt.NDArray[np.int64]
-    """Room for the offsets of the input rows that a window covers, which a kernel fills (`window_rows`)."""
-
-
-class WholeWindows(NamedTuple):
-    """Windows of a block that all have as many samples, as offsets into it and into what it is reduced to."""
+    """Rows of windows that cover as many samples, as offsets into a block and into what it is reduced to."""
 
     origins: npt.NDArray[np.int64]
     """Where the first sample of each row of windows is."""
@@ -53,12 +41,26 @@ class WholeWindows(NamedTuple):
     """Where the value of the first window of each row goes."""
     offsets: npt.NDArray[np.int64]
     """How far behind the first sample of a window each of its rows of samples begins."""
-    windows: int
-    """Windows of a row."""
+    size: int
+    """Samples along a row, of which the last window may have fewer than others."""
     factor: int
     """Samples of a window along a row."""
     inner: int
     """Elements of the run that moves as one."""
+
+    @property
+    def samples(self) -> int:
+        """Samples of a window, but of a partial one at the end of a row."""
+        return len(self.offsets) * self.factor
+
+    @property
+    def width(self) -> int:
+        """Values that a row of windows is reduced to."""
+        return -(-self.size // self.factor) * self.inner
+
+    def rows(self, first: int, last: int) -> Windows:
+        """Return some of the rows of windows."""
+        return self._replace(origins=self.origins[first:last], targets=self.targets[first:last])
 
 
 class Missing(NamedTuple):
@@ -92,61 +94,55 @@ class Missing(NamedTuple):
         return dtype.type(np.nan if self.skip_nan else 0)
 
 
-def block_windows(shape: tuple[int, ...], factors: tuple[int, ...]) -> Windows:
-    """Return the windows of `factors` samples over a C-contiguous block of `shape`."""
-    merged: list[tuple[int, int]] = []
-    for size, factor in zip(shape, factors, strict=True):
-        if merged and factor == 1 and merged[-1][1] == 1:
-            merged[-1] = (merged[-1][0] * size, 1)
-        else:
-            merged.append((size, factor))
-    inner = merged.pop()[0] if len(merged) > 1 and merged[-1][1] == 1 else 1
-    sizes = [size for size, _ in merged]
-    strides = [inner * math.prod(sizes[axis + 1 :]) for axis in range(len(sizes))]
-    return Windows(
-        np.array(sizes, np.int64),
-        np.array([factor for _, factor in merged], np.int64),
-        np.array(strides, np.int64),
-        inner,
-        np.empty(math.prod(factor for _, factor in merged[:-1]), np.int64),
-    )
+def windows_of(shape: tuple[int, ...], factors: tuple[int, ...], *, alike: bool = False) -> Iterable[Windows]:
+    """Return the windows of a C-contiguous block: the whole ones, then those that its ends cut short, end by end.
+
+    The last window of a row is one of these only if all windows are to be alike.
+    """
+    along = _last_reduced(factors)
+    # Of very many short rows, some at a time: what tells where they are is to be small beside them.
+    few = math.prod(reduced_shape(shape[:along], factors[:along])) <= ROWS
+    return _few_windows(shape, factors, alike) if few else _all_windows(shape, factors, alike)
 
 
-def whole_windows(shape: tuple[int, ...], factors: tuple[int, ...]) -> Iterator[WholeWindows]:
-    """Yield the windows of a C-contiguous block: the whole ones, then those that its ends cut short, end by end."""
-    along = max((axis for axis, factor in enumerate(factors) if factor > 1), default=0)
+@lru_cache(maxsize=32)
+def _few_windows(shape: tuple[int, ...], factors: tuple[int, ...], alike: bool) -> tuple[Windows, ...]:
+    return tuple(_all_windows(shape, factors, alike))
+
+
+def _all_windows(shape: tuple[int, ...], factors: tuple[int, ...], alike: bool) -> Iterator[Windows]:
+    along = _last_reduced(factors)
     strides, steps = (
         [math.prod(sizes[axis + 1 :]) for axis in range(len(sizes))] for sizes in (shape, reduced_shape(shape, factors))
     )
-    # Of each axis the first sample, the number of windows, and their samples.
-    ends = []
-    for size, factor in zip(shape[: along + 1], factors[: along + 1], strict=True):
-        whole, rest = divmod(size, factor)
-        ends.append([span for span in ((0, whole, factor), (whole * factor, 1, rest)) if span[1] * span[2]])
-    for spans in itertools.product(*ends):
-        *outer, (begin, windows, factor) = spans
-        yield WholeWindows(
-            _sums(
-                begin * strides[along],
-                [(b + f * np.arange(n)) * s for (b, n, f), s in zip(outer, strides, strict=False)],
-            ),
-            _sums(
-                begin // factors[along] * steps[along],
-                [(b // f + np.arange(n)) * s for (b, n, _), f, s in zip(outer, factors, steps, strict=False)],
-            ),
-            _sums(0, [np.arange(f) * s for (_, _, f), s in zip(outer, strides, strict=False)]),
-            windows,
-            factor,
-            strides[along],
-        )
+    # Of each axis the first sample, the windows, and the samples of each.
+    spans = [_spans(size, factor) for size, factor in zip(shape, factors, strict=True)]
+    row_spans = spans[along] if alike else [(0, -(-shape[along] // factors[along]), factors[along])]
+    for *outer, (begin, windows, factor) in itertools.product(*spans[:along], row_spans):
+        size = min(windows * factor, shape[along])
+        first, target = begin * strides[along], begin // factors[along] * steps[along]
+        offsets = np.zeros(1, np.int64)
+        for (at, _, samples), by, stride, step in zip(outer, factors, strides, steps, strict=False):
+            first, target = first + at * stride, target + at // by * step
+            offsets = np.add.outer(offsets, np.arange(samples) * stride).reshape(-1)
+        counts = [number for _, number, _ in outer]
+        for row in range(0, math.prod(counts), ROWS):
+            rows = np.arange(row, min(row + ROWS, math.prod(counts)))
+            origins, targets = np.full_like(rows, first), np.full_like(rows, target)
+            for axis, index in enumerate(np.unravel_index(rows, counts) if counts else ()):
+                origins += index * (factors[axis] * strides[axis])
+                targets += index * steps[axis]
+            yield Windows(origins, targets, offsets, size, factor, strides[along])
 
 
-def _sums(start: int, terms: Iterable[npt.NDArray[np.int64]]) -> npt.NDArray[np.int64]:
-    """Return the sums of one of each of some numbers, in C order."""
-    total = np.array([start], np.int64)
-    for term in terms:
-        total = np.add.outer(total, term).reshape(-1)
-    return total
+def _spans(size: int, factor: int) -> list[tuple[int, int, int]]:
+    """Return of an axis (first sample, windows, samples of each) of the whole windows and of the partial one."""
+    whole, rest = divmod(size, factor)
+    return [span for span in ((0, whole, factor), (whole * factor, 1, rest)) if span[1] * span[2]]
+
+
+def _last_reduced(factors: tuple[int, ...]) -> int:
+    return max((axis for axis, factor in enumerate(factors) if factor > 1), default=0)
 
 
 def reduced_shape(shape: tuple[int, ...], factors: tuple[int, ...]) -> tuple[int, ...]:
@@ -221,70 +217,32 @@ def halved_shape(shape: tuple[int, ...], factors: tuple[int, ...]) -> tuple[int,
     return math.prod(shape[: kept + 1]), *sizes[1:]
 
 
-def as_rows(block: Block, windows: Windows) -> Block:
-    """Return a result block as a view of shape (rows of windows, windows of a row x inner run)."""
-    columns = -(-int(windows.sizes[-1]) // int(windows.factors[-1])) * windows.inner
-    return block.reshape(-1, columns)
-
-
 @helper
-def window_rows(row, covered, sizes, factors, strides, starts):  # type: ignore[no-untyped-def]
-    """Fill `starts` with the offsets of the input rows under one row of windows, in C order; return how many.
+def split(samples, factor, inner, run, rest, lines, at):  # type: ignore[no-untyped-def]
+    """Bring the first, second, ... samples of the windows of a row side by side, each in a line of its own from `at`.
 
-    Rows of windows are taken in order, and `covered` is what this returned for the one before: most have the same
-    offsets, moved by a window. For the first one it is zero, but no literal one: that would have a type of its own,
-    for which all that it is given to is compiled once more.
+    The windows are as many as fill the lines with a run of each, which is all of its inner run or the beginning of it.
+    Of the last one there may be only a `rest` of samples, if that is not zero; other lines are left as they are there.
     """
-    last = len(sizes) - 2
-    if last >= 0:
-        position = row % ((sizes[last] + factors[last] - 1) // factors[last])
-        if covered > 0 and position > 0 and (position + 1) * factors[last] <= sizes[last]:
-            for k in range(covered):
-                starts[k] += factors[last] * strides[last]
-            return covered
-    remaining, count = row, 1
-    starts[0] = 0
-    for axis in range(last, -1, -1):
-        along = (sizes[axis] + factors[axis] - 1) // factors[axis]
-        outer = remaining // along
-        lower = (remaining - outer * along) * factors[axis]
-        remaining = outer
-        held = min(factors[axis], sizes[axis] - lower)
-        # Backwards, so that the offsets found so far are read before they are overwritten.
-        for sample in range(held - 1, -1, -1):
-            for found in range(count):
-                starts[sample * count + found] = starts[found] + (lower + sample) * strides[axis]
-        count *= held
-    return count
-
-
-@helper
-def split(samples, size, factor, inner, lines):  # type: ignore[no-untyped-def]
-    """Bring the first, second, ... samples of the windows of a row side by side, each in a line of its own.
-
-    The windows are those of the next `size` samples, as many as fill the lines with their inner runs; where the last
-    window has no sample, a line is left as it is.
-    """
-    whole = size // factor
+    width = lines.shape[1] - (run if rest > 0 else 0)
     # Numbers that are known to the compiler become shuffles of vectors.
     if inner == 1 and factor == 2:
-        a, b = lines[0], lines[1]
-        for i in range(whole):
+        a, b = lines[at], lines[at + 1]
+        for i in range(width):
             a[i], b[i] = samples[2 * i], samples[2 * i + 1]
     else:
         for sample in range(factor):
-            line = lines[sample]
+            line, source = lines[at + sample], samples[sample * inner :]
             if inner == 1 and factor == 3:
-                for i in range(whole):
-                    line[i] = samples[3 * i + sample]
+                for i in range(width):
+                    line[i] = source[3 * i]
             else:
-                for window in range(whole):
-                    source = samples[(window * factor + sample) * inner :]
-                    for i in range(inner):
-                        line[window * inner + i] = source[i]
-    for sample in range(size - whole * factor):
-        for i in range(inner):
-            lines[sample, whole * inner + i] = samples[(whole * factor + sample) * inner + i]
+                for window in range(width // run):
+                    for i in range(run):
+                        line[window * run + i] = source[window * factor * inner + i]
+    for sample in range(rest):
+        for i in range(run):
+            lines[at + sample, width + i] = samples[width // run * factor * inner + sample * inner + i]
 
 
 @helper

@@ -5,16 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from multiscale_sampler.kernels.windows import (
-    Missing,
-    as_rows,
-    as_unsigned,
-    block_windows,
-    from_unsigned,
-    reduced_shape,
-    whole_windows,
-    window_rows,
-)
+from multiscale_sampler.kernels.windows import ROWS, Missing, as_unsigned, from_unsigned, reduced_shape, windows_of
 from tests import oracles, strategies
 
 
@@ -24,80 +15,67 @@ def blocks(draw):
     return shape, draw(strategies.factors(len(shape), most=4))
 
 
-# Compiled, it is called from compiled loops alone.
-rows_of_windows = getattr(window_rows, "py_func", window_rows)
+def samples_of_windows(shape, factors, *, alike):
+    """Offsets of the samples under each value of the result, found by walking the windows as kernels do."""
+    found = {}
+    for windows in windows_of(shape, factors, alike=alike):
+        assert len(windows.origins) == len(windows.targets) <= ROWS
+        assert not alike or windows.size % windows.factor == 0
+        count = -(-windows.size // windows.factor)
+        assert windows.width == count * windows.inner
+        for origin, target in zip(windows.origins, windows.targets, strict=True):
+            for window, element in itertools.product(range(count), range(windows.inner)):
+                begin = window * windows.factor
+                covered = range(begin, min(begin + windows.factor, windows.size))
+                samples = [
+                    origin + offset + sample * windows.inner + element
+                    for offset in windows.offsets
+                    for sample in covered
+                ]
+                assert len(samples) == windows.samples or len(covered) < windows.factor
+                value = target + window * windows.inner + element
+                assert value not in found
+                found[value] = samples
+    return found
 
 
-def samples_of_windows(shape, factors):
-    """Offsets of the samples under each element of the result, found by walking the rows as kernels do."""
-    windows = block_windows(shape, factors)
-    sizes, steps, strides, inner, starts = windows
-    out = np.empty(reduced_shape(shape, factors), object)
-    rows = as_rows(out, windows)
-    covered = 0
-    for row in range(rows.shape[0]):
-        for column in range(rows.shape[1]):
-            rows[row, column] = []
-        covered = rows_of_windows(row, covered, sizes, steps, strides, starts)
-        for start in starts[:covered].tolist():
-            for sample in range(sizes[-1]):
-                for i in range(inner):
-                    rows[row, (sample // int(steps[-1])) * inner + i].append(int(start + sample * inner + i))
-    return out
-
-
-@given(blocks())
-def test_windows__every_sample_is_in_the_window_that_covers_it(block):
+@pytest.mark.parametrize("alike", [False, True])
+@given(block=blocks())
+def test_windows__have_the_samples_that_they_cover_in_order_and_are_each_there_once(block, alike):
     shape, factors = block
     offsets = np.arange(np.prod(shape)).reshape(shape)
-    found = samples_of_windows(shape, factors)
-    for index, expected in oracles.windows(offsets, factors):
-        assert found[index] == expected.tolist()
-
-
-@given(blocks(), st.data())
-def test_window_rows__may_begin_with_any_row(block, data):
-    windows = block_windows(*block)
-    rows = as_rows(np.empty(reduced_shape(*block)), windows)
-    first, covered = data.draw(st.integers(0, len(rows) - 1)), 0
-    for row in range(first + 1):
-        covered = rows_of_windows(row, covered, *windows[:3], windows.starts)
-    expected = windows.starts[:covered].tolist()
-    windows.starts[:] = -1
-    assert rows_of_windows(first, 0, *windows[:3], windows.starts) == covered
-    assert windows.starts[:covered].tolist() == expected
-
-
-@given(blocks())
-def test_window_rows__never_exceed_the_room_for_them(block):
-    shape, factors = block
-    windows = block_windows(shape, factors)
-    starts = np.full(len(windows.starts) + 1, -1)
-    counts = [0]
-    for row in range(as_rows(np.empty(reduced_shape(shape, factors)), windows).shape[0]):
-        counts.append(rows_of_windows(row, counts[-1], windows.sizes, windows.factors, windows.strides, starts))
-    del counts[0]
-    assert max(counts) <= len(windows.starts)
-    assert starts[-1] == -1
-    assert sum(counts) * int(windows.sizes[-1]) * windows.inner == np.prod(shape)
+    expected = {at: samples.tolist() for at, (_, samples) in enumerate(oracles.windows(offsets, factors))}
+    assert samples_of_windows(shape, factors, alike=alike) == expected
 
 
 @pytest.mark.parametrize(
-    ("shape", "factors", "sizes", "merged", "inner"),
+    ("shape", "factors", "groups", "alike"),
     [
-        ((8, 9), (2, 2), [8, 9], [2, 2], 1),
-        ((8, 9, 3), (2, 2, 1), [8, 9], [2, 2], 3),
-        ((4, 5, 8, 9), (1, 1, 2, 2), [20, 8, 9], [1, 2, 2], 1),
-        ((4, 5, 6, 7), (2, 1, 1, 1), [4], [2], 210),
-        ((7,), (3,), [7], [3], 1),
-        ((2, 3, 4, 5, 6), (2, 1, 1, 2, 1), [2, 12, 5], [2, 1, 2], 6),
+        ((8, 10), (2, 2), [(4, 2, 10, 2, 1)], [(4, 2, 10, 2, 1)]),
+        ((8, 9, 3), (2, 2, 1), [(4, 2, 9, 2, 3)], [(4, 2, 8, 2, 3), (4, 2, 1, 1, 3)]),
+        ((4, 5, 8, 10), (1, 1, 2, 2), [(80, 2, 10, 2, 1)], [(80, 2, 10, 2, 1)]),
+        ((4, 5, 6, 7), (2, 1, 1, 1), [(1, 1, 4, 2, 210)], [(1, 1, 4, 2, 210)]),
+        ((7,), (3,), [(1, 1, 7, 3, 1)], [(1, 1, 6, 3, 1), (1, 1, 1, 1, 1)]),
+        ((3, 5), (1, 1), [(1, 1, 3, 1, 5)], [(1, 1, 3, 1, 5)]),
+        ((5, 3, 2), (2, 3, 2), [(2, 6, 2, 2, 1), (1, 3, 2, 2, 1)], [(2, 6, 2, 2, 1), (1, 3, 2, 2, 1)]),
     ],
 )
-def test_block_windows__merges_what_moves_as_one(shape, factors, sizes, merged, inner):
-    windows = block_windows(shape, factors)
-    assert windows.sizes.tolist() == sizes
-    assert windows.factors.tolist() == merged
-    assert windows.inner == inner
+def test_windows__come_whole_ones_first_with_axes_behind_the_last_reduced_one_as_one_run(shape, factors, groups, alike):
+    for expected, choice in ((groups, False), (alike, True)):
+        found = [
+            (len(windows.origins), len(windows.offsets), windows.size, windows.factor, windows.inner)
+            for windows in windows_of(shape, factors, alike=choice)
+        ]
+        assert found == expected
+
+
+def test_windows__of_very_many_rows_are_told_of_some_at_a_time():
+    groups = list(windows_of((2 * ROWS + 6, 3), (2, 3)))
+    assert [len(windows.origins) for windows in groups] == [ROWS, 3]
+    assert groups[1].origins.tolist() == [6 * (ROWS + k) for k in range(3)]
+    assert groups[1].targets.tolist() == [ROWS, ROWS + 1, ROWS + 2]
+    assert groups[0].rows(4, 6).origins.tolist() == [24, 30]
+    assert groups[0].rows(4, 6).targets.tolist() == [4, 5]
 
 
 @given(blocks())
@@ -133,8 +111,8 @@ def test_missing__arguments_are_scalars_of_the_dtype():
 
 def test_windows__of_rank_five_lie_where_numpy_says():
     shape, factors = (3, 4, 2, 5, 3), (2, 1, 2, 3, 2)
-    found = samples_of_windows(shape, factors)
-    assert sorted(itertools.chain(*found.ravel())) == list(range(360))
+    found = samples_of_windows(shape, factors, alike=False)
+    assert sorted(itertools.chain(*found.values())) == list(range(360))
 
 
 @pytest.mark.parametrize("dtype", ["int8", "int16", "int32", "int64"])
@@ -174,24 +152,3 @@ def test_as_unsigned__leaves_unsigned_integers_alone():
     assert as_unsigned(values) is values
     assert from_unsigned(values, values.dtype) is values
     assert Missing(False, 1).unsigned(values.dtype) == Missing(False, 1)
-
-
-@given(blocks())
-def test_whole_windows__are_those_of_the_block_each_once(block):
-    shape, factors = block
-    offsets = np.arange(np.prod(shape)).reshape(shape)
-    expected = {at: samples.tolist() for at, (_, samples) in enumerate(oracles.windows(offsets, factors))}
-    found = {}
-    for windows in whole_windows(shape, factors):
-        for origin, target in zip(windows.origins, windows.targets, strict=True):
-            for window, element in itertools.product(range(windows.windows), range(windows.inner)):
-                first = origin + window * windows.factor * windows.inner + element
-                samples = [
-                    first + offset + sample * windows.inner
-                    for offset in windows.offsets
-                    for sample in range(windows.factor)
-                ]
-                value = target + window * windows.inner + element
-                assert value not in found
-                found[value] = samples
-    assert found == expected
