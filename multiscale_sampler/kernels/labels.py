@@ -12,70 +12,71 @@ from typing import Any
 import numpy as np
 
 from .compiling import compiled, helper
-from .windows import Block, halved_shape, reduced_shape
+from .windows import Block, Windows
 
 
-def mode_of_pairs(block: Block, factors: tuple[int, ...], zero: Any = None) -> Block | None:
-    """Return the most frequent value of every window, of equals the least; None for other windows.
+def are_pairs(windows: Windows) -> bool:
+    """Whether windows are 2 x 2 x 2 or 2 x 2 samples, whichever axes these are on."""
+    return len(windows.offsets) in (2, 4) and windows.factor == 2 and windows.inner == 1
+
+
+def mode_of_pairs(x: Block, windows: Windows, out: Block, zero: Any = None) -> None:
+    """Put the most frequent value of every window in its place, of equals the least.
 
     Parameters
     ----------
-    block
-        C-contiguous unsigned integers.
-    factors
-        Samples per window along each axis.
+    x
+        Unsigned integers, one-dimensional.
+    windows
+        Windows of pairs, all of them whole.
+    out
+        What they are reduced to, one-dimensional.
     zero
         A value that is left out of windows that have others; None for none.
     """
-    halved = halved_shape(block.shape, factors)
-    if halved is None or block.dtype.kind != "u":
-        return None
-    # Windows of 2 x 2 are looked at as if their two rows were in both of two planes: the most frequent stay so.
-    step = len(halved) - 2
-    x = block.reshape(halved if step else (1, *halved))
-    out: Block = np.empty(reduced_shape(block.shape, factors), block.dtype)
-    low = out.reshape(-1, x.shape[1] // 2, x.shape[2] // 2)
-    more = np.empty(low.shape[2], np.bool_)
-    seen, counts = np.empty(8, block.dtype), np.empty(8, np.int64)
-    _pick(x, step, zero is not None, block.dtype.type(0 if zero is None else zero), more, seen, counts, low)
-    return out
+    # Windows of 2 x 2 are looked at as if their two rows were there twice: the most frequent stay so.
+    offsets = np.resize(windows.offsets, 4)
+    more = np.empty(windows.width, np.bool_)
+    seen, counts = np.empty(8, x.dtype), np.empty(8, np.int64)
+    value = x.dtype.type(0 if zero is None else zero)
+    _pick(x, windows.origins, windows.targets, offsets, zero is not None, value, more, seen, counts, out)
 
 
 @compiled
-def _pick(x, step, skip_zero, zero, more, seen, counts, low):  # type: ignore[no-untyped-def]
-    """Put the most frequent value of every window in its place; its second plane is `step` behind the first."""
+def _pick(x, origins, targets, offsets, skip_zero, zero, more, seen, counts, low):  # type: ignore[no-untyped-def]
     # In the dtype of the labels, as numba's own choice is wider: a vector holds as many as it can.
     of = low.dtype.type
     none, one, eight = of(0), of(1), of(8)
-    for i in range(low.shape[0]):
-        for j in range(low.shape[1]):
-            upper, lower = x[i + i * step], x[i + i * step + step]
-            a, b, c, d = upper[2 * j], upper[2 * j + 1], lower[2 * j], lower[2 * j + 1]
-            out = low[i, j]
-            any_more = none
-            for k in range(len(out)):
-                first = a[2 * k]
-                # What tells the others from it: zero for those that are equal.
-                p, q, r = of(a[2 * k + 1] ^ first), of(b[2 * k] ^ first), of(b[2 * k + 1] ^ first)
-                s, t = of(c[2 * k] ^ first), of(c[2 * k + 1] ^ first)
-                u, v = of(d[2 * k] ^ first), of(d[2 * k + 1] ^ first)
-                most = max(max(max(p, q), max(r, s)), max(max(t, u), v))
-                other = of(first ^ most)
-                firsts = of(one + _count(none, p, q, r, s, t, u, v, of))
-                others = _count(most, p, q, r, s, t, u, v, of)
-                takes_first = (firsts > others) | ((firsts == others) & (first < other))
-                if skip_zero:
-                    takes_first = (other == zero) | (takes_first & (first != zero))
-                out[k] = first if takes_first else other
-                more[k] = of(firsts + others) < eight
-                any_more = of(any_more | of(more[k]))
-            if any_more == none:
-                continue
-            for k in range(len(out)):
-                if more[k]:
-                    n = 2 * k
-                    values = (a[n], a[n + 1], b[n], b[n + 1], c[n], c[n + 1], d[n], d[n + 1])
-                    out[k] = _most_frequent(values, skip_zero, zero, seen, counts)
+    length = 2 * len(more)
+    for row in range(len(origins)):
+        at = origins[row]
+        a, b = x[at + offsets[0] :][:length], x[at + offsets[1] :][:length]
+        c, d = x[at + offsets[2] :][:length], x[at + offsets[3] :][:length]
+        out = low[targets[row] : targets[row] + len(more)]
+        any_more = none
+        for k in range(len(out)):
+            first = a[2 * k]
+            # What tells the others from it: zero for those that are equal.
+            p, q, r = of(a[2 * k + 1] ^ first), of(b[2 * k] ^ first), of(b[2 * k + 1] ^ first)
+            s, t = of(c[2 * k] ^ first), of(c[2 * k + 1] ^ first)
+            u, v = of(d[2 * k] ^ first), of(d[2 * k + 1] ^ first)
+            most = max(max(max(p, q), max(r, s)), max(max(t, u), v))
+            other = of(first ^ most)
+            firsts = of(one + _count(none, p, q, r, s, t, u, v, of))
+            others = _count(most, p, q, r, s, t, u, v, of)
+            takes_first = (firsts > others) | ((firsts == others) & (first < other))
+            if skip_zero:
+                takes_first = (other == zero) | (takes_first & (first != zero))
+            out[k] = first if takes_first else other
+            more[k] = of(firsts + others) < eight
+            any_more = of(any_more | of(more[k]))
+        if any_more == none:
+            continue
+        for k in range(len(out)):
+            if more[k]:
+                n = 2 * k
+                values = (a[n], a[n + 1], b[n], b[n + 1], c[n], c[n + 1], d[n], d[n + 1])
+                out[k] = _most_frequent(values, skip_zero, zero, seen, counts)
 
 
 @helper

@@ -26,7 +26,7 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 
 from .compiling import compiled, helper
-from .labels import mode_of_pairs
+from .labels import are_pairs, mode_of_pairs
 from .windows import Block, Missing, as_unsigned, from_unsigned, reduced_shape, split, windows_of
 
 # Columns of lines, at least as many as fill vectors, and bytes that all lines together should take at most: they stay
@@ -61,11 +61,7 @@ def mode_nonzero(block: Block, factors: tuple[int, ...], missing: Missing) -> Bl
 
 
 def _mode(block: Block, factors: tuple[int, ...], missing: Missing, *, zero: Any = None) -> Block:
-    values = as_unsigned(block)
-    modes = None if missing else mode_of_pairs(values, factors, zero)
-    if modes is None:
-        modes = _pick(block, values, factors, missing, zero=zero)
-    return from_unsigned(modes, block.dtype)
+    return from_unsigned(_pick(block, as_unsigned(block), factors, missing, zero=zero), block.dtype)
 
 
 def _pick(
@@ -93,6 +89,9 @@ def _pick(
             values[values == last] = nodata
         left_out = nodata
     for windows in windows_of(block.shape, factors, alike=True):
+        if upper is None and not missing and are_pairs(windows):
+            mode_of_pairs(values.reshape(-1), windows, lower.reshape(-1), zero)
+            continue
         columns = min(MOST_COLUMNS, max(LEAST_COLUMNS, LINES_BYTES // (windows.samples * values.itemsize)))
         # Some windows with all their inner run, or a part of the run of one.
         together, piece = max(columns // windows.inner, 1), min(columns, windows.inner)

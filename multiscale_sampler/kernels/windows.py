@@ -205,18 +205,6 @@ def _restore_bits(values, sign, last, nan):  # type: ignore[no-untyped-def]
         values[i] = nan if value == last else bits
 
 
-def halved_shape(shape: tuple[int, ...], factors: tuple[int, ...]) -> tuple[int, ...] | None:
-    """Return the shape of a block whose last two or three axes are halved, with those before in the first of them.
-
-    None where other axes are reduced, or windows are partial.
-    """
-    kept = factors.index(2) if 2 in factors else 0
-    sizes = shape[kept:]
-    if len(sizes) not in (2, 3) or factors != (1,) * kept + (2,) * len(sizes) or any(n % 2 for n in sizes):
-        return None
-    return math.prod(shape[: kept + 1]), *sizes[1:]
-
-
 @helper
 def split(samples, factor, inner, run, rest, lines, at):  # type: ignore[no-untyped-def]
     """Bring the first, second, ... samples of the windows of a row side by side, each in a line of its own from `at`.
