@@ -273,17 +273,70 @@ def _valid_means(samples: Block, axes: list[Support], kernel: Kernel, min_valid:
 def _weighted(samples: Block, axes: list[Support], kernel: Kernel, *, magnitudes: bool = False) -> Block:
     """Return the weighted means of all supports, axis after axis."""
     for support in axes:
-        weights = kernel_weights(kernel, support.factor)
-        if magnitudes:
-            weights = np.abs(weights) / math.fsum(np.abs(weights))
         rows, shape = _rows(samples, support)
         out = np.empty((len(rows), support.outputs, rows.shape[2]), np.float64)
-        centre = halo(kernel, support.factor) + (support.factor - 1) // 2
+        taps = _taps(support, rows.shape[1], rows.shape[2], kernel, magnitudes)
+        phases = np.empty((support.factor, taps.stride), rows.dtype)
         # Infinities may cancel; only the interpreter would warn of it.
         with np.errstate(all="ignore"):
-            _weigh_axis(rows, support.start, support.factor, weights, centre, out)
+            _weigh_axis(rows, support.start, support.factor, *taps, phases, np.empty(PIECE), out)
         samples = out.reshape(shape)
     return samples
+
+
+class Taps(NamedTuple):
+    """The samples that are weighed along an axis, for supports that are whole and for each that an end cuts short."""
+
+    edges: Int64s
+    """Outputs whose support reaches beyond the image."""
+    lower: int
+    """First output whose support is whole."""
+    upper: int
+    """Behind the last of them."""
+    together: int
+    """Outputs with a whole support that are weighed at a time."""
+    stride: int
+    """Elements of a phase, in which these have every `factor`-th sample; zero where samples are taken as they lie."""
+    centre: int
+    """Where the sample nearest to the centre of a whole support is behind its first one."""
+    used: Int64s
+    """Number of samples with a weight: of a whole support, then of each edge."""
+    halves: Float64s
+    """Half their weights."""
+    offsets: Int64s
+    """Elements from the first sample of a support, or from the beginning of the phases, to them."""
+
+
+@lru_cache(maxsize=256)
+def _taps(support: Support, size: int, inner: int, kernel: Kernel, magnitudes: bool) -> Taps:
+    """Return the taps of supports along an axis of `size` samples, each a run of `inner` elements."""
+    weights = kernel_weights(kernel, support.factor)
+    if magnitudes:
+        weights = np.abs(weights) / math.fsum(np.abs(weights))
+    length, factor, count = len(weights), support.factor, support.outputs
+    lower = min(count, (max(0, -support.start) + factor - 1) // factor)
+    upper = max(lower, min(count, (size - length - support.start) // factor + 1))
+    # Neighbouring outputs of narrow runs are weighed together, if the samples of each tap are brought together first.
+    together = max(1, PIECE // max(1, inner)) if inner < WIDE else 1
+    stride = (together + length // factor + 1) * inner if inner < WIDE else 0
+    edges = np.array([*range(lower), *range(upper, count)], np.int64)
+    firsts = support.start + edges * factor
+    spans = [(0, length), *((max(0, -first), min(length, size - first)) for first in firsts.tolist())]
+    used = np.zeros(len(spans), np.int64)
+    halves, offsets = np.zeros((len(spans), length)), np.zeros((len(spans), length), np.int64)
+    for row, (begin, end) in enumerate(spans):
+        # A sample without weight is none, not even if it is infinite.
+        within = begin + np.flatnonzero(weights[begin:end])
+        # In the order of the samples.
+        total = 1.0 if end - begin == length else np.add.accumulate(weights[begin:end])[-1]
+        used[row] = len(within)
+        halves[row, : len(within)] = 0.5 * (weights[within] / total)
+        offsets[row, : len(within)] = within * inner
+    if stride:
+        within = np.flatnonzero(weights)
+        offsets[0, : len(within)] = within % factor * stride + within // factor * inner
+    centre = halo(kernel, factor) + (factor - 1) // 2
+    return Taps(edges, lower, upper, together, stride, centre, used, halves, offsets)
 
 
 def _extent(samples: Block, axes: Sequence[Support], kernel: Kernel, *, greatest: bool) -> Block:
@@ -367,69 +420,43 @@ def _votes(factor: int, axes: int) -> Int64s:
 
 
 @compiled
-def _weigh_axis(x, start, factor, weights, centre, out):  # type: ignore[no-untyped-def]
+def _weigh_axis(  # type: ignore[no-untyped-def]
+    x,
+    start,
+    factor,
+    edges,
+    lower,
+    upper,
+    together,
+    stride,
+    centre,
+    used,
+    halves,
+    offsets,
+    phases,
+    references,
+    out,
+):
     size, inner = x.shape[1], x.shape[2]
-    count, length = out.shape[1], len(weights)
-    # Outputs whose support is whole; one that reaches beyond the image is weighed on its own.
-    lower = min(count, (max(0, -start) + factor - 1) // factor)
-    upper = max(lower, min(count, (size - length - start) // factor + 1))
-    halves = np.empty(length, np.float64)
-    offsets = np.empty(length, np.int64)
-    references = np.empty(PIECE, np.float64)
-    piece = max(1, PIECE // max(1, inner))
-    phases = np.empty((factor, (piece + length // factor + 1) * inner), x.dtype)
+    pieces = len(edges) + (upper - lower + together - 1) // together
     for entry in range(len(x)):
         samples = x[entry].reshape(-1)
         results = out[entry].reshape(-1)
-        for k in range(count):
-            if inner < WIDE and lower <= k < upper:
-                continue
+        for piece in range(pieces):
+            whole = piece >= len(edges)
+            k = lower + (piece - len(edges)) * together if whole else edges[piece]
+            outputs = min(together, upper - k) if whole else 1
+            row = 0 if whole else piece + 1
             first = start + k * factor
-            used = _place(weights, first, size, inner, halves, offsets)
+            source, at = samples, first * inner
             reference = min(first + centre, size - 1) * inner
-            row = results[k * inner : (k + 1) * inner]
-            _weigh(samples, halves[:used], offsets[:used], reference, references, row)
-        if inner < WIDE:
-            for k in range(lower, upper, piece):
-                outputs = min(piece, upper - k)
-                begin = start + k * factor
-                _split(samples, begin, outputs + length // factor + 1, factor, inner, phases)
-                used = _place_phases(weights, factor, phases.shape[1], inner, halves, offsets)
-                reference = (centre % factor) * phases.shape[1] + (centre // factor) * inner
-                row = results[k * inner : (k + outputs) * inner]
-                _weigh(phases.reshape(-1), halves[:used], offsets[:used], reference, references, row)
-
-
-@helper
-def _place(weights, first, size, inner, halves, offsets):  # type: ignore[no-untyped-def]
-    """Find the half weights and offsets of the samples under one support; return how many there are."""
-    lower, upper = max(0, -first), min(len(weights), size - first)
-    total = 0.0
-    if lower == 0 and upper == len(weights):
-        total = 1.0
-    else:
-        for tap in range(lower, upper):
-            total += weights[tap]
-    used = 0
-    for tap in range(lower, upper):
-        # A sample without weight is none, not even if it is infinite.
-        if weights[tap] != 0.0:
-            halves[used] = 0.5 * (weights[tap] / total)
-            offsets[used] = (first + tap) * inner
-            used += 1
-    return used
-
-
-@helper
-def _place_phases(weights, factor, stride, inner, halves, offsets):  # type: ignore[no-untyped-def]
-    """Find the half weights and offsets of the samples under a whole support, in samples put apart by `_split`."""
-    used = 0
-    for tap in range(len(weights)):
-        if weights[tap] != 0.0:
-            halves[used] = 0.5 * weights[tap]
-            offsets[used] = (tap % factor) * stride + (tap // factor) * inner
-            used += 1
-    return used
+            if whole and stride > 0:
+                _split(samples, first, outputs + halves.shape[1] // factor + 1, factor, inner, phases)
+                source, at = phases.reshape(-1), 0
+                reference = (centre % factor) * stride + (centre // factor) * inner
+            taps = used[row]
+            of = results[k * inner : (k + outputs) * inner]
+            _weigh(source, at, halves[row, :taps], offsets[row, :taps], reference, references, of)
 
 
 @helper
@@ -449,7 +476,7 @@ def _split(samples, begin, count, factor, inner, phases):  # type: ignore[no-unt
 
 
 @helper
-def _weigh(x, halves, offsets, reference, references, out):  # type: ignore[no-untyped-def]
+def _weigh(x, at, halves, offsets, reference, references, out):  # type: ignore[no-untyped-def]
     """Weigh runs of samples into `out`, one sample of every run after the other.
 
     Deviations from a reference are weighed: for equal samples they are exactly zero, whatever the weights. Weights
@@ -460,20 +487,20 @@ def _weigh(x, halves, offsets, reference, references, out):  # type: ignore[no-u
         row = out[begin : begin + len(references)]
         width = len(row)
         r = references[:width]
-        at = x[reference + begin : reference + begin + width]
+        centre = x[reference + begin : reference + begin + width]
         for i in range(width):
-            value = np.float64(at[i])
+            value = np.float64(centre[i])
             r[i] = value if abs(value) < np.inf else 0.0
             row[i] = 0.0
         for tap in range(0, taps - 1, 2):
             w, v = halves[tap], halves[tap + 1]
-            a = x[offsets[tap] + begin : offsets[tap] + begin + width]
-            b = x[offsets[tap + 1] + begin : offsets[tap + 1] + begin + width]
+            first, second = at + offsets[tap] + begin, at + offsets[tap + 1] + begin
+            a, b = x[first : first + width], x[second : second + width]
             for i in range(width):
                 row[i] = (row[i] + (w * a[i] - w * r[i])) + (v * b[i] - v * r[i])
         if taps % 2 == 1:
-            w = halves[taps - 1]
-            a = x[offsets[taps - 1] + begin : offsets[taps - 1] + begin + width]
+            w, first = halves[taps - 1], at + offsets[taps - 1] + begin
+            a = x[first : first + width]
             for i in range(width):
                 row[i] += w * a[i] - w * r[i]
         for i in range(width):
