@@ -93,8 +93,9 @@ def _pick(
             mode_of_pairs(values.reshape(-1), windows, lower.reshape(-1), zero)
             continue
         columns = min(MOST_COLUMNS, max(LEAST_COLUMNS, LINES_BYTES // (windows.samples * values.itemsize)))
-        # Some windows with all their inner run, or a part of the run of one.
-        together, piece = max(columns // windows.inner, 1), min(columns, windows.inner)
+        # Some windows with all their inner run, or a part of the run of one: half of the columns at a time.
+        half = columns // 2
+        together, piece = max(half // windows.inner, 1), min(half, windows.inner)
         _pick_all(
             values.reshape(-1),
             *windows,
@@ -169,26 +170,43 @@ def _pick_all(  # type: ignore[no-untyped-def]
     upper,
     best,
 ):
-    used, windows = np.int64(0), size // factor
+    used, windows, length = np.int64(0), size // factor, len(lines)
+    valid, kept = counts[0], counts[1]
     for row in range(len(origins)):
         for window in range(0, windows, together):
             for begin in range(0, inner, piece):
                 run = min(piece, inner - begin)
                 width = min(together, windows - window) * run
-                if used + width > len(places):
-                    columns = places[:used]
-                    _pick_columns(
-                        lines, counts, columns, passes, missing, least, zero, has_nan, last, lower, upper, best
-                    )
-                    used = np.int64(0)
                 start = origins[row] + window * factor * inner + begin
                 of_windows = lines[:, used : used + width]
                 for k in range(len(offsets)):
                     split(x[start + offsets[k] :], factor, inner, run, 0, of_windows, k * factor)
                 target = targets[row] + window * inner + begin
                 used = _leave_mixed(lines, used, width, target, places, lower, upper, mixed)
-    columns = places[:used]
-    _pick_columns(lines, counts, columns, passes, missing, least, zero, has_nan, last, lower, upper, best)
+                at_end = row + 1 == len(origins) and window + together >= windows and begin + piece >= inner
+                # As long as there is room for more, and more to come.
+                if used <= len(places) // 2 and not (at_end and used > 0):
+                    continue
+                for i in range(used):
+                    valid[i] = length
+                if missing is not None:
+                    _leave_out(lines, used, missing, last, valid)
+                for i in range(used):
+                    kept[i] = valid[i]
+                if zero is not None:
+                    _leave_out(lines, used, zero, last, kept)
+                _order_lines(lines, passes, used)
+                if upper is not None:
+                    _pick_middle(lines, kept, places[:used], has_nan, last, lower, upper)
+                if best is not None:
+                    _pick_longest_runs(lines, counts, places[:used], lower, best)
+                if zero is not None:
+                    _settle(places[:used], kept, 1, zero, lower)
+                if missing is not None:
+                    _settle(places[:used], valid, least, missing, lower)
+                    if upper is not None:
+                        _settle(places[:used], valid, least, missing, upper)
+                used = np.int64(0)
 
 
 @helper
@@ -224,36 +242,6 @@ def _leave_mixed(lines, used, width, target, places, lower, upper, mixed):  # ty
                 places[kept] = target + i
                 kept += 1
     return used + number
-
-
-@helper
-def _pick_columns(  # type: ignore[no-untyped-def]
-    lines, counts, places, passes, missing, least, zero, has_nan, last, lower, upper, best
-):
-    """Pick the values of the windows laid out, and put them in their places."""
-    number = len(places)
-    if number == 0:
-        return
-    valid, kept = counts[0], counts[1]
-    for i in range(number):
-        valid[i] = len(lines)
-    if missing is not None:
-        _leave_out(lines, number, missing, last, valid)
-    for i in range(number):
-        kept[i] = valid[i]
-    if zero is not None:
-        _leave_out(lines, number, zero, last, kept)
-    _order_lines(lines, passes, number)
-    if upper is not None:
-        _pick_middle(lines, kept, places, has_nan, last, lower, upper)
-    if best is not None:
-        _pick_longest_runs(lines, counts, places, lower, best)
-    if zero is not None:
-        _settle(places, kept, 1, zero, lower)
-    if missing is not None:
-        _settle(places, valid, least, missing, lower)
-        if upper is not None:
-            _settle(places, valid, least, missing, upper)
 
 
 @helper

@@ -234,18 +234,13 @@ def _count_all(shape: tuple[int, ...], factors: tuple[int, ...], count: Block) -
 
 @compiled
 def _add(x, origins, targets, offsets, size, factor, inner, line, total):  # type: ignore[no-untyped-def]
+    """Add up windows row by row: down the columns, along lines of memory, and then across what is left of them."""
     width = (size + factor - 1) // factor * inner
     for row in range(len(origins)):
         sums = total[targets[row] : targets[row] + width]
-        _add_row(x, origins[row], offsets, size, factor, inner, line, sums)
-
-
-@helper
-def _add_row(x, origin, offsets, size, factor, inner, line, sums):  # type: ignore[no-untyped-def]
-    """Add up the windows of one row: down the columns, along lines of memory, and then across what is left of them."""
-    for part in range(size * inner // len(line)):
-        _add_down(x, origin + part * len(line), offsets, line)
-        _add_across(line, part, size, factor, inner, sums)
+        for part in range(size * inner // len(line)):
+            _add_down(x, origins[row] + part * len(line), offsets, line)
+            _add_across(line, part, size, factor, inner, sums)
 
 
 @helper
@@ -305,7 +300,7 @@ def _add_across(line, part, size, factor, inner, sums):  # type: ignore[no-untyp
 
 @compiled
 def _add_cubes(x, origins, targets, offsets, size, total):  # type: ignore[no-untyped-def]
-    """Add up windows of 2 x 2 x 2, by far the most there are, as `_add_row` does."""
+    """Add up windows of 2 x 2 x 2, by far the most there are, as `_add` does."""
     of, at, two, one = total.dtype.type, np.uint64, np.uint64(2), np.uint64(1)
     zero = of(0)
     for row in range(len(origins)):
@@ -373,7 +368,9 @@ def _average_floats(x, origins, targets, offsets, size, factor, inner, line, sum
     whole, rest = size // factor * inner, size % factor
     for row in range(len(origins)):
         means = out[targets[row] : targets[row] + len(sums)]
-        _add_row(x, origins[row], offsets, size, factor, inner, line, sums)
+        for part in range(size * inner // len(line)):
+            _add_down(x, origins[row] + part * len(line), offsets, line)
+            _add_across(line, part, size, factor, inner, sums)
         # Counted, not looked for: a loop that can end early is not vectorized.
         missing = 0
         for i in range(whole):
@@ -452,7 +449,9 @@ def _average_narrow(x, origins, targets, offsets, size, factor, inner, line, sum
     whole, rest, rows = size // factor * inner, size % factor, len(offsets)
     for row in range(len(origins)):
         means = out[targets[row] : targets[row] + len(sums)]
-        _add_row(x, origins[row], offsets, size, factor, inner, line, sums)
+        for part in range(size * inner // len(line)):
+            _add_down(x, origins[row] + part * len(line), offsets, line)
+            _add_across(line, part, size, factor, inner, sums)
         _divide_narrow_row(sums[:whole], np.int32(rows * factor), means)
         if rest > 0:
             _divide_narrow_row(sums[whole:], np.int32(rows * rest), means[whole:])
@@ -524,7 +523,7 @@ def _average_threes(x, origins, targets, offsets, size, line, out):  # type: ign
 
 @helper
 def _add_valid_row(x, origin, offsets, size, factor, inner, lines, sums, counts, rule):  # type: ignore[no-untyped-def]
-    """Add up and count the valid values of the windows of one row, in the order of `_add_row`."""
+    """Add up and count the valid values of the windows of one row, in the order of `_add`."""
     line, number = lines
     for part in range(size * inner // len(line)):
         _add_valid_down(x, origin + part * len(line), offsets, line, number, rule)

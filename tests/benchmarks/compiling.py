@@ -2,7 +2,8 @@
 
 Every method is applied to a tiny block of every dtype in a process of its own that finds no kernel on disk. What
 counts is its CPU time beyond that of a second call, with numba and the package imported, and numba itself started by
-the smallest of loops, before. A call may need several kernels; the slowest of them, with its helpers, is told apart.
+the smallest of loops, before. A call may need several kernels, or one for several dtypes; the slowest of them, with its
+helpers, is told apart.
 """
 
 from __future__ import annotations
@@ -34,11 +35,11 @@ SHAPE = (5, 7, 9)
 
 
 @contextmanager
-def timed_kernels() -> Iterator[dict[str, float]]:
-    """Gather the CPU seconds of every kernel that is compiled; those of the helpers that it calls are among them."""
+def timed_kernels() -> Iterator[list[tuple[str, float]]]:
+    """Gather (kernel, CPU seconds) of all that is compiled; those of the helpers that it calls are among them."""
     from numba.core import event
 
-    seconds: dict[str, float] = {}
+    seconds: list[tuple[str, float]] = []
     begins: list[float] = []
 
     class Kernels(event.Listener):  # type: ignore[misc]  # numba has no types
@@ -48,8 +49,7 @@ def timed_kernels() -> Iterator[dict[str, float]]:
         def on_end(self, event: Any) -> None:
             begin = begins.pop()
             if not begins:
-                name = event.data["dispatcher"].py_func.__name__
-                seconds[name] = seconds.get(name, 0.0) + time.process_time() - begin
+                seconds.append((event.data["dispatcher"].py_func.__name__, time.process_time() - begin))
 
     with event.install_listener("numba:compile", Kernels()):
         yield seconds
@@ -73,9 +73,9 @@ def seconds_to_compile(method: str, dtype: str, cache: str) -> tuple[float, floa
     with dask.config.set(scheduler="synchronous"), timed_kernels() as kernels:
         for _ in range(2):
             begin = time.process_time()
-            ms.coarsen(image, 2, method=method).to_numpy()
+            ms.to_multiscale(image, [2], method)[f"scale1/{image.name}"].to_numpy()
             times.append(time.process_time() - begin)
-    return times[0] - times[1], max(kernels.values(), default=0.0)
+    return times[0] - times[1], max((seconds for _, seconds in kernels), default=0.0)
 
 
 def measured(method: str, dtype: str, rounds: int) -> tuple[float, float]:
