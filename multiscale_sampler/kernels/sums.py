@@ -314,7 +314,7 @@ def _add_cubes(x, origins, targets, offsets, size, total):  # type: ignore[no-un
             right = zero + of(x[a + j]) + of(x[b + j]) + of(x[c + j]) + of(x[d + j])
             total[target + at(k)] = left + right
         if size % 2 > 0:
-            total[target + at(size // 2)] = _last_sum(x, origins[row] + size - 1, offsets, 1, zero)
+            total[target + at(size // 2)] = _last_sum(x, origins[row] + size - 1, offsets, zero)
 
 
 @compiled
@@ -331,16 +331,15 @@ def _add_squares(x, origins, targets, offsets, size, total):  # type: ignore[no-
             left, right = zero + of(x[a + i]) + of(x[b + i]), zero + of(x[a + j]) + of(x[b + j])
             total[target + at(k)] = left + right
         if size % 2 > 0:
-            total[target + at(size // 2)] = _last_sum(x, origins[row] + size - 1, offsets, 1, zero)
+            total[target + at(size // 2)] = _last_sum(x, origins[row] + size - 1, offsets, zero)
 
 
 @helper
-def _last_sum(x, origin, offsets, rest, zero):  # type: ignore[no-untyped-def]
-    """Return the sum of the partial window at the end of a row, of a `rest` of samples of each row under it."""
+def _last_sum(x, origin, offsets, zero):  # type: ignore[no-untyped-def]
+    """Return the sum of a window at the end of a row that has one sample of each row of samples under it."""
     total = zero
-    for sample in range(rest):
-        for offset in offsets:
-            total += x[np.uint64(origin + offset + sample)]
+    for offset in offsets:
+        total += x[np.uint64(origin + offset)]
     return total
 
 
@@ -403,7 +402,7 @@ def _average_cubes_of_floats(x, origins, targets, offsets, size, gaps, out):  # 
             out[target + at(k)] = mean
             missing += mean != mean
         if size % 2 > 0:
-            mean = _last_sum(x, origins[row] + size - 1, offsets, 1, zero) * 0.25
+            mean = _last_sum(x, origins[row] + size - 1, offsets, zero) * 0.25
             out[target + at(size // 2)] = mean
             missing += mean != mean
         gaps[row] = missing > 0
@@ -475,7 +474,7 @@ def _average_cubes(x, origins, targets, offsets, size, out):  # type: ignore[no-
             total = of(left + right)
             out[target + at(k)] = of(of(total + three) + of(of(total >> three) & odd)) >> three
         if size % 2 > 0:
-            out[target + at(size // 2)] = _half_to_even(_last_sum(x, origins[row] + size - 1, offsets, 1, zero), 4)
+            out[target + at(size // 2)] = _half_to_even(_last_sum(x, origins[row] + size - 1, offsets, zero), 4)
 
 
 @compiled
@@ -492,7 +491,7 @@ def _average_squares(x, origins, targets, offsets, size, out):  # type: ignore[n
             total = of(of(of(x[a + i]) + of(x[b + i])) + of(of(x[a + j]) + of(x[b + j])))
             out[target + at(k)] = of(of(total + odd) + of(of(total >> of(2)) & odd)) >> of(2)
         if size % 2 > 0:
-            out[target + at(size // 2)] = _half_to_even(_last_sum(x, origins[row] + size - 1, offsets, 1, zero), 2)
+            out[target + at(size // 2)] = _half_to_even(_last_sum(x, origins[row] + size - 1, offsets, zero), 2)
 
 
 @compiled
