@@ -31,7 +31,7 @@ def _extreme(block: Block, factors: tuple[int, ...], missing: Missing, *, greate
     start = missing.fill(block.dtype) if missing else _farthest(block.dtype, greatest)
     x, best = block.reshape(-1), out.reshape(-1)
     for windows in windows_of(block.shape, factors):
-        if factors[-1] == 2 and not missing:
+        if windows.factor == 2 and windows.inner == 1 and not missing:
             _extremes_of_pairs(x, *windows[:4], greatest, start, best)
             continue
         # Long inner runs are lines by themselves; others are folded down the rows, whose elements lie side by side.
@@ -39,6 +39,10 @@ def _extreme(block: Block, factors: tuple[int, ...], missing: Missing, *, greate
         line = np.empty(windows.size * windows.inner if width and len(windows.offsets) > 1 else 0, block.dtype)
         parts = np.empty((windows.factor, width), block.dtype)
         _extremes(x, *windows, greatest, *missing.arguments(block.dtype), start, line, parts, best)
+    if block.dtype.kind == "f":
+        # Of two zeros either may have been kept, as the loops differ in order: they become the positive one.
+        with np.errstate(invalid="ignore"):
+            out += 0
     return out
 
 

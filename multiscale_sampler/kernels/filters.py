@@ -296,7 +296,7 @@ class Taps(NamedTuple):
     together: int
     """Outputs with a whole support that are weighed at a time."""
     stride: int
-    """Elements of a phase, in which these have every `factor`-th sample; zero where samples are taken as they lie."""
+    """Elements of a phase, in which every `factor`-th sample is put; zero where samples are taken as they lie."""
     centre: int
     """Where the sample nearest to the centre of a whole support is behind its first one."""
     used: Int64s

@@ -1,4 +1,4 @@
-"""The mode of whole windows of 2 x 2 x 2 or 2 x 2 integers, most of which have one value or two.
+"""The mode of whole windows of two or four rows of two integers, most of which have one value or two.
 
 So are most of a segmentation, and of an empty background. Row by row, a first loop, of vector instructions, counts the
 first sample of every window and one of the others, which decides it if there are no more. A second one looks at the
@@ -16,7 +16,7 @@ from .windows import Block, Windows
 
 
 def are_pairs(windows: Windows) -> bool:
-    """Whether windows are 2 x 2 x 2 or 2 x 2 samples, whichever axes these are on."""
+    """Whether windows are two or four rows of two samples: 2 x 2 x 2, 2 x 2 or 4 x 2, whichever axes these are on."""
     return len(windows.offsets) in (2, 4) and windows.factor == 2 and windows.inner == 1
 
 
@@ -34,7 +34,7 @@ def mode_of_pairs(x: Block, windows: Windows, out: Block, zero: Any = None) -> N
     zero
         A value that is left out of windows that have others; None for none.
     """
-    # Windows of 2 x 2 are looked at as if their two rows were there twice: the most frequent stay so.
+    # Two rows are looked at as if they were there twice: the most frequent values stay so.
     offsets = np.resize(windows.offsets, 4)
     more = np.empty(windows.width, np.bool_)
     seen, counts = np.empty(8, x.dtype), np.empty(8, np.int64)

@@ -100,7 +100,7 @@ def mean_valid_windows(block: Block, factors: tuple[int, ...], missing: Missing,
 
 
 def mean_narrow_windows(block: Block, factors: tuple[int, ...], out: Block) -> None:
-    """Fill `out` with the means of windows of integers whose sums fit 32 bits."""
+    """Fill `out` with the means of windows of integers of up to 16 bits whose sums fit 32."""
     x, means = block.reshape(-1), out.reshape(-1)
     for windows in windows_of(block.shape, factors):
         line = _line(windows, np.int32)

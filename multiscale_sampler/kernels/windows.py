@@ -101,11 +101,11 @@ def windows_of(shape: tuple[int, ...], factors: tuple[int, ...], *, alike: bool 
     """
     along = _last_reduced(factors)
     # Of very many short rows, some at a time: what tells where they are is to be small beside them.
-    few = math.prod(reduced_shape(shape[:along], factors[:along])) <= ROWS
+    few = math.prod(reduced_shape(shape[:along], factors[:along])) + math.prod(factors[:along]) <= ROWS
     return _few_windows(shape, factors, alike) if few else _all_windows(shape, factors, alike)
 
 
-@lru_cache(maxsize=32)
+@lru_cache(maxsize=64)
 def _few_windows(shape: tuple[int, ...], factors: tuple[int, ...], alike: bool) -> tuple[Windows, ...]:
     return tuple(_all_windows(shape, factors, alike))
 

@@ -73,7 +73,10 @@ def seconds_to_compile(method: str, dtype: str, cache: str) -> tuple[float, floa
     with dask.config.set(scheduler="synchronous"), timed_kernels() as kernels:
         for _ in range(2):
             begin = time.process_time()
-            ms.to_multiscale(image, [2], method)[f"scale1/{image.name}"].to_numpy()
+            # Bands are those of a whole pyramid.
+            bands = method == "laplacian"
+            made = ms.to_multiscale(image, [2], method) if bands else ms.coarsen(image, 2, method=method)
+            (made[f"scale1/{image.name}"] if bands else made).to_numpy()
             times.append(time.process_time() - begin)
     return times[0] - times[1], max((seconds for _, seconds in kernels), default=0.0)
 

@@ -57,3 +57,14 @@ def test_extrema__the_ends_of_the_range_are_values():
     assert extrema.minimum(block, (1,), Missing(False, None)).tolist() == block.tolist()
     assert extrema.maximum(block, (2,), Missing(False, None)).tolist() == [np.iinfo("int64").max]
     assert extrema.maximum(block[:1], (2,), Missing(False, None)).tolist() == [np.iinfo("int64").min]
+
+
+@pytest.mark.parametrize("missing", [Missing(False, None), Missing(True, None)])
+@pytest.mark.parametrize("method", KERNELS)
+def test_extrema__of_zeros_are_positive_whatever_lies_beside_them(method, missing):
+    zeros = np.random.default_rng(0).choice(np.array([0.0, -0.0], "float32"), (8, 8, 3))
+    found = KERNELS[method](zeros, (2, 2, 1), missing)
+    assert not np.signbit(found).any()
+    for channel in range(3):
+        alone = np.ascontiguousarray(zeros[..., channel : channel + 1])
+        np.testing.assert_array_equal(found[..., channel : channel + 1], KERNELS[method](alone, (2, 2, 1), missing))

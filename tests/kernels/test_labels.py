@@ -43,11 +43,13 @@ def test_mode_of_pairs__of_equally_frequent_values_is_the_least_whatever_their_o
         ((4, 4), (2, 2), [True]),
         ((4, 3, 4), (2, 2, 2), [True, True]),
         ((3, 4), (2, 2), [True, False]),
+        ((4, 4), (4, 2), [True]),
+        ((3, 2), (3, 2), [False]),
         ((4, 4), (2, 1), [False]),
         ((4, 4), (3, 3), [False, False, False, False]),
         ((4, 4, 4), (2, 2, 1), [False]),
         ((4,), (2,), [False]),
     ],
 )
-def test_are_pairs__tells_windows_of_two_by_two_from_others(shape, factors, pairs):
+def test_are_pairs__tells_windows_of_two_or_four_rows_of_two_from_others(shape, factors, pairs):
     assert [are_pairs(windows) for windows in windows_of(shape, factors, alike=True)] == pairs
