@@ -27,7 +27,7 @@ from .coarsening import aligned_weights, label_level
 from .executors import Crew, active_client
 from .parts import Region
 from .plan import Level, Pass, Plan, plan_pyramid
-from .pyramid import RECIPE_ATTRIBUTE, levels_of_tree, recipe_of, tree_of_plan
+from .pyramid import RECIPE_ATTRIBUTE, levels_of_plan, levels_of_tree, recipe_of
 from .reducers import Reducer
 from .regions import ArrayBase, Base, Sweep, base_of, unread
 
@@ -246,7 +246,7 @@ def _is_pristine(levels: Sequence[xr.DataArray], recipe: Mapping[str, Any]) -> b
         return False
     try:
         plan = plan_pyramid(levels[0], **recipe, workers=1)
-        again = levels_of_tree(tree_of_plan(levels[0], plan, rechunk=False))
+        again = levels_of_plan(levels[0], plan, rechunk=False)
     except (ValueError, TypeError):
         # The recipe does not even fit what the tree has become.
         return False

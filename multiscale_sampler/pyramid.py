@@ -132,6 +132,14 @@ def _method_of_each(names: Sequence[Any], method: Method | Mapping[str, Method])
 
 def tree_of_plan(image: xr.DataArray, plan: Plan, *, rechunk: bool, weights: xr.DataArray | None = None) -> xr.DataTree:
     """Return the lazy tree that a plan describes; with `rechunk`, in the plan's chunks."""
+    levels = levels_of_plan(image, plan, rechunk=rechunk, weights=weights)
+    return assemble([level.to_dataset(name=level.name) for level in levels], recipe_of(plan))
+
+
+def levels_of_plan(
+    image: xr.DataArray, plan: Plan, *, rechunk: bool, weights: xr.DataArray | None = None
+) -> list[xr.DataArray]:
+    """Return the lazy levels that a plan describes, the base first; with `rechunk`, in the plan's chunks."""
     chunks = plan.levels[0].chunks
     if image.chunks is None:
         base = image.chunk(dict(zip(plan.dims, chunks, strict=True)))
@@ -153,7 +161,7 @@ def tree_of_plan(image: xr.DataArray, plan: Plan, *, rechunk: bool, weights: xr.
         data = finish_state(state, whole_counts(plan, index), reduction)
         data = rechunked(data, plan.levels[index].chunks) if rechunk else data
         levels.append(label_level(image, data, plan, index))
-    return assemble([level.to_dataset(name=level.name) for level in levels], recipe_of(plan))
+    return levels
 
 
 def _bands(plan: Plan, base: Any, states: Mapping[int, Any]) -> dict[int, Any]:
