@@ -29,7 +29,7 @@ def maximum(block: Block, factors: tuple[int, ...], missing: Missing) -> Block:
 def _extreme(block: Block, factors: tuple[int, ...], missing: Missing, *, greatest: bool) -> Block:
     out = np.empty(reduced_shape(block.shape, factors), block.dtype)
     start = missing.fill(block.dtype) if missing else _farthest(block.dtype, greatest)
-    x, best = block.reshape(-1), out.reshape(-1)
+    x, best, rule = block.reshape(-1), out.reshape(-1), missing.arguments(block.dtype)
     for windows in windows_of(block.shape, factors):
         if windows.factor == 2 and windows.inner == 1 and not missing:
             _extremes_of_pairs(x, *windows[:4], greatest, start, best)
@@ -38,7 +38,7 @@ def _extreme(block: Block, factors: tuple[int, ...], missing: Missing, *, greate
         width = windows.width if windows.inner < WIDE else 0
         line = np.empty(windows.size * windows.inner if width and len(windows.offsets) > 1 else 0, block.dtype)
         parts = np.empty((windows.factor, width), block.dtype)
-        _extremes(x, *windows, greatest, *missing.arguments(block.dtype), start, line, parts, best)
+        _extremes(x, *windows, greatest, *rule, start, line, parts, best)
     if block.dtype.kind == "f":
         # Of two zeros either may have been kept, as the loops differ in order: they become the positive one.
         with np.errstate(invalid="ignore"):
@@ -86,7 +86,7 @@ def _extremes(  # type: ignore[no-untyped-def]
     out,
 ):
     rule = (greatest, skip_nan, has_nodata, nodata)
-    width = (size + factor - 1) // factor * inner
+    width = windows_with(0, size, factor) * inner
     for row in range(len(origins)):
         best = out[targets[row] : targets[row] + width]
         best[:] = start

@@ -47,11 +47,9 @@ def _pick(x, origins, targets, offsets, skip_zero, zero, more, seen, counts, low
     # In the dtype of the labels, as numba's own choice is wider: a vector holds as many as it can.
     of = low.dtype.type
     none, one, eight = of(0), of(1), of(8)
-    length = 2 * len(more)
     for row in range(len(origins)):
         at = origins[row]
-        a, b = x[at + offsets[0] :][:length], x[at + offsets[1] :][:length]
-        c, d = x[at + offsets[2] :][:length], x[at + offsets[3] :][:length]
+        a, b, c, d = x[at + offsets[0] :], x[at + offsets[1] :], x[at + offsets[2] :], x[at + offsets[3] :]
         out = low[targets[row] : targets[row] + len(more)]
         any_more = none
         for k in range(len(out)):

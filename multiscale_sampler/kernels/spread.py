@@ -95,7 +95,7 @@ def _take_in(  # type: ignore[no-untyped-def]
 def _merge(  # type: ignore[no-untyped-def]
     count, mean, squares, origins, targets, offsets, size, factor, inner, counts, means, distances
 ):
-    width = (size + factor - 1) // factor * inner
+    width = windows_with(0, size, factor) * inner
     for row in range(len(origins)):
         target = targets[row]
         for i in range(target, target + width):

@@ -24,7 +24,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .compiling import compiled, helper
-from .windows import WIDE, Block, Missing, Windows, reduced_shape, windows_of
+from .windows import WIDE, Block, Missing, Windows, reduced_shape, windows_of, windows_with
 
 Int64s = npt.NDArray[np.int64]
 
@@ -66,9 +66,9 @@ def sum_valid_windows(block: Block, factors: tuple[int, ...], missing: Missing, 
             _count_all(block.shape, factors, count)
             if not np.isnan(total).any():
                 return
+        rule = missing.arguments(block.dtype)
         for windows in windows_of(block.shape, factors):
             lines = _line(windows, total.dtype), _line(windows, count.dtype)
-            rule = missing.arguments(block.dtype)
             _add_valid(block.reshape(-1), *windows, *rule, *lines, total.reshape(-1), count.reshape(-1))
 
 
@@ -103,24 +103,24 @@ def mean_narrow_windows(block: Block, factors: tuple[int, ...], out: Block) -> N
     """Fill `out` with the means of windows of integers of up to 16 bits whose sums fit 32."""
     x, means = block.reshape(-1), out.reshape(-1)
     for windows in windows_of(block.shape, factors):
-        line = _line(windows, np.int32)
         match _samples_of_whole(windows, factors):
             case (2, 2, 2):
                 _average_cubes(x, *windows[:4], means)
             case (2, 2):
                 _average_squares(x, *windows[:4], means)
             case (3, 3, 3):
-                _average_threes(x, *windows[:4], line, means)
+                _average_threes(x, *windows[:4], _line(windows, np.int32), means)
             case _:
-                _average_narrow(x, *windows, line, np.empty(windows.width, np.int32), means)
+                sums = np.empty(windows.width, np.int32)
+                _average_narrow(x, *windows, _line(windows, sums.dtype), sums, means)
 
 
 def count_valid(block: Block, factors: tuple[int, ...], missing: Missing, dtype: npt.DTypeLike) -> Block:
     """Return the number of valid samples of every window, in a dtype that can hold it."""
     count: Block = np.empty(reduced_shape(block.shape, factors), dtype)
+    rule = missing.arguments(block.dtype)
     for windows in windows_of(block.shape, factors):
-        rule, line = missing.arguments(block.dtype), _line(windows, dtype)
-        _count(block.reshape(-1), *windows, *rule, line, count.reshape(-1))
+        _count(block.reshape(-1), *windows, *rule, _line(windows, dtype), count.reshape(-1))
     return count
 
 
@@ -140,9 +140,9 @@ def sum_halves(block: Block, factors: tuple[int, ...], missing: Missing, total: 
 
 def sum_compensated(block: Block, factors: tuple[int, ...], missing: Missing, total: Block, count: Block) -> None:
     """Add up float64 into the components (sum, error, scaled sum, scaled error) of `total`, and count."""
-    sums = [part.reshape(-1) for part in (*total, count)]
+    sums, rule = [part.reshape(-1) for part in (*total, count)], missing.arguments(block.dtype)
     for windows in windows_of(block.shape, factors):
-        _add_compensated(block.reshape(-1), *windows, *missing.arguments(block.dtype), *sums)
+        _add_compensated(block.reshape(-1), *windows, *rule, *sums)
 
 
 def merge_compensated(state: Block, factors: tuple[int, ...], total: Block) -> None:
@@ -235,7 +235,7 @@ def _count_all(shape: tuple[int, ...], factors: tuple[int, ...], count: Block) -
 @compiled
 def _add(x, origins, targets, offsets, size, factor, inner, line, total):  # type: ignore[no-untyped-def]
     """Add up windows row by row: down the columns, along lines of memory, and then across what is left of them."""
-    width = (size + factor - 1) // factor * inner
+    width = windows_with(0, size, factor) * inner
     for row in range(len(origins)):
         sums = total[targets[row] : targets[row] + width]
         for part in range(size * inner // len(line)):
@@ -349,7 +349,7 @@ def _add_valid(  # type: ignore[no-untyped-def]
 ):
     """Add up and count the valid values of the rows of windows that have gaps, or can have some."""
     rule = (skip_nan, has_nodata, nodata)
-    width = (size + factor - 1) // factor * inner
+    width = windows_with(0, size, factor) * inner
     for row in range(len(origins)):
         at = targets[row]
         sums, counts = total[at : at + width], count[at : at + width]
@@ -432,7 +432,7 @@ def _average_valid(  # type: ignore[no-untyped-def]
 ):
     """Average the valid values of those of some rows of windows that have gaps."""
     rule = (skip_nan, has_nodata, nodata)
-    width = (size + factor - 1) // factor * inner
+    width = windows_with(0, size, factor) * inner
     for row in range(len(origins)):
         if gaps[row]:
             _add_valid_row(x, origins[row], offsets, size, factor, inner, (line, number), sums, counts, rule)
@@ -548,7 +548,7 @@ def _add_valid_down(x, origin, offsets, line, number, rule):  # type: ignore[no-
 
 @compiled
 def _count(x, origins, targets, offsets, size, factor, inner, skip_nan, has_nodata, nodata, line, count):  # type: ignore[no-untyped-def]
-    width = (size + factor - 1) // factor * inner
+    width = windows_with(0, size, factor) * inner
     for row in range(len(origins)):
         counts = count[targets[row] : targets[row] + width]
         for part in range(size * inner // len(line)):
@@ -566,7 +566,7 @@ def _add_halves(  # type: ignore[no-untyped-def]
     x, origins, targets, offsets, size, factor, inner, shift, has_nodata, nodata, upper, lower, count
 ):
     one = np.uint64(1)
-    width = (size + factor - 1) // factor * inner
+    width = windows_with(0, size, factor) * inner
     for row in range(len(origins)):
         uppers, lowers, counts = upper[targets[row] :], lower[targets[row] :], count[targets[row] :]
         for i in range(width):
@@ -605,7 +605,7 @@ def _add_compensated(  # type: ignore[no-untyped-def]
     count,
 ):
     counting = skip_nan or has_nodata
-    width = (size + factor - 1) // factor * inner
+    width = windows_with(0, size, factor) * inner
     for row in range(len(origins)):
         target = targets[row]
         for k in range(target, target + width):
@@ -636,7 +636,7 @@ def _add_compensated(  # type: ignore[no-untyped-def]
 
 @compiled
 def _merge_pairs(x, x_error, origins, targets, offsets, size, factor, inner, total, error):  # type: ignore[no-untyped-def]
-    width = (size + factor - 1) // factor * inner
+    width = windows_with(0, size, factor) * inner
     for row in range(len(origins)):
         sums, errors = total[targets[row] :], error[targets[row] :]
         for i in range(width):

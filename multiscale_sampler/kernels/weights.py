@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from .compiling import compiled
-from .windows import Block, reduced_shape, windows_of
+from .windows import Block, reduced_shape, windows_of, windows_with
 
 
 def combine(weights: Block, means: Block, factors: tuple[int, ...]) -> Block:
@@ -27,7 +27,7 @@ def combine(weights: Block, means: Block, factors: tuple[int, ...]) -> Block:
 
 @compiled
 def _combine(weights, means, origins, targets, offsets, size, factor, inner, total, mean):  # type: ignore[no-untyped-def]
-    width = (size + factor - 1) // factor * inner
+    width = windows_with(0, size, factor) * inner
     for row in range(len(origins)):
         totals, found = total[targets[row] : targets[row] + width], mean[targets[row] : targets[row] + width]
         totals[:] = 0.0

@@ -19,10 +19,11 @@ from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from multiprocessing import get_context
 from statistics import median
-from typing import Any
+from typing import Any, cast
 
 import dask
 import numpy as np
+import xarray as xr
 
 import multiscale_sampler as ms
 
@@ -73,12 +74,16 @@ def seconds_to_compile(method: str, dtype: str, cache: str) -> tuple[float, floa
     with dask.config.set(scheduler="synchronous"), timed_kernels() as kernels:
         for _ in range(2):
             begin = time.process_time()
-            # Bands are those of a whole pyramid.
-            bands = method == "laplacian"
-            made = ms.to_multiscale(image, [2], method) if bands else ms.coarsen(image, 2, method=method)
-            (made[f"scale1/{image.name}"] if bands else made).to_numpy()
+            _reduced(image, method).to_numpy()
             times.append(time.process_time() - begin)
     return times[0] - times[1], max((seconds for _, seconds in kernels), default=0.0)
+
+
+def _reduced(image: xr.DataArray, method: Any) -> xr.DataArray:
+    """Return the level below an image; bands are those of a whole pyramid."""
+    if method == "laplacian":
+        return cast("xr.DataArray", ms.to_multiscale(image, [2], method)[f"scale1/{image.name}"])
+    return ms.coarsen(image, 2, method=method)
 
 
 def measured(method: str, dtype: str, rounds: int) -> tuple[float, float]:

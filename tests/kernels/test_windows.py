@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from multiscale_sampler.kernels import windows
-from multiscale_sampler.kernels.windows import ROWS, Missing, as_unsigned, from_unsigned, reduced_shape, windows_of
+from multiscale_sampler.kernels.windows import Missing, as_unsigned, from_unsigned, reduced_shape, windows_of
 from tests import oracles, strategies
 
 
@@ -72,10 +72,10 @@ def test_windows__come_whole_ones_first_with_axes_behind_the_last_reduced_one_as
 
 
 def test_windows__of_very_many_rows_are_told_of_some_at_a_time():
-    groups = list(windows_of((2 * ROWS + 6, 3), (2, 3)))
-    assert [len(group.origins) for group in groups] == [ROWS, 3]
-    assert groups[1].origins.tolist() == [6 * (ROWS + k) for k in range(3)]
-    assert groups[1].targets.tolist() == [ROWS, ROWS + 1, ROWS + 2]
+    groups = list(windows_of((2 * windows.ROWS + 6, 3), (2, 3)))
+    assert [len(group.origins) for group in groups] == [windows.ROWS, 3]
+    assert groups[1].origins.tolist() == [6 * (windows.ROWS + k) for k in range(3)]
+    assert groups[1].targets.tolist() == [windows.ROWS, windows.ROWS + 1, windows.ROWS + 2]
     assert groups[0].rows(4, 6).origins.tolist() == [24, 30]
     assert groups[0].rows(4, 6).targets.tolist() == [4, 5]
 
