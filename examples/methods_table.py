@@ -1,6 +1,6 @@
 """Prints the README's table of methods, from the table of reducers."""
 
-from multiscale_sampler.reducers import REDUCERS
+from multiscale_sampler.methods.reducers import REDUCERS
 
 POSITIONS = {"center": "centre", "first": "first voxel"}
 KINDS = {"b": "bool", "iu": "integers", "f": "floats", "c": "complex", "mM": "times"}

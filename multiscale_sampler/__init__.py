@@ -12,22 +12,22 @@
 
 from ._version import __version__
 from .accessor import skip_non_dimension_nodes
-from .appending import append_pyramid
-from .axes import Axis, to_image
-from .coarsening import coarsen
-from .converting import convert
-from .explanation import explain
+from .build.appending import append_pyramid
+from .build.converting import convert
+from .build.updating import rebuild_levels, remove_levels, update_pyramid
+from .build.writing import add_levels, write_labels, write_pyramid
+from .check.explanation import explain
+from .check.validation import Report, validate
+from .check.verification import verify_pyramid
+from .image.axes import Axis, to_image
 from .interop import from_itk, from_ngff_multiscales, to_itk, to_ngff_multiscales
-from .plan import Plan, plan_pyramid
-from .pyramid import reconstruct, to_multiscale
-from .reducers import Methods, Reducer
+from .lazy.coarsening import coarsen
+from .lazy.pyramid import reconstruct, to_multiscale
+from .methods.reducers import Methods, Reducer
+from .plan.plan import Plan, plan_pyramid
 from .sample_data import create_test_image
 from .store import open_image, open_pyramid
-from .updating import rebuild_levels, remove_levels, update_pyramid
-from .validation import Report, validate
-from .verify import verify_pyramid
-from .viewing import view
-from .writing import add_levels, write_labels, write_pyramid
+from .viewer import view
 
 __all__ = [
     "Axis",

@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any, Concatenate, Literal, ParamSpec, cast
 import xarray as xr
 from dask.utils import format_bytes, parse_bytes
 
-from . import pictures
-from .axes import Axis, image_axes
-from .pyramid import NODE_PREFIX, describe_levels, format_levels, levels_of_tree
-from .viewing import Viewer, view
-from .writing import write_pyramid
+from . import plots
+from .build.writing import write_pyramid
+from .image.axes import Axis, image_axes
+from .lazy.pyramid import NODE_PREFIX, describe_levels, format_levels, levels_of_tree
+from .viewer import Viewer, view
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -162,7 +162,7 @@ class MultiscaleAccessor:
         labels: str | xr.DataTree | None = None,
         kind: Literal["image", "labels"] | None = None,
         cmap: Any = None,
-        quantiles: tuple[float, float] = pictures.QUANTILES,
+        quantiles: tuple[float, float] = plots.QUANTILES,
         vmin: float | None = None,
         vmax: float | None = None,
         alpha: float = 0.5,
@@ -233,7 +233,7 @@ class MultiscaleAccessor:
         >>> tree.multiscale.plot(z=12.5).get_title()  # doctest: +SKIP
         'image, level 0, z = 12.5 micrometer'
         """
-        return pictures.plot(
+        return plots.plot(
             self._tree,
             {**(positions or {}), **positions_kwargs},
             ax=ax,
@@ -271,11 +271,11 @@ class MultiscaleAccessor:
         >>> tree.multiscale.thumbnail(100).shape
         (100, 50)
         """
-        return pictures.thumbnail(self._tree, size)
+        return plots.thumbnail(self._tree, size)
 
     def _repr_html_(self) -> str:
         """Return what a notebook shows: the levels, and a picture where one is read from little."""
-        return pictures.html(self._tree)
+        return plots.html(self._tree)
 
     def to_zarr(self, store: Any, **options: Any) -> None:
         """Write the tree as an OME-Zarr image.

@@ -12,8 +12,8 @@ import dask.array as da
 import numpy as np
 import numpy.typing as npt
 
-from .coarsening import rechunked
-from .reductions import BandReduction, Block
+from .lazy.coarsening import rechunked
+from .methods import BandReduction, Block
 
 # A sample lies between two of the next level, of which one may be in the neighbouring block.
 DEPTH = 1

@@ -15,13 +15,13 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
-from . import ngff
-from .axes import Axis, guess_axis_type, image_axes, label_array, to_image
-from .display import stated_display
+from . import metadata as ngff
+from .build.region import unread
 from .extras import required
-from .orientation import orientations_along
-from .pyramid import NODE_PREFIX, RECIPE_ATTRIBUTE, assemble, levels_of_tree
-from .regions import unread
+from .image.axes import Axis, guess_axis_type, image_axes, label_array, to_image
+from .image.orientation import orientations_along
+from .lazy.pyramid import NODE_PREFIX, RECIPE_ATTRIBUTE, assemble, levels_of_tree
+from .metadata.display import stated_display
 
 ItkLibrary: TypeAlias = "Literal['itk', 'itkwasm']"
 Matrix: TypeAlias = "npt.NDArray[np.float64]"

@@ -16,9 +16,9 @@ import numpy as np
 import numpy.typing as npt
 import zarr
 
-from . import resources
-from .parts import pieces, whole_part
-from .progress import ProgressCallback, reporting
+from .plan.parts import pieces, whole_part
+from .tasks import machine
+from .tasks.progress import ProgressCallback, reporting
 
 Kind: TypeAlias = Literal["image", "labels"]
 
@@ -93,7 +93,7 @@ def create_test_image(
 
     regions = list(pieces(whole_part(array.shape), array.shards or array.chunks))
     with (
-        ThreadPoolExecutor(resources.available_cores()) as pool,
+        ThreadPoolExecutor(machine.available_cores()) as pool,
         reporting(progress, array.nbytes, "making the image") as report,
     ):
         for region, _ in zip(regions, pool.map(write, regions), strict=True):

@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 
 import multiscale_sampler as ms
-from multiscale_sampler import engine
+from multiscale_sampler.build import engine
 
 SCRATCH = "multiscale_sampler_build"
 # Where a zip file is built, and what it is before it takes its place.

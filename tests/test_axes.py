@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import multiscale_sampler as ms
-from multiscale_sampler.axes import Axis as AxisOfModule
-from multiscale_sampler.axes import coarsened_size, coordinate_variable, guess_axis_type, image_axes, label_array
+from multiscale_sampler.image.axes import Axis as AxisOfModule
+from multiscale_sampler.image.axes import coarsened_size, coordinate_variable, guess_axis_type, image_axes, label_array
 from tests import oracles
 
 

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import multiscale_sampler as ms
-from multiscale_sampler import plan as planning
-from multiscale_sampler.reducers import REDUCERS
+from multiscale_sampler.methods.reducers import REDUCERS
+from multiscale_sampler.plan import plan as planning
 from tests import oracles, strategies
 from tests.oracles import level_dtype
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from multiscale_sampler import open_image, open_pyramid, to_image, to_multiscale, write_labels, write_pyramid
-from multiscale_sampler.casting import cast_block, target_dtype
+from multiscale_sampler.build.dtypes import cast_block, target_dtype
 
 from .data import Recording, noise
 

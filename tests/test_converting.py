@@ -8,7 +8,8 @@ import pytest
 import xarray as xr
 import zarr
 
-from multiscale_sampler import cli, convert, converting, open_pyramid, to_image, validate, write_pyramid
+from multiscale_sampler import cli, convert, open_pyramid, to_image, validate, write_pyramid
+from multiscale_sampler.build import converting
 
 from .data import hashes, make_array, noise, real
 

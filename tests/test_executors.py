@@ -14,18 +14,12 @@ import pytest
 import xarray as xr
 import zarr
 
-from multiscale_sampler import (
-    add_levels,
-    executors,
-    open_image,
-    open_pyramid,
-    plan_pyramid,
-    to_multiscale,
-    write_pyramid,
-)
-from multiscale_sampler import engine as engine_module
+from multiscale_sampler import add_levels, open_image, open_pyramid, plan_pyramid, to_multiscale, write_pyramid
+from multiscale_sampler.build import engine as engine_module
 from multiscale_sampler.cli import main
-from multiscale_sampler.executors import Crew, active_client, run, spread
+from multiscale_sampler.tasks import threads as executors
+from multiscale_sampler.tasks.crew import Crew, active_client
+from multiscale_sampler.tasks.threads import run, spread
 
 from .data import hashes, make_array, noise
 
@@ -97,7 +91,7 @@ def test_write_pyramid__the_cluster_writes_the_same_bytes(base, client, tmp_path
             options = {}
         with pytest.warns(UserWarning, match="time and channels") if source == "channels last" else nullcontext():
             expected = built(made, tmp_path / "threads.zarr", **options)
-    monkeypatch.setattr("multiscale_sampler.executors.ThreadPoolExecutor", refuse_threads)
+    monkeypatch.setattr("multiscale_sampler.tasks.threads.ThreadPoolExecutor", refuse_threads)
     made = SOURCES[source](base)
     with pytest.warns(UserWarning, match="time and channels") if source == "channels last" else nullcontext():
         assert built(made, tmp_path / "cluster.zarr", **options) == expected
@@ -108,7 +102,7 @@ def test_add_levels__runs_on_the_cluster(base, client, tmp_path, monkeypatch):
         make_array(tmp_path / name, base[:], chunks=(16, 16, 16))
     with dask.config.set(scheduler="threads"):
         add_levels(tmp_path / "threads")
-    monkeypatch.setattr("multiscale_sampler.executors.ThreadPoolExecutor", refuse_threads)
+    monkeypatch.setattr("multiscale_sampler.tasks.threads.ThreadPoolExecutor", refuse_threads)
     add_levels(tmp_path / "cluster")
     ours, theirs = (zarr.open_group(tmp_path / name) for name in ("cluster", "threads"))
     for level in theirs:
@@ -139,7 +133,7 @@ def test_write_pyramid__takes_threads_and_memory_of_the_cluster(base, client, tm
         plans.append(plan_pyramid(*arguments, **options))
         return plans[-1]
 
-    monkeypatch.setattr("multiscale_sampler.builds.plan_pyramid", noting)
+    monkeypatch.setattr("multiscale_sampler.build.build.plan_pyramid", noting)
     write_pyramid(base, tmp_path / "p.zarr")
     (plan,) = plans
     assert plan.workers == 2
@@ -176,7 +170,7 @@ def test_write_pyramid__resumes_on_threads_what_failed_on_the_cluster(base, clie
     place = tmp_path / "cluster.zarr"
     with monkeypatch.context() as patched:
         patched.setattr(engine_module, "_build_region", partial(fail, engine_module._build_region, {3}))
-        patched.setattr("multiscale_sampler.executors.cluster.RETRIES", 0)
+        patched.setattr("multiscale_sampler.tasks.cluster.RETRIES", 0)
         with pytest.raises(OSError, match="No space left") as caught:
             built(base, place)
     assert any("resume=True" in note for note in caught.value.__notes__)
@@ -206,7 +200,7 @@ def unfinished_tasks(dask_scheduler):
 
 
 def test_write_pyramid__a_cluster_reads_and_writes_an_object_store(base, client, object_server, monkeypatch):
-    monkeypatch.setattr("multiscale_sampler.executors.ThreadPoolExecutor", refuse_threads)
+    monkeypatch.setattr("multiscale_sampler.tasks.threads.ThreadPoolExecutor", refuse_threads)
     options = {"storage_options": object_server.options}
     write_pyramid(base, object_server.url("cluster"), scale_factors=[2], chunks=48, layout="flat", **options)
     again = open_image(object_server.url("cluster"), "0", **options)
@@ -222,7 +216,7 @@ def test_scheduler__names_the_cluster_that_builds(base, cluster, tmp_path, monke
     folder = tmp_path / "group"
     make_array(folder, base[:], chunks=(16, 16, 16))
     arguments = [str(folder), str(tmp_path / "out"), "--path", "0"] if command == "build" else [str(folder)]
-    monkeypatch.setattr("multiscale_sampler.executors.ThreadPoolExecutor", refuse_threads)
+    monkeypatch.setattr("multiscale_sampler.tasks.threads.ThreadPoolExecutor", refuse_threads)
     assert main([command, *arguments, "--quiet", "--scheduler", cluster.scheduler_address]) == 0
     made = open_pyramid(tmp_path / "out" if command == "build" else folder)
     expected = to_multiscale(open_image(base), 2)
@@ -242,7 +236,7 @@ def test_scheduler__local_is_a_cluster_of_as_many_processes_as_workers(base, tmp
         return cluster(**options, processes=False)
 
     monkeypatch.setattr(distributed, "LocalCluster", noting)
-    monkeypatch.setattr("multiscale_sampler.executors.ThreadPoolExecutor", refuse_threads)
+    monkeypatch.setattr("multiscale_sampler.tasks.threads.ThreadPoolExecutor", refuse_threads)
     place = str(base.store_path).removeprefix("file://")
     arguments = [place, str(tmp_path / "out"), "--quiet", "--scheduler", "local", "--workers", "1"]
     assert main(["build", *arguments]) == 0
@@ -284,10 +278,10 @@ def test_run__a_cluster_that_does_not_answer_ends_in_one_clear_error(client, mon
 
     def calls():
         # From now on: before, the cluster has been told of the work.
-        monkeypatch.setattr("multiscale_sampler.executors.crew.ANSWER_SECONDS", 0.1)
+        monkeypatch.setattr("multiscale_sampler.tasks.crew.ANSWER_SECONDS", 0.1)
         yield 1, (2,)
 
-    monkeypatch.setattr("multiscale_sampler.executors.cluster.SILENCE_SECONDS", 0.1)
+    monkeypatch.setattr("multiscale_sampler.tasks.cluster.SILENCE_SECONDS", 0.1)
     monkeypatch.setattr(client, "nthreads", unanswered)
     with pytest.raises(ConnectionError, match="cluster"):
         run(Crew(client), wait, None, calls(), 1, lambda nbytes: None)

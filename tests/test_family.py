@@ -9,7 +9,7 @@ import zarr
 
 import multiscale_sampler as ms
 from multiscale_sampler.cli import main
-from multiscale_sampler.reducers import REDUCERS, get_reducer
+from multiscale_sampler.methods.reducers import REDUCERS, get_reducer
 
 from .data import check_levels, make_array, noise
 

@@ -16,7 +16,7 @@ from multiscale_sampler import (
     write_pyramid,
 )
 from multiscale_sampler.cli import main
-from multiscale_sampler.geozarr import stated_crs
+from multiscale_sampler.metadata.geozarr import stated_crs
 
 from .data import noise
 

@@ -9,7 +9,7 @@ import xarray as xr
 import zarr
 
 import multiscale_sampler as ms
-from multiscale_sampler import engine
+from multiscale_sampler.build import engine
 from tests import oracles
 from tests.data import hashes
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from multiscale_sampler import Axis
-from multiscale_sampler.ladder import integer, ladder, per_axis, positive
+from multiscale_sampler.plan.factors import integer, ladder, per_axis, positive
 from tests import oracles
 
 

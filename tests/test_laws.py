@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import multiscale_sampler as ms
-from multiscale_sampler import coarsening
+from multiscale_sampler.lazy import coarsening
 from tests import oracles, strategies
 from tests.oracles import COMPOSING, DTYPES, FLOATS, INTEGERS, METHODS, SELECTING, STEPWISE, assert_level
 

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 import multiscale_sampler as ms
-from multiscale_sampler.reducers import REDUCERS
+from multiscale_sampler.methods.reducers import REDUCERS
 from tests import oracles, strategies
 from tests.oracles import FILTERS, TAKES, level_dtype
 

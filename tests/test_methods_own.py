@@ -14,7 +14,7 @@ import pytest
 import xarray as xr
 
 import multiscale_sampler as ms
-from multiscale_sampler.reducers import get_reducer
+from multiscale_sampler.methods.reducers import get_reducer
 from tests import oracles
 
 compiled = pytest.mark.skipif(

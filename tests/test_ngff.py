@@ -5,7 +5,8 @@ import json
 import numpy as np
 import pytest
 
-from multiscale_sampler import Axis, ngff
+from multiscale_sampler import Axis
+from multiscale_sampler import metadata as ngff
 
 SCALE = {"type": "scale", "scale": [2.0, 0.5]}
 SHIFT = {"type": "translation", "translation": [1.0, 3.0]}

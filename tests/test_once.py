@@ -14,7 +14,8 @@ import zarr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from multiscale_sampler import add_levels, open_image, open_pyramid, plan, plan_pyramid, write_pyramid
+from multiscale_sampler import add_levels, open_image, open_pyramid, plan_pyramid, write_pyramid
+from multiscale_sampler.plan import plan
 from multiscale_sampler.store.chunks import Chunks
 
 from .data import Recording, hashes, make_array

@@ -17,7 +17,13 @@ from multiscale_sampler import (
     validate,
     write_pyramid,
 )
-from multiscale_sampler.orientation import ANATOMICAL_AXES, ORIENTATIONS, opposite, orientations_along, orientations_of
+from multiscale_sampler.image.orientation import (
+    ANATOMICAL_AXES,
+    ORIENTATIONS,
+    opposite,
+    orientations_along,
+    orientations_of,
+)
 
 from .data import noise
 

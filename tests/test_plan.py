@@ -10,7 +10,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 import multiscale_sampler as ms
-from multiscale_sampler.reducers import REDUCERS
+from multiscale_sampler.methods.reducers import REDUCERS
 from tests import oracles, strategies
 
 

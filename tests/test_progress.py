@@ -2,7 +2,7 @@
 
 import pytest
 
-from multiscale_sampler.progress import Progress, reporting
+from multiscale_sampler.tasks.progress import Progress, reporting
 
 
 def test_progress__fraction():

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from multiscale_sampler.cli import main
-from multiscale_sampler.reducers import REDUCERS
+from multiscale_sampler.methods.reducers import REDUCERS
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import multiscale_sampler as ms
-from multiscale_sampler.reducers import REDUCERS, get_reducer
+from multiscale_sampler.methods.reducers import REDUCERS, get_reducer
 from tests import oracles, strategies
 from tests.oracles import COMPOSING, DTYPES, METHODS, STEPWISE
 

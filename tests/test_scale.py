@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 import zarr
 
-from multiscale_sampler import engine, open_image, plan, plan_pyramid, write_pyramid
+from multiscale_sampler import open_image, plan_pyramid, write_pyramid
+from multiscale_sampler.build import engine
+from multiscale_sampler.plan import plan
 from multiscale_sampler.store import Journal
 
 PETABYTE = (100_000, 100_000, 50_000)

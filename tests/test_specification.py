@@ -18,7 +18,7 @@ import zarr
 from hypothesis import settings
 
 from multiscale_sampler import open_pyramid, to_image, validate, write_pyramid
-from multiscale_sampler.specification import document_findings
+from multiscale_sampler.metadata.specification import document_findings
 
 from .data import noise
 

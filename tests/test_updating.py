@@ -15,8 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import multiscale_sampler as ms
-from multiscale_sampler import engine
-from multiscale_sampler.selecting import box_of
+from multiscale_sampler.build import engine
+from multiscale_sampler.build.indexing import box_of
 from multiscale_sampler.store import changing
 from tests.data import Recording, hashes
 from tests.interruptions import BUILDS, EDITED, Moment, build_in_child

@@ -11,17 +11,10 @@ import zarr
 from hypothesis import given
 from hypothesis import strategies as st
 
-from multiscale_sampler import (
-    create_test_image,
-    rules,
-    validate,
-    verdicts,
-    verify_pyramid,
-    write_labels,
-    write_pyramid,
-)
+from multiscale_sampler import create_test_image, validate, verify_pyramid, write_labels, write_pyramid
+from multiscale_sampler.check import downsampling_rules, verdicts
+from multiscale_sampler.check.registration import Crop, located
 from multiscale_sampler.cli import main
-from multiscale_sampler.placement import Crop, located
 from multiscale_sampler.store import Access
 
 from .data import load, noise, real, reduced
@@ -273,9 +266,11 @@ def test_rules__means_of_64_bit_integers_are_exact(values, how, unsigned):
         "half away from zero": below + (2 * rest > count or (2 * rest == count and below >= 0)),
     }[how]
     dtype = np.uint64 if unsigned else np.int64
-    windows = rules.Windows(np.array(values, dtype).reshape(8, 1), np.array([nearest], dtype), (2, 4))
-    assert not rules.differing(rules.Rule("mean", how), windows).any()
-    assert not rules.differing(rules.Rule("mean", rules.ANY_ROUNDING), windows).any()
+    windows = downsampling_rules.Windows(np.array(values, dtype).reshape(8, 1), np.array([nearest], dtype), (2, 4))
+    assert not downsampling_rules.differing(downsampling_rules.Rule("mean", how), windows).any()
+    assert not downsampling_rules.differing(
+        downsampling_rules.Rule("mean", downsampling_rules.ANY_ROUNDING), windows
+    ).any()
 
 
 def round_half_even(total, count):
@@ -283,13 +278,13 @@ def round_half_even(total, count):
     return below + (2 * rest > count or (2 * rest == count and below % 2))
 
 
-@given(st.lists(st.integers(0, 3), min_size=6, max_size=6), st.sampled_from(rules.TIES))
+@given(st.lists(st.integers(0, 3), min_size=6, max_size=6), st.sampled_from(downsampling_rules.TIES))
 def test_rules__modes_are_those_of_counting(values, tie):
     most = max(values.count(value) for value in values)
     best = [value for value in values if values.count(value) == most]
     expected = {"the least": min, "the greatest": max}.get(tie, lambda found: found[0 if tie == "the first" else -1])
-    windows = rules.Windows(np.array(values)[:, None], np.array([expected(best)]), (2, 3))
-    assert not rules.differing(rules.Rule("mode", tie), windows).any()
+    windows = downsampling_rules.Windows(np.array(values)[:, None], np.array([expected(best)]), (2, 3))
+    assert not downsampling_rules.differing(downsampling_rules.Rule("mode", tie), windows).any()
 
 
 # --- where samples sit -----------------------------------------------------------------------------------------

@@ -25,7 +25,7 @@ import zarr
 
 import multiscale_sampler as ms
 from multiscale_sampler.cli import main
-from multiscale_sampler.viewing.levels import MadeLevel, StoredLevel
+from multiscale_sampler.viewer.levels import MadeLevel, StoredLevel
 from tests.data import Recording, noise, real
 
 pytestmark = pytest.mark.skipif(importlib.util.find_spec("neuroglancer") is None, reason="needs the extra 'view'")

@@ -22,7 +22,7 @@ from multiscale_sampler import (
     validate,
     write_pyramid,
 )
-from multiscale_sampler.reducers import SumReduction
+from multiscale_sampler.methods.reducers import SumReduction
 
 from .data import Recording, check_levels, hashes, make_array, noise, positions, reduced, strict_json
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from ..ngff import ZARR_FORMATS
+from ..metadata import ZARR_FORMATS
 from . import values
 from .options import (
     Arguments,

@@ -6,14 +6,7 @@ import argparse
 from typing import Any
 
 from . import values
-from .options import (
-    Arguments,
-    add_command,
-    add_pyramid,
-    add_quiet,
-    add_resource_options,
-    add_source,
-)
+from .options import Arguments, add_command, add_pyramid, add_quiet, add_resource_options, add_source
 
 
 def add_commands(commands: Any) -> None:

@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeAlias
 
-from ..axes import BOUNDARIES
 from ..extras import required
-from ..reducers import REDUCERS
+from ..image.axes import BOUNDARIES
+from ..methods.reducers import REDUCERS
 from . import values
 
 Arguments: TypeAlias = argparse.Namespace
@@ -159,7 +159,7 @@ def on_cluster(arguments: Arguments) -> Iterator[None]:
     need = f"--scheduler {arguments.scheduler} needs dask.distributed"
     distributed = required("distributed", need, "'multiscale-sampler[distributed]'")
     if arguments.scheduler == "local":
-        from ..resources import available_cores
+        from ..tasks.machine import available_cores
 
         with (
             distributed.LocalCluster(

@@ -5,15 +5,9 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from ..ngff import ZARR_FORMATS
+from ..metadata import ZARR_FORMATS
 from . import values
-from .options import (
-    Arguments,
-    add_command,
-    add_quiet,
-    add_resource_options,
-    add_storage_options,
-)
+from .options import Arguments, add_command, add_quiet, add_resource_options, add_storage_options
 
 
 def add_commands(commands: Any) -> None:
@@ -33,7 +27,7 @@ def _add_info(commands: Any) -> None:
 
 def _info(arguments: Arguments) -> int:
     from .. import open_pyramid
-    from ..pyramid import describe_levels, format_levels
+    from ..lazy.pyramid import describe_levels, format_levels
 
     levels = describe_levels(open_pyramid(arguments.store, arguments.path))
     print(json.dumps(levels, indent=2) if arguments.json else format_levels(levels))

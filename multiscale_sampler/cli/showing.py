@@ -7,11 +7,7 @@ import logging
 from pathlib import Path
 from typing import Any
 
-from .options import (
-    Arguments,
-    add_command,
-    add_quiet,
-)
+from .options import Arguments, add_command, add_quiet
 
 DEMO_SIZE = 256
 DEMO_CHUNK = 64
@@ -84,8 +80,8 @@ def _add_demo(commands: Any) -> None:
 
 def _demo(arguments: Arguments) -> int:
     from .. import create_test_image, open_image, open_pyramid, validate, write_pyramid
-    from ..pictures import require_matplotlib, save_levels_figure
-    from ..pyramid import describe_levels, format_levels
+    from ..lazy.pyramid import describe_levels, format_levels
+    from ..plots import require_matplotlib, save_levels_figure
 
     require_matplotlib()
     folder: Path = arguments.folder

@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from ..reducers import REDUCERS, SAME_JOB
+from ..methods.reducers import REDUCERS, SAME_JOB
 
 T = TypeVar("T")
 

@@ -9,14 +9,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from . import hdf5, itk, netcdf, nifti, pictures, tiff
+from . import hdf5, itk, netcdf, nifti, raster_images, tiff
 from .arrays import FileArray
 from .contents import FileImage, Part, ending_of
 
 __all__ = ["FileArray", "FileImage", "Part", "is_file_of_images", "level_count", "read_file"]
 
 READERS: Mapping[str, Callable[[Path, Part], FileImage]] = {
-    ending: family.read for family in (tiff, nifti, hdf5, netcdf, itk, pictures) for ending in family.ENDINGS
+    ending: family.read for family in (tiff, nifti, hdf5, netcdf, itk, raster_images) for ending in family.ENDINGS
 }
 
 

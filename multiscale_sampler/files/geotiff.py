@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from ..axes import Axis, coordinate_variable
-from ..ngff import UNIT_NAMES
+from ..image.axes import Axis, coordinate_variable
+from ..metadata import UNIT_NAMES
 from .arrays import Box, FileArray
 from .contents import FileImage, check_level, reader_module
 from .labels import Coordinates, channel_coordinate

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..axes import Axis, coordinate_variable
-from ..ngff import UNIT_NAMES
-from ..orientation import orientations_along
+from ..image.axes import Axis, coordinate_variable
+from ..image.orientation import orientations_along
+from ..metadata import UNIT_NAMES
 from .arrays import Box, FileArray
 from .contents import FileImage, Part, reader_module, stem
 from .labels import Coordinates

@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import xarray as xr
 
-from ..axes import CHANNEL_NAMES, Axis, coordinate_variable
+from ..image.axes import CHANNEL_NAMES, Axis, coordinate_variable
 
 Coordinates: TypeAlias = "dict[str, xr.Variable]"
 

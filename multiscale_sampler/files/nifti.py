@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ..orientation import orientations_along
+from ..image.orientation import orientations_along
 from .arrays import Box, FileArray
 from .contents import FileImage, Part, reader_module, stem
 from .labels import spaced

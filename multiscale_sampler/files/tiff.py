@@ -12,8 +12,8 @@ from xml.etree import ElementTree
 import numpy as np
 import xarray as xr
 
-from ..axes import coordinate_variable, image_axes
-from ..ngff import UNIT_NAMES
+from ..image.axes import coordinate_variable, image_axes
+from ..metadata import UNIT_NAMES
 from . import geotiff
 from .arrays import FileArray
 from .contents import FileImage, Part, check_level, reader_module, stem

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from .compiling import compiled
-from .windows import Block, reduced_shape, windows_of, windows_with
+from ..methods.kernels.compiling import compiled
+from ..methods.kernels.windows import Block, reduced_shape, windows_of, windows_with
 
 
 def combine(weights: Block, means: Block, factors: tuple[int, ...]) -> Block:

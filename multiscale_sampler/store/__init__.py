@@ -7,20 +7,13 @@ beside their image, `digests` tell which of a base's chunks were edited, `chunks
 chunks to other readers.
 """
 
+from .arrays import pyramid_levels
 from .changing import StoredPyramid
 from .chunks import Access, buffer, release_buffers
 from .digests import DIGESTS_PATH, Digests
 from .encoding import Encoding, encoding_like, json_attributes
 from .journal import Journal, claim
-from .labelling import pyramid_levels
-from .labels import (
-    DescribedImage,
-    described_image,
-    is_finished,
-    label_place,
-    labels_group_above,
-    register_label,
-)
+from .label_groups import DescribedImage, described_image, is_finished, label_place, labels_group_above, register_label
 from .nodes import (
     V2_DIMENSIONS,
     Location,
@@ -34,16 +27,9 @@ from .nodes import (
     source_array,
     zarr_arrays,
 )
+from .raw_chunks import ByteRange, described_in_v3, is_inside, read_region, read_stored, stored_size
 from .reading import LABELS, described_levels, is_pyramid, open_image, open_pyramid, read_multiscales
 from .remote import transaction
-from .serving import (
-    ByteRange,
-    described_in_v3,
-    is_inside,
-    read_region,
-    read_stored,
-    stored_size,
-)
 from .targets import (
     LAYOUTS,
     MODES,

@@ -18,7 +18,7 @@ from typing import Any
 
 import zarr
 
-from .. import ngff
+from .. import metadata as ngff
 from .nodes import is_zip_url, open_node, zip_path
 from .reading import LABELS, foreign_attributes
 

@@ -24,11 +24,11 @@ from zarr.core.sync import sync
 from zarr.errors import ContainsArrayError
 from zarr.storage import StorePath, WrapperStore
 
-from .. import ngff
-from ..axes import Axis, image_axes, label_array
-from ..geozarr import resized
+from .. import metadata as ngff
+from ..image.axes import Axis, image_axes, label_array
+from ..metadata.geozarr import resized
+from .arrays import encoding_of, level_image, pyramid_levels
 from .journal import claim
-from .labelling import encoding_of, level_image, pyramid_levels
 from .nodes import Node, open_node, place_of
 from .reading import BUILD_ATTRIBUTE, described_levels
 from .remote import is_icechunk, remade_array, unwrapped

@@ -29,7 +29,7 @@ from zarr import codecs
 from zarr.core.sync import sync
 from zstandard import ZstdCompressor
 
-from ..parts import Region, pieces
+from ..plan.parts import Region, pieces
 from .remote import retried_array, unread_array
 
 Block: TypeAlias = npt.NDArray[Any]

@@ -18,7 +18,7 @@ import zarr
 from zarr.core.buffer import default_buffer_prototype
 from zarr.core.sync import sync
 
-from ..parts import Region, hull, whole_part
+from ..plan.parts import Region, hull, whole_part
 from .nodes import V2_DIMENSIONS, dimension_names
 
 DIGESTS = "digests"

@@ -13,12 +13,13 @@ import numpy as np
 import xarray as xr
 import zarr
 
-from .. import geozarr, ngff
-from ..axes import PerAxis, coordinate_variable, image_axes, to_image
+from .. import metadata as ngff
 from ..files import Part, is_file_of_images, level_count, read_file
-from ..orientation import OrientationOption
-from ..pyramid import assemble
-from .labelling import (
+from ..image.axes import PerAxis, coordinate_variable, image_axes, to_image
+from ..image.orientation import OrientationOption
+from ..lazy.pyramid import assemble
+from ..metadata import geozarr
+from .arrays import (
     ENCODING_ATTRIBUTES,
     encoding_of,
     image_name,

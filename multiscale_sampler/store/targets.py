@@ -25,9 +25,9 @@ from zarr.core.common import ZARR_JSON
 from zarr.core.sync import sync
 from zarr.storage import StorePath
 
-from .. import ngff
-from ..plan import Level, Pass
-from ..pyramid import NODE_PREFIX
+from .. import metadata as ngff
+from ..lazy.pyramid import NODE_PREFIX
+from ..plan.plan import Level, Pass
 from .archives import Archive, archive_of
 from .encoding import Encoding, ZarrFormat, fill_value_for, key_encoding
 from .journal import Journal

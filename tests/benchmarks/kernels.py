@@ -18,8 +18,8 @@ import numpy as np
 import numpy.typing as npt
 
 import multiscale_sampler as ms
-from multiscale_sampler.reducers import get_reducer
-from multiscale_sampler.reductions import no_margins
+from multiscale_sampler.methods import no_margins
+from multiscale_sampler.methods.reducers import get_reducer
 
 from . import machine
 

@@ -26,7 +26,8 @@ import zarr
 from zarr.storage import MemoryStore, WrapperStore
 
 import multiscale_sampler as ms
-from multiscale_sampler import engine, plan
+from multiscale_sampler.build import engine
+from multiscale_sampler.plan import plan
 
 from .soak import reading
 

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from multiscale_sampler.kernels.channels import from_channels, to_channels
-from multiscale_sampler.kernels.windows import Missing
+from multiscale_sampler.methods.kernels.channels import from_channels, to_channels
+from multiscale_sampler.methods.kernels.windows import Missing
 from tests import oracles, strategies
 
 NOTHING = Missing(False, None)

@@ -3,8 +3,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from multiscale_sampler.kernels import extrema
-from multiscale_sampler.kernels.windows import Missing
+from multiscale_sampler.methods.kernels import extrema
+from multiscale_sampler.methods.kernels.windows import Missing
 from tests import oracles, strategies
 
 KERNELS = {"min": extrema.minimum, "max": extrema.maximum}

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from multiscale_sampler.kernels import filters
-from multiscale_sampler.kernels.windows import Missing, reduced_shape
+from multiscale_sampler.methods.kernels import filters
+from multiscale_sampler.methods.kernels.windows import Missing, reduced_shape
 from tests import oracles, strategies
 
 KERNELS = ("gaussian", "linear", "cubic", "lanczos")

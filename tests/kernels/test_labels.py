@@ -3,8 +3,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from multiscale_sampler.kernels.labels import are_pairs, mode_of_pairs
-from multiscale_sampler.kernels.windows import reduced_shape, windows_of
+from multiscale_sampler.methods.kernels.labels import are_pairs, mode_of_pairs
+from multiscale_sampler.methods.kernels.windows import reduced_shape, windows_of
 from tests import oracles, strategies
 
 DTYPES = ("uint8", "uint16", "uint32", "uint64")

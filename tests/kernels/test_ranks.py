@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from multiscale_sampler.kernels import ranks
-from multiscale_sampler.kernels.windows import Missing
+from multiscale_sampler.methods.kernels import ranks
+from multiscale_sampler.methods.kernels.windows import Missing
 from tests import oracles, strategies
 
 KERNELS = {"median": ranks.median, "mode": ranks.mode}

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from multiscale_sampler.kernels import spread
-from multiscale_sampler.kernels.windows import Missing
+from multiscale_sampler.methods.kernels import spread
+from multiscale_sampler.methods.kernels.windows import Missing
 
 NOTHING = Missing(False, None)
 DTYPES = ("uint8", "int16", "uint32", "int64", "uint64", "float32", "float64")

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from multiscale_sampler.kernels import sums
-from multiscale_sampler.kernels.windows import Missing, reduced_shape
+from multiscale_sampler.methods.kernels import sums
+from multiscale_sampler.methods.kernels.windows import Missing, reduced_shape
 from tests import oracles, strategies
 
 NOTHING = Missing(False, None)

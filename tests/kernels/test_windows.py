@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from multiscale_sampler.kernels import windows
-from multiscale_sampler.kernels.windows import Missing, as_unsigned, from_unsigned, reduced_shape, windows_of
+from multiscale_sampler.methods.kernels import windows
+from multiscale_sampler.methods.kernels.windows import Missing, as_unsigned, from_unsigned, reduced_shape, windows_of
 from tests import oracles, strategies
 
 

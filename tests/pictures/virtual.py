@@ -4,7 +4,7 @@ import numpy as np
 import zarr
 
 import multiscale_sampler as ms
-from multiscale_sampler import ngff
+from multiscale_sampler import metadata as ngff
 
 from ..data import Recording, is_chunk
 

@@ -13,7 +13,7 @@ import pytest
 import zarr
 
 import multiscale_sampler as ms
-from multiscale_sampler import engine
+from multiscale_sampler.build import engine
 from tests.data import hashes
 from tests.interruptions import BUILDS, PHASES, Moment, build_in_child
 

@@ -4,15 +4,8 @@ import numpy as np
 import pytest
 import zarr
 
-from multiscale_sampler import (
-    add_levels,
-    create_test_image,
-    engine,
-    open_pyramid,
-    validate,
-    write_labels,
-    write_pyramid,
-)
+from multiscale_sampler import add_levels, create_test_image, open_pyramid, validate, write_labels, write_pyramid
+from multiscale_sampler.build import engine
 from multiscale_sampler.store import is_in_memory, place_of
 from tests.data import noise
 

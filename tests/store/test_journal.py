@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import zarr
 
-from multiscale_sampler import add_levels, create_test_image, engine, open_image, open_pyramid, write_pyramid
+from multiscale_sampler import add_levels, create_test_image, open_image, open_pyramid, write_pyramid
+from multiscale_sampler.build import engine
 from multiscale_sampler.store import Journal, claim, place_of
 from tests.data import hashes
 

@@ -12,7 +12,9 @@ import pytest
 import zarr
 
 import multiscale_sampler as ms
-from multiscale_sampler import engine, open_image, open_pyramid, plan, plan_pyramid, validate, write_pyramid
+from multiscale_sampler import open_image, open_pyramid, plan_pyramid, validate, write_pyramid
+from multiscale_sampler.build import engine
+from multiscale_sampler.plan import plan
 from multiscale_sampler.store import nodes
 from tests.data import noise
 from tests.interruptions import _server as forks

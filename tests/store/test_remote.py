@@ -11,7 +11,8 @@ from zarr.core.buffer import default_buffer_prototype
 from zarr.core.sync import sync
 
 import multiscale_sampler as ms
-from multiscale_sampler import open_pyramid, plan, write_pyramid
+from multiscale_sampler import open_pyramid, write_pyramid
+from multiscale_sampler.plan import plan
 from multiscale_sampler.store.remote import Patience, RetryingStore, TargetStore, is_transient, keeps_values_whole
 from tests.data import Recording, is_chunk, make_array, noise
 

@@ -1,0 +1,142 @@
+"""Building pyramids on disk, in passes over the data: a sweep over its source each, and every region a task.
+
+Tasks need no locks and no data of each other; what is to be built is decided before (`builds`), one region is a
+matter of `regions`, and `executors` says where tasks run. `writing` makes stores of it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import zarr
+
+from .. import store as stores
+from ..plan.parts import Region
+from ..tasks.progress import Advance, ProgressCallback, reporting
+from ..tasks.threads import Call, run
+from .build import Arrays, Build
+from .region import Block, Sweep, last_part, reduce_region
+
+
+@dataclass(frozen=True)
+class _Pass:
+    """What every task of one pass is given."""
+
+    sweep: Sweep
+    carried: Mapping[int, stores.Access]
+    """The states that earlier passes left, and those that this one leaves."""
+    journal: stores.Journal
+
+
+def run_sweeps(build: Build, arrays: Arrays, target: stores.Target, progress: bool | ProgressCallback | None) -> None:
+    """Fill the levels, pass by pass, leaving out the regions that an interrupted build has done."""
+    sweeps = build.sweeps(target.record, arrays)
+    carried: dict[int, stores.Access] = {}
+    try:
+        with reporting(progress, sum(sweep.nbytes for sweep in sweeps), "building") as report:
+            for number, sweep in enumerate(sweeps):
+                # The regions of a change are parts of chunks, whose rest is read from what is there.
+                in_use = sweep.selection is not None
+                scratch = _scratch_arrays(sweep, target)
+                carried |= {index: stores.Access.of(array, in_use=in_use) for index, array in scratch}
+                journal = target.journal(number, sweep.region_count)
+                done = _done(sweep, carried, journal) if target.resumed else np.zeros(sweep.region_count, np.bool_)
+                calls = _calls(sweep, done, report, apart=build.crew is not None)
+                context = _Pass(sweep.sent() if build.crew else sweep, carried, journal)
+                run(build.crew, _build_region, context, calls, max(min(build.workers, sweep.cell_count), 1), report)
+    except BaseException as error:
+        error.add_note("The build stopped here and left a store that resume=True (--resume) completes.")
+        raise
+    finally:
+        if build.crew is None:
+            stores.release_buffers()
+        else:
+            build.crew.everywhere(stores.release_buffers)
+    target.drop_scratch()
+
+
+def take_digests(
+    digests: stores.Digests,
+    boxes: Iterable[Region] | None,
+    workers: int,
+    progress: bool | ProgressCallback | None = None,
+) -> None:
+    """Take the digests of the chunks that boxes of a base touch, or of all of them."""
+    blocks = [(math.prod(along.stop - along.start for along in block), (block,)) for block in digests.blocks(boxes)]
+    total = sum(count for count, _ in blocks)
+    with reporting(progress, total, "taking digests") as report:
+        run(None, stores.Digests.take, digests, blocks, workers, report)
+
+
+def edited_boxes(digests: stores.Digests, workers: int) -> list[Region]:
+    """Return the boxes of a base that were edited since its digests were taken."""
+    found: list[Region] = []
+
+    def look(_: None, block: Region) -> None:
+        found.extend(digests.edited(block))
+
+    run(None, look, None, ((0, (block,)) for block in digests.blocks()), workers, lambda nbytes: None)
+    return sorted(found, key=lambda box: [along.start for along in box])
+
+
+def _calls(sweep: Sweep, done: npt.NDArray[np.bool_], report: Advance, *, apart: bool) -> Iterator[Call]:
+    """Yield every region's task that is to be done, with `apart` among its arguments the values of dask arrays."""
+    for number, region in enumerate(sweep.regions()):
+        nbytes = sweep.region_nbytes(region)
+        if done[number]:
+            report(nbytes)
+        elif apart:
+            yield nbytes, (number, region, sweep.values_of(region))
+        else:
+            yield nbytes, (number, region)
+
+
+def _done(sweep: Sweep, carried: Mapping[int, stores.Access], journal: stores.Journal) -> npt.NDArray[np.bool_]:
+    """Return which regions an interrupted build has done, by their marks or by the last chunks that they write."""
+    done = journal.done()
+    # Of what is changed, chunks have been there before.
+    if not journal.chunks_tell or sweep.selection is not None:
+        return done
+    stored: dict[int, npt.NDArray[np.bool_]] = {}
+    for number, region in enumerate(sweep.regions()):
+        last = last_part(sweep, carried, region)
+        if last is not None and not done[number]:
+            access, part = last
+            if id(access) not in stored:
+                stored[id(access)] = access.stored()
+            done[number] = access.holds(stored[id(access)], part)
+    return done
+
+
+def _where(sweep: Sweep, number: int, region: Region) -> str:
+    """Return what a message says of the region that failed."""
+    made = ", ".join(map(str, sweep.step.written))
+    along = ", ".join(f"{dim} {at.start}:{at.stop}" for dim, at in zip(sweep.plan.dims, region, strict=True))
+    return f"It failed in region {number} ({along} of level {sweep.step.source}), of which levels {made} are made."
+
+
+def _build_region(step: _Pass, number: int, region: Region, block: Block | None = None) -> None:
+    """Build a region, and mark it as done when all of it is stored."""
+    sweep = step.sweep if block is None else step.sweep.given(block)
+    try:
+        all_stored = reduce_region(sweep, step.carried, region)
+        step.journal.mark(number, chunks_tell=all_stored)
+    except Exception as error:
+        error.add_note(_where(sweep, number, region))
+        raise
+
+
+def _scratch_arrays(sweep: Sweep, target: stores.Target) -> Iterator[tuple[int, zarr.Array[Any]]]:
+    """Create the arrays for the states that later passes need, where the state is not the level itself."""
+    reduction = sweep.plan.reduction
+    for index in sweep.step.carried if reduction.components else ():
+        relative = sweep.plan.relative_factors(index, sweep.step.source)
+        shape = sweep.plan.levels[index].shape
+        chunks = [min(-(-n // f), size) for n, f, size in zip(sweep.step.region, relative, shape, strict=True)]
+        layers = reduction.components
+        yield index, target.create_scratch(index, reduction.state_dtype, (layers, *shape), (layers, *chunks))

@@ -1,0 +1,80 @@
+"""Regions as their users name them, by samples or by positions, to parts of an image."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+import xarray as xr
+
+from ..image.axes import image_axes
+from ..plan.parts import Region
+
+Selector: TypeAlias = "Mapping[str, Any] | Sequence[Any]"
+
+
+def box_of(region: Selector, image: xr.DataArray, *, by: Literal["index", "coordinate"]) -> Region:
+    """Return the samples of an image that a region names.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If it names other dims, or samples that there are not.
+    """
+    if not isinstance(region, Mapping):
+        if isinstance(region, str) or not isinstance(region, Sequence):
+            raise TypeError(f"region={region!r} names no samples; give slices by dim, as in {{'y': slice(0, 64)}}")
+        if len(region) != image.ndim:
+            raise ValueError(f"region={region!r} has {len(region)} entries for the axes {image.dims!r}; name the dims")
+        region = dict(zip(map(str, image.dims), region, strict=True))
+    if unknown := [dim for dim in region if dim not in image.dims]:
+        raise ValueError(f"region={dict(region)!r} names {unknown!r}, but the dims are {image.dims!r}")
+    along = (region.get(str(dim), slice(None)) for dim in image.dims)
+    choose = _by_index if by == "index" else _by_coordinate
+    return tuple(choose(wanted, image, str(dim)) for wanted, dim in zip(along, image.dims, strict=True))
+
+
+def _by_index(wanted: Any, image: xr.DataArray, dim: str) -> slice:
+    named, size = wanted, image.sizes[dim]
+    if isinstance(wanted, int | np.integer) and not isinstance(wanted, bool):
+        wanted = slice(int(wanted), int(wanted) + 1 or None)
+    whole = isinstance(wanted, slice) and wanted.step in (None, 1)
+    if not whole or any(
+        end is not None and not isinstance(end, int | np.integer) for end in (wanted.start, wanted.stop)
+    ):
+        raise TypeError(f"{dim}={wanted!r} counts no samples; give a slice of integers, or positions by='coordinate'")
+    start, stop, _ = wanted.indices(size)
+    inside = all(end is None or -size <= end <= size for end in (wanted.start, wanted.stop))
+    if start >= stop or not inside:
+        raise ValueError(f"{dim}={named!r} is not within the {size!r} samples of {dim!r}")
+    return slice(start, stop)
+
+
+def _by_coordinate(wanted: Any, image: xr.DataArray, dim: str) -> slice:
+    axis = image_axes(image)[image.dims.index(dim)]
+    positions = axis.coordinates()
+    first, last = (wanted.start, wanted.stop) if isinstance(wanted, slice) else (wanted, wanted)
+    numbers, dates = positions.dtype.kind not in "US", positions.dtype.kind in "mM"
+    if (isinstance(wanted, slice) and wanted.step is not None) or any(
+        end is not None and not dates and isinstance(end, str) is numbers for end in (first, last)
+    ):
+        kind = "dates" if dates else "numbers" if numbers else "labels"
+        raise TypeError(f"{dim}={wanted!r} tells no positions; give {kind}, or a slice of two without a step")
+    if not numbers:
+        inside = np.ones(positions.shape, np.bool_) if first is None is last else np.isin(positions, [first, last])
+    else:
+        half = abs(axis.scale) / 2 if axis.is_regular else (positions[0] - positions[0])
+        first, last = (None if end is None else np.asarray(end, positions.dtype) for end in (first, last))
+        inside = np.ones(positions.shape, np.bool_)
+        # A descending axis is sliced from its greater position to its lesser one.
+        descends = first is not None and last is not None and first > last
+        low, high = (last, first) if descends else (first, last)
+        inside &= True if low is None else positions + half >= low
+        inside &= True if high is None else positions - half <= high
+    found = np.flatnonzero(inside)
+    if not len(found):
+        raise ValueError(
+            f"{dim}={wanted!r} is not within {positions[0].item()!r} to {positions[-1].item()!r}, where {dim!r} lies"
+        )
+    return slice(int(found[0]), int(found[-1]) + 1)

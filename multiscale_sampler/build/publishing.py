@@ -1,0 +1,91 @@
+"""What the group of a pyramid says once it is finished: OME-NGFF, the convention, and what images of the earth need.
+
+`writing` decides what is built and has it built; this puts in words what was.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from .. import metadata as ngff
+from .. import store as stores
+from ..metadata.display import Display, image_label_of, omero_of
+from ..metadata.geozarr import attributes_of_group, composed, map_axes, stated_crs
+from .build import Arrays, Build
+
+
+def published_attributes(
+    build: Build,
+    target: stores.Target,
+    version: ngff.NgffVersion,
+    arrays: Arrays,
+    stated: Display,
+    *,
+    made_by: str,
+    labels_of: str | None = None,
+) -> dict[str, Any]:
+    """Return the attributes that publish the pyramid."""
+    levels = [level.axes for level in build.levels]
+    method = str(build.recipe["method"])
+    shown, coarsest = build.images[-1], arrays[len(levels) - 1]
+    attributes = ngff.image_attributes(
+        levels,
+        target.paths,
+        version=version,
+        name=target.name or build.name,
+        method=method,
+        made_by=made_by,
+        recipe=build.recipe,
+        written=target.written,
+        omero=None if labels_of else omero_of(shown, coarsest, stated),
+        image_label=image_label_of(shown, coarsest, stated, version=version, source=labels_of),
+        systems=stated.systems,
+    )
+    if target.layout == "datatree" and version != "0.4":
+        # In zarr v2 the convention's attribute would take the place of OME-NGFF's own of the same name.
+        attributes |= _convention(build, target)
+    return attributes
+
+
+def _convention(build: Build, target: stores.Target) -> dict[str, Any]:
+    """Return the attributes of the convention ``multiscales``: of groups of levels, or of their arrays."""
+    levels, parents = [level.axes for level in build.levels], [level.parent for level in build.levels]
+    assets = [path.rpartition("/")[0] or path for path in target.paths]
+    return ngff.convention_attributes(levels, parents, assets, method=str(build.recipe["method"]))
+
+
+def crs_to_write(build: Build) -> dict[str, Any]:
+    """Return the coordinate reference system of an image as `geozarr` has it, before anything is written.
+
+    Raises
+    ------
+    ValueError
+        If it has none, or its pixels are no grid of a map.
+    """
+    crs = stated_crs(build.images[0])
+    if not crs:
+        raise ValueError(
+            f"metadata name 'geozarr', but {build.name!r} has no coordinate reference system; give it one, as "
+            "image.attrs['crs'] = 'EPSG:4326', or by image.rio.write_crs('EPSG:4326')"
+        )
+    for level in build.levels:
+        map_axes(level.axes)
+    return stores.json_attributes(crs, build.name)
+
+
+def with_geozarr(
+    attributes: Mapping[str, Any], build: Build, target: stores.Target, crs: Mapping[str, Any], *, alone: bool
+) -> dict[str, Any]:
+    """Return the attributes of a pyramid with those of the geospatial conventions, and write those of its levels."""
+    levels = [level.axes for level in build.levels]
+    geospatial = composed(_convention(build, target), levels, crs)
+    for path, axes in zip(target.paths, levels, strict=True):
+        if group := path.rpartition("/")[0]:
+            target.group[group].attrs.update(attributes_of_group(axes, crs))
+    if alone:
+        # Where OME-NGFF's metadata would tell what is ours to replace, and how the levels were made.
+        (entry,) = attributes["ome"]["multiscales"]
+        geospatial["multiscales"] = {**geospatial["multiscales"], ngff.OWN_METADATA: entry["metadata"]}
+        return geospatial
+    return {**attributes, **geospatial}

@@ -1,0 +1,531 @@
+"""One region of one pass: read once, reduced through the levels of the pass in memory, each level's part written.
+
+A region is whole chunks of all that it reads and writes, so that regions are independent and no chunk has two
+writers. Where the base is a plain array of local chunks, each chunk is reduced while it is still in cache, and
+level 0 takes over its bytes as they are.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
+from typing import Any, Protocol, TypeAlias, cast
+
+import dask.array as da
+import numpy as np
+import numpy.typing as npt
+import xarray as xr
+import zarr
+from dask.local import get_sync
+
+from ..lazy.coarsening import windows_under
+from ..methods import BandReduction, WeightedReduction
+from ..plan.changes import Selection
+from ..plan.parts import Region, is_empty, known_parts, overlap, part_of_level, pieces, whole_part, within
+from ..plan.plan import Pass, Plan
+from ..store import Access, buffer, source_array
+from ..tasks.crew import active_client
+from ..tasks.threads import spread
+from .dtypes import cast_block
+
+Block: TypeAlias = npt.NDArray[Any]
+
+
+class Base(Protocol):
+    """Where the values of level 0 come from."""
+
+    def read(self, region: Region) -> Block:
+        """Return a region."""
+
+    def tiles(self, region: Region, unit: Sequence[int]) -> Iterator[tuple[Region, Block | None]]:
+        """Yield a region in parts of whole units of samples; None stands for one that is all fill of a zarr array."""
+
+
+@dataclass(frozen=True)
+class ArrayBase:
+    """A base that is sliced: a numpy or dask array, or a zarr array in another order of axes."""
+
+    data: Any
+    """The array."""
+    order: tuple[int, ...]
+    """The order in which its axes are written."""
+
+    def read(self, region: Region) -> Block:
+        """Return a region, in the order of writing."""
+        block = self._sliced(region)
+        if self.is_lazy:
+            # In the worker's own thread: regions run side by side already. What a cluster holds, only it computes.
+            block = block.compute(scheduler=None if active_client() else get_sync)
+        return np.asarray(block).transpose(self.order)
+
+    @property
+    def is_lazy(self) -> bool:
+        """Whether the array is dask's."""
+        return isinstance(self.data, da.Array)
+
+    def lazy(self, region: Region) -> da.Array:
+        """Return a region of a dask array, in the order of writing."""
+        return cast("da.Array", self._sliced(region).transpose(self.order))
+
+    def _sliced(self, region: Region) -> Any:
+        stored = [slice(None)] * len(self.order)
+        for along, axis in zip(region, self.order, strict=True):
+            stored[axis] = along
+        return self.data[tuple(stored)]
+
+    def tiles(self, region: Region, unit: Sequence[int]) -> Iterator[tuple[Region, Block]]:
+        """Yield the region whole."""
+        yield region, self.read(region)
+
+
+@dataclass(frozen=True)
+class BlockBase:
+    """A base of which a worker has been sent the one region that it is to build."""
+
+    block: Block | None
+    """Its values; None where they go with every task."""
+
+    def read(self, region: Region) -> Block:
+        """Return the region that was sent."""
+        return np.asarray(self.block)
+
+    def tiles(self, region: Region, unit: Sequence[int]) -> Iterator[tuple[Region, Block]]:
+        """Yield the region whole."""
+        yield region, self.read(region)
+
+
+@dataclass(frozen=True)
+class AppendedBase:
+    """A base that is stored up to somewhere along an axis, and goes on with another."""
+
+    stored: Access
+    """What is stored."""
+    appended: Base
+    """What comes after it."""
+    axis: int
+    """Along which axis."""
+    start: int
+    """Where it comes."""
+
+    def read(self, region: Region) -> Block:
+        """Return a region, of the one, the other or both."""
+        before, after = self._split(region)
+        blocks = []
+        if before.stop > before.start:
+            blocks.append(self.stored.read(self._along(region, before)))
+        if after.stop > after.start:
+            # Both may be held in the one memory that this thread reads into.
+            blocks = [block.copy() for block in blocks]
+            blocks.append(self.appended.read(self._along(region, after)))
+        return blocks[0] if len(blocks) == 1 else np.concatenate(blocks, self.axis)
+
+    def _split(self, region: Region) -> tuple[slice, slice]:
+        along = region[self.axis]
+        after = slice(max(along.start - self.start, 0), along.stop - self.start)
+        return slice(along.start, min(along.stop, self.start)), after
+
+    def _along(self, region: Region, along: slice) -> Region:
+        return (*region[: self.axis], along, *region[self.axis + 1 :])
+
+    def tiles(self, region: Region, unit: Sequence[int]) -> Iterator[tuple[Region, Block]]:
+        """Yield the region whole."""
+        yield region, self.read(region)
+
+
+@dataclass(frozen=True)
+class CastBase:
+    """A base whose values are stored in another dtype, which must hold them."""
+
+    base: Base
+    """Where they are read."""
+    dtype: np.dtype[Any]
+    """The dtype that they get."""
+    dims: tuple[str, ...]
+    """Names of the axes, in the order of writing."""
+
+    def read(self, region: Region) -> Block:
+        """Return a region."""
+        return self._cast(region, self.base.read(region))
+
+    def tiles(self, region: Region, unit: Sequence[int]) -> Iterator[tuple[Region, Block]]:
+        """Yield the region in the parts in which it is read."""
+        for tile, block in self.base.tiles(region, unit):
+            yield tile, self._cast(tile, _filled(cast("Access", self.base), tile) if block is None else block)
+
+    def _cast(self, region: Region, block: Block) -> Block:
+        return cast_block(block, self.dtype, [along.start for along in region], self.dims)
+
+
+def unread(image: xr.DataArray) -> Any:
+    """Return an image's array, without loading one that xarray reads lazily."""
+    if image.chunks is not None or image.variable._in_memory:
+        return image.data
+    # In the chunks that are stored, so that a region reads those that it covers and no more.
+    return image.chunk(image.encoding.get("preferred_chunks") or {}).data
+
+
+def base_of(image: xr.DataArray, order: tuple[int, ...], dtype: np.dtype[Any]) -> Base:
+    """Return where an image's values are read, in the given order of its axes and a dtype."""
+    data = unread(image)
+    source = source_array(data)
+    base: Base = ArrayBase(data if source is None else source, order)
+    if source is not None and order == tuple(range(image.ndim)):
+        base = Access.of(source)
+    return base if dtype == image.dtype else CastBase(base, dtype, tuple(str(image.dims[axis]) for axis in order))
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """One pass with all that it touches."""
+
+    plan: Plan
+    """The plan."""
+    step: Pass
+    """The pass."""
+    base: Base
+    """Where level 0 is read."""
+    levels: Mapping[int, Access]
+    """Where levels are written, and read if they are the source."""
+    copies: Access | None
+    """The base, if its stored chunks are those that level 0 gets."""
+    blanks: Mapping[int, Block]
+    """For levels of a zarr base, the state of a window of its fill value."""
+    weights: ArrayBase | None
+    """Where the weights of voxels are read, with a size of 1 along axes that they do not have."""
+    keeps_blank: bool
+    """Whether what is not stored of the base need not be stored of any level."""
+    selection: Selection | None
+    """What a change of the base leaves to do; None: everything."""
+
+    @classmethod
+    def of(
+        cls,
+        plan: Plan,
+        step: Pass,
+        base: Base,
+        arrays: Mapping[int, zarr.Array[Any]],
+        weights: ArrayBase | None = None,
+        selection: Selection | None = None,
+    ) -> Sweep:
+        """Return a pass over a base that fills the arrays of its levels, or changes what is in them."""
+        levels = {index: Access.of(array, in_use=selection is not None) for index, array in arrays.items()}
+        stored = base if isinstance(base, Access) and step.source == 0 else None
+        values = 0 in step.levels and not plan.reduction.bands
+        copies = stored if stored and values and levels[0].copies_from(stored) else None
+        # What becomes of a window of fill is known beforehand, unless it is a matter of weights or of neighbours.
+        known = stored is not None and weights is None and not plan.reduction.bands
+        blanks = _blank_states(plan, cast("Access", stored)) if known else {}
+        # What became blank by a change has left something behind in the levels.
+        keeps_blank = known and selection is None and _keeps_blank(plan, step, cast("Access", stored), levels)
+        return cls(plan, step, base, levels, copies, blanks, weights, keeps_blank, selection)
+
+    def sent(self) -> Sweep:
+        """Return the pass as workers elsewhere get it: what is computed goes with every task (`values_of`)."""
+        return self.given(None) if self._computes else self
+
+    def values_of(self, region: Region) -> da.Array | None:
+        """Return the values of the base that a region needs, where they are computed; None where they are read."""
+        if not self._computes or self.step.source != 0:
+            return None
+        return cast("ArrayBase", self._source).lazy(known_parts(self.plan, self.step, region)[0])
+
+    @property
+    def _source(self) -> Base:
+        return self.base.base if isinstance(self.base, CastBase) else self.base
+
+    @property
+    def _computes(self) -> bool:
+        return isinstance(self._source, ArrayBase) and self._source.is_lazy
+
+    def given(self, block: Block | None) -> Sweep:
+        """Return the pass as it builds one region from these values, None where they go with every task."""
+        values = BlockBase(block)
+        return replace(self, base=replace(self.base, base=values) if isinstance(self.base, CastBase) else values)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the source, uncompressed: what progress is counted in."""
+        selected = self.selection
+        samples = math.prod(self.plan.levels[self.step.source].shape) if selected is None else selected.samples
+        return samples * self.plan.dtype.itemsize
+
+    @property
+    def region_count(self) -> int:
+        """Number of regions."""
+        if self.selection is not None:
+            return self.selection.count
+        return math.prod(
+            -(-n // step) for n, step in zip(self.plan.levels[self.step.source].shape, self.step.region, strict=True)
+        )
+
+    def region_nbytes(self, region: Region) -> int:
+        """Bytes of a region's source, uncompressed."""
+        voxels: int = math.prod(along.stop - along.start for along in region)
+        return voxels * self.plan.dtype.itemsize
+
+    def regions(self) -> Iterator[Region]:
+        """Yield the regions of the source, one at a time."""
+        if self.selection is not None:
+            return self.selection.regions()
+        return pieces(whole_part(self.plan.levels[self.step.source].shape), self.step.region)
+
+    @cached_property
+    def near(self) -> tuple[int, ...]:
+        """Levels that are made and written cell by cell, of a plain base; none where a region is one cell."""
+        plan, step = self.plan, self.step
+        direct = tuple(index for index in step.levels if index and plan.levels[index].parent == 0)
+        plain = isinstance(self.base, Access) and self.base.chunks is not None and step.source == 0
+        whole = self.selection is not None or plan.reduction.bands or any(index in step.carried for index in direct)
+        reaches = any(any(plan.halos(index)) for index in step.levels if index)
+        local = all(self.levels[index].chunks is not None for index in direct)
+        return direct if plain and local and not (whole or reaches) and plan.cell(step, direct) else ()
+
+    @cached_property
+    def cell(self) -> tuple[int, ...] | None:
+        """Shape of the parts in which a region's levels stay in cache; None where it is one part."""
+        return self.plan.cell(self.step, self.near) if self.near else None
+
+    @property
+    def cell_count(self) -> int:
+        """Number of parts that may be built side by side."""
+        if self.cell is None:
+            return self.region_count
+        return math.prod(-(-n // step) for n, step in zip(self.plan.levels[0].shape, self.cell, strict=True))
+
+    def cells(self, region: Region) -> Iterator[Region]:
+        """Return a region in its cells, whole chunks of the base and of the levels `near`."""
+        return iter((region,)) if self.cell is None else pieces(region, self.cell)
+
+    def written(self, region: Region) -> dict[int, Region]:
+        """Return the part of each level that a region writes."""
+        if self.selection is not None:
+            return self.selection.written(region)
+        parts = {index: part_of_level(self.plan, index, self.step.source, region) for index in self.step.written}
+        return {index: part for index, part in parts.items() if not is_empty(part)}
+
+
+def reduce_region(sweep: Sweep, carried: Mapping[int, Access], region: Region) -> bool:
+    """Build what a region contributes to every level of a pass.
+
+    Returns whether it is known that all of the `last_part` is stored, which is written when all else is.
+    """
+    plan, step = sweep.plan, sweep.step
+    known = known_parts(plan, step, region)
+    if sweep.keeps_blank and cast("Access", sweep.base).is_blank(known[0]):
+        return False
+    if step.source == 0:
+        states = _states_of_base(sweep, region, known)
+    else:
+        states = {step.source: _source_state(sweep, carried, known[step.source])}
+    for index in step.levels:
+        parent = plan.levels[index].parent
+        if parent in states and index not in states and not is_empty(known[index]):
+            states[index] = plan.reduction.merge(*_windows(plan, index, known[index], states[parent], known[parent]))
+    last_is_stored = False
+    for index, part in sweep.written(region).items():
+        if index in states:
+            state = _state_of_values(plan, index, part, states, known)
+            last_is_stored = sweep.levels[index].write(part, plan.reduction.finish(state, plan.counts(index, part)))
+    for index in step.carried:
+        part = part_of_level(plan, index, step.source, region)
+        if index in carried and not is_empty(part):
+            state = states[index][within(part, known[index])]
+            last_is_stored = carried[index].write((slice(0, plan.reduction.components), *part), state)
+    return last_is_stored
+
+
+def last_part(sweep: Sweep, carried: Mapping[int, Access], region: Region) -> tuple[Access, Region] | None:
+    """Return where `reduce_region` writes last for a region; None where it writes nothing but level 0."""
+    plan, step = sweep.plan, sweep.step
+    for index in reversed(step.carried):
+        part = part_of_level(plan, index, step.source, region)
+        if index in carried and not is_empty(part):
+            return carried[index], (slice(0, plan.reduction.components), *part)
+    for index in reversed(step.written):
+        part = part_of_level(plan, index, step.source, region)
+        if (index or plan.reduction.bands) and not is_empty(part):
+            return sweep.levels[index], part
+    return None
+
+
+def _state_of_values(
+    plan: Plan, index: int, part: Region, states: Mapping[int, Block], known: Mapping[int, Region]
+) -> Block:
+    """Return the state of the values of a level's part: its own or, of a band, what the next level does not tell."""
+    state: Block = states[index][within(part, known[index])]
+    coarser = index + 1
+    if not plan.reduction.bands or coarser == len(plan.levels):
+        return state
+    factors = plan.relative_factors(coarser, index)
+    pairs = zip(part, known[coarser], factors, strict=True)
+    offsets = [along.start - held.start * factor for along, held, factor in pairs]
+    return cast("BandReduction", plan.reduction).band(state, states[coarser], factors, offsets)
+
+
+def _windows(
+    plan: Plan, index: int, part: Region, block: Block, held: Region
+) -> tuple[Block, tuple[int, ...], tuple[tuple[int, int], ...]]:
+    """Return the arguments that reduce a block, the part `held` of its parent, to a part of a level.
+
+    The block is cut to what the windows of the part depend on.
+    """
+    parent = plan.levels[index].parent
+    factors = plan.relative_factors(index, parent)
+    inside, margins = windows_under(part, factors, plan.halos(index), plan.levels[parent].shape)
+    return block[within(inside, held)], factors, margins
+
+
+def _source_state(sweep: Sweep, carried: Mapping[int, Access], part: Region) -> Block:
+    source = sweep.step.source
+    if source in carried:
+        return carried[source].read((slice(0, sweep.plan.reduction.components), *part))
+    return sweep.levels[source].read(part)
+
+
+def _states_of_base(sweep: Sweep, region: Region, known: Mapping[int, Region]) -> dict[int, Block]:
+    """Return the states of levels that follow from the base: of those that are `near`, written here, the next ones."""
+    if not sweep.near:
+        return _base_states(sweep, region, known)
+    reduction, levels = sweep.plan.reduction, sweep.plan.levels
+    layers = (reduction.components,) if reduction.components else ()
+    # In this thread's memory, whichever helps with the cells.
+    states = {
+        index: _room(index, layers, known[index], reduction.state_dtype)
+        for index in sweep.step.levels
+        if levels[index].parent in sweep.near and not is_empty(known[index])
+    }
+    spread(partial(_build_cell, sweep, known, states), sweep.cells(region))
+    return states
+
+
+def _build_cell(sweep: Sweep, known: Mapping[int, Region], states: Mapping[int, Block], cell: Region) -> None:
+    """Write the levels that are `near` of one cell, and put its states of the next ones in their places."""
+    plan = sweep.plan
+    parts = {index: part_of_level(plan, index, 0, cell) for index in (0, *sweep.near, *states)}
+    of_cell = _base_states(sweep, cell, parts)
+    for index, state in of_cell.items():
+        sweep.levels[index].write(parts[index], plan.reduction.finish(state, plan.counts(index, parts[index])))
+    for index, whole in states.items():
+        if not is_empty(parts[index]):
+            parent = plan.levels[index].parent
+            state = plan.reduction.merge(*_windows(plan, index, parts[index], of_cell[parent], parts[parent]))
+            whole[within(parts[index], known[index])] = state
+
+
+def _room(index: int, layers: tuple[int, ...], whole: Region, dtype: np.dtype[Any]) -> Block:
+    """Return room for the state of a part of a level, in memory of this thread that is used again."""
+    return buffer(f"state {index}", (*layers, *(along.stop - along.start for along in whole)), dtype)
+
+
+def _base_states(sweep: Sweep, region: Region, known: Mapping[int, Region]) -> dict[int, Block]:
+    """Write level 0 where it is to be written, and return the states of the levels that follow from it."""
+    plan = sweep.plan
+    direct = [index for index in sweep.step.levels if index and plan.levels[index].parent == 0]
+    writes = 0 in sweep.step.levels and sweep.copies is None and not plan.reduction.bands
+    if sweep.copies is not None:
+        sweep.levels[0].copy(sweep.copies, region)
+    states: dict[int, Block] = {}
+    part = sweep.written(region).get(0) if writes else None
+    for tile, block in _tiles_of_base(sweep, region, known[0], direct, writes=part is not None):
+        if part is not None and not is_empty(inside := overlap(part, tile)):
+            sweep.levels[0].write(inside, _values(sweep, tile, block)[within(inside, tile)])
+        if plan.reduction.bands:
+            states[0] = cast("BandReduction", plan.reduction).lift(_values(sweep, tile, block))
+        for index in direct:
+            _reduce_tile(sweep, index, known, tile, block, states)
+    return states
+
+
+def _tiles_of_base(
+    sweep: Sweep, region: Region, known: Region, direct: Sequence[int], *, writes: bool
+) -> Iterator[tuple[Region, Block | None]]:
+    """Yield what is known of the base in tiles: whole windows, and whole chunks of level 0 where it is written.
+
+    As one tile where values depend on samples beyond their windows.
+    """
+    plan = sweep.plan
+    if plan.reduction.bands or any(halo for index in direct for halo in plan.halos(index)):
+        block = sweep.base.read(known)
+        # Where it is not known what becomes of fill, it is as good as any other values.
+        is_fill = bool(sweep.blanks) and cast("Access", sweep.base).is_fill(block)
+        yield known, None if is_fill else block
+    elif direct or writes:
+        wholes = [plan.levels[index].factors for index in direct] + ([sweep.levels[0].unit] if writes else [])
+        yield from sweep.base.tiles(region, [math.lcm(*along) for along in zip(*wholes, strict=True)])
+
+
+def _reduce_tile(
+    sweep: Sweep, index: int, known: Mapping[int, Region], tile: Region, block: Block | None, states: dict[int, Block]
+) -> None:
+    """Reduce one tile of what is known of the base into its place in the state of a level."""
+    plan = sweep.plan
+    part = known[index] if tile == known[0] else part_of_level(plan, index, 0, tile)
+    if is_empty(part):
+        return
+    if block is None and index in sweep.blanks and _is_whole(tile, part, plan.levels[index].factors):
+        state = sweep.blanks[index]
+    else:
+        block = _values(sweep, tile, block)
+        block = block if sweep.weights is None else _weighed(sweep, block, tile)
+        state = plan.reduction.first(*_windows(plan, index, part, block, tile))
+    if part == known[index] and block is not None:
+        states[index] = state
+        return
+    if index not in states:
+        states[index] = _room(index, state.shape[: state.ndim - len(part)], known[index], state.dtype)
+    states[index][within(part, known[index])] = state
+
+
+def _weighed(sweep: Sweep, block: Block, tile: Region) -> Block:
+    weights = cast("ArrayBase", sweep.weights)
+    # Along axes that weights do not have there is one for all.
+    along = tuple(at if n > 1 else slice(0, 1) for at, n in zip(tile, weights.data.shape, strict=True))
+    return cast("WeightedReduction", sweep.plan.reduction).weigh(block, weights.read(along))
+
+
+def _values(sweep: Sweep, tile: Region, block: Block | None) -> Block:
+    """Return the values of a tile, of which None stands for fill."""
+    return _filled(cast("Access", sweep.base), tile) if block is None else block
+
+
+def _filled(base: Access, tile: Region) -> Block:
+    return np.full([along.stop - along.start for along in tile], base.fill)
+
+
+def _blank_states(plan: Plan, base: Access) -> dict[int, Block]:
+    """Return the state of a whole window of fill for each level that is reduced from the base."""
+    direct = [level for level in plan.levels[1:] if level.parent == 0]
+    return {lv.index: plan.reduction.first(np.full(lv.factors, base.fill), lv.factors) for lv in direct}
+
+
+def _keeps_blank(plan: Plan, step: Pass, base: Access, levels: Mapping[int, Access]) -> bool:
+    """Whether windows of nothing but fill, whole or partial, leave nothing to be stored."""
+    one = (1,) * len(plan.dims)
+    windows = {plan.levels[index].factors for index in step.levels if index} | {one}
+    return all(
+        _is_kept(plan, step, levels, window, plan.reduction.first(np.full(window, base.fill), window))
+        for window in windows
+    ) and (0 not in step.levels or _same_fill(levels[0], base.fill))
+
+
+def _is_kept(plan: Plan, step: Pass, levels: Mapping[int, Access], window: tuple[int, ...], state: Block) -> bool:
+    value = plan.reduction.finish(state, tuple(np.array([length]) for length in window))
+    carries = bool(step.carried) and plan.reduction.components > 0
+    # The states that are carried are stored with a fill of 0.
+    kept = not (carries and state.any())
+    return kept and all(_same_fill(levels[index], value.reshape(-1)[0]) for index in step.levels if index)
+
+
+def _same_fill(level: Access, value: Any) -> bool:
+    if level.array.fill_value is None:
+        return False
+    fill = level.array.dtype.type(level.array.fill_value)
+    return bool(fill.tobytes() == np.asarray(value, level.array.dtype).tobytes())
+
+
+def _is_whole(tile: Region, part: Region, factors: Sequence[int]) -> bool:
+    """Whether a tile has all samples of the windows of `part`, or more."""
+    pairs = zip(tile, part, factors, strict=True)
+    return all(along.stop - along.start >= (windows.stop - windows.start) * f for along, windows, f in pairs)

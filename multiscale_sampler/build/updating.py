@@ -1,0 +1,458 @@
+"""Pyramids that stay true: levels made anew where the base was edited, and images that go on along an axis.
+
+What a change touches is a matter of `changes`; the engine makes it, in the passes that build pyramids, while the
+pyramid stays readable. A store says while it is being changed, so that a change that was interrupted can be gone on
+with.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, Literal
+
+import numpy as np
+import xarray as xr
+
+from .. import metadata as ngff
+from .. import store as stores
+from ..image.axes import position_tolerance
+from ..lazy.pyramid import recipe_of
+from ..methods.reducers import REDUCERS, WEIGHTED_MEAN, Method, get_reducer
+from ..plan.parts import Region, whole_part
+from ..plan.plan import Plan, plan_as_stored, plan_pyramid
+from ..tasks.machine import available_cores
+from ..tasks.progress import ProgressCallback
+from .build import Build, crew_for, resources_of, weights_base
+from .engine import edited_boxes, run_sweeps, take_digests
+from .indexing import Selector, box_of
+from .region import AppendedBase, Base
+from .writing import in_one_commit
+
+
+@dataclass(frozen=True)
+class Remaking:
+    """How the levels of a stored pyramid are made anew, where it does not say so itself."""
+
+    method: Method | None
+    weights: xr.DataArray | None
+    memory_limit: int | str | None
+    workers: int | None
+    parameters: Mapping[str, Any] | None = None
+    """What is to be used in place of the store's own rules for missing values."""
+
+    def shaping(self, stored: stores.StoredPyramid) -> dict[str, Any]:
+        """Return the options by which the levels were made: what the store says of them, else what was given."""
+        recipe = dict(stored.recipe or {})
+        made_by = recipe.pop("method", None)
+        if "scale_factors" not in recipe:
+            described = stores.described_image(stored.group)
+            recipe = described.shaping(stored.unlabelled.dims)
+        if self.parameters is None and made_by == ngff.MIXED_METHODS:
+            raise ValueError(
+                f"the levels of {stored.group.store_path} were made by several rules, some having been made anew or "
+                "removed; make all of them anew with rebuild_levels"
+            )
+        if self.method is None and made_by not in REDUCERS:
+            how = "by another writer" if made_by is None else f"by method {made_by!r}"
+            raise ValueError(
+                f"the levels of {stored.group.store_path} were made {how}, which does not say how they follow from the "
+                "base; name the method, as in method='mean' (verify_pyramid finds it out)"
+            )
+        if self.parameters is None:
+            self._refuse_other_values(stored, made_by)
+        if self.weights is not None:
+            recipe["weights"] = self.weights
+        return {**recipe, **(self.parameters or {}), "method": made_by if self.method is None else self.method}
+
+    def _refuse_other_values(self, stored: stores.StoredPyramid, made_by: str | None) -> None:
+        """Refuse what would make a part of the levels otherwise than the rest."""
+        place = stored.group.store_path
+        if made_by == WEIGHTED_MEAN.name and self.weights is None:
+            raise ValueError(f"the levels of {place} are weighted means; give the weights that they were made with")
+        if made_by not in REDUCERS:
+            return
+        if self.method is not None and get_reducer(self.method).name != made_by:
+            raise ValueError(
+                f"the levels of {place} were made by method {made_by!r}, not by {get_reducer(self.method).name!r}; "
+                "leave the method out, or make all of them anew with rebuild_levels"
+            )
+        if self.weights is not None:
+            raise ValueError(
+                f"the levels of {place} were made without weights; leave them out, or make all levels anew with "
+                "rebuild_levels"
+            )
+
+
+@in_one_commit
+def update_pyramid(
+    store: Any,
+    region: Selector | None = None,
+    path: str | None = None,
+    *,
+    by: Literal["index", "coordinate"] = "index",
+    changed: Literal["auto"] | None = None,
+    method: Method | None = None,
+    weights: xr.DataArray | None = None,
+    memory_limit: int | str | None = None,
+    workers: int | None = None,
+    resume: bool = False,
+    progress: bool | ProgressCallback | None = None,
+    storage_options: Mapping[str, Any] | None = None,
+) -> None:
+    """Make the levels of a stored pyramid anew where its level 0 was edited, and nowhere else.
+
+    Every voxel of every level that depends on the region is computed from the base, to the bits of a pyramid that is
+    built afresh. The base is not written. Chunks are replaced one by one, each in one step where the store can: a
+    reader sees old values or new ones.
+
+    Parameters
+    ----------
+    store, path
+        Place of the group with the ``multiscales`` metadata: a pyramid of this package, of `add_levels`, or of another
+        writer whose levels are windows of the base.
+    region
+        What was edited: a mapping of dims to slices or single samples (dims left out: all of the axis), or one for
+        each axis. None with `changed` or `resume`.
+    by
+        Whether `region` counts samples ("index") or tells positions ("coordinate"): then all samples of which a part
+        lies there, ends included.
+    changed
+        "auto": find out what was edited, by the digests that ``write_pyramid(..., digests=True)`` has stored of the
+        base's chunks. Reads all of the base as it is stored, and decodes none of it.
+    method, weights
+        How the levels were made, where the store does not say so: of other writers, of methods of your own, of
+        weighted means.
+    memory_limit, workers, progress, storage_options
+        As in `write_pyramid`.
+    resume
+        Go on with an update that was interrupted, where what it has done need not be done again. Otherwise all of its
+        region is made anew, with the one that is given.
+
+    Raises
+    ------
+    FileNotFoundError
+        If nothing is stored there.
+    FileExistsError
+        If another build or change is writing there.
+    ValueError, TypeError
+        If the region is not in the image, or the store does not say how its levels were made; before anything is
+        written.
+
+    Examples
+    --------
+    >>> import numpy as np, zarr
+    >>> import multiscale_sampler as ms
+    >>> store = zarr.storage.MemoryStore()
+    >>> ms.write_pyramid(np.zeros((64, 64), "uint8"), store, scale_factors=[2, 4])
+    >>> zarr.open_array(store, path="scale0/image")[8:16, 8:16] = 100
+    >>> ms.update_pyramid(store, {"y": slice(8, 16), "x": slice(8, 16)})
+    >>> int(ms.open_pyramid(store)["scale2/image"][2, 2])
+    100
+    """
+    if by not in ("index", "coordinate"):
+        raise ValueError(f"unknown by={by!r}; choose 'index' or 'coordinate'")
+    if changed not in (None, "auto"):
+        raise ValueError(f"unknown changed={changed!r}; leave it out, or choose 'auto'")
+    with stores.StoredPyramid.claimed(store, path, storage_options=storage_options) as stored:
+        remaking = Remaking(method, weights, memory_limit, workers)
+        refuse_other_change(stored, "update_pyramid")
+        begun = _edits_begun(stored)
+        if region is None and changed is None and not (resume and begun):
+            raise ValueError("name the region that was edited, as in region={'y': slice(0, 64), 'x': slice(0, 64)}")
+        more = tuple(box for box in _edits(stored, region, by, changed, workers) if box not in begun)
+        if begun or more:
+            # What has been done of an update is of no use to a larger one, whose regions are others.
+            _remake(stored, begun + more, remaking, resume=resume and not more, progress=progress)
+
+
+@in_one_commit
+def rebuild_levels(
+    store: Any,
+    levels: Sequence[int] | None = None,
+    path: str | None = None,
+    *,
+    method: Method,
+    skipna: bool | None = None,
+    nodata: Any = None,
+    min_valid: float = 0.0,
+    weights: xr.DataArray | None = None,
+    memory_limit: int | str | None = None,
+    workers: int | None = None,
+    resume: bool = False,
+    progress: bool | ProgressCallback | None = None,
+    storage_options: Mapping[str, Any] | None = None,
+) -> None:
+    """Make levels of a stored pyramid anew, by other parameters than they were made by.
+
+    Levels keep their factors, sizes, chunks and codecs. As with `update_pyramid`, chunks are replaced one by one.
+
+    Parameters
+    ----------
+    store, path
+        Place of the group with the ``multiscales`` metadata, of any writer.
+    levels
+        Which levels, by number; default: all but the base. Those of a method that goes step by step are
+        made of each other and of the base.
+    method, skipna, nodata, min_valid, weights
+        As in `plan_pyramid`.
+    memory_limit, workers, progress, storage_options
+        As in `write_pyramid`.
+    resume
+        Go on with a rebuild by the same parameters that was interrupted.
+
+    Raises
+    ------
+    FileNotFoundError
+        If nothing is stored there.
+    FileExistsError
+        If another build or change is writing there.
+    ValueError, TypeError
+        If there are no such levels, or the method makes them of another dtype or places them elsewhere in their
+        windows; before anything is written.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import multiscale_sampler as ms
+    >>> store = {}
+    >>> ms.write_pyramid(np.eye(64, dtype="uint8") * 100, store, scale_factors=[2])
+    >>> ms.rebuild_levels(store, method="max")
+    >>> int(ms.open_pyramid(store)["scale1/image"][0, 0])
+    100
+    """
+    with stores.StoredPyramid.claimed(store, path, storage_options=storage_options) as stored:
+        refuse_other_change(stored, "rebuild_levels")
+        chosen = numbers_of_levels(levels, stored)
+        remade = stored.only(chosen)
+        parameters = {"skipna": skipna, "nodata": nodata, "min_valid": min_valid}
+        remaking = Remaking(method, weights, memory_limit, workers, parameters)
+        whole = whole_part(stored.image.shape)
+        build = build_of_change(remade, stored.image, stores.Access.of(stored.arrays[0]), (whole,), remaking)
+        _check_positions(remade, build)
+        if not resume:
+            refuse_other_change(stored, None)
+        record = record_of_change(build, remade, copy_base=False)
+        record = replace(record, fingerprint={**record.fingerprint, "rebuild": list(chosen)})
+        target = remade.target(record, resume=resume)
+        run_sweeps(build, dict(enumerate(remade.arrays)), target, progress)
+        made_all = len(chosen) == len(stored.arrays) - 1
+        if made_all or not _is_repair(remade, build):
+            stored.finish(partial(ngff.with_recipe, recipe=build.recipe, whole=made_all))
+        else:
+            stored.finish()
+
+
+@in_one_commit
+def remove_levels(
+    store: Any,
+    levels: Sequence[int],
+    path: str | None = None,
+    *,
+    storage_options: Mapping[str, Any] | None = None,
+) -> None:
+    """Remove levels of a stored pyramid: from its metadata first, then from the store.
+
+    Parameters
+    ----------
+    store, path
+        Place of the group with the ``multiscales`` metadata, of any writer.
+    levels
+        Which levels, by number; never the base. The others keep their paths.
+    storage_options
+        Options of the file system, with a URL.
+
+    Raises
+    ------
+    FileNotFoundError
+        If nothing is stored there.
+    FileExistsError
+        If another build or change is writing there.
+    ValueError
+        If there are no such levels, or a change of the store was interrupted.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import multiscale_sampler as ms
+    >>> store = {}
+    >>> ms.write_pyramid(np.zeros((64, 64), "uint8"), store, scale_factors=[2, 4])
+    >>> ms.remove_levels(store, [1])
+    >>> ms.open_pyramid(store)["scale1/image"].shape
+    (16, 16)
+    """
+    with stores.StoredPyramid.claimed(store, path, storage_options=storage_options) as stored:
+        refuse_other_change(stored, None)
+        # The same call again, of a removal that was interrupted, is done: the numbers are now those of other levels.
+        if not stored.removed or set(levels) != set(stored.removed):
+            stored.remove(numbers_of_levels(levels, stored), mixed=_have_lost_parents(stored, levels))
+
+
+def _is_repair(stored: stores.StoredPyramid, build: Build) -> bool:
+    """Whether levels that were made anew, alone, are as they were made first."""
+    exact = build.plans[0].reducer.cascade == "exact" and build.weights is None
+    return exact and dict(stored.recipe or {}) == build.recipe
+
+
+def _have_lost_parents(stored: stores.StoredPyramid, removed: Sequence[int]) -> bool:
+    """Whether levels that stay were made of values of some that are removed, and would not be made so again."""
+    recipe = stored.recipe or {}
+    if recipe.get("method") not in REDUCERS or REDUCERS[recipe["method"]].cascade == "exact":
+        return False
+    plan = plan_pyramid(stored.unlabelled, workers=1, **recipe)
+    return any(level.parent in removed for level in plan.levels if level.index not in removed)
+
+
+def numbers_of_levels(levels: Sequence[int] | None, stored: stores.StoredPyramid) -> tuple[int, ...]:
+    """Return the numbers of levels that are to be changed, all but the base by default."""
+    count = len(stored.arrays)
+    if levels is None:
+        return tuple(range(1, count))
+    if isinstance(levels, str) or not isinstance(levels, Iterable):
+        raise TypeError(f"levels={levels!r} is no list of levels; name them by number, as in levels=[1]")
+    named = list(levels)
+    if not named or not all(
+        isinstance(n, int | np.integer) and not isinstance(n, bool) and 0 < n < count for n in named
+    ):
+        choose = f"choose of 1 to {count - 1}" if count > 1 else "there is the base alone"
+        raise ValueError(f"levels={levels!r} are none that could be changed; {choose}")
+    return tuple(sorted({int(number) for number in named}))
+
+
+def _check_positions(stored: stores.StoredPyramid, build: Build) -> None:
+    """Refuse a method whose values sit elsewhere in their windows than the metadata say of those that are there."""
+    for axes, level in zip(stored.levels, build.levels, strict=True):
+        for axis, other in zip(axes, level.axes, strict=True):
+            # Labels, dates and uneven positions are those of coordinate arrays, which the metadata cannot say.
+            if not axis.is_regular or not other.is_regular:
+                continue
+            stated, made = axis.coordinates(), other.coordinates()
+            if np.abs(stated - made).max() > position_tolerance(stated, axis.scale):
+                name = build.plans[0].reducer.name
+                raise ValueError(
+                    f"method {name!r} places level {level.index!r} at {axis.name}={float(made[0])!r}, "
+                    f"and the store says {float(stated[0])!r}; write the pyramid anew with write_pyramid"
+                )
+
+
+def _edits(
+    stored: stores.StoredPyramid,
+    region: Selector | None,
+    by: Literal["index", "coordinate"],
+    changed: Literal["auto"] | None,
+    workers: int | None,
+) -> list[Region]:
+    """Return the boxes that were edited: the one that is named, those that are found."""
+    boxes = [] if region is None else [box_of(region, stored.unlabelled if by == "index" else stored.image, by=by)]
+    if changed is None:
+        return boxes
+    digests = stores.Digests.of(stored.group, stored.arrays[0])
+    if digests is None:
+        raise ValueError(
+            f"{stored.group.store_path} has no digests to tell what changed; name the region, or write the pyramid "
+            "with digests=True"
+        )
+    return boxes + edited_boxes(digests, workers or available_cores())
+
+
+def _remake(
+    stored: stores.StoredPyramid,
+    edited: tuple[Region, ...],
+    remaking: Remaking,
+    *,
+    resume: bool,
+    progress: bool | ProgressCallback | None,
+) -> None:
+    # Of labels, which cost as much to read as a small update takes, only weights ask.
+    image = stored.unlabelled if remaking.weights is None else stored.image
+    build = build_of_change(stored, image, stores.Access.of(stored.arrays[0]), edited, remaking)
+    target = stored.target(record_of_change(build, stored, copy_base=False), resume=resume)
+    run_sweeps(build, dict(enumerate(stored.arrays)), target, progress)
+    if (digests := stores.Digests.of(stored.group, stored.arrays[0])) is not None:
+        take_digests(digests, edited, build.workers)
+    stored.finish()
+
+
+def _edits_begun(stored: stores.StoredPyramid) -> tuple[Region, ...]:
+    """Return the boxes of an update that was interrupted."""
+    boxes: Any = (stored.begun or {}).get("fingerprint", {}).get("edited", ())
+    return tuple(tuple(slice(*ends) for ends in box) for box in boxes)
+
+
+def refuse_other_change(stored: stores.StoredPyramid, ours: str | None) -> None:
+    """Refuse to change a pyramid of which another change was interrupted.
+
+    Raises
+    ------
+    ValueError
+        With the call that completes that one.
+    """
+    if stored.begun is None:
+        return
+    fingerprint: Any = stored.begun.get("fingerprint", {})
+    if "edited" not in fingerprint:
+        raise ValueError(
+            f"levels of {stored.group.store_path} are being built, or their build was interrupted; complete it first, "
+            "by the same call of add_levels with resume=True (--resume)"
+        )
+    begun = "append_pyramid" if "append" in fingerprint else "update_pyramid"
+    begun = "rebuild_levels" if "rebuild" in fingerprint else begun
+    if begun != ours:
+        raise ValueError(
+            f"a change of {stored.group.store_path} by {begun} was interrupted; complete it first, by the same call "
+            "with resume=True"
+        )
+
+
+def build_of_change(
+    stored: stores.StoredPyramid, image: xr.DataArray, base: Base, edited: tuple[Region, ...], how: Remaking
+) -> Build:
+    """Return what makes parts of a stored pyramid anew, whose base is read at `base` and labelled as `image`."""
+    shaping = how.shaping(stored)
+    local = isinstance(base, AppendedBase) or shaping.get("weights") is not None
+    crew = None if local else crew_for([stored.arrays[0]], stores.place_of(stored.group))
+    storing = {"memory_limit": how.memory_limit, "workers": how.workers}
+    plan = plan_pyramid(image, **shaping, **resources_of(crew, storing))
+    if stored.begun is None:
+        same = image.shape == stored.arrays[0].shape
+        now = plan if same else plan_pyramid(stored.unlabelled, workers=1, **{**shaping, "weights": None})
+        _check_levels(stored, now)
+    if plan.reduction.bands:
+        raise ValueError(
+            f"level 0 of method {plan.reducer.name!r} is a band, and the image that the levels were made of is not "
+            "stored; write the pyramid anew with write_pyramid"
+        )
+    plan = plan_as_stored(
+        plan, [(array.chunks, array.shards) for array in stored.arrays], [array.dtype for array in stored.arrays]
+    )
+    return Build(
+        name=str(image.name),
+        levels=plan.levels,
+        images=(image,),
+        data=(stored.arrays[0],),
+        plans=(plan,),
+        recipe=recipe_of(plan),
+        bases=(base,),
+        weights=weights_base(how.weights, image),
+        source=stored.arrays[0],
+        crew=crew,
+        edited=edited,
+    )
+
+
+def _check_levels(stored: stores.StoredPyramid, plan: Plan) -> None:
+    """Refuse levels that are not those that a plan makes of the base."""
+    found, expected = [array.shape for array in stored.arrays], [level.shape for level in plan.levels]
+    if found != expected:
+        raise ValueError(
+            f"the levels of {stored.group.store_path} have the shapes {found!r}, but windows of the base would have "
+            f"{expected!r}; write the pyramid anew with write_pyramid"
+        )
+
+
+def record_of_change(build: Build, stored: stores.StoredPyramid, *, copy_base: bool) -> stores.Record:
+    """Return what a later call must know to go on with a change."""
+    array = stored.arrays[0]
+    encoding = stores.encoding_like(array, array.metadata.zarr_format, "auto")
+    return build.record(stored.multiscales.version, stored.layout, encoding, copy_base=copy_base)

@@ -1,0 +1,310 @@
+"""Stores held against rules: metadata against the specification, arrays against metadata.
+
+`validate` collects everything that is wrong with an OME-Zarr image, of any writer, each finding with the place,
+what was found and expected, and the sentence of the specification that asks for it. The rules of the metadata as
+such are in `specification`; what they cannot see (arrays, shapes, positions, labels) is checked here.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import zarr
+
+from .. import metadata as ngff
+from ..image.axes import Axis, position_tolerance
+from ..metadata.specification import RULE_SETS, Finding, document_findings
+from ..store import LABELS, dimension_names, open_node
+
+ARRAY_PATH = '"path": its value contains the path to the array for this resolution relative to the current zarr group.'
+JSON_DOCUMENT = "The metadata of zarr are JSON documents."
+LABELS_LIST = 'The "labels" group MUST contain "labels", a list of the paths to the labels objects.'
+LENGTHS = 'The length of "scale" and "translation" MUST be the same as the length of "axes".'
+INTEGER_LABELS = "The pixels of the label images MUST be integer data types."
+LABELS_VERSION = 'The "version" MUST be the same within a hierarchy; clients refuse the image where it is missing.'
+
+
+@dataclass(frozen=True, repr=False)
+class Report:
+    """What was found wrong with a store. ``print(report)`` shows a table."""
+
+    store: str
+    """The store."""
+    findings: tuple[Finding, ...]
+    """Everything found, errors and warnings."""
+
+    @property
+    def ok(self) -> bool:
+        """Whether there is no error."""
+        return not any(finding.severity == "error" for finding in self.findings)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the report as plain values."""
+        return {
+            "store": self.store,
+            "ok": self.ok,
+            "findings": [dataclasses.asdict(finding) for finding in self.findings],
+        }
+
+    def __repr__(self) -> str:
+        """Return the report as text, a line per finding."""
+        if not self.findings:
+            return f"{self.store}: valid"
+        verdict = "valid, with warnings" if self.ok else "not valid"
+        return "\n".join([f"{self.store}: {verdict}", *self.lines()])
+
+    def lines(self) -> list[str]:
+        """Return the findings as lines of text."""
+        lines = []
+        for finding in self.findings:
+            lines.append(f"  {finding.severity:7}  {finding.location}: {finding.message}")
+            if finding.rule:
+                lines.append(f'           "{finding.rule}"')
+        return lines
+
+
+def validate(
+    store: Any,
+    path: str | None = None,
+    *,
+    strict: bool = False,
+    metadata_only: bool = False,
+    storage_options: Mapping[str, Any] | None = None,
+) -> Report:
+    """Hold an OME-Zarr image, with its labels, against the specification. No pixel is read.
+
+    Parameters
+    ----------
+    store, path
+        Place of the group with the ``multiscales`` metadata, of an image or of labels.
+    strict
+        Count as errors what the specification only recommends (and its strict schemas demand).
+    metadata_only
+        Hold only the metadata of the group itself against the rules, as the official JSON schemas do; without
+        arrays, coordinates and labels.
+    storage_options
+        Options of the file system, with a URL.
+
+    Returns
+    -------
+    Report
+        ``.ok`` tells whether there is no error; every finding is in ``.findings``.
+
+    Raises
+    ------
+    FileNotFoundError
+        If nothing is stored there.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import multiscale_sampler as ms
+    >>> store = {}
+    >>> ms.write_pyramid(np.ones((64, 64), "uint8"), store, scale_factors=[2])
+    >>> ms.validate(store).ok
+    True
+    """
+    try:
+        node = open_node(store, path, storage_options=storage_options)
+    except json.JSONDecodeError as error:
+        finding = Finding("error", "", f"metadata that are no JSON ({error})", "a JSON document", JSON_DOCUMENT)
+        return Report("/".join(map(str, filter(None, (store, path)))), (finding,))
+    place = str(node.store_path)
+    if isinstance(node, zarr.Array):
+        finding = Finding("error", "", "an array", "a group with multiscales metadata", ARRAY_PATH)
+        return Report(place, (finding,))
+    # Consolidated metadata may promise what is gone.
+    group = zarr.open_group(node.store_path.store, path=node.path, mode="r", use_consolidated=False)
+    findings = list(document_findings(group.attrs.asdict(), strict=strict))
+    findings += _format_findings(group)
+    if not metadata_only:
+        findings += _content_findings(group, findings)
+        findings += _labels_findings(group, strict=strict)
+    return Report(place, tuple(findings))
+
+
+def _format_findings(group: zarr.Group) -> Iterator[Finding]:
+    """Yield where the version of the metadata and the format of the store do not go together."""
+    version = _version(group.attrs.asdict())
+    known = RULE_SETS.get(version)
+    zarr_format = group.metadata.zarr_format
+    if known is not None and zarr_format != ngff.ZARR_FORMATS[known]:
+        expected = f"zarr format {ngff.ZARR_FORMATS[known]}"
+        rule = "Up to 0.4 metadata and arrays are zarr v2, from 0.5 on zarr v3."
+        yield Finding("error", "", f"OME-NGFF {version} in zarr format {zarr_format}", expected, rule)
+
+
+def _version(attributes: Mapping[str, Any]) -> str:
+    namespace = ngff.namespace_of(attributes)
+    entries = namespace.get("multiscales")
+    first = entries[0] if isinstance(entries, list) and entries and isinstance(entries[0], Mapping) else {}
+    return str(namespace.get("version") or first.get("version"))
+
+
+def _content_findings(group: zarr.Group, known: Sequence[Finding]) -> Iterator[Finding]:
+    """Yield what is wrong with the arrays of an image, and with what its metadata say of them."""
+    attributes = group.attrs.asdict()
+    try:
+        multiscales = ngff.parse(attributes)
+    except ValueError as error:
+        if all(finding.severity != "error" for finding in known):
+            yield Finding("error", "multiscales", str(error), "metadata that can be read")
+        return
+    if multiscales is None:
+        if all(finding.location != "multiscales" for finding in known):
+            yield Finding("error", "multiscales", "no multiscales metadata", "those of a labelled image")
+        return
+    arrays: list[zarr.Array[Any]] = []
+    for dataset in multiscales.datasets:
+        try:
+            node = group.get(dataset.path)
+        except (ValueError, TypeError, KeyError) as error:
+            # Codecs, data types and chunk grids that nobody knows, or broken documents.
+            yield Finding(
+                "error", dataset.path, f"it cannot be opened ({error})", "an array that zarr knows", ARRAY_PATH
+            )
+            continue
+        if isinstance(node, zarr.Array):
+            arrays.append(node)
+        else:
+            yield Finding("error", dataset.path, "there is none", "the array that the metadata name", ARRAY_PATH)
+    if len(arrays) == len(multiscales.datasets):
+        yield from _array_findings(multiscales, arrays, labels="image-label" in ngff.namespace_of(attributes))
+        yield from geometry_findings(group, multiscales, arrays)
+
+
+def _labels_findings(group: zarr.Group, *, strict: bool) -> Iterator[Finding]:
+    """Yield what is wrong with the labels of an image, each at its place below the image."""
+    labels = group.get(LABELS)
+    if not isinstance(labels, zarr.Group):
+        return
+    attributes = labels.attrs.asdict()
+    namespace = ngff.namespace_of(attributes)
+    paths = namespace.get("labels")
+    if not isinstance(paths, list) or not all(isinstance(path, str) for path in paths):
+        yield Finding("warning", LABELS, f"labels: {paths!r}", "a list of the paths of labels", LABELS_LIST)
+        return
+    if paths and "ome" in attributes and "version" not in namespace:
+        yield Finding("warning", f"{LABELS}.version", "missing", "the version of the image", LABELS_VERSION)
+    count = _level_count(group)
+    for path in paths:
+        place = f"{LABELS}/{path}"
+        node = labels.get(path)
+        if not isinstance(node, zarr.Group):
+            yield Finding("error", place, "there is none", "the labels that the metadata name", LABELS_LIST)
+            continue
+        report = validate(node, strict=strict)
+        for finding in report.findings:
+            yield dataclasses.replace(finding, location=f"{place}: {finding.location}".removesuffix(": "))
+        if "image-label" not in ngff.namespace_of(node.attrs.asdict()):
+            sentence = 'Each label image SHOULD contain the "image-label" key.'
+            yield Finding("warning", place, "no image-label metadata", "the metadata of labels", sentence)
+            yield from _integer_findings(node, place)
+        if count is not None and _level_count(node) not in (None, count):
+            found, expected = f"{_level_count(node)} levels", f"as many as the image has, {count}"
+            sentence = "The labels MUST have the same number of entries (scale levels) as the original image."
+            yield Finding("warning", place, found, expected, sentence)
+
+
+def _level_count(group: zarr.Group) -> int | None:
+    try:
+        multiscales = ngff.parse(group.attrs.asdict())
+    except ValueError:
+        return None
+    return None if multiscales is None else len(multiscales.datasets)
+
+
+def _integer_findings(group: zarr.Group, place: str) -> Iterator[Finding]:
+    for name, array in group.arrays():
+        if array.dtype.kind not in "iu":
+            yield Finding("error", f"{place}/{name}", f"dtype {array.dtype}", "integers", INTEGER_LABELS)
+
+
+def _array_findings(
+    multiscales: ngff.Multiscales, arrays: Sequence[zarr.Array[Any]], *, labels: bool
+) -> Iterator[Finding]:
+    """Yield what is wrong with the arrays as such."""
+    names = tuple(name for name, _, _ in multiscales.axes or ())
+    version = RULE_SETS.get(multiscales.version)
+    for dataset, array in zip(multiscales.datasets, arrays, strict=True):
+        place = dataset.path
+        if names and array.ndim != len(names):
+            sentence = 'The length of "axes" MUST be equal to the dimensionality of the zarr arrays.'
+            yield Finding("error", place, f"{array.ndim} axes", f"{len(names)}, as the metadata describe", sentence)
+        if array.dtype != arrays[0].dtype:
+            found = f"dtype {array.dtype}"
+            expected = f"{arrays[0].dtype}, as level 0 has; some clients refuse another"
+            sentence = "0.6: all arrays MUST have the same data type."
+            yield Finding("error" if version == "0.6" else "warning", place, found, expected, sentence)
+        if labels and array.dtype.kind not in "iu":
+            yield Finding("error", place, f"dtype {array.dtype}", "integers", INTEGER_LABELS)
+        if version == "0.5" and dimension_names(array) != names:
+            found = f"dimension_names are {dimension_names(array)!r}"
+            sentence = 'The "dimension_names" attribute MUST match the names of the axes.'
+            yield Finding("warning", place, found, f"the axes, {names!r}", sentence)
+        if version == "0.4" and getattr(array.metadata, "dimension_separator", "/") != "/":
+            found, expected = "chunk keys are separated by '.'", "'/'; some clients read only that"
+            sentence = 'Chunks SHOULD use the nested layout, "dimension_separator": "/".'
+            yield Finding("warning", place, found, expected, sentence)
+
+
+def geometry_findings(
+    group: zarr.Group, multiscales: ngff.Multiscales, arrays: Sequence[zarr.Array[Any]]
+) -> Iterator[Finding]:
+    """Yield where shapes and positions contradict each other."""
+    if any(array.ndim != arrays[0].ndim for array in arrays):
+        found = "levels differ in the number of their axes"
+        yield Finding(
+            "error", "datasets", found, "the same number", "All arrays MUST have the same number of dimensions."
+        )
+        return
+    try:
+        levels, _ = ngff.level_axes(multiscales, [array.shape for array in arrays])
+    except ValueError as error:
+        yield Finding("error", "coordinateTransformations", str(error), "positions that fit the arrays", LENGTHS)
+        return
+    for dataset, axes, finer in zip(multiscales.datasets[1:], levels[1:], levels, strict=False):
+        if any(axis.size > other.size for axis, other in zip(axes, finer, strict=True)):
+            found, expected = "larger than the level before", "a smaller one"
+            sentence = 'The "path"s MUST be ordered from largest (i.e. highest resolution) to smallest.'
+            yield Finding("error", dataset.path, found, expected, sentence)
+    for dataset, axes in zip(multiscales.datasets, levels, strict=True):
+        yield from _extent_findings(dataset.path, axes, levels[0])
+        yield from _coordinate_findings(group, dataset.path, axes)
+
+
+def _extent_findings(path: str, axes: Sequence[Axis], base: Sequence[Axis]) -> Iterator[Finding]:
+    """Yield axes whose samples do not fit into the field of level 0, up to a partial window at its end."""
+    for axis, other in zip(axes, base, strict=True):
+        ratio = axis.scale / other.scale
+        covered = axis.size * ratio
+        if covered > other.size + ratio or covered <= other.size - ratio:
+            found = f"{axis.size} samples of scale {axis.scale:g} along {axis.name!r} do not cover level 0"
+            expected = f"its {other.size} of scale {other.scale:g}, up to a partial window"
+            yield Finding("warning", path, found, expected, '"scale" specifies the pixel size in physical units.')
+
+
+def _coordinate_findings(group: zarr.Group, path: str, axes: Sequence[Axis]) -> Iterator[Finding]:
+    """Yield coordinate arrays beside a level that contradict its transformations."""
+    parent = path.rpartition("/")[0]
+    for axis in axes if parent else ():
+        place = f"{parent}/{axis.name}"
+        stored = group.get(place)
+        # Labels of channels and dates (numbers "since" one) are not what transformations say.
+        if not isinstance(stored, zarr.Array) or stored.dtype.kind not in "iuf" or axis.type == "channel":
+            continue
+        if " since " in str(stored.attrs.get("units", "")):
+            continue
+        if stored.shape != (axis.size,):
+            yield Finding("error", place, f"{stored.shape} coordinates", f"{axis.size}, one per sample of {path!r}")
+            continue
+        positions = np.asarray(stored[...])
+        distance = float(np.abs(positions - axis.coordinates()).max())
+        if not distance <= position_tolerance(positions, axis.scale):
+            found = f"coordinates up to {distance:g} away"
+            yield Finding("error", place, found, f"those of the transformations of {path!r}")

@@ -1,0 +1,1 @@
+"""One level and all levels as dask arrays."""

@@ -1,0 +1,391 @@
+"""One level: a labelled array reduced by integer factors, numpy or dask alike.
+
+Owns the application of a `Reduction` to whole arrays (`first_state`, `merge_state`, `finish_state`) and the
+labels of the result. An array follows its kind: numpy is reduced at once, dask stays lazy. Blocks of a dask
+array are first aligned to whole windows, so that the bits of a level do not depend on how the input is chunked.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+import dask.array as da
+import numpy as np
+import xarray as xr
+
+from ..image.axes import Boundary, coordinate_variable, image_axes, to_image
+from ..methods import Block, Reduction, WeightedReduction
+from ..methods.reducers import Method, get_reducer
+from ..plan.factors import factors_of_entry
+from ..plan.plan import Plan, check_choices, check_weights, plan_ladder
+
+# Blocks of coarser levels shrink with their factors; below this size neighbours are joined first.
+SMALLEST_BLOCK = 16 * 2**20
+
+
+def coarsen(
+    image: Any,
+    factors: int | Mapping[str, int],
+    *,
+    method: Method = "mean",
+    boundary: Boundary = "pad",
+    skipna: bool | None = None,
+    nodata: Any = None,
+    min_valid: float = 0.0,
+    weights: xr.DataArray | None = None,
+) -> xr.DataArray:
+    """Reduce an image by integer factors, its coordinates with it.
+
+    Parameters
+    ----------
+    image
+        An image, or an array that `to_image` can label.
+    factors
+        Voxels per window: an int for the spatial axes of more than one sample, or a mapping by dim.
+    method
+        Name of a reduction, see `Reducer`.
+    boundary
+        What becomes of a last, partial window: "pad" reduces the voxels that it has, "trim" leaves it out,
+        "exact" refuses it.
+    skipna
+        Leave NaN out. Default: for floats.
+    nodata
+        A value to leave out; a window without any other becomes it.
+    min_valid
+        The least fraction of a window's voxels, 0 to 1, that must be valid for a valid result.
+    weights
+        Weights of the voxels for a mean, as in `plan_pyramid`.
+
+    Returns
+    -------
+    xarray.DataArray
+        Lazy where `image` is, else computed; attrs, name and units kept; dtype kept, but that sums widen as
+        numpy's do. Coordinates sit at the windows' centres (for "nearest" at their first voxel).
+
+    Raises
+    ------
+    ValueError
+        If factors, boundary or nodata do not fit the image.
+    TypeError
+        If the method does not take the dtype.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import multiscale_sampler as ms
+    >>> image = ms.to_image(np.arange(6, dtype="uint8").reshape(2, 3), scale=10)
+    >>> ms.coarsen(image, 2).values
+    array([[2, 4]], dtype=uint8)
+    >>> ms.coarsen(image, 2).x.values
+    array([ 5., 25.])
+    """
+    image = to_image(image)
+    check_choices(image, boundary)
+    axes = image_axes(image)
+    by_axis = factors_of_entry("factors", factors, axes)
+    if all(factor == 1 for factor in by_axis):
+        return cast("xr.DataArray", image)
+    plan = plan_ladder(
+        image,
+        axes,
+        [by_axis],
+        method=method,
+        boundary=boundary,
+        skipna=skipna,
+        nodata=nodata,
+        min_valid=min_valid,
+        weighted=weights is not None,
+        workers=1,
+    )
+    reduction, level = plan.reduction, plan.levels[1]
+    if reduction.bands:
+        raise ValueError(f"method {plan.reducer.name!r} makes the bands of a whole pyramid; use to_multiscale")
+    counts = whole_counts(plan, 1)
+    if isinstance(image.data, np.ndarray) and weights is None:
+        whole = tuple(slice(0, size) for size in level.shape)
+        inside, margins = windows_under(whole, level.factors, plan.halos(1), image.shape)
+        data = reduction.at_once(image.data[inside], level.factors, margins, counts)
+    else:
+        data = finish_state(base_state(image, level.factors, reduction, boundary, weights), counts, reduction)
+    return label_level(image, data, plan, 1)
+
+
+def windows_under(
+    part: Sequence[slice], factors: Sequence[int], halos: Sequence[int], sizes: Sequence[int]
+) -> tuple[tuple[slice, ...], tuple[tuple[int, int], ...]]:
+    """Return the samples that the windows of a part depend on, and how many of them lie before and behind these."""
+    inside, margins = [], []
+    for along, factor, halo, size in zip(part, factors, halos, sizes, strict=True):
+        lower, upper = along.start * factor, min(along.stop * factor, size)
+        before, behind = min(halo, lower), min(halo, size - upper)
+        inside.append(slice(lower - before, upper + behind))
+        margins.append((before, behind))
+    return tuple(inside), tuple(margins)
+
+
+def samples_under(start: int, stop: int, factor: int, size: int) -> slice:
+    """Return which of `size` coarse samples a `BandReduction` expands to the finer ones from `start` to `stop`."""
+    lower = (2 * start + 1 - factor) // (2 * factor)
+    upper = (2 * stop - 1 - factor) // (2 * factor) + 1
+    return slice(min(max(lower, 0), size - 1), min(max(upper, 0), size - 1) + 1)
+
+
+def whole_counts(plan: Plan, index: int) -> tuple[np.ndarray[Any, Any], ...]:
+    """Return the base samples under every voxel of a level, axis by axis."""
+    return plan.counts(index, tuple(slice(0, size) for size in plan.levels[index].shape))
+
+
+def aligned_weights(weights: xr.DataArray, image: xr.DataArray) -> xr.DataArray:
+    """Return weights with the image's dims, in its order, and a size of 1 along those that they do not have.
+
+    Raises
+    ------
+    ValueError
+        As `check_weights`.
+    """
+    check_weights(weights, image)
+    bare = weights.drop_vars(weights.coords)
+    return bare.expand_dims([dim for dim in image.dims if dim not in weights.dims]).transpose(*image.dims)
+
+
+def base_state(
+    image: xr.DataArray,
+    factors: tuple[int, ...],
+    reduction: Reduction,
+    boundary: Boundary,
+    weights: xr.DataArray | None,
+) -> Any:
+    """Reduce a whole image, with the weights of its voxels if there are any, to the state of its windows."""
+    if weights is None:
+        return first_state(image.data, factors, reduction, boundary)
+    along = aligned_weights(weights, image).data
+    weighted = cast("WeightedReduction", reduction)
+    if isinstance(image.data, np.ndarray):
+        return merge_state(weighted.weigh(image.data, np.asarray(along)), factors, reduction, boundary)
+    blocks = tuple(sizes if n > 1 else (1,) for sizes, n in zip(image.data.chunks, along.shape, strict=True))
+    whole = da.broadcast_to(rechunked(da.asarray(along), blocks), image.shape, chunks=image.data.chunks)
+    pairs = da.map_blocks(
+        weighted.weigh,
+        image.data,
+        whole,
+        chunks=((reduction.components,), *image.data.chunks),
+        new_axis=[0],
+        dtype=reduction.state_dtype,
+        meta=np.empty((0,) * (image.ndim + 1), reduction.state_dtype),
+    )
+    return merge_state(pairs, factors, reduction, boundary)
+
+
+def first_state(array: Any, factors: tuple[int, ...], reduction: Reduction, boundary: Boundary) -> Any:
+    """Reduce a whole base array to the state of its windows."""
+    return _reduced(array, factors, reduction, boundary, state=False)
+
+
+def merge_state(state: Any, factors: tuple[int, ...], reduction: Reduction, boundary: Boundary) -> Any:
+    """Reduce a whole state to that of windows of `factors` of its windows."""
+    return _reduced(state, factors, reduction, boundary, state=True)
+
+
+def _reduced(array: Any, factors: tuple[int, ...], reduction: Reduction, boundary: Boundary, *, state: bool) -> Any:
+    leading = (1,) if state and reduction.components else ()
+    reaches = tuple(
+        Reach.of(n, factor, reduction.halo(factor), boundary)
+        for n, factor in zip(array.shape, (*leading, *factors), strict=True)
+    )
+    array = array[tuple(slice(0, reach.size) for reach in reaches)]
+    if isinstance(array, np.ndarray):
+        return _reduce_block(array, reaches=reaches, reduction=reduction, state=state)
+    return _reduced_blocks(array, reaches, reduction, state=state)
+
+
+def finish_state(state: Any, counts: Sequence[np.ndarray[Any, Any]], reduction: Reduction) -> Any:
+    """Return the values of a level from its whole state."""
+    if isinstance(state, np.ndarray):
+        return reduction.finish(state, tuple(counts))
+    if not reduction.components:
+        return state
+    chunks = state.chunks[1:]
+    letters = tuple(range(1, len(chunks) + 1))
+    arguments: list[Any] = [state, (0, *letters)]
+    for letter, along, blocks in zip(letters, counts, chunks, strict=True):
+        arguments += [da.from_array(along, chunks=(blocks,)), (letter,)]
+    return da.blockwise(
+        _finish_block,
+        letters,
+        *arguments,
+        reduction=reduction,
+        dtype=reduction.output_dtype,
+        concatenate=True,
+        meta=np.empty((0,) * len(chunks), reduction.output_dtype),
+    )
+
+
+def _finish_block(state: Block, *counts: np.ndarray[Any, Any], reduction: Reduction) -> Block:
+    return reduction.finish(state, counts)
+
+
+@dataclass(frozen=True)
+class Reach:
+    """The windows along one axis of an array, and what lies beyond them."""
+
+    factor: int
+    """Samples of a window."""
+    halo: int
+    """Samples beyond a window that its value depends on, on either side."""
+    size: int
+    """Samples that any window's value depends on."""
+    tail: int
+    """Samples of these behind the last window."""
+
+    @classmethod
+    def of(cls, size: int, factor: int, halo: int, boundary: Boundary) -> Reach:
+        """Return the windows over an axis of `size` samples; "trim" leaves none to a last, partial window."""
+        if boundary != "trim":
+            return cls(factor, halo, size, 0)
+        whole = size // factor * factor
+        return cls(factor, halo, min(size, whole + halo), min(size - whole, halo))
+
+    def margins(self, block: int, blocks: int) -> tuple[int, int]:
+        """Return the samples before and behind the windows of one block of so many."""
+        return self.halo if block > 0 else 0, self.halo if block < blocks - 1 else self.tail
+
+
+def _reduce_block(block: Block, *, reaches: tuple[Reach, ...], reduction: Reduction, state: bool) -> Block:
+    """Reduce the only block, or one that needs no others."""
+    return _reduce_within(block, [(0, reach.tail) for reach in reaches], reaches, reduction, state=state)
+
+
+def _reduce_overlapping(
+    block: Block,
+    *,
+    reaches: tuple[Reach, ...],
+    reduction: Reduction,
+    state: bool,
+    blocks: tuple[int, ...],
+    block_id: tuple[int, ...] = (),
+) -> Block:
+    """Reduce one of many blocks that overlap; dask tells which."""
+    # Numbers of the block that comes out, which has an axis of components before the image's if the state begins here.
+    numbers = block_id[-len(reaches) :]
+    margins = [reach.margins(*place) for reach, *place in zip(reaches, numbers, blocks, strict=True)]
+    return _reduce_within(block, margins, reaches, reduction, state=state)
+
+
+def _reduce_within(
+    block: Block, margins: list[tuple[int, int]], reaches: tuple[Reach, ...], reduction: Reduction, *, state: bool
+) -> Block:
+    spatial = slice(1 if state and reduction.components else 0, None)
+    reduce = reduction.merge if state else reduction.first
+    return reduce(block, tuple(reach.factor for reach in reaches)[spatial], tuple(margins[spatial]))
+
+
+def _reduced_blocks(array: da.Array, reaches: tuple[Reach, ...], reduction: Reduction, *, state: bool) -> da.Array:
+    """Reduce a dask array block by block, after aligning its blocks to whole windows."""
+    array = rechunked(array, _aligned_chunks(array, reaches))
+    chunks = tuple(
+        (*(size // reach.factor for size in blocks[:-1]), -(-(blocks[-1] - reach.tail) // reach.factor))
+        for blocks, reach in zip(array.chunks, reaches, strict=True)
+    )
+    grows = not state and bool(reduction.components)
+    if grows:
+        chunks = ((reduction.components,), *chunks)
+    options: dict[str, Any] = {"reaches": reaches, "reduction": reduction, "state": state}
+    overlapping = any(reach.halo for reach in reaches)
+    if overlapping:
+        options["blocks"] = array.numblocks
+        # An only block has no neighbours, and may be smaller than the halo, which dask refuses.
+        alone = [blocks == 1 for blocks in array.numblocks]
+        depth = {axis: 0 if alone[axis] else reach.halo for axis, reach in enumerate(reaches)}
+        array = da.overlap.overlap(array, depth=depth, boundary="none", allow_rechunk=False)
+    return cast(
+        "da.Array",
+        da.map_blocks(
+            _reduce_overlapping if overlapping else _reduce_block,
+            array,
+            **options,
+            chunks=chunks,
+            new_axis=[0] if grows else None,
+            dtype=reduction.state_dtype,
+            meta=np.empty((0,) * len(chunks), reduction.state_dtype),
+        ),
+    )
+
+
+def rechunked(array: da.Array, chunks: Any) -> da.Array:
+    """Return a dask array in other chunks, each made of its neighbours.
+
+    Left to choose, dask would import distributed to ask for a cluster that could shuffle them instead.
+    """
+    return cast("da.Array", array.rechunk(chunks, method="tasks"))
+
+
+def _aligned_chunks(array: da.Array, reaches: Sequence[Reach]) -> tuple[tuple[int, ...], ...]:
+    """Return chunks of whole windows, as near to the array's own as that allows, and no smaller than a halo."""
+    joined = 1
+    aligned: list[tuple[int, ...]] = []
+    nbytes = math.prod(max(blocks) for blocks in array.chunks) * array.dtype.itemsize
+    for blocks, reach in zip(array.chunks, reaches, strict=True):
+        factor = reach.factor
+        longer = factor if nbytes * joined * factor <= SMALLEST_BLOCK else 1
+        joined *= longer
+        if longer > 1 or any(size % factor for size in blocks[:-1]):
+            length = max(max(blocks) * longer // factor, 1) * factor
+            ((*blocks,),) = da.core.normalize_chunks(length, (reach.size,))
+        aligned.append(_joined(blocks, reach))
+    return tuple(aligned)
+
+
+def _joined(blocks: Sequence[int], reach: Reach) -> tuple[int, ...]:
+    """Return chunks of which none is smaller than the halo, or holds nothing but the tail."""
+    joined: list[int] = []
+    for size in blocks:
+        if joined and joined[-1] < reach.halo:
+            joined[-1] += size
+        else:
+            joined.append(size)
+    if len(joined) > 1 and joined[-1] < max(reach.halo, reach.tail + 1):
+        joined[-2:] = [sum(joined[-2:])]
+    return tuple(joined)
+
+
+def label_level(image: xr.DataArray, data: Any, plan: Plan, index: int) -> xr.DataArray:
+    """Label the values of a level as the base image is labelled: name, attrs, coordinates, units."""
+    level = plan.levels[index]
+    coords: dict[Any, xr.Variable] = {}
+    for axis in level.axes:
+        attrs = image.coords[axis.name].attrs if axis.name in image.coords else {}
+        coords[axis.name] = coordinate_variable(axis, attrs)
+    for name, coordinate in image.coords.items():
+        if name not in image.dims:
+            coords[name] = _coarsened_coordinate(coordinate, plan, level.factors)
+    return xr.DataArray(data, coords=coords, dims=plan.dims, name=image.name, attrs=image.attrs)
+
+
+def _coarsened_coordinate(coordinate: xr.DataArray, plan: Plan, factors: tuple[int, ...]) -> xr.Variable:
+    """Return a coordinate that is not a dimension's, reduced as the positions of the dimensions are."""
+    by_dim = {dim: factor for dim, factor in zip(plan.dims, factors, strict=True) if dim in coordinate.dims}
+    windows = {dim: factor for dim, factor in by_dim.items() if factor > 1}
+    if not windows:
+        return coordinate.variable
+    if plan.reducer.position == "first":
+        sizes = {axis.name: axis.size for axis in plan.levels[0].axes}
+        whole = {
+            dim: slice(0, sizes[dim] // f * f if plan.boundary == "trim" else None, f) for dim, f in windows.items()
+        }
+        return coordinate.variable.isel(whole)
+    if coordinate.dtype.kind not in "iuf":
+        raise ValueError(
+            f"the coordinate {coordinate.name!r} ({coordinate.dtype}) cannot be averaged over {sorted(windows)!r}; "
+            f"use method='nearest', or leave it out with image.drop_vars({coordinate.name!r})"
+        )
+    return xr.Variable(coordinate.dims, _window_means(coordinate, by_dim, plan.boundary), coordinate.attrs)
+
+
+def _window_means(coordinate: xr.DataArray, factors: Mapping[Any, int], boundary: Boundary) -> Block:
+    along = tuple(factors[dim] for dim in coordinate.dims)
+    mean = get_reducer("mean").bind(np.float64)
+    state = first_state(np.asarray(coordinate.values, np.float64), along, mean, boundary)
+    return mean.finish(state, ())

@@ -1,0 +1,323 @@
+"""All levels: image and plan to a lazy xarray DataTree.
+
+The tree has one node per level, ``/scale0``, ``/scale1``, ..., each with the image under its own name: the
+arrangement of multiscale-spatial-image and ngff-zarr, and what `write_pyramid` stores. Building it computes
+nothing. The tree remembers how it was made in the attribute ``multiscale`` of its root.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
+
+import numpy as np
+import xarray as xr
+from dask.utils import format_bytes
+
+from ..bands import add_band, band, lift
+from ..image.axes import Boundary, image_axes, to_image
+from ..methods import BandReduction
+from ..methods.reducers import Method, get_reducer
+from ..plan.factors import ChunkSizes, ScaleFactors
+from ..plan.plan import Plan, plan_pyramid, table
+from .coarsening import base_state, finish_state, label_level, merge_state, rechunked, whole_counts
+
+NODE_PREFIX = "scale"
+RECIPE_ATTRIBUTE = "multiscale"
+
+
+def to_multiscale(
+    image: Any,
+    scale_factors: ScaleFactors = 2,
+    method: Method | Mapping[str, Method] = "mean",
+    chunks: ChunkSizes | None = None,
+    *,
+    boundary: Boundary = "pad",
+    max_levels: int | None = None,
+    min_size: ChunkSizes | None = None,
+    skipna: bool | None = None,
+    nodata: Any = None,
+    min_valid: float = 0.0,
+    weights: xr.DataArray | None = None,
+) -> xr.DataTree:
+    """Build the pyramid of an image as a lazy DataTree.
+
+    Nothing is read or computed until a level is; computing one level computes no coarser one.
+
+    Parameters
+    ----------
+    image
+        An image, an array that `to_image` can label, or a Dataset of images over common axes.
+    method
+        As in `plan_pyramid`; for a Dataset, one for all variables or a mapping with one for each.
+    scale_factors, boundary, max_levels, min_size, skipna, nodata, min_valid, weights
+        As in `plan_pyramid`.
+    chunks
+        Dask chunks of every level: an int for the spatial axes, a mapping by dim, or one per axis. Default: the
+        image's own, numpy arrays 64 per axis in 3-D and 512 in 2-D, and near to them at coarser levels.
+
+    Returns
+    -------
+    xarray.DataTree
+        Nodes ``/scale0`` (the image) to the coarsest level, with coordinates, attrs, units and name.
+
+    Raises
+    ------
+    ValueError, TypeError
+        As `plan_pyramid`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import multiscale_sampler as ms
+    >>> tree = ms.to_multiscale(np.ones((64, 64), "uint8"), [2, 4])
+    >>> tree["scale2/image"].sizes
+    Frozen({'y': 16, 'x': 16})
+    """
+    options = {
+        "boundary": boundary,
+        "max_levels": max_levels,
+        "min_size": min_size,
+        "chunks": chunks,
+        "skipna": skipna,
+        "nodata": nodata,
+        "min_valid": min_valid,
+        "weights": weights,
+    }
+    if isinstance(image, xr.Dataset) and len(image.data_vars) > 1:
+        return _tree_of_dataset(image, scale_factors, method, options)
+    image = to_image(image)
+    if isinstance(method, Mapping):
+        method = _method_of_each([image.name], method)[image.name]
+    plan = plan_pyramid(image, scale_factors, method=method, workers=1, **options)
+    return tree_of_plan(image, plan, rechunk=chunks is not None, weights=weights)
+
+
+def _tree_of_dataset(
+    dataset: xr.Dataset,
+    scale_factors: ScaleFactors,
+    method: Method | Mapping[str, Method],
+    options: Mapping[str, Any],
+) -> xr.DataTree:
+    """Return the pyramids of all variables in one tree; the one with the most dims decides on the levels."""
+    methods = _method_of_each(list(dataset.data_vars), method)
+    first, *others = sorted(dataset.data_vars, key=lambda name: -dataset[name].ndim)
+    trees = {first: to_multiscale(dataset[first], scale_factors, methods[first], **options)}
+    recipe = trees[first].attrs[RECIPE_ATTRIBUTE]
+    # The levels are decided: what decided on them is not to do so again.
+    shaped = {**options, "max_levels": None, "min_size": None}
+    for name in others:
+        ladder = [{d: f for d, f in by.items() if d in dataset[name].dims} for by in recipe["scale_factors"]]
+        trees[name] = to_multiscale(dataset[name], ladder, methods[name], **shaped)
+    levels = []
+    for index in range(len(trees[first].children)):
+        nodes = [tree[f"{NODE_PREFIX}{index}"].to_dataset() for tree in trees.values()]
+        try:
+            levels.append(xr.merge(nodes, join="exact", combine_attrs="drop_conflicts", compat="equals"))
+        except ValueError as error:
+            raise ValueError(
+                f"the values of methods {sorted(map(str, methods.values()))!r} sit at different positions in their "
+                "windows; build one tree for each"
+            ) from error
+    return assemble(levels, {**recipe, "method": {str(name): get_reducer(by).name for name, by in methods.items()}})
+
+
+def _method_of_each(names: Sequence[Any], method: Method | Mapping[str, Method]) -> dict[Any, Method]:
+    if not isinstance(method, Mapping):
+        return dict.fromkeys(names, method)
+    if set(method) != set(names):
+        raise ValueError(f"method={dict(method)!r} must name the variables {list(names)!r}, each of them and no other")
+    return dict(method)
+
+
+def tree_of_plan(image: xr.DataArray, plan: Plan, *, rechunk: bool, weights: xr.DataArray | None = None) -> xr.DataTree:
+    """Return the lazy tree that a plan describes; with `rechunk`, in the plan's chunks."""
+    levels = levels_of_plan(image, plan, rechunk=rechunk, weights=weights)
+    return assemble([level.to_dataset(name=level.name) for level in levels], recipe_of(plan))
+
+
+def levels_of_plan(
+    image: xr.DataArray, plan: Plan, *, rechunk: bool, weights: xr.DataArray | None = None
+) -> list[xr.DataArray]:
+    """Return the lazy levels that a plan describes, the base first; with `rechunk`, in the plan's chunks."""
+    chunks = plan.levels[0].chunks
+    if image.chunks is None:
+        base = image.chunk(dict(zip(plan.dims, chunks, strict=True)))
+    else:
+        base = image.copy(data=rechunked(image.data, chunks)) if rechunk else image
+    reduction = plan.reduction
+    states: dict[int, Any] = {}
+    levels = [base]
+    for level in plan.levels[1:]:
+        factors = plan.relative_factors(level.index, level.parent)
+        if level.parent == 0:
+            states[level.index] = base_state(base, factors, reduction, plan.boundary, weights)
+        else:
+            states[level.index] = merge_state(states[level.parent], factors, reduction, plan.boundary)
+    if reduction.bands:
+        states = _bands(plan, base.data, states)
+        levels = []
+    for index, state in sorted(states.items()):
+        data = finish_state(state, whole_counts(plan, index), reduction)
+        data = rechunked(data, plan.levels[index].chunks) if rechunk else data
+        levels.append(label_level(image, data, plan, index))
+    return levels
+
+
+def _bands(plan: Plan, base: Any, states: Mapping[int, Any]) -> dict[int, Any]:
+    """Return the states of bands from those of levels, that of the base among them."""
+    reduction = cast("BandReduction", plan.reduction)
+    known = {0: lift(base, reduction), **states}
+    return {
+        index: band(state, known[index + 1], plan.relative_factors(index + 1, index), reduction)
+        if index + 1 in known
+        else state
+        for index, state in known.items()
+    }
+
+
+def reconstruct(tree: xr.DataTree) -> xr.DataArray:
+    """Add up the bands of a Laplacian pyramid, each expanded to the grid of the one before: its base again.
+
+    Parameters
+    ----------
+    tree
+        What `to_multiscale` makes by ``method="laplacian"``, or `open_pyramid` of such a store. Bands may have been
+        changed, as to sharpen or to smooth the image.
+
+    Returns
+    -------
+    xarray.DataArray
+        Lazy; floats. Integers of up to 32 bits come back exactly when they are rounded, floats up to a few roundings
+        of their sum.
+
+    Raises
+    ------
+    ValueError
+        If the levels do not follow from each other by integer factors.
+    TypeError
+        If they are no floats.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import multiscale_sampler as ms
+    >>> image = np.arange(64, dtype="uint8").reshape(8, 8)
+    >>> tree = ms.to_multiscale(image, [2, 4], method="laplacian")
+    >>> bool((ms.reconstruct(tree).round() == image).all())
+    True
+    """
+    levels = levels_of_tree(tree)
+    if levels[0].dtype.kind not in "fc":
+        raise TypeError(f"levels of dtype {str(levels[0].dtype)!r} are no bands; make them by method='laplacian'")
+    reduction = cast("BandReduction", get_reducer("laplacian").bind(levels[0].dtype))
+    states = [lift(level.chunk().data, reduction) for level in levels]
+    whole = states.pop()
+    for index in reversed(range(len(states))):
+        factors = _factors_between(levels[index], levels[index + 1])
+        whole = add_band(states[index], whole, factors, reduction)
+    counts = [np.ones(size, np.int64) for size in levels[0].shape]
+    return levels[0].copy(data=finish_state(whole, counts, reduction))
+
+
+def _factors_between(finer: xr.DataArray, coarser: xr.DataArray) -> list[int]:
+    """Return how many samples of a level lie in a window of the next, axis by axis, from where they sit."""
+    factors = []
+    for a, b in zip(image_axes(finer), image_axes(coarser), strict=True):
+        factor = round(b.scale / a.scale) if a.is_regular and b.is_regular else round(a.size / b.size)
+        if factor < 1 or b.size not in (a.size // factor, -(-a.size // factor)):
+            raise ValueError(
+                f"{b.size!r} samples of {a.name!r} with a spacing of {b.scale!r} are no windows of {a.size!r} with a "
+                f"spacing of {a.scale!r}; these levels do not follow from each other"
+            )
+        factors.append(factor)
+    return factors
+
+
+def assemble(levels: Sequence[xr.Dataset], recipe: dict[str, Any] | None = None) -> xr.DataTree:
+    """Return levels as a tree, one node each."""
+    nodes = {f"/{NODE_PREFIX}{index}": level for index, level in enumerate(levels)}
+    tree = xr.DataTree.from_dict(nodes)
+    if recipe is not None:
+        tree.attrs[RECIPE_ATTRIBUTE] = recipe
+    return tree
+
+
+def recipe_of(plan: Plan) -> dict[str, Any]:
+    """Return how a pyramid was made, as plain values that survive a round trip through JSON."""
+    factors = [dict(zip(plan.dims, level.factors, strict=True)) for level in plan.levels[1:]]
+    return {
+        "method": plan.reducer.name,
+        "boundary": plan.boundary,
+        "scale_factors": factors,
+        "skipna": plan.skipna,
+        "nodata": plan.nodata,
+        "min_valid": plan.min_valid,
+    }
+
+
+def levels_of_tree(tree: xr.DataTree) -> list[xr.DataArray]:
+    """Return the images of a tree's levels, the base first.
+
+    Raises
+    ------
+    ValueError
+        If the tree has no nodes ``scale0``, ``scale1``, ..., or a node does not hold exactly one image.
+    """
+    levels: list[xr.DataArray] = []
+    while (node := f"{NODE_PREFIX}{len(levels)}") in tree.children:
+        variables = list(tree[node].data_vars.values())
+        if len(variables) != 1:
+            raise ValueError(
+                f"node {node!r} holds {len(variables)!r} variables, and a level is one image; take the others away, "
+                "as in tree.map_over_datasets(lambda level: level.drop_vars('labels', errors='ignore'))"
+            )
+        levels.append(variables[0])
+    if not levels:
+        raise ValueError(
+            f"the tree has the nodes {list(tree.children)!r}, but no 'scale0'; build one with to_multiscale"
+        )
+    return levels
+
+
+def describe_levels(tree: xr.DataTree) -> list[dict[str, Any]]:
+    """Return what each level of a tree is, as plain values: shape, dtype, chunks, spacing, position, unit."""
+    described = []
+    for index, level in enumerate(levels_of_tree(tree)):
+        axes = image_axes(level)
+        # Of levels in memory, or as xarray reads them, all is one chunk.
+        blocks = level.shape if level.chunks is None else tuple(map(max, level.chunks))
+        chunks = level.encoding.get("chunks") or blocks
+        described.append(
+            {
+                "level": index,
+                "dims": [axis.name for axis in axes],
+                "shape": list(level.shape),
+                "dtype": str(level.dtype),
+                "chunks": list(chunks),
+                "scale": [axis.scale if axis.is_regular else None for axis in axes],
+                "translation": [axis.translation if axis.is_regular else None for axis in axes],
+                "units": [axis.unit for axis in axes],
+                "nbytes": level.nbytes,
+            }
+        )
+    return described
+
+
+def format_levels(levels: list[dict[str, Any]]) -> str:
+    """Return the description of levels as a table."""
+    columns = ("level", "shape", "dtype", "chunks", "scale", "translation", "units", "size")
+    rows: list[tuple[str, ...]] = [columns]
+    for level in levels:
+        shown = {key: _cell(value) for key, value in level.items()} | {"size": format_bytes(level["nbytes"])}
+        if len(set(level["units"])) == 1:
+            shown["units"] = level["units"][0] or "-"
+        rows.append(tuple(shown[column] for column in columns))
+    return "\n".join([f"dims {' '.join(levels[0]['dims'])}", *table(rows)])
+
+
+def _cell(value: Any) -> str:
+    if not isinstance(value, list):
+        return str(value)
+    texts = ["-" if item is None else f"{item:g}" if isinstance(item, float) else str(item) for item in value]
+    return " ".join(texts)

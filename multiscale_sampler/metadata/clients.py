@@ -1,0 +1,43 @@
+"""What OME-NGFF allows and some of its readers do not know, so that a writer can say so."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+
+from ..image.axes import Axis
+
+# Found by asking the clients to open such stores.
+WITHOUT_DTYPE: Mapping[str, tuple[str, ...]] = {
+    "bool": ("Neuroglancer",),
+    "int64": ("Neuroglancer",),
+    "float16": ("Neuroglancer", "clients in JavaScript before Float16Array (Node.js 20)"),
+    "float64": ("Neuroglancer",),
+    "complex64": ("Neuroglancer", "clients in JavaScript"),
+    "complex128": ("Neuroglancer", "clients in JavaScript"),
+}
+# What holds the same values, or nearly, and is read.
+INSTEAD = {"bool": "uint8", "int64": "int32", "float16": "float32", "float64": "float32"}
+COMMON_NAMES = frozenset("tczyx")
+WITHOUT_OTHER_NAMES = ("ngff-zarr", "bioio", "ngio", "ome-zarr.js", "vizarr")
+
+
+def unread_by_some(axes: Sequence[Axis], dtypes: Iterable[np.dtype[np.generic]]) -> tuple[str, ...]:
+    """Return what some clients do not read of a pyramid, with their names and what to do about it."""
+    found = []
+    for name in dict.fromkeys(str(dtype.newbyteorder("=")) for dtype in dtypes):
+        if clients := WITHOUT_DTYPE.get(name):
+            remedy = f"; where values fit, write dtype={INSTEAD[name]!r}" if name in INSTEAD else ""
+            found.append(f"{name} is not read by {_listed(clients)}{remedy}")
+    if others := [axis.name for axis in axes if axis.name not in COMMON_NAMES]:
+        named = ", ".join(map(repr, others))
+        found.append(
+            f"axes of other names than t, c, z, y, x ({named}) are not read by {_listed(WITHOUT_OTHER_NAMES)}; "
+            f"rename them, as in image.rename({{{others[0]!r}: 'y'}}), where that matters"
+        )
+    return tuple(found)
+
+
+def _listed(names: Sequence[str]) -> str:
+    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)

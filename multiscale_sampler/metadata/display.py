@@ -1,0 +1,187 @@
+"""How an image is to be shown: what it says itself, completed by what its values suggest.
+
+OME-NGFF keeps this in ``omero`` (colours and contrast of channels) and ``image-label`` (colours of labels) beside the
+levels; an image in hand keeps it in attributes of those names, ``omero`` with the coordinate of its channels. What is
+stated there is written as it is; only what OME-NGFF does not let be missing is computed, from the coarsest level.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+import numpy as np
+import xarray as xr
+import zarr
+
+from .. import metadata as ngff
+from .. import store as stores
+from ..image.axes import Axis, image_axes
+from .specification import DISPLAY, LABEL, Rule
+
+# What is looked at to choose the contrast of a channel, per spatial axis of the coarsest level.
+WINDOW_SAMPLE = 512
+
+
+@dataclass(frozen=True)
+class Display:
+    """What an image says of how it is to be shown."""
+
+    omero: Mapping[str, Any] | None
+    """Of its channels."""
+    image_label: Mapping[str, Any] | None
+    """Of the labels that it is."""
+    systems: Mapping[str, Any] | None = None
+    """Of coordinate systems beside its own (OME-NGFF 0.6)."""
+
+
+def stated_display(image: xr.DataArray, version: ngff.NgffVersion) -> Display:
+    """Return how an image says that it is to be shown.
+
+    Raises
+    ------
+    ValueError
+        If that is not as OME-NGFF has it.
+
+    Warns
+    -----
+    UserWarning
+        If it is said of other channels or axes than the image has, or `version` cannot say it, and so is not written.
+    """
+    omero = _checked(ngff.OMERO, stated_omero(image))
+    label = _checked(ngff.IMAGE_LABEL, image.attrs.get(ngff.IMAGE_LABEL))
+    if omero is not None:
+        axes, keys = image_axes(image), _channel_keys(image)
+        blank = ngff.omero(_labels(axes, keys), [np.zeros(1)] * len(keys))
+        completed = ngff.displayed(omero, blank, keys)
+        if completed is None:
+            warnings.warn(
+                f"the attribute {ngff.OMERO!r} of {str(image.name)!r} describes other channels than {list(keys)!r}, "
+                "and is not written; give it one entry for each",
+                UserWarning,
+                stacklevel=5,
+            )
+            omero = None
+        else:
+            _hold_against(DISPLAY, ngff.OMERO, completed)
+    if label is not None:
+        _hold_against(LABEL, ngff.IMAGE_LABEL, label)
+    return Display(omero, label, _stated_systems(image, version))
+
+
+def _stated_systems(image: xr.DataArray, version: ngff.NgffVersion) -> Mapping[str, Any] | None:
+    """Return the further coordinate systems of an image, unless they are of other axes or cannot be written."""
+    systems = image.attrs.get(ngff.SYSTEMS)
+    if systems is None:
+        return None
+    axes = [str(dim) for dim in image.dims]
+    sound = isinstance(systems, Mapping) and {"name", "axes", "coordinateSystems"} <= systems.keys()
+    if sound and version == "0.6" and list(systems["axes"]) == axes:
+        return cast("Mapping[str, Any]", stores.json_attributes({ngff.SYSTEMS: systems}, "the image")[ngff.SYSTEMS])
+    why = f"OME-NGFF {version} has none" if version != "0.6" else f"they are not of the axes {axes!r}"
+    warnings.warn(
+        f"the attribute {ngff.SYSTEMS!r} of {str(image.name)!r}, its further coordinate systems, is not written: {why}",
+        UserWarning,
+        stacklevel=6,
+    )
+    return None
+
+
+def stated_omero(image: xr.DataArray) -> Any:
+    """Return what an image carries of how to display its channels, None without any."""
+    carriers = (*(coordinate.attrs for coordinate in image.coords.values()), image.attrs)
+    return next((attrs[ngff.OMERO] for attrs in carriers if ngff.OMERO in attrs), None)
+
+
+def _checked(key: str, stated: Any) -> Mapping[str, Any] | None:
+    """Return what is stated as plain values, if its parts are objects where they must be."""
+    if stated is None:
+        return None
+    plain = stores.json_attributes({key: stated}, "the image")[key]
+    entries = plain.get("channels", []) if isinstance(plain, Mapping) else None
+    sound = isinstance(entries, list) and all(
+        isinstance(entry, Mapping) and isinstance(entry.get("window", {}), Mapping) for entry in entries
+    )
+    if not sound:
+        raise ValueError(f"the attribute {key!r} is {stated!r}, and no object as OME-NGFF has it; correct or remove it")
+    return plain  # type: ignore[no-any-return]  # an object, by the check above
+
+
+def _hold_against(rule: Rule, key: str, stated: Mapping[str, Any]) -> None:
+    for wrong in rule(key, stated):
+        raise ValueError(
+            f"the attribute {key!r} is not as OME-NGFF has it: {wrong.location}: {wrong.message}; correct or remove it"
+        )
+
+
+def without_display(image: xr.DataArray) -> xr.DataArray:
+    """Return an image without what its group says in a store."""
+    keys = (ngff.OMERO, ngff.IMAGE_LABEL, ngff.SYSTEMS)
+    bare = image.copy(deep=False)
+    for carrier in (bare, *bare.coords.values()):
+        carrier.attrs = {key: value for key, value in carrier.attrs.items() if key not in keys}
+    return bare
+
+
+def _channel_keys(image: xr.DataArray) -> tuple[Any, ...]:
+    """Return what tells each channel from others: its label, else its number; of an image without, what it was."""
+    axis = next((axis for axis in image_axes(image) if axis.type == "channel"), None)
+    if axis is not None:
+        return tuple(_key(value) for value in axis.coordinates().tolist())
+    picked = [c for c in image.coords.values() if c.ndim == 0 and ngff.OMERO in c.attrs]
+    return (_key(picked[0].values.tolist()),) if picked else (None,)
+
+
+def _key(value: Any) -> Any:
+    """Return a label as text; a position as the number that it is in a list of channels, None if it is none."""
+    if isinstance(value, int | float):
+        return int(value) if float(value).is_integer() else None
+    return str(value)
+
+
+def _labels(axes: Sequence[Axis], keys: Sequence[Any]) -> Sequence[str]:
+    channel = next((axis for axis in axes if axis.type == "channel"), None)
+    if channel is not None and not channel.is_regular:
+        return [str(label) for label in channel.coordinates().tolist()]
+    return ngff.numbered_labels(len(keys))
+
+
+def omero_of(image: xr.DataArray, coarsest: zarr.Array[Any], stated: Display) -> dict[str, Any] | None:
+    """Return how to display channels, contrast from the middle of the coarsest level where none is stated.
+
+    None for an image without channels that states nothing.
+    """
+    axes = image_axes(image)
+    channel = next((position for position, axis in enumerate(axes) if axis.type == "channel"), None)
+    if channel is None and stated.omero is None:
+        return None
+    keys = _channel_keys(image)
+    sample = np.asarray(coarsest[tuple(map(_middle, axes))])
+    samples = [sample] if channel is None else [np.take(sample, number, axis=channel) for number in range(len(keys))]
+    computed = ngff.omero(_labels(axes, keys), samples)
+    return computed if stated.omero is None else ngff.displayed(stated.omero, computed, keys)
+
+
+def image_label_of(
+    image: xr.DataArray, coarsest: zarr.Array[Any], stated: Display, *, version: ngff.NgffVersion, source: str | None
+) -> dict[str, Any] | None:
+    """Return what tells labels from images: whose they are, and colours of those that the coarsest level shows.
+
+    What is stated of colours and properties is kept. None for an image of which nothing says that it is labels.
+    """
+    if source is None and stated.image_label is None:
+        return None
+    ids = () if source is None else np.unique(np.asarray(coarsest[tuple(map(_middle, image_axes(image)))])).tolist()
+    computed = ngff.image_label(ids, version=version, source=source)
+    said = {key: value for key, value in (stated.image_label or {}).items() if key not in ("version", "source")}
+    return {**computed, **said}
+
+
+def _middle(axis: Axis) -> slice:
+    if axis.type == "channel":
+        return slice(None)
+    length = WINDOW_SAMPLE if axis.type == "space" else 1
+    start = max((axis.size - length) // 2, 0)
+    return slice(start, min(start + length, axis.size))

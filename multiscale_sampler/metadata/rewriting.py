@@ -1,0 +1,188 @@
+"""Attributes of a group that says something already: published into, moved between versions, changed with levels."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
+
+from .._version import __version__
+from ..image.axes import Axis
+from .multiscales_convention import resampling_name, shorter_layout
+from .parsing import outputs_of, parse_system, systems_beside
+from .versions import MIXED_METHODS, OME_KEYS, OWN_METADATA, SYSTEM, NgffVersion, namespace_of, with_namespace
+from .writing import axis_entry, dataset_entry, systems_entry
+
+
+def merged(existing: Mapping[str, Any], published: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a group's attributes with a pyramid's published in them.
+
+    What the metadata said before and the new ones do not say stays: further entries, further keys of the entry,
+    how to display the channels. Transformations of the whole entry go: those of its levels contain them.
+    """
+    within = "ome" if "ome" in published else None
+    old = existing.get("ome", {}) if within else existing
+    new = published["ome"] if within else published
+    entries = old.get("multiscales") if isinstance(old, Mapping) else None
+    if not isinstance(entries, list) or not entries:
+        return {**existing, **published}
+    first = {key: value for key, value in entries[0].items() if key != "coordinateTransformations"}
+    namespace = {
+        **old,
+        **new,
+        "multiscales": [{**first, **new["multiscales"][0]}, *entries[1:]],
+        **{key: old[key] for key in ("omero",) if key in old},
+    }
+    return {**existing, **published, "ome": namespace} if within else {**existing, **published, **namespace}
+
+
+def moved(attributes: Mapping[str, Any], version: NgffVersion) -> dict[str, Any]:
+    """Return a group's attributes with OME-NGFF's own where a version wants them; what they say stays as it is.
+
+    From 0.5 on they stand under "ome". The zarr convention's ``multiscales`` goes in 0.4, whose own has that name.
+    """
+    ome = attributes.get("ome")
+    if isinstance(ome, Mapping):
+        namespace = {key: value for key, value in ome.items() if key != "version"}
+        foreign = {key: value for key, value in attributes.items() if key != "ome"}
+    else:
+        namespace = {key: value for key, value in attributes.items() if key in OME_KEYS}
+        foreign = {key: value for key, value in attributes.items() if key not in OME_KEYS}
+    if isinstance(label := namespace.get("image-label"), Mapping):
+        stated = {"version": version} if version == "0.4" else {}
+        rest = {key: value for key, value in label.items() if key != "version"}
+        namespace["image-label"] = {**rest, **stated}
+    if version != "0.4":
+        return {**foreign, "ome": {"version": version, **namespace}} if namespace else foreign
+    foreign = {key: value for key, value in foreign.items() if key not in ("zarr_conventions", "multiscales")}
+    return {**foreign, **namespace}
+
+
+def converted(
+    attributes: Mapping[str, Any],
+    levels: Mapping[str, Sequence[Axis]],
+    version: NgffVersion,
+    *,
+    restated: bool,
+) -> dict[str, Any]:
+    """Return the attributes of an image's group in another version.
+
+    Parameters
+    ----------
+    attributes
+        The attributes as they are, in any version.
+    levels
+        The axes of every level by the path of its array, finest first.
+    version
+        The version to come to.
+    restated
+        Whether axes and transformations are to be said anew from `levels`, because something was assumed of them.
+    """
+    result = moved(attributes, version)
+    (entry,) = namespace_of(result)["multiscales"]
+    placed = ("axes", "coordinateSystems", "coordinateTransformations", "datasets", "version")
+    kept = {key: value for key, value in entry.items() if key not in placed}
+    stated = {"version": version} if version == "0.4" else {}
+    if restated or ("coordinateSystems" in entry) != (version == "0.6"):
+        place = _restated(entry, levels, version)
+    else:
+        place = {key: entry[key] for key in placed if key != "version" and entry.get(key)}
+    return with_namespace(result, {"multiscales": [{**stated, **kept, **place}]})
+
+
+def _restated(entry: Mapping[str, Any], levels: Mapping[str, Sequence[Axis]], version: NgffVersion) -> dict[str, Any]:
+    """Return axes and datasets of an entry, in a version, from the axes of its levels."""
+    written, _ = parse_system(entry)
+    if written is None or any(isinstance(axis, str) for axis in written):
+        written = [axis_entry(axis) for axis in next(iter(levels.values()))]
+    system, systems = SYSTEM, {"axes": written}
+    if version == "0.6":
+        system, systems = systems_entry(written, systems_beside(entry))
+    given = {dataset["path"]: dataset for dataset in entry["datasets"]}
+    datasets = [{**given[path], **dataset_entry(path, axes, version, system)} for path, axes in levels.items()]
+    for dataset in datasets if version != "0.6" else ():
+        scale, translation = dataset["coordinateTransformations"]
+        if not any(translation["translation"]):
+            # 0.6 says it so, and what came from there goes back the way it came.
+            dataset["coordinateTransformations"] = [scale]
+    return {**systems, "datasets": datasets}
+
+
+def further_systems(attributes: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the names of the coordinate systems of an image other than that of its levels, which only 0.6 can say."""
+    entries = namespace_of(attributes).get("multiscales")
+    if not isinstance(entries, list) or not entries:
+        return ()
+    names = [system.get("name") for system in entries[0].get("coordinateSystems", ())]
+    outputs = outputs_of(entries[0])
+    return tuple(str(name) for name in names if name not in outputs)
+
+
+def written_by_us(attributes: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the paths of the arrays that this package wrote into a group, by the group's own metadata."""
+    return tuple(_own_metadata(attributes).get("written", ()))
+
+
+def recipe_written(attributes: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """Return how this package made the levels of a group, by the group's own metadata; None if it did not."""
+    metadata = _own_metadata(attributes)
+    ours = str(metadata.get("method")).startswith("multiscale_sampler.")
+    return metadata.get("kwargs") if ours else None
+
+
+def with_recipe(attributes: Mapping[str, Any], recipe: Mapping[str, Any], *, whole: bool) -> dict[str, Any]:
+    """Return the attributes of an image whose levels were made anew by a recipe: all of them (`whole`), or some.
+
+    Levels of several methods have none that could be named.
+    """
+    known = _own_metadata(attributes)
+    told = recipe if whole else {**known.get("kwargs", {}), "method": MIXED_METHODS}
+    metadata = {**known, "method": "multiscale_sampler.rebuild_levels", "version": __version__, "kwargs": dict(told)}
+    changed = _with_entry(attributes, {"type": told["method"], "metadata": metadata})
+    convention = changed.get("multiscales")
+    if isinstance(convention, Mapping):
+        changed["multiscales"] = {**convention, "resampling_method": resampling_name(told["method"])}
+    return changed
+
+
+def without_levels(
+    attributes: Mapping[str, Any], levels: Mapping[str, Sequence[Axis]], removed: Sequence[str]
+) -> dict[str, Any]:
+    """Return the attributes of an image without some of its levels; `levels` are the axes of all, by path."""
+    changed: dict[str, Any] = {}
+    if _convention_alone(attributes) is None:
+        entry = namespace_of(attributes)["multiscales"][0]
+        changed["datasets"] = [dataset for dataset in entry["datasets"] if dataset["path"] not in removed]
+    metadata = _own_metadata(attributes)
+    ladder = metadata.get("kwargs", {}).get("scale_factors")
+    if isinstance(ladder, list) and len(ladder) == len(levels) - 1:
+        kept = [factors for path, factors in zip(list(levels)[1:], ladder, strict=True) if path not in removed]
+        changed["metadata"] = {**metadata, "kwargs": {**metadata["kwargs"], "scale_factors": kept}}
+    result = _with_entry(attributes, changed)
+    convention = result.get("multiscales")
+    if isinstance(convention, Mapping):
+        result["multiscales"] = {**convention, "layout": shorter_layout(convention["layout"], levels, removed)}
+    return result
+
+
+def _with_entry(attributes: Mapping[str, Any], changed: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a group's attributes with keys of the first of its multiscales changed, of the convention alone ours."""
+    if (convention := _convention_alone(attributes)) is not None:
+        ours = {OWN_METADATA: changed["metadata"]} if "metadata" in changed else {}
+        return {**attributes, "multiscales": {**convention, **ours}}
+    first, *others = namespace_of(attributes)["multiscales"]
+    return with_namespace(attributes, {"multiscales": [{**first, **changed}, *others]})
+
+
+def _convention_alone(attributes: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """Return the zarr convention's ``multiscales`` where there is no metadata of OME-NGFF beside it."""
+    convention = attributes.get("multiscales")
+    return convention if "ome" not in attributes and isinstance(convention, Mapping) else None
+
+
+def _own_metadata(attributes: Mapping[str, Any]) -> Mapping[str, Any]:
+    if (convention := _convention_alone(attributes)) is not None:
+        return cast("Mapping[str, Any]", convention.get(OWN_METADATA, {}))
+    entries = namespace_of(attributes).get("multiscales")
+    entry = entries[0] if isinstance(entries, list) and entries else None
+    metadata = entry.get("metadata") if isinstance(entry, Mapping) else None
+    return metadata if isinstance(metadata, Mapping) else {}

@@ -1,0 +1,168 @@
+"""Methods that pick a value of the window, ask whether values are zero, or count them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+import numpy as np
+
+from .reduction import Block, Counts, LevelReduction, Margins, Reduction
+
+if TYPE_CHECKING:
+    from .kernels.windows import Missing
+
+Kernel: TypeAlias = "Callable[[Block, tuple[int, ...], Missing], Block]"
+Pick: TypeAlias = Literal["median", "mode", "mode_nonzero"]
+
+
+@dataclass(frozen=True)
+class PickReduction(LevelReduction):
+    """A method that does not compose, applied step by step: the state is the level itself."""
+
+    pick: Pick
+    """Name of the kernel."""
+
+    def first(self, block: Block, factors: tuple[int, ...], margins: Margins | None = None) -> Block:
+        """Reduce a block of the base."""
+        from .kernels import ranks
+
+        kernel: Kernel = getattr(ranks, self.pick)
+        missing = self.missing._replace(min_valid=self.binding.min_valid)
+        return kernel(self._working(block), factors, missing).astype(self.output_dtype, copy=False)
+
+
+@dataclass(frozen=True)
+class ExtremeReduction(Reduction):
+    """The least or the greatest value; with a least valid fraction, the state counts the valid ones as well."""
+
+    greatest: bool
+    """Whether the greatest value is kept."""
+
+    @property
+    def counts_valid(self) -> bool:
+        """Whether the state counts valid samples."""
+        return self.binding.counted and self.binding.min_valid > 0
+
+    @property
+    def state_dtype(self) -> np.dtype[Any]:
+        """The level's dtype, or one that holds its values and counts alike."""
+        if not self.counts_valid:
+            return self.output_dtype
+        return np.dtype({"f": np.float64, "u": np.uint64}.get(self.dtype.kind, np.int64))
+
+    @property
+    def components(self) -> int:
+        """The state is the level itself, or the values and the counts."""
+        return 2 if self.counts_valid else 0
+
+    def first(self, block: Block, factors: tuple[int, ...], margins: Margins | None = None) -> Block:
+        """Reduce a block of the base."""
+        from .kernels import sums
+
+        block = self._working(block)
+        values = self._extremes(block, factors)
+        if not self.counts_valid:
+            return values.astype(self.output_dtype, copy=False)
+        return np.stack(
+            [values.astype(self.state_dtype), sums.count_valid(block, factors, self.missing, self.state_dtype)]
+        )
+
+    def merge(self, state: Block, factors: tuple[int, ...], margins: Margins | None = None) -> Block:
+        """Reduce a state."""
+        from .kernels import sums
+
+        if not self.counts_valid:
+            return self.first(state, factors, margins)
+        values = self._extremes(np.ascontiguousarray(state[0]), factors)
+        merged = np.empty((2, *values.shape), state.dtype)
+        merged[0] = values
+        sums.sum_windows(np.ascontiguousarray(state[1]), factors, merged[1])
+        return merged
+
+    def finish(self, state: Block, counts: Counts) -> Block:
+        """Return the values, missing where too few samples were valid."""
+        if not self.counts_valid:
+            return state
+        values: Block = state[0].astype(self.output_dtype)
+        values[self.too_few(state[1], counts)] = self.missing.fill(self.output_dtype)
+        return values
+
+    def _extremes(self, block: Block, factors: tuple[int, ...]) -> Block:
+        from .kernels import extrema
+
+        kernel: Kernel = extrema.maximum if self.greatest else extrema.minimum
+        return kernel(block, factors, self.missing)
+
+
+@dataclass(frozen=True)
+class SampleReduction(LevelReduction):
+    """The first voxel of the window, whatever its dtype."""
+
+    def first(self, block: Block, factors: tuple[int, ...], margins: Margins | None = None) -> Block:
+        """Pick from a block."""
+        return block[tuple(slice(None, None, factor) for factor in factors)].astype(self.output_dtype)
+
+
+@dataclass(frozen=True)
+class TruthReduction(LevelReduction):
+    """Whether any, or all, of the valid values are other than zero; of none, as numpy says it."""
+
+    every: bool
+    """Whether all must be."""
+
+    @property
+    def output_dtype(self) -> np.dtype[Any]:
+        """Truth, whatever the values."""
+        return np.dtype(np.bool_)
+
+    def first(self, block: Block, factors: tuple[int, ...], margins: Margins | None = None) -> Block:
+        """Ask of a block of the base."""
+        truth = block != 0
+        if self.binding.counted:
+            truth[~valid_samples(block, self)] = self.every
+        return self.merge(truth, factors, margins)
+
+    def merge(self, state: Block, factors: tuple[int, ...], margins: Margins | None = None) -> Block:
+        """Ask of answers."""
+        from .kernels import extrema
+        from .kernels.windows import Missing
+
+        kernel: Kernel = extrema.minimum if self.every else extrema.maximum
+        answers = kernel(np.ascontiguousarray(state).view(np.uint8), factors, Missing(False, None))
+        return answers.view(np.dtype(np.bool_))
+
+
+@dataclass(frozen=True)
+class CountReduction(LevelReduction):
+    """The number of valid voxels of the base."""
+
+    @property
+    def output_dtype(self) -> np.dtype[Any]:
+        """As numpy counts."""
+        return np.dtype(np.int64)
+
+    def first(self, block: Block, factors: tuple[int, ...], margins: Margins | None = None) -> Block:
+        """Count in a block of the base."""
+        return self.merge(valid_samples(block, self).view(np.uint8), factors, margins)
+
+    def merge(self, state: Block, factors: tuple[int, ...], margins: Margins | None = None) -> Block:
+        """Add up counts."""
+        from .kernels import sums
+        from .kernels.windows import reduced_shape
+
+        total = np.empty(reduced_shape(state.shape, factors), np.int64)
+        sums.sum_windows(np.ascontiguousarray(state), factors, total)
+        return total
+
+
+def valid_samples(block: Block, reduction: Reduction) -> Block:
+    """Return which samples of a block of any dtype are not missing, C-contiguous."""
+    valid = np.ones(block.shape, np.bool_)
+    if reduction.binding.skip_nan:
+        # NaN and NaT alike.
+        np.equal(block, block, out=valid)
+    if reduction.binding.nodata is not None:
+        valid &= block != reduction.dtype.type(reduction.binding.nodata)
+    return valid

@@ -1,0 +1,171 @@
+"""Sums and means: the state is the unrounded sum, so that every level is as exact as if taken from the base at once.
+
+The components of the state depend on the dtype, see `kernels.sums`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Literal, cast
+
+import numpy as np
+
+from .reduction import Block, Counts, Margins, Reduction
+
+
+@dataclass(frozen=True)
+class SumReduction(Reduction):
+    """A sum or a mean: the state is the unrounded sum, see `kernels.sums` for its components."""
+
+    average: bool
+    """Whether the sum is divided by the number of valid samples."""
+
+    def __post_init__(self) -> None:
+        """Refuse windows whose sum no state could hold."""
+        most = {"halves": 2**32, "integers": 2**63 >> (8 * self.dtype.itemsize)}.get(self.accumulator)
+        if self.average and most is not None and self.binding.window > most:
+            raise ValueError(
+                f"a window of {self.binding.window!r} voxels is more than the {most!r} whose sum is exact for dtype "
+                f"{str(self.dtype)!r}; use smaller factors or fewer levels"
+            )
+
+    @cached_property
+    def output_dtype(self) -> np.dtype[Any]:
+        """For a mean the base's dtype, for a sum the one that numpy's sum has."""
+        native = self.dtype.newbyteorder("=")
+        return native if self.average else cast("np.dtype[Any]", np.zeros(0, native).sum().dtype)
+
+    @property
+    def counted(self) -> bool:
+        """Whether the state counts the valid samples."""
+        return self.binding.counted
+
+    @cached_property
+    def accumulator(self) -> Literal["integers", "halves", "floats", "compensated"]:
+        """How the sum is kept, see `kernels.sums`."""
+        if self.dtype.kind == "f":
+            return "compensated" if self.dtype.itemsize == 8 else "floats"
+        return "halves" if self.average and self.dtype.itemsize == 8 else "integers"
+
+    @cached_property
+    def state_dtype(self) -> np.dtype[Any]:
+        """Dtype of the sums, the narrowest in which no window overflows."""
+        if self.accumulator in ("floats", "compensated"):
+            return np.dtype(np.float64)
+        if self.accumulator == "halves":
+            return np.dtype(np.uint64)
+        narrow = self.dtype.itemsize < 4 and self.binding.window << (8 * self.dtype.itemsize) < 2**31
+        return np.dtype(np.int32 if narrow else np.int64)
+
+    @cached_property
+    def components(self) -> int:
+        """Parts of the sum, and the count of valid samples where some can be missing."""
+        return {"integers": 1, "floats": 1, "halves": 2, "compensated": 4}[self.accumulator] + self.counted
+
+    def first(self, block: Block, factors: tuple[int, ...], margins: Margins | None = None) -> Block:
+        """Add up the windows of a block of the base."""
+        from .kernels import sums
+        from .kernels.windows import reduced_shape
+
+        block = self._working(block)
+        missing = self.missing
+        if self.accumulator == "integers" and block.dtype == np.uint64:
+            # Sums wrap around to the same bits, signed or not.
+            block = block.view(np.int64)
+            missing = missing._replace(
+                nodata=None if missing.nodata is None else np.uint64(missing.nodata).view(np.int64)
+            )
+        state = np.empty((self.components, *reduced_shape(block.shape, factors)), self.state_dtype)
+        if self.accumulator == "halves":
+            sums.sum_halves(block, factors, missing, state[:2], state[-1])
+        elif self.accumulator == "compensated":
+            sums.sum_compensated(block, factors, missing, state[:4], state[-1])
+        elif self.counted:
+            sums.sum_valid_windows(block, factors, missing, state[0], state[-1])
+        else:
+            sums.sum_windows(block, factors, state[0])
+        return state
+
+    def at_once(self, block: Block, factors: tuple[int, ...], margins: Margins, counts: Counts) -> Block:
+        """Reduce a block to a level; most means without ever storing sums, which are larger than the block."""
+        from .kernels import sums
+
+        narrow = self.state_dtype.itemsize == 4 and not self.counted
+        floats = self.accumulator == "floats" and self.counted and not self.binding.min_valid
+        if not self.average or not (narrow or floats):
+            return super().at_once(block, factors, margins, counts)
+        block = self._working(block)
+        out: Block = np.empty(tuple(map(len, counts)), np.float64 if self.dtype == np.float16 else block.dtype)
+        if narrow:
+            sums.mean_narrow_windows(block, factors, out)
+        else:
+            sums.mean_valid_windows(block, factors, self.missing, self.missing.fill(out.dtype), out)
+        return out.view(np.bool_) if self.dtype.kind == "b" else out.astype(self.output_dtype, copy=False)
+
+    def merge(self, state: Block, factors: tuple[int, ...], margins: Margins | None = None) -> Block:
+        """Add up windows of sums."""
+        from .kernels import sums
+        from .kernels.windows import reduced_shape
+
+        state = np.ascontiguousarray(state)
+        merged = np.empty((len(state), *reduced_shape(state.shape[1:], factors)), state.dtype)
+        plain = slice(0, None)
+        if self.accumulator == "compensated":
+            sums.merge_compensated(state[:4], factors, merged[:4])
+            plain = slice(4, None)
+        if len(state[plain]):
+            sums.sum_windows(state[plain], (1, *factors), merged[plain])
+        return merged
+
+    def finish(self, state: Block, counts: Counts) -> Block:
+        """Divide by the number of samples, or return the plain sum, in the level's dtype."""
+        state = np.ascontiguousarray(state)
+        fill = self.missing.fill(self.dtype) if self.counted else 0
+        if self.counted and self.binding.min_valid:
+            # The division takes a window without valid samples for missing, and so it does one with too few.
+            few = self.too_few(state[-1], counts)
+            state = state.copy()
+            state[-1][few] = 0
+        values = self._mean(state, counts, fill) if self.average else self._sum(state, fill)
+        if self.dtype.kind == "b" and self.average:
+            return values.view(np.bool_)
+        return values.astype(self.output_dtype, copy=False)
+
+    def _mean(self, state: Block, counts: Counts, fill: Any) -> Block:
+        from .kernels import sums
+
+        dtype: np.dtype[Any] = self.output_dtype
+        if dtype.kind == "b":
+            dtype = np.dtype(np.uint8)
+        elif dtype == np.float16:
+            # Rounded to float16 once, by numpy: numba has no such type.
+            dtype = np.dtype(np.float64)
+        out: Block = np.empty(state.shape[1:], dtype)
+        fill = dtype.type(fill)
+        if self.accumulator in ("integers", "floats") and not self.counted:
+            sums.divide_whole(state[0], counts, out)
+            return out
+        count = state[-1] if self.counted else sums.count_rows(counts).astype(state.dtype)
+        if self.accumulator == "halves":
+            sums.divide_halves(state[:2], count, fill, out)
+        elif self.accumulator == "compensated":
+            sums.divide_compensated(state[:4], count, fill, out)
+        else:
+            sums.divide(state[0], count, fill, out)
+        return out
+
+    def _sum(self, state: Block, fill: Any) -> Block:
+        from .kernels import sums
+
+        total: Block
+        if self.accumulator == "compensated":
+            total = sums.compensated_total(state[:4])
+        elif self.output_dtype == np.uint64:
+            total = state[0].astype(np.int64, copy=False).view(np.uint64)
+        else:
+            with np.errstate(over="ignore"):
+                total = state[0].astype(self.output_dtype)
+        if self.counted:
+            total = np.where(state[-1] == 0, self.output_dtype.type(fill), total)
+        return total

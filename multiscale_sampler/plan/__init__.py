@@ -1,0 +1,1 @@
+"""What will be built, decided from numbers alone: factors, chunks, levels, passes and memory."""

@@ -1,0 +1,250 @@
+"""What a store says of an array: labels from the metadata above it, coordinate arrays beside it, its dimension names.
+
+No chunk of an image is read to make them. `reading` opens images and pyramids by it.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import dask.array as da
+import numpy as np
+import xarray as xr
+import zarr
+from dask.array.core import normalize_chunks
+from xarray.backends.zarr import FillValueCoder
+from zarr.abc.store import Store
+
+from .. import metadata as ngff
+from ..files import FileArray
+from ..image.axes import Axis, are_regular, label_array
+from .encoding import ZarrFormat
+from .nodes import V2_DIMENSIONS, arrays_at, dimension_names, nodes_at, values_of
+
+CF_PACKING = ("scale_factor", "add_offset", "_FillValue", "missing_value")
+# Attributes that say how the array is stored, not what it is.
+ENCODING_ATTRIBUTES = frozenset({V2_DIMENSIONS, "coordinates", *CF_PACKING})
+# What one read brings in: large enough that calls cost little, small enough to be one of several in memory.
+BLOCK_LIMIT = "32MiB"
+# How far above an array its OME-NGFF group may be ("labels/nuclei/0" is three down).
+MOST_ANCESTORS = 3
+# Coordinates are held in memory; an array above this beside an image is another image.
+LARGEST_COORDINATE = 64 * 2**20
+
+
+def labelled_by_ngff(array: zarr.Array[Any], chunks: Any) -> xr.DataArray | None:
+    """Label an array from the OME-NGFF metadata of a group above it, if there are any that name it."""
+    for group, relative in _ancestors(array):
+        multiscales = ngff.parse(group.attrs.asdict())
+        if multiscales is None or relative not in [dataset.path for dataset in multiscales.datasets]:
+            continue
+        # A level that the metadata name and that is gone is no reason not to open another.
+        there = tuple(dataset for dataset in multiscales.datasets if isinstance(group.get(dataset.path), zarr.Array))
+        multiscales, _, levels, assumed = pyramid_levels(group, dataclasses.replace(multiscales, datasets=there))
+        # The caller of open_image.
+        warn_of(assumed, group, multiscales.version, stacklevel=4)
+        index = [dataset.path for dataset in multiscales.datasets].index(relative)
+        values = lazy_array(array, chunks, [axis.name for axis in levels[index]])
+        return level_image(array, values, levels[index], multiscales).rename(image_name(group, multiscales))
+    return None
+
+
+def _ancestors(array: zarr.Array[Any]) -> Iterator[tuple[zarr.Group, str]]:
+    """Yield the groups above an array with its path relative to each, also those above a local store's root."""
+    store, zarr_format = array.store_path.store, array.metadata.zarr_format
+    parts = array.path.split("/") if array.path else []
+    for depth in range(len(parts) - 1, max(len(parts) - 1 - MOST_ANCESTORS, -1), -1):
+        yield from _group_at(store, "/".join(parts[:depth]), "/".join(parts[depth:]), zarr_format)
+    if isinstance(store, zarr.storage.LocalStore):
+        root = Path(store.root).absolute()
+        above = list(root.parents)[: max(MOST_ANCESTORS - len(parts), 0)]
+        for parent in above:
+            relative = "/".join([*root.relative_to(parent).parts, *parts])
+            yield from _group_at(zarr.storage.LocalStore(parent, read_only=True), "", relative, zarr_format)
+
+
+def _group_at(store: Store, path: str, relative: str, zarr_format: ZarrFormat) -> Iterator[tuple[zarr.Group, str]]:
+    try:
+        yield zarr.open_group(store, path=path, mode="r", zarr_format=zarr_format), relative
+    except (FileNotFoundError, NotADirectoryError):
+        return
+
+
+def pyramid_levels(
+    group: zarr.Group, multiscales: ngff.Multiscales
+) -> tuple[ngff.Multiscales, list[zarr.Array[Any]], list[tuple[Axis, ...]], list[str]]:
+    """Return the levels of a pyramid from the largest to the smallest, with their arrays and axes.
+
+    Returns also what had to be assumed.
+    """
+    arrays = arrays_at(group, [dataset.path for dataset in multiscales.datasets])
+    order = ngff.coarsest_last([array.shape for array in arrays])
+    datasets = tuple(multiscales.datasets[index] for index in order)
+    ordered = dataclasses.replace(multiscales, datasets=datasets)
+    arrays = [arrays[index] for index in order]
+    levels, assumed = ngff.level_axes(ordered, [array.shape for array in arrays])
+    if datasets != multiscales.datasets:
+        assumed.append(f"levels in the order of their sizes, {', '.join(dataset.path for dataset in datasets)}")
+    return ordered, arrays, levels, assumed
+
+
+def warn_of(assumed: Sequence[str], group: zarr.Group, version: str, *, stacklevel: int) -> None:
+    """Say what had to be assumed of a pyramid, to the caller of so many frames above."""
+    if assumed:
+        warnings.warn(
+            f"the metadata of {group.store_path} (OME-NGFF {version}) are incomplete or irregular; assumed: "
+            f"{'; '.join(assumed)}",
+            UserWarning,
+            stacklevel=stacklevel + 1,
+        )
+
+
+def image_name(group: zarr.Group, multiscales: ngff.Multiscales) -> str:
+    """Return the name of an image: that of its arrays where they share one, else what the metadata or group say."""
+    names = {dataset.path.rpartition("/")[2] for dataset in multiscales.datasets}
+    shared = names.pop() if len(names) == 1 and "/" in multiscales.datasets[0].path else None
+    taken = {name for name, _, _ in multiscales.axes or ()}
+    # Writers put anything there; "/" and the names of coordinates are no names of variables.
+    usable = (name for name in (shared, multiscales.name, group.basename) if name and "/" not in name)
+    return next((name for name in usable if name not in taken), "image")
+
+
+def level_image(
+    array: zarr.Array[Any], values: Any, axes: Sequence[Axis], multiscales: ngff.Multiscales
+) -> xr.DataArray:
+    """Label the values of one level, or what stands for them, by what is known of its array.
+
+    Positions come from the transformations, labels and dates from coordinate arrays beside it.
+    """
+    names = tuple(axis.name for axis in axes)
+    attrs = {key: value for key, value in array.attrs.asdict().items() if key not in ENCODING_ATTRIBUTES}
+    image = label_array(values, axes, name="image", attrs=attrs)
+    kept = {
+        key: variable
+        for key, variable in _stored_coordinates(array, names).items()
+        if key not in names or variable.dtype.kind not in "iuf" or not are_regular(variable.values)
+    }
+    channel = next((axis for axis in axes if axis.type == "channel"), None)
+    labels = multiscales.channel_names
+    # Where channels have positions, as wavelengths, these say more than labels made from them.
+    unplaced = channel is not None and (channel.scale, channel.translation) == (1.0, 0.0)
+    if channel is not None and unplaced and channel.name not in kept and labels and len(labels) == channel.size:
+        kept[channel.name] = xr.Variable((channel.name,), np.asarray(labels))
+    image = _with_display(image.assign_coords(kept), multiscales, None if channel is None else channel.name)
+    image.encoding = encoding_of(array)
+    return image
+
+
+def _with_display(image: xr.DataArray, multiscales: ngff.Multiscales, channel: str | None) -> xr.DataArray:
+    """Attach how to display an image: to its channels, or to itself where it has none or is one of labels.
+
+    With it go the coordinate systems that it is placed in besides its own.
+    """
+    if multiscales.systems is not None:
+        image = image.assign_attrs({ngff.SYSTEMS: copy.deepcopy(dict(multiscales.systems))})
+    if multiscales.image_label is not None:
+        # Its version is one of the store.
+        said = {key: value for key, value in multiscales.image_label.items() if key != "version"}
+        return image.assign_attrs({ngff.IMAGE_LABEL: copy.deepcopy(said)})
+    if multiscales.omero is not None:
+        shown = {ngff.OMERO: copy.deepcopy(dict(multiscales.omero))}
+        if channel is None:
+            return image.assign_attrs(shown)
+        image.coords[channel].attrs.update(shown)
+    return image
+
+
+def labelled_by_names(array: zarr.Array[Any], chunks: Any) -> xr.DataArray | None:
+    """Label an array as xarray does: by its dimension names and the coordinate arrays beside it."""
+    names = dimension_names(array)
+    if names is None or len(set(names)) != len(names):
+        return None
+    attrs = {key: value for key, value in array.attrs.asdict().items() if key not in ENCODING_ATTRIBUTES}
+    variable = xr.Variable(names, lazy_array(array, chunks, names), {**attrs, **_packing(array)})
+    decoded = xr.conventions.decode_cf_variable(array.basename, variable) if _packing(array) else variable
+    return xr.DataArray(decoded, coords=_stored_coordinates(array, names), name=own_name(array))
+
+
+def own_name(array: zarr.Array[Any]) -> str | None:
+    """Return the name that an array's path gives an image; a number, as of a level, is none."""
+    return None if not array.basename or array.basename.isdigit() else array.basename
+
+
+def _packing(array: zarr.Array[Any]) -> dict[str, Any]:
+    """Return the CF attributes by which values are packed, the missing value decoded.
+
+    xarray keeps the missing value of zarr v2 as the array's fill value. There a zero is none: it is what every
+    array has that nobody thought about.
+    """
+    attrs = array.attrs.asdict()
+    packing: dict[str, Any] = {key: attrs[key] for key in CF_PACKING if key in attrs}
+    if "_FillValue" in packing:
+        packing["_FillValue"] = FillValueCoder.decode(cast("Any", packing["_FillValue"]), array.dtype)
+    by_xarray = array.metadata.zarr_format == 2 and V2_DIMENSIONS in attrs
+    if by_xarray and (packing or array.dtype.kind == "f") and array.fill_value:
+        packing.setdefault("_FillValue", array.fill_value)
+    return packing
+
+
+def _stored_coordinates(array: zarr.Array[Any], names: Sequence[str]) -> dict[Any, Any]:
+    """Return the coordinates that xarray finds beside an array, decoded and in memory."""
+    group = next((group for group, relative in _ancestors(array) if "/" not in relative), None)
+    if group is None:
+        return {}
+    sizes = dict(zip(names, array.shape, strict=True))
+    listed = f"{array.attrs.get('coordinates', '')} {group.attrs.get('coordinates', '')}".split()
+    keys = [key for key in dict.fromkeys((*names, *listed)) if key != array.basename]
+    beside = {
+        key: node
+        for key, node in zip(keys, nodes_at(group, keys), strict=True)
+        if isinstance(node, zarr.Array) and _is_coordinate(key, node, sizes)
+    }
+    variables = {
+        key: _small_variable(node, values)
+        for (key, node), values in zip(beside.items(), values_of(beside.values()), strict=True)
+    }
+    try:
+        return dict(xr.conventions.decode_cf_variables(variables, {})[0])
+    except (ValueError, ImportError, OverflowError):
+        # A calendar that numpy has no dates for: the numbers are still the positions.
+        return dict(xr.conventions.decode_cf_variables(variables, {}, decode_times=False)[0])
+
+
+def _is_coordinate(key: str, array: zarr.Array[Any], sizes: Mapping[str, int]) -> bool:
+    """Whether an array can be a coordinate of an image of these sizes: along some of its axes, and fit to be read."""
+    names = dimension_names(array) or ((key,) if array.ndim == 1 else ())
+    if len(names) != array.ndim or array.nbytes > LARGEST_COORDINATE:
+        return False
+    return all(sizes.get(name) == size for name, size in zip(names, array.shape, strict=True))
+
+
+def _small_variable(array: zarr.Array[Any], values: np.ndarray[Any, Any]) -> xr.Variable:
+    if values.dtype.kind == "T":
+        values = np.asarray(values.tolist(), dtype=str)
+    attrs = {key: value for key, value in array.attrs.asdict().items() if key not in ENCODING_ATTRIBUTES}
+    return xr.Variable(dimension_names(array) or (array.basename,)[: array.ndim], values, {**attrs, **_packing(array)})
+
+
+def lazy_array(array: zarr.Array[Any] | FileArray, chunks: Any, names: Sequence[str]) -> da.Array:
+    """Return an array as a dask array; `chunks` as ``xarray.open_zarr`` takes them, by the `names` of its axes."""
+    unit = array.shards or array.chunks
+    if isinstance(chunks, str) and chunks == "auto":
+        chunks = normalize_chunks("auto", array.shape, limit=BLOCK_LIMIT, dtype=array.dtype, previous_chunks=unit)
+    elif isinstance(chunks, Mapping) or chunks is None:
+        given = dict(chunks or {})
+        if unknown := [dim for dim in given if dim not in names]:
+            raise ValueError(f"chunks name {unknown!r}, but the dims are {tuple(names)!r}; name only those")
+        chunks = tuple(given.get(name, size) for name, size in zip(names, unit, strict=True))
+    # Or dask would read an empty part, to see what parts are.
+    meta = np.empty((0,) * len(array.shape), array.dtype)
+    return cast("da.Array", da.from_array(array, chunks=chunks, meta=meta))
+
+
+def encoding_of(array: zarr.Array[Any]) -> dict[str, Any]:
+    """Return how an array is stored, as the ``encoding`` of its image tells it."""
+    return {"chunks": array.chunks, **({"shards": array.shards} if array.shards else {})}
