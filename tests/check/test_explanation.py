@@ -8,7 +8,7 @@ import zarr
 
 import multiscale_sampler as ms
 
-from .data import make_array, noise
+from ..data import make_array, noise
 
 IMAGE = ms.to_image(
     np.zeros((2, 40, 101), "uint16"), "cyx", scale={"y": 0.5, "x": 4}, translation={"x": 10.0}, units="micrometer"

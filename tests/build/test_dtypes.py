@@ -13,7 +13,7 @@ from hypothesis.extra import numpy as hnp
 from multiscale_sampler import open_image, open_pyramid, to_image, to_multiscale, write_labels, write_pyramid
 from multiscale_sampler.build.dtypes import cast_block, target_dtype
 
-from .data import Recording, noise
+from ..data import Recording, noise
 
 NUMBERS = [*("uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "int64"), "float16", "float32", "float64"]
 

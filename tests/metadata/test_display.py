@@ -18,7 +18,7 @@ from multiscale_sampler import (
     write_pyramid,
 )
 
-from .data import noise
+from ..data import noise
 
 SHOWN = {
     "channels": [

@@ -17,7 +17,7 @@ from multiscale_sampler.check.registration import Crop, located
 from multiscale_sampler.cli import main
 from multiscale_sampler.store import Access
 
-from .data import load, noise, real, reduced
+from ..data import load, noise, real, reduced
 
 SPACING = {"c": 1.0, "t": 1.0, "z": 2.0, "y": 0.5, "x": 0.5}
 

@@ -18,7 +18,7 @@ from multiscale_sampler import (
 from multiscale_sampler.cli import main
 from multiscale_sampler.metadata.geozarr import stated_crs
 
-from .data import noise
+from ..data import noise
 
 # Of affine 3, in rasterio and rioxarray.
 pytestmark = pytest.mark.filterwarnings("ignore:Use `@` matmul:PendingDeprecationWarning")

@@ -11,7 +11,7 @@ import zarr
 from multiscale_sampler import cli, convert, open_pyramid, to_image, validate, write_pyramid
 from multiscale_sampler.build import converting
 
-from .data import hashes, make_array, noise, real
+from ..data import hashes, make_array, noise, real
 
 VERSIONS = ("0.4", "0.5", "0.6")
 PAIRS = list(itertools.permutations(VERSIONS, 2))

@@ -18,7 +18,7 @@ from multiscale_sampler.cli import main
 from multiscale_sampler.files import FileArray
 from multiscale_sampler.image.axes import image_axes
 
-from .data import noise, real
+from ..data import noise, real
 
 
 def spacing(image):

@@ -24,7 +24,7 @@ from multiscale_sampler import (
 )
 from multiscale_sampler.methods.reducers import SumReduction
 
-from .data import Recording, check_levels, hashes, make_array, noise, positions, reduced, strict_json
+from ..data import Recording, check_levels, hashes, make_array, noise, positions, reduced, strict_json
 
 LAYOUTS = ["datatree", "flat"]
 VERSIONS = ["0.4", "0.5"]

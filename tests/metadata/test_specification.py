@@ -20,9 +20,9 @@ from hypothesis import settings
 from multiscale_sampler import open_pyramid, to_image, validate, write_pyramid
 from multiscale_sampler.metadata.specification import document_findings
 
-from .data import noise
+from ..data import noise
 
-CORPUS = Path(os.environ.get("MSS_NGFF_CORPUS", Path(__file__).parents[2] / "shared" / "ngff-corpus"))
+CORPUS = Path(os.environ.get("MSS_NGFF_CORPUS", Path(__file__).parents[3] / "shared" / "ngff-corpus"))
 SCHEMAS = {version: f"ngff-spec-{version}/schemas" for version in ("0.4", "0.5", "0.6rc0")}
 KINDS = ("image", "strict_image", "label", "strict_label")
 # Of every valid document, so that all versions take a few seconds.

@@ -8,7 +8,7 @@ import zarr
 
 from multiscale_sampler import add_levels, to_image, validate, write_pyramid
 
-from .data import Recording, make_array, noise
+from ..data import Recording, make_array, noise
 
 VERSIONS = ["0.4", "0.5"]
 

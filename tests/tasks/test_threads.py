@@ -21,7 +21,7 @@ from multiscale_sampler.tasks import threads as executors
 from multiscale_sampler.tasks.crew import Crew, active_client
 from multiscale_sampler.tasks.threads import run, spread
 
-from .data import hashes, make_array, noise
+from ..data import hashes, make_array, noise
 
 distributed = pytest.importorskip("distributed", reason="pip install 'multiscale-sampler[distributed]'")
 

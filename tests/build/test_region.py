@@ -13,7 +13,7 @@ from multiscale_sampler import add_levels, open_pyramid, write_pyramid
 from multiscale_sampler.build import region as regions_module
 from multiscale_sampler.methods.reducers import SumReduction
 
-from .data import reduced
+from ..data import reduced
 
 METHODS = ("mean", "sum", "min", "median", "mode", "nearest")
 

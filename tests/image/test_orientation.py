@@ -25,7 +25,7 @@ from multiscale_sampler.image.orientation import (
     orientations_of,
 )
 
-from .data import noise
+from ..data import noise
 
 RAS = {"z": "inferior-to-superior", "y": "posterior-to-anterior", "x": "left-to-right"}
 
