@@ -19,12 +19,14 @@ from .build.writing import add_levels, write_labels, write_pyramid
 from .check.explanation import explain
 from .check.validation import Report, validate
 from .check.verification import verify_pyramid
-from .image.axes import Axis, to_image
+from .image.axes import Axis
+from .image.dataarray import to_image
 from .interop import from_itk, from_ngff_multiscales, to_itk, to_ngff_multiscales
 from .lazy.coarsening import coarsen
 from .lazy.pyramid import reconstruct, to_multiscale
 from .methods.reducers import Methods, Reducer
-from .plan.plan import Plan, plan_pyramid
+from .plan.plan import Plan
+from .plan.planning import plan_pyramid
 from .sample_data import create_test_image
 from .store import open_image, open_pyramid
 from .viewer import view

@@ -16,8 +16,9 @@ from dask.utils import format_bytes, parse_bytes
 
 from . import plots
 from .build.writing import write_pyramid
-from .image.axes import Axis, image_axes
-from .lazy.pyramid import NODE_PREFIX, describe_levels, format_levels, levels_of_tree
+from .image.axes import Axis
+from .image.dataarray import image_axes
+from .image.tree import NODE_PREFIX, describe_levels, format_levels, levels_of_tree
 from .viewer import Viewer, view
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from xarray.backends import BackendEntrypoint
 from xarray.backends.zarr import ZarrArrayWrapper
 from xarray.core.indexing import LazilyIndexedArray
 
-from .lazy.pyramid import NODE_PREFIX, levels_of_tree
+from .image.tree import NODE_PREFIX, levels_of_tree
 from .store import open_pyramid, source_array
 
 

@@ -16,11 +16,11 @@ import numpy.typing as npt
 import xarray as xr
 
 from . import metadata as ngff
-from .build.region import unread
 from .extras import required
-from .image.axes import Axis, guess_axis_type, image_axes, label_array, to_image
+from .image.axes import Axis, guess_axis_type
+from .image.dataarray import image_axes, label_array, to_image, unread
 from .image.orientation import orientations_along
-from .lazy.pyramid import NODE_PREFIX, RECIPE_ATTRIBUTE, assemble, levels_of_tree
+from .image.tree import NODE_PREFIX, RECIPE_ATTRIBUTE, assemble, levels_of_tree
 from .metadata.display import stated_display
 
 ItkLibrary: TypeAlias = "Literal['itk', 'itkwasm']"

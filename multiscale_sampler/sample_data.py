@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import zarr
 
-from .plan.parts import pieces, whole_part
+from .image.boxes import pieces, whole_part
 from .tasks import machine
 from .tasks.progress import ProgressCallback, reporting
 

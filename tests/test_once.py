@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from multiscale_sampler import add_levels, open_image, open_pyramid, plan_pyramid, write_pyramid
-from multiscale_sampler.plan import plan
+from multiscale_sampler.plan import passes
 from multiscale_sampler.store.chunks import Chunks
 
 from .data import Recording, hashes, make_array
@@ -102,7 +102,7 @@ def reads_once(planned, passes):
 @pytest.fixture(autouse=True)
 def many_regions(monkeypatch):
     """Let regions be as small as chunks allow: those of images that a test can hold would be one."""
-    monkeypatch.setattr(plan, "SMALLEST_REGION", 1)
+    monkeypatch.setattr(passes, "SMALLEST_REGION", 1)
 
 
 class Counting(Recording):

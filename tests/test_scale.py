@@ -10,7 +10,7 @@ import zarr
 
 from multiscale_sampler import open_image, plan_pyramid, write_pyramid
 from multiscale_sampler.build import engine
-from multiscale_sampler.plan import plan
+from multiscale_sampler.plan import passes
 from multiscale_sampler.store import Journal
 
 PETABYTE = (100_000, 100_000, 50_000)
@@ -76,7 +76,7 @@ def driven(side, workers):
 
 @pytest.mark.parametrize("workers", [1, 3])
 def test_write_pyramid__driving_many_regions_holds_no_more_than_driving_few(monkeypatch, workers):
-    monkeypatch.setattr(plan, "SMALLEST_REGION", 1)
+    monkeypatch.setattr(passes, "SMALLEST_REGION", 1)
     monkeypatch.setattr(engine, "reduce_region", lambda *args: None)
     monkeypatch.setattr(Journal, "mark", lambda journal, number, **known: None)
     driven(10, workers)

@@ -18,16 +18,17 @@ import zarr
 
 from .. import metadata as ngff
 from .. import store as stores
-from ..image.axes import coordinate_variable, image_axes, position_tolerance, to_image
+from ..image.axes import position_tolerance
+from ..image.boxes import Box
+from ..image.dataarray import coordinate_variable, image_axes, to_image, unread
 from ..metadata.display import Display, omero_of
 from ..methods.reducers import Method
-from ..plan.parts import Region
+from ..store.remote import in_one_commit
 from ..tasks.progress import ProgressCallback
 from .build import Build, level_images
 from .engine import run_sweeps, take_digests
-from .region import AppendedBase, Base, base_of, unread
+from .sources import AppendedBase, Base, base_of
 from .updating import Remaking, build_of_change, record_of_change, refuse_other_change
-from .writing import in_one_commit
 
 
 @in_one_commit
@@ -100,7 +101,7 @@ def append_pyramid(
         arrays = stored.with_room([level.shape for level in build.levels])
         run_sweeps(build, dict(enumerate(arrays)), target, progress)
         if (digests := stores.Digests.of(stored.group, arrays[0])) is not None:
-            take_digests(digests.grown(), cast("tuple[Region, ...]", build.edited), build.workers)
+            take_digests(digests.grown(), cast("tuple[Box, ...]", build.edited), build.workers)
         stored.publish_shapes(target, build.images)
         stored.finish(partial(_with_channels, stored=stored, build=build, addition=addition))
     _warn_of_labels(stored, dim)

@@ -20,16 +20,19 @@ from dask.base import tokenize
 
 from .. import metadata as ngff
 from .. import store as stores
-from ..image.axes import image_axes, to_image
+from ..image.boxes import Box
+from ..image.dataarray import image_axes, to_image, unread
+from ..image.tree import RECIPE_ATTRIBUTE, levels_of_tree
 from ..lazy.coarsening import aligned_weights, label_level
-from ..lazy.pyramid import RECIPE_ATTRIBUTE, levels_of_plan, levels_of_tree, recipe_of
+from ..lazy.pyramid import levels_of_plan, recipe_of
 from ..methods.reducers import Reducer
 from ..plan.changes import Selection, passes_of_change, selections
-from ..plan.parts import Region
-from ..plan.plan import Level, Pass, Plan, plan_pyramid
+from ..plan.plan import Level, Pass, Plan
+from ..plan.planning import plan_pyramid
 from ..tasks.crew import Crew, active_client
 from .dtypes import target_dtype
-from .region import ArrayBase, Base, Sweep, base_of, unread
+from .region import Sweep
+from .sources import ArrayBase, Base, base_of
 
 Arrays: TypeAlias = "Mapping[int, zarr.Array[Any]]"
 
@@ -56,7 +59,7 @@ class Build:
     """The zarr array that the base is a view of, if it is one."""
     crew: Crew | None
     """The cluster that builds, None for threads of this process."""
-    edited: tuple[Region, ...] | None = None
+    edited: tuple[Box, ...] | None = None
     """The boxes of the base that have changed since the levels were built; None: nothing is built yet."""
 
     @property

@@ -20,10 +20,10 @@ from .. import metadata as ngff
 from .. import store as stores
 from ..check.validation import validate
 from ..image.axes import Axis
+from ..image.boxes import pieces, whole_part
 from ..metadata.display import without_display
 from ..metadata.specification import document_findings
 from ..plan.factors import ChunkSizes
-from ..plan.parts import pieces, whole_part
 from ..tasks.progress import ProgressCallback
 from .build import build_of_tree
 from .engine import run_sweeps

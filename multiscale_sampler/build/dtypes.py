@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-Block = npt.NDArray[Any]
+from ..image.boxes import Block
 
 
 def target_dtype(dtype: npt.DTypeLike, source: np.dtype[Any]) -> np.dtype[Any]:

@@ -16,11 +16,11 @@ import numpy.typing as npt
 import zarr
 
 from .. import store as stores
-from ..plan.parts import Region
+from ..image.boxes import Block, Box
 from ..tasks.progress import Advance, ProgressCallback, reporting
 from ..tasks.threads import Call, run
 from .build import Arrays, Build
-from .region import Block, Sweep, last_part, reduce_region
+from .region import Sweep, last_part, reduce_region
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ def run_sweeps(build: Build, arrays: Arrays, target: stores.Target, progress: bo
 
 def take_digests(
     digests: stores.Digests,
-    boxes: Iterable[Region] | None,
+    boxes: Iterable[Box] | None,
     workers: int,
     progress: bool | ProgressCallback | None = None,
 ) -> None:
@@ -73,11 +73,11 @@ def take_digests(
         run(None, stores.Digests.take, digests, blocks, workers, report)
 
 
-def edited_boxes(digests: stores.Digests, workers: int) -> list[Region]:
+def edited_boxes(digests: stores.Digests, workers: int) -> list[Box]:
     """Return the boxes of a base that were edited since its digests were taken."""
-    found: list[Region] = []
+    found: list[Box] = []
 
-    def look(_: None, block: Region) -> None:
+    def look(_: None, block: Box) -> None:
         found.extend(digests.edited(block))
 
     run(None, look, None, ((0, (block,)) for block in digests.blocks()), workers, lambda nbytes: None)
@@ -113,14 +113,14 @@ def _done(sweep: Sweep, carried: Mapping[int, stores.Access], journal: stores.Jo
     return done
 
 
-def _where(sweep: Sweep, number: int, region: Region) -> str:
+def _where(sweep: Sweep, number: int, region: Box) -> str:
     """Return what a message says of the region that failed."""
     made = ", ".join(map(str, sweep.step.written))
     along = ", ".join(f"{dim} {at.start}:{at.stop}" for dim, at in zip(sweep.plan.dims, region, strict=True))
     return f"It failed in region {number} ({along} of level {sweep.step.source}), of which levels {made} are made."
 
 
-def _build_region(step: _Pass, number: int, region: Region, block: Block | None = None) -> None:
+def _build_region(step: _Pass, number: int, region: Box, block: Block | None = None) -> None:
     """Build a region, and mark it as done when all of it is stored."""
     sweep = step.sweep if block is None else step.sweep.given(block)
     try:

@@ -8,13 +8,13 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 import xarray as xr
 
-from ..image.axes import image_axes
-from ..plan.parts import Region
+from ..image.boxes import Box
+from ..image.dataarray import image_axes
 
 Selector: TypeAlias = "Mapping[str, Any] | Sequence[Any]"
 
 
-def box_of(region: Selector, image: xr.DataArray, *, by: Literal["index", "coordinate"]) -> Region:
+def box_of(region: Selector, image: xr.DataArray, *, by: Literal["index", "coordinate"]) -> Box:
     """Return the samples of an image that a region names.
 
     Raises

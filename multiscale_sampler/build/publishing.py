@@ -12,6 +12,7 @@ from .. import metadata as ngff
 from .. import store as stores
 from ..metadata.display import Display, image_label_of, omero_of
 from ..metadata.geozarr import attributes_of_group, composed, map_axes, stated_crs
+from ..metadata.json_values import json_attributes
 from .build import Arrays, Build
 
 
@@ -71,7 +72,7 @@ def crs_to_write(build: Build) -> dict[str, Any]:
         )
     for level in build.levels:
         map_axes(level.axes)
-    return stores.json_attributes(crs, build.name)
+    return json_attributes(crs, build.name)
 
 
 def with_geozarr(

@@ -11,169 +11,21 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
-from typing import Any, Protocol, TypeAlias, cast
+from typing import Any, cast
 
 import dask.array as da
 import numpy as np
-import numpy.typing as npt
-import xarray as xr
 import zarr
-from dask.local import get_sync
 
-from ..lazy.coarsening import windows_under
+from ..image.boxes import Block, Box, is_empty, overlap, pieces, whole_part, within
 from ..methods import BandReduction, WeightedReduction
 from ..plan.changes import Selection
-from ..plan.parts import Region, is_empty, known_parts, overlap, part_of_level, pieces, whole_part, within
+from ..plan.parts import known_parts, part_of_level, windows_under
+from ..plan.passes import cell_shape
 from ..plan.plan import Pass, Plan
-from ..store import Access, buffer, source_array
-from ..tasks.crew import active_client
+from ..store import Access, buffer
 from ..tasks.threads import spread
-from .dtypes import cast_block
-
-Block: TypeAlias = npt.NDArray[Any]
-
-
-class Base(Protocol):
-    """Where the values of level 0 come from."""
-
-    def read(self, region: Region) -> Block:
-        """Return a region."""
-
-    def tiles(self, region: Region, unit: Sequence[int]) -> Iterator[tuple[Region, Block | None]]:
-        """Yield a region in parts of whole units of samples; None stands for one that is all fill of a zarr array."""
-
-
-@dataclass(frozen=True)
-class ArrayBase:
-    """A base that is sliced: a numpy or dask array, or a zarr array in another order of axes."""
-
-    data: Any
-    """The array."""
-    order: tuple[int, ...]
-    """The order in which its axes are written."""
-
-    def read(self, region: Region) -> Block:
-        """Return a region, in the order of writing."""
-        block = self._sliced(region)
-        if self.is_lazy:
-            # In the worker's own thread: regions run side by side already. What a cluster holds, only it computes.
-            block = block.compute(scheduler=None if active_client() else get_sync)
-        return np.asarray(block).transpose(self.order)
-
-    @property
-    def is_lazy(self) -> bool:
-        """Whether the array is dask's."""
-        return isinstance(self.data, da.Array)
-
-    def lazy(self, region: Region) -> da.Array:
-        """Return a region of a dask array, in the order of writing."""
-        return cast("da.Array", self._sliced(region).transpose(self.order))
-
-    def _sliced(self, region: Region) -> Any:
-        stored = [slice(None)] * len(self.order)
-        for along, axis in zip(region, self.order, strict=True):
-            stored[axis] = along
-        return self.data[tuple(stored)]
-
-    def tiles(self, region: Region, unit: Sequence[int]) -> Iterator[tuple[Region, Block]]:
-        """Yield the region whole."""
-        yield region, self.read(region)
-
-
-@dataclass(frozen=True)
-class BlockBase:
-    """A base of which a worker has been sent the one region that it is to build."""
-
-    block: Block | None
-    """Its values; None where they go with every task."""
-
-    def read(self, region: Region) -> Block:
-        """Return the region that was sent."""
-        return np.asarray(self.block)
-
-    def tiles(self, region: Region, unit: Sequence[int]) -> Iterator[tuple[Region, Block]]:
-        """Yield the region whole."""
-        yield region, self.read(region)
-
-
-@dataclass(frozen=True)
-class AppendedBase:
-    """A base that is stored up to somewhere along an axis, and goes on with another."""
-
-    stored: Access
-    """What is stored."""
-    appended: Base
-    """What comes after it."""
-    axis: int
-    """Along which axis."""
-    start: int
-    """Where it comes."""
-
-    def read(self, region: Region) -> Block:
-        """Return a region, of the one, the other or both."""
-        before, after = self._split(region)
-        blocks = []
-        if before.stop > before.start:
-            blocks.append(self.stored.read(self._along(region, before)))
-        if after.stop > after.start:
-            # Both may be held in the one memory that this thread reads into.
-            blocks = [block.copy() for block in blocks]
-            blocks.append(self.appended.read(self._along(region, after)))
-        return blocks[0] if len(blocks) == 1 else np.concatenate(blocks, self.axis)
-
-    def _split(self, region: Region) -> tuple[slice, slice]:
-        along = region[self.axis]
-        after = slice(max(along.start - self.start, 0), along.stop - self.start)
-        return slice(along.start, min(along.stop, self.start)), after
-
-    def _along(self, region: Region, along: slice) -> Region:
-        return (*region[: self.axis], along, *region[self.axis + 1 :])
-
-    def tiles(self, region: Region, unit: Sequence[int]) -> Iterator[tuple[Region, Block]]:
-        """Yield the region whole."""
-        yield region, self.read(region)
-
-
-@dataclass(frozen=True)
-class CastBase:
-    """A base whose values are stored in another dtype, which must hold them."""
-
-    base: Base
-    """Where they are read."""
-    dtype: np.dtype[Any]
-    """The dtype that they get."""
-    dims: tuple[str, ...]
-    """Names of the axes, in the order of writing."""
-
-    def read(self, region: Region) -> Block:
-        """Return a region."""
-        return self._cast(region, self.base.read(region))
-
-    def tiles(self, region: Region, unit: Sequence[int]) -> Iterator[tuple[Region, Block]]:
-        """Yield the region in the parts in which it is read."""
-        for tile, block in self.base.tiles(region, unit):
-            yield tile, self._cast(tile, _filled(cast("Access", self.base), tile) if block is None else block)
-
-    def _cast(self, region: Region, block: Block) -> Block:
-        return cast_block(block, self.dtype, [along.start for along in region], self.dims)
-
-
-def unread(image: xr.DataArray) -> Any:
-    """Return an image's array, without loading one that xarray reads lazily."""
-    if image.chunks is not None or image.variable._in_memory:
-        return image.data
-    # In the chunks that are stored, so that a region reads those that it covers and no more.
-    return image.chunk(image.encoding.get("preferred_chunks") or {}).data
-
-
-def base_of(image: xr.DataArray, order: tuple[int, ...], dtype: np.dtype[Any]) -> Base:
-    """Return where an image's values are read, in the given order of its axes and a dtype."""
-    data = unread(image)
-    source = source_array(data)
-    base: Base = ArrayBase(data if source is None else source, order)
-    if source is not None and order == tuple(range(image.ndim)):
-        base = Access.of(source)
-    return base if dtype == image.dtype else CastBase(base, dtype, tuple(str(image.dims[axis]) for axis in order))
+from .sources import ArrayBase, Base, BlockBase, CastBase, filled
 
 
 @dataclass(frozen=True)
@@ -225,7 +77,7 @@ class Sweep:
         """Return the pass as workers elsewhere get it: what is computed goes with every task (`values_of`)."""
         return self.given(None) if self._computes else self
 
-    def values_of(self, region: Region) -> da.Array | None:
+    def values_of(self, region: Box) -> da.Array | None:
         """Return the values of the base that a region needs, where they are computed; None where they are read."""
         if not self._computes or self.step.source != 0:
             return None
@@ -260,12 +112,12 @@ class Sweep:
             -(-n // step) for n, step in zip(self.plan.levels[self.step.source].shape, self.step.region, strict=True)
         )
 
-    def region_nbytes(self, region: Region) -> int:
+    def region_nbytes(self, region: Box) -> int:
         """Bytes of a region's source, uncompressed."""
         voxels: int = math.prod(along.stop - along.start for along in region)
         return voxels * self.plan.dtype.itemsize
 
-    def regions(self) -> Iterator[Region]:
+    def regions(self) -> Iterator[Box]:
         """Yield the regions of the source, one at a time."""
         if self.selection is not None:
             return self.selection.regions()
@@ -280,12 +132,12 @@ class Sweep:
         whole = self.selection is not None or plan.reduction.bands or any(index in step.carried for index in direct)
         reaches = any(any(plan.halos(index)) for index in step.levels if index)
         local = all(self.levels[index].chunks is not None for index in direct)
-        return direct if plain and local and not (whole or reaches) and plan.cell(step, direct) else ()
+        return direct if plain and local and not (whole or reaches) and cell_shape(plan, step, direct) else ()
 
     @cached_property
     def cell(self) -> tuple[int, ...] | None:
         """Shape of the parts in which a region's levels stay in cache; None where it is one part."""
-        return self.plan.cell(self.step, self.near) if self.near else None
+        return cell_shape(self.plan, self.step, self.near) if self.near else None
 
     @property
     def cell_count(self) -> int:
@@ -294,11 +146,11 @@ class Sweep:
             return self.region_count
         return math.prod(-(-n // step) for n, step in zip(self.plan.levels[0].shape, self.cell, strict=True))
 
-    def cells(self, region: Region) -> Iterator[Region]:
+    def cells(self, region: Box) -> Iterator[Box]:
         """Return a region in its cells, whole chunks of the base and of the levels `near`."""
         return iter((region,)) if self.cell is None else pieces(region, self.cell)
 
-    def written(self, region: Region) -> dict[int, Region]:
+    def written(self, region: Box) -> dict[int, Box]:
         """Return the part of each level that a region writes."""
         if self.selection is not None:
             return self.selection.written(region)
@@ -306,7 +158,7 @@ class Sweep:
         return {index: part for index, part in parts.items() if not is_empty(part)}
 
 
-def reduce_region(sweep: Sweep, carried: Mapping[int, Access], region: Region) -> bool:
+def reduce_region(sweep: Sweep, carried: Mapping[int, Access], region: Box) -> bool:
     """Build what a region contributes to every level of a pass.
 
     Returns whether it is known that all of the `last_part` is stored, which is written when all else is.
@@ -336,7 +188,7 @@ def reduce_region(sweep: Sweep, carried: Mapping[int, Access], region: Region) -
     return last_is_stored
 
 
-def last_part(sweep: Sweep, carried: Mapping[int, Access], region: Region) -> tuple[Access, Region] | None:
+def last_part(sweep: Sweep, carried: Mapping[int, Access], region: Box) -> tuple[Access, Box] | None:
     """Return where `reduce_region` writes last for a region; None where it writes nothing but level 0."""
     plan, step = sweep.plan, sweep.step
     for index in reversed(step.carried):
@@ -350,9 +202,7 @@ def last_part(sweep: Sweep, carried: Mapping[int, Access], region: Region) -> tu
     return None
 
 
-def _state_of_values(
-    plan: Plan, index: int, part: Region, states: Mapping[int, Block], known: Mapping[int, Region]
-) -> Block:
+def _state_of_values(plan: Plan, index: int, part: Box, states: Mapping[int, Block], known: Mapping[int, Box]) -> Block:
     """Return the state of the values of a level's part: its own or, of a band, what the next level does not tell."""
     state: Block = states[index][within(part, known[index])]
     coarser = index + 1
@@ -365,7 +215,7 @@ def _state_of_values(
 
 
 def _windows(
-    plan: Plan, index: int, part: Region, block: Block, held: Region
+    plan: Plan, index: int, part: Box, block: Block, held: Box
 ) -> tuple[Block, tuple[int, ...], tuple[tuple[int, int], ...]]:
     """Return the arguments that reduce a block, the part `held` of its parent, to a part of a level.
 
@@ -377,14 +227,14 @@ def _windows(
     return block[within(inside, held)], factors, margins
 
 
-def _source_state(sweep: Sweep, carried: Mapping[int, Access], part: Region) -> Block:
+def _source_state(sweep: Sweep, carried: Mapping[int, Access], part: Box) -> Block:
     source = sweep.step.source
     if source in carried:
         return carried[source].read((slice(0, sweep.plan.reduction.components), *part))
     return sweep.levels[source].read(part)
 
 
-def _states_of_base(sweep: Sweep, region: Region, known: Mapping[int, Region]) -> dict[int, Block]:
+def _states_of_base(sweep: Sweep, region: Box, known: Mapping[int, Box]) -> dict[int, Block]:
     """Return the states of levels that follow from the base: of those that are `near`, written here, the next ones."""
     if not sweep.near:
         return _base_states(sweep, region, known)
@@ -400,7 +250,7 @@ def _states_of_base(sweep: Sweep, region: Region, known: Mapping[int, Region]) -
     return states
 
 
-def _build_cell(sweep: Sweep, known: Mapping[int, Region], states: Mapping[int, Block], cell: Region) -> None:
+def _build_cell(sweep: Sweep, known: Mapping[int, Box], states: Mapping[int, Block], cell: Box) -> None:
     """Write the levels that are `near` of one cell, and put its states of the next ones in their places."""
     plan = sweep.plan
     parts = {index: part_of_level(plan, index, 0, cell) for index in (0, *sweep.near, *states)}
@@ -414,12 +264,12 @@ def _build_cell(sweep: Sweep, known: Mapping[int, Region], states: Mapping[int, 
             whole[within(parts[index], known[index])] = state
 
 
-def _room(index: int, layers: tuple[int, ...], whole: Region, dtype: np.dtype[Any]) -> Block:
+def _room(index: int, layers: tuple[int, ...], whole: Box, dtype: np.dtype[Any]) -> Block:
     """Return room for the state of a part of a level, in memory of this thread that is used again."""
     return buffer(f"state {index}", (*layers, *(along.stop - along.start for along in whole)), dtype)
 
 
-def _base_states(sweep: Sweep, region: Region, known: Mapping[int, Region]) -> dict[int, Block]:
+def _base_states(sweep: Sweep, region: Box, known: Mapping[int, Box]) -> dict[int, Block]:
     """Write level 0 where it is to be written, and return the states of the levels that follow from it."""
     plan = sweep.plan
     direct = [index for index in sweep.step.levels if index and plan.levels[index].parent == 0]
@@ -439,8 +289,8 @@ def _base_states(sweep: Sweep, region: Region, known: Mapping[int, Region]) -> d
 
 
 def _tiles_of_base(
-    sweep: Sweep, region: Region, known: Region, direct: Sequence[int], *, writes: bool
-) -> Iterator[tuple[Region, Block | None]]:
+    sweep: Sweep, region: Box, known: Box, direct: Sequence[int], *, writes: bool
+) -> Iterator[tuple[Box, Block | None]]:
     """Yield what is known of the base in tiles: whole windows, and whole chunks of level 0 where it is written.
 
     As one tile where values depend on samples beyond their windows.
@@ -457,7 +307,7 @@ def _tiles_of_base(
 
 
 def _reduce_tile(
-    sweep: Sweep, index: int, known: Mapping[int, Region], tile: Region, block: Block | None, states: dict[int, Block]
+    sweep: Sweep, index: int, known: Mapping[int, Box], tile: Box, block: Block | None, states: dict[int, Block]
 ) -> None:
     """Reduce one tile of what is known of the base into its place in the state of a level."""
     plan = sweep.plan
@@ -478,20 +328,16 @@ def _reduce_tile(
     states[index][within(part, known[index])] = state
 
 
-def _weighed(sweep: Sweep, block: Block, tile: Region) -> Block:
+def _weighed(sweep: Sweep, block: Block, tile: Box) -> Block:
     weights = cast("ArrayBase", sweep.weights)
     # Along axes that weights do not have there is one for all.
     along = tuple(at if n > 1 else slice(0, 1) for at, n in zip(tile, weights.data.shape, strict=True))
     return cast("WeightedReduction", sweep.plan.reduction).weigh(block, weights.read(along))
 
 
-def _values(sweep: Sweep, tile: Region, block: Block | None) -> Block:
+def _values(sweep: Sweep, tile: Box, block: Block | None) -> Block:
     """Return the values of a tile, of which None stands for fill."""
-    return _filled(cast("Access", sweep.base), tile) if block is None else block
-
-
-def _filled(base: Access, tile: Region) -> Block:
-    return np.full([along.stop - along.start for along in tile], base.fill)
+    return filled(cast("Access", sweep.base), tile) if block is None else block
 
 
 def _blank_states(plan: Plan, base: Access) -> dict[int, Block]:
@@ -525,7 +371,7 @@ def _same_fill(level: Access, value: Any) -> bool:
     return bool(fill.tobytes() == np.asarray(value, level.array.dtype).tobytes())
 
 
-def _is_whole(tile: Region, part: Region, factors: Sequence[int]) -> bool:
+def _is_whole(tile: Box, part: Box, factors: Sequence[int]) -> bool:
     """Whether a tile has all samples of the windows of `part`, or more."""
     pairs = zip(tile, part, factors, strict=True)
     return all(along.stop - along.start >= (windows.stop - windows.start) * f for along, windows, f in pairs)

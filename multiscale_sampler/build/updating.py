@@ -18,17 +18,18 @@ import xarray as xr
 from .. import metadata as ngff
 from .. import store as stores
 from ..image.axes import position_tolerance
+from ..image.boxes import Box, whole_part
 from ..lazy.pyramid import recipe_of
 from ..methods.reducers import REDUCERS, WEIGHTED_MEAN, Method, get_reducer
-from ..plan.parts import Region, whole_part
-from ..plan.plan import Plan, plan_as_stored, plan_pyramid
+from ..plan.plan import Plan
+from ..plan.planning import plan_as_stored, plan_pyramid
+from ..store.remote import in_one_commit
 from ..tasks.machine import available_cores
 from ..tasks.progress import ProgressCallback
 from .build import Build, crew_for, resources_of, weights_base
 from .engine import edited_boxes, run_sweeps, take_digests
 from .indexing import Selector, box_of
-from .region import AppendedBase, Base
-from .writing import in_one_commit
+from .sources import AppendedBase, Base
 
 
 @dataclass(frozen=True)
@@ -342,7 +343,7 @@ def _edits(
     by: Literal["index", "coordinate"],
     changed: Literal["auto"] | None,
     workers: int | None,
-) -> list[Region]:
+) -> list[Box]:
     """Return the boxes that were edited: the one that is named, those that are found."""
     boxes = [] if region is None else [box_of(region, stored.unlabelled if by == "index" else stored.image, by=by)]
     if changed is None:
@@ -358,7 +359,7 @@ def _edits(
 
 def _remake(
     stored: stores.StoredPyramid,
-    edited: tuple[Region, ...],
+    edited: tuple[Box, ...],
     remaking: Remaking,
     *,
     resume: bool,
@@ -374,7 +375,7 @@ def _remake(
     stored.finish()
 
 
-def _edits_begun(stored: stores.StoredPyramid) -> tuple[Region, ...]:
+def _edits_begun(stored: stores.StoredPyramid) -> tuple[Box, ...]:
     """Return the boxes of an update that was interrupted."""
     boxes: Any = (stored.begun or {}).get("fingerprint", {}).get("edited", ())
     return tuple(tuple(slice(*ends) for ends in box) for box in boxes)
@@ -406,7 +407,7 @@ def refuse_other_change(stored: stores.StoredPyramid, ours: str | None) -> None:
 
 
 def build_of_change(
-    stored: stores.StoredPyramid, image: xr.DataArray, base: Base, edited: tuple[Region, ...], how: Remaking
+    stored: stores.StoredPyramid, image: xr.DataArray, base: Base, edited: tuple[Box, ...], how: Remaking
 ) -> Build:
     """Return what makes parts of a stored pyramid anew, whose base is read at `base` and labelled as `image`."""
     shaping = how.shaping(stored)

@@ -6,12 +6,10 @@ engine fills it, and metadata are published last.
 
 from __future__ import annotations
 
-import functools
-import inspect
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal, ParamSpec, TypeAlias, cast
+from typing import Any, Literal, TypeAlias, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -20,38 +18,27 @@ import zarr
 
 from .. import metadata as ngff
 from .. import store as stores
-from ..image.axes import Boundary, PerAxis, image_axes
+from ..image.axes import Boundary
+from ..image.dataarray import PerAxis, image_axes, unread
 from ..image.orientation import OrientationOption
+from ..messages import check_choice
 from ..metadata.clients import unread_by_some
 from ..metadata.display import Display, stated_display, without_display
+from ..metadata.json_values import json_attributes
 from ..methods.reducers import Method, get_reducer
 from ..plan.factors import ChunkSizes, ScaleFactors
+from ..store.remote import in_one_commit
 from ..tasks.progress import ProgressCallback
 from .build import Build, build_of_image, build_of_tree
 from .engine import run_sweeps, take_digests
 from .publishing import crs_to_write, published_attributes, with_geozarr
-from .region import unread
 
 Metadata: TypeAlias = Literal["ome", "geozarr"]
-P = ParamSpec("P")
 
 # Where labels have their image.
 LABELLED_IMAGE = "../../"
 METADATA: tuple[Metadata, ...] = ("ome", "geozarr")
 LABEL_METHODS = ("mode", "mode_nonzero", "nearest", "label_gaussian", "min", "max")
-
-
-def in_one_commit(function: Callable[P, None]) -> Callable[P, None]:
-    """Let a function write into an icechunk repository, which gets all that it writes or nothing."""
-
-    @functools.wraps(function)
-    def committing(*args: P.args, **kwargs: P.kwargs) -> None:
-        call = inspect.signature(function).bind(*args, **kwargs)
-        with stores.transaction(call.arguments["store"], f"multiscale_sampler.{function.__name__}") as within:
-            call.arguments["store"] = within
-            function(*call.args, **call.kwargs)
-
-    return committing
 
 
 @in_one_commit
@@ -160,9 +147,9 @@ def write_pyramid(
     >>> ms.open_pyramid(store)["scale2/image"].x.values[:3]
     array([0.75, 2.75, 4.75])
     """
-    _check_choice("version", version, tuple(ngff.ZARR_FORMATS))
-    _check_choice("layout", layout, stores.LAYOUTS)
-    _check_choice("mode", mode, stores.MODES)
+    check_choice("version", version, tuple(ngff.ZARR_FORMATS))
+    check_choice("layout", layout, stores.LAYOUTS)
+    check_choice("mode", mode, stores.MODES)
     metadata = _checked_metadata(metadata, version)
     shaping = {
         "scale_factors": scale_factors,
@@ -239,9 +226,9 @@ def export(
     stated = stated_display(build.images[-1], how.version)
     crs = crs_to_write(build) if "geozarr" in how.metadata else None
     images = [without_display(image) for image in build.images]
-    attrs = stores.json_attributes(images[0].attrs, build.name)
+    attrs = json_attributes(images[0].attrs, build.name)
     for coordinate in images[0].coords.values():
-        stores.json_attributes(coordinate.attrs, str(coordinate.name))
+        json_attributes(coordinate.attrs, str(coordinate.name))
     paths = stores.level_paths(layout, build.name, len(build.levels))
     written = stores.written_paths(layout, paths, build.images)
     written += (stores.DIGESTS_PATH,) if how.digests else ()
@@ -381,7 +368,7 @@ def add_levels(
     encoding = replace(stores.encoding_like(array, zarr_format, compressors), fill_value=array.fill_value)
     # How channels are displayed stays as the group has it.
     stated = Display(None, image.attrs.get(ngff.IMAGE_LABEL) if above is not None else None)
-    attrs = stores.json_attributes(without_display(image).attrs, base)
+    attrs = json_attributes(without_display(image).attrs, base)
     stores.rehearse(build.levels[1:], encoding, attrs, array)
     record = build.record(version, "flat", encoding, copy_base=False)
     with stores.claim(place):
@@ -481,7 +468,7 @@ def write_labels(
     >>> ms.open_pyramid(store)["labels/cells/scale1/cells"].shape
     (32, 32)
     """
-    _check_choice("mode", mode, stores.MODES)
+    check_choice("mode", mode, stores.MODES)
     group = stores.open_node(store, path, storage_options=storage_options)
     image = stores.described_image(group)
     if image.version not in ngff.ZARR_FORMATS:
@@ -561,15 +548,10 @@ def _put_labels(build: Build, image: zarr.Group, name: str, how: Export) -> None
     stores.register_label(image.require_group(stores.LABELS), name, how.version)
 
 
-def _check_choice(option: str, value: Any, choices: Sequence[str]) -> None:
-    if value not in choices:
-        raise ValueError(f"unknown {option} {value!r}; choose one of {', '.join(map(repr, choices))}")
-
-
 def _checked_metadata(metadata: Sequence[Metadata], version: ngff.NgffVersion) -> tuple[Metadata, ...]:
     named: tuple[Any, ...] = (metadata,) if isinstance(metadata, str) else tuple(metadata)
     for name in named:
-        _check_choice("metadata", name, METADATA)
+        check_choice("metadata", name, METADATA)
     if not named:
         raise ValueError(f"metadata={metadata!r} names none; choose from {', '.join(map(repr, METADATA))}")
     if "geozarr" in named and ngff.ZARR_FORMATS[version] == 2:

@@ -18,7 +18,8 @@ from typing import Any, Literal, TypeAlias, cast
 import numpy as np
 import numpy.typing as npt
 
-Block: TypeAlias = npt.NDArray[Any]
+from ..image.boxes import Block
+
 Mask: TypeAlias = npt.NDArray[np.bool_]
 Family: TypeAlias = Literal["mean", "sum", "nearest", "median", "mode", "mode_nonzero", "min", "max", "window"]
 

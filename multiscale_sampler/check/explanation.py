@@ -17,8 +17,9 @@ import zarr
 from dask.utils import format_bytes
 
 from .. import metadata as ngff
-from ..image.axes import Axis, Boundary, image_axes
-from ..lazy.pyramid import RECIPE_ATTRIBUTE, describe_levels, levels_of_tree
+from ..image.axes import Axis, Boundary
+from ..image.dataarray import image_axes
+from ..image.tree import RECIPE_ATTRIBUTE, describe_levels, levels_of_tree
 from ..methods.reducers import REDUCERS, Reducer
 from ..plan.plan import Plan
 from ..store import open_node, pyramid_levels, read_multiscales

@@ -13,16 +13,15 @@ import math
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import zarr
 
+from ..image.boxes import Block, Box
 from ..store import Access
-from .downsampling_rules import Block, Rule, Windows, differing, rounded, windows_of
-
-Region: TypeAlias = "tuple[slice, ...]"
+from .downsampling_rules import Rule, Windows, differing, rounded, windows_of
 
 REGION_VOXELS = 2**22
 # Copies of a region's samples that there are at a time: as read, as kept, and as windows side by side.
@@ -120,7 +119,7 @@ class Sweep:
         """Return the number of regions along each axis."""
         return tuple(-(-size // step) for size, step in zip(shape, self.region, strict=True))
 
-    def at(self, number: int, shape: Sequence[int]) -> Region:
+    def at(self, number: int, shape: Sequence[int]) -> Box:
         """Return a region of the source by its number."""
         index = np.unravel_index(number, self.grid(shape))
         return tuple(
@@ -128,7 +127,7 @@ class Sweep:
             for i, step, size in zip(index, self.region, shape, strict=True)
         )
 
-    def part(self, level: int, region: Region, shape: Sequence[int]) -> Region:
+    def part(self, level: int, region: Box, shape: Sequence[int]) -> Box:
         """Return the part of a level that a region of the source stands for."""
         return tuple(
             slice(min(along.start // f, size), min(-(-along.stop // f), size))
@@ -215,7 +214,7 @@ class Survey:
             if self.labels and comparison.source == 0 and base is not None and self.windows is None and not picked:
                 self._note_strangers(comparison.level, values, base)
 
-    def _read(self, index: int, place: Region) -> Block | None:
+    def _read(self, index: int, place: Box) -> Block | None:
         """Return a part of a level, None if some of it cannot be read: then the chunks are noted that cannot."""
         access = self.levels[index]
         try:
@@ -231,7 +230,7 @@ class Survey:
             return block.view(np.int64)
         return block.view(np.uint8) if block.dtype.kind == "b" else block.astype(block.dtype.newbyteorder("="))
 
-    def _broken(self, index: int, place: Region) -> Iterator[Damage]:
+    def _broken(self, index: int, place: Box) -> Iterator[Damage]:
         for key, part in stored_parts(self.levels[index].array, place):
             try:
                 self.levels[index].array[part]
@@ -239,7 +238,7 @@ class Survey:
                 # Codecs raise what they like.
                 yield Damage(index, key, f"{type(error).__name__}: {error}")
 
-    def _compare(self, comparison: Comparison, source: Block, values: Block, place: Region) -> Tally:
+    def _compare(self, comparison: Comparison, source: Block, values: Block, place: Box) -> Tally:
         first = [along.start for along in place]
         size = self.levels[comparison.source].array.shape
         # NaN and infinity are values as others here.
@@ -254,7 +253,7 @@ class Survey:
                 self.tallies[comparison] = replace(tally, differing=tally.differing.copy(), clean=tally.clean.copy())
         return tally
 
-    def _note_holes(self, comparison: Comparison, source: Block, values: Block, place: Region) -> None:
+    def _note_holes(self, comparison: Comparison, source: Block, values: Block, place: Box) -> None:
         """Note chunks that are not stored, where a window of the finer level has no sample that could be fill."""
         access = self.levels[comparison.level]
         size = self.levels[comparison.source].array.shape
@@ -290,7 +289,7 @@ class Survey:
                     self.strangers[index] = np.setdiff1d(ids, known)
 
 
-def stored_parts(array: zarr.Array[Any], place: Region) -> Iterator[tuple[str, Region]]:
+def stored_parts(array: zarr.Array[Any], place: Box) -> Iterator[tuple[str, Box]]:
     """Yield the key of each chunk, or shard, that a place touches, and what the place has of it."""
     unit = array.shards or array.chunks
     spans = [range(along.start // n, -(-along.stop // n)) for along, n in zip(place, unit, strict=True)]

@@ -18,10 +18,11 @@ import numpy as np
 import zarr
 
 from .. import metadata as ngff
+from ..messages import table
 from ..metadata.specification import Finding
 from ..methods.reducers import REDUCERS, SAME_JOB
 from ..plan.factors import positive
-from ..plan.plan import memory_in_bytes, table
+from ..plan.planning import memory_in_bytes
 from ..store import LABELS, Access, described_levels, open_node, pyramid_levels, release_buffers
 from ..tasks.machine import available_cores
 from ..tasks.progress import ProgressCallback, reporting

@@ -27,7 +27,7 @@ def _add_info(commands: Any) -> None:
 
 def _info(arguments: Arguments) -> int:
     from .. import open_pyramid
-    from ..lazy.pyramid import describe_levels, format_levels
+    from ..image.tree import describe_levels, format_levels
 
     levels = describe_levels(open_pyramid(arguments.store, arguments.path))
     print(json.dumps(levels, indent=2) if arguments.json else format_levels(levels))

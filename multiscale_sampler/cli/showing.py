@@ -80,7 +80,7 @@ def _add_demo(commands: Any) -> None:
 
 def _demo(arguments: Arguments) -> int:
     from .. import create_test_image, open_image, open_pyramid, validate, write_pyramid
-    from ..lazy.pyramid import describe_levels, format_levels
+    from ..image.tree import describe_levels, format_levels
     from ..plots import require_matplotlib, save_levels_figure
 
     require_matplotlib()

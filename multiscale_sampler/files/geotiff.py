@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from ..image.axes import Axis, coordinate_variable
+from ..image.axes import Axis
+from ..image.dataarray import coordinate_variable
 from ..metadata import UNIT_NAMES
 from .arrays import Box, FileArray
-from .contents import FileImage, check_level, reader_module
-from .labels import Coordinates, channel_coordinate
+from .contents import Coordinates, FileImage, channel_coordinate, check_level, reader_module
 
 
 class GeoTiffArray(FileArray):

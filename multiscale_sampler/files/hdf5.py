@@ -8,8 +8,7 @@ from typing import Any
 import numpy as np
 
 from .arrays import Box, FileArray
-from .contents import FileImage, Part, only_one, reader_module
-from .labels import spaced
+from .contents import FileImage, Part, only_one, reader_module, spaced
 
 ENDINGS = (".h5", ".hdf5")
 

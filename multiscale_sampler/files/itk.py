@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..image.axes import Axis, coordinate_variable
+from ..image.axes import Axis
+from ..image.dataarray import coordinate_variable
 from ..image.orientation import orientations_along
 from ..metadata import UNIT_NAMES
 from .arrays import Box, FileArray
-from .contents import FileImage, Part, reader_module, stem
-from .labels import Coordinates
+from .contents import Coordinates, FileImage, Part, reader_module, stem
 
 ENDINGS = (".mha", ".mhd", ".nrrd", ".nhdr")
 ITK_AXES = ("x", "y", "z")

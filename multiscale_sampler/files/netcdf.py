@@ -11,8 +11,7 @@ import numpy as np
 import xarray as xr
 
 from .arrays import FileArray
-from .contents import FileImage, Part, only_one, reader_module
-from .labels import Coordinates
+from .contents import Coordinates, FileImage, Part, only_one, reader_module
 
 ENDINGS = (".nc",)
 # Coordinates are held in memory.

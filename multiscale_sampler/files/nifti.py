@@ -10,8 +10,7 @@ import numpy as np
 
 from ..image.orientation import orientations_along
 from .arrays import Box, FileArray
-from .contents import FileImage, Part, reader_module, stem
-from .labels import spaced
+from .contents import FileImage, Part, reader_module, spaced, stem
 
 ENDINGS = (".nii", ".nii.gz")
 NIFTI_AXES = ("x", "y", "z", "t", "c")

@@ -12,12 +12,11 @@ from xml.etree import ElementTree
 import numpy as np
 import xarray as xr
 
-from ..image.axes import coordinate_variable, image_axes
+from ..image.dataarray import coordinate_variable, image_axes
 from ..metadata import UNIT_NAMES
 from . import geotiff
 from .arrays import FileArray
-from .contents import FileImage, Part, check_level, reader_module, stem
-from .labels import Coordinates, channel_coordinate, spaced
+from .contents import Coordinates, FileImage, Part, channel_coordinate, check_level, reader_module, spaced, stem
 
 ENDINGS = (".tif", ".tiff", ".ome.tif", ".ome.tiff")
 # Letters that tifffile has for axes; samples of a pixel are channels. Others stand for anything.

@@ -16,11 +16,15 @@ import dask.array as da
 import numpy as np
 import xarray as xr
 
-from ..image.axes import Boundary, coordinate_variable, image_axes, to_image
-from ..methods import Block, Reduction, WeightedReduction
+from ..image.axes import Boundary
+from ..image.boxes import Block
+from ..image.dataarray import coordinate_variable, image_axes, to_image
+from ..methods import Reduction, WeightedReduction
 from ..methods.reducers import Method, get_reducer
 from ..plan.factors import factors_of_entry
-from ..plan.plan import Plan, check_choices, check_weights, plan_ladder
+from ..plan.parts import windows_under
+from ..plan.plan import Plan
+from ..plan.planning import check_choices, check_weights, plan_ladder
 
 # Blocks of coarser levels shrink with their factors; below this size neighbours are joined first.
 SMALLEST_BLOCK = 16 * 2**20
@@ -111,26 +115,6 @@ def coarsen(
     else:
         data = finish_state(base_state(image, level.factors, reduction, boundary, weights), counts, reduction)
     return label_level(image, data, plan, 1)
-
-
-def windows_under(
-    part: Sequence[slice], factors: Sequence[int], halos: Sequence[int], sizes: Sequence[int]
-) -> tuple[tuple[slice, ...], tuple[tuple[int, int], ...]]:
-    """Return the samples that the windows of a part depend on, and how many of them lie before and behind these."""
-    inside, margins = [], []
-    for along, factor, halo, size in zip(part, factors, halos, sizes, strict=True):
-        lower, upper = along.start * factor, min(along.stop * factor, size)
-        before, behind = min(halo, lower), min(halo, size - upper)
-        inside.append(slice(lower - before, upper + behind))
-        margins.append((before, behind))
-    return tuple(inside), tuple(margins)
-
-
-def samples_under(start: int, stop: int, factor: int, size: int) -> slice:
-    """Return which of `size` coarse samples a `BandReduction` expands to the finer ones from `start` to `stop`."""
-    lower = (2 * start + 1 - factor) // (2 * factor)
-    upper = (2 * stop - 1 - factor) // (2 * factor) + 1
-    return slice(min(max(lower, 0), size - 1), min(max(upper, 0), size - 1) + 1)
 
 
 def whole_counts(plan: Plan, index: int) -> tuple[np.ndarray[Any, Any], ...]:

@@ -2,7 +2,8 @@
 
 The tree has one node per level, ``/scale0``, ``/scale1``, ..., each with the image under its own name: the
 arrangement of multiscale-spatial-image and ngff-zarr, and what `write_pyramid` stores. Building it computes
-nothing. The tree remembers how it was made in the attribute ``multiscale`` of its root.
+nothing. The tree remembers how it was made in the attribute ``multiscale`` of its root. Levels of a Laplacian pyramid
+are made from pairs of neighbouring levels, by the same rule for numpy and dask arrays.
 """
 
 from __future__ import annotations
@@ -10,20 +11,21 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
+import dask.array as da
 import numpy as np
+import numpy.typing as npt
 import xarray as xr
-from dask.utils import format_bytes
 
-from ..bands import add_band, band, lift
-from ..image.axes import Boundary, image_axes, to_image
+from ..image.axes import Boundary
+from ..image.boxes import Block
+from ..image.dataarray import image_axes, to_image
+from ..image.tree import NODE_PREFIX, RECIPE_ATTRIBUTE, assemble, levels_of_tree
 from ..methods import BandReduction
 from ..methods.reducers import Method, get_reducer
 from ..plan.factors import ChunkSizes, ScaleFactors
-from ..plan.plan import Plan, plan_pyramid, table
+from ..plan.plan import Plan
+from ..plan.planning import plan_pyramid
 from .coarsening import base_state, finish_state, label_level, merge_state, rechunked, whole_counts
-
-NODE_PREFIX = "scale"
-RECIPE_ATTRIBUTE = "multiscale"
 
 
 def to_multiscale(
@@ -234,15 +236,6 @@ def _factors_between(finer: xr.DataArray, coarser: xr.DataArray) -> list[int]:
     return factors
 
 
-def assemble(levels: Sequence[xr.Dataset], recipe: dict[str, Any] | None = None) -> xr.DataTree:
-    """Return levels as a tree, one node each."""
-    nodes = {f"/{NODE_PREFIX}{index}": level for index, level in enumerate(levels)}
-    tree = xr.DataTree.from_dict(nodes)
-    if recipe is not None:
-        tree.attrs[RECIPE_ATTRIBUTE] = recipe
-    return tree
-
-
 def recipe_of(plan: Plan) -> dict[str, Any]:
     """Return how a pyramid was made, as plain values that survive a round trip through JSON."""
     factors = [dict(zip(plan.dims, level.factors, strict=True)) for level in plan.levels[1:]]
@@ -256,68 +249,60 @@ def recipe_of(plan: Plan) -> dict[str, Any]:
     }
 
 
-def levels_of_tree(tree: xr.DataTree) -> list[xr.DataArray]:
-    """Return the images of a tree's levels, the base first.
-
-    Raises
-    ------
-    ValueError
-        If the tree has no nodes ``scale0``, ``scale1``, ..., or a node does not hold exactly one image.
-    """
-    levels: list[xr.DataArray] = []
-    while (node := f"{NODE_PREFIX}{len(levels)}") in tree.children:
-        variables = list(tree[node].data_vars.values())
-        if len(variables) != 1:
-            raise ValueError(
-                f"node {node!r} holds {len(variables)!r} variables, and a level is one image; take the others away, "
-                "as in tree.map_over_datasets(lambda level: level.drop_vars('labels', errors='ignore'))"
-            )
-        levels.append(variables[0])
-    if not levels:
-        raise ValueError(
-            f"the tree has the nodes {list(tree.children)!r}, but no 'scale0'; build one with to_multiscale"
-        )
-    return levels
+# A sample lies between two of the next level, of which one may be in the neighbouring block.
+DEPTH = 1
 
 
-def describe_levels(tree: xr.DataTree) -> list[dict[str, Any]]:
-    """Return what each level of a tree is, as plain values: shape, dtype, chunks, spacing, position, unit."""
-    described = []
-    for index, level in enumerate(levels_of_tree(tree)):
-        axes = image_axes(level)
-        # Of levels in memory, or as xarray reads them, all is one chunk.
-        blocks = level.shape if level.chunks is None else tuple(map(max, level.chunks))
-        chunks = level.encoding.get("chunks") or blocks
-        described.append(
-            {
-                "level": index,
-                "dims": [axis.name for axis in axes],
-                "shape": list(level.shape),
-                "dtype": str(level.dtype),
-                "chunks": list(chunks),
-                "scale": [axis.scale if axis.is_regular else None for axis in axes],
-                "translation": [axis.translation if axis.is_regular else None for axis in axes],
-                "units": [axis.unit for axis in axes],
-                "nbytes": level.nbytes,
-            }
-        )
-    return described
+def lift(array: da.Array, reduction: BandReduction) -> da.Array:
+    """Return the state of a base."""
+    return cast(
+        "da.Array",
+        da.map_blocks(
+            reduction.lift,
+            array,
+            chunks=((reduction.components,), *array.chunks),
+            new_axis=[0],
+            dtype=reduction.state_dtype,
+            meta=np.empty((0,) * (array.ndim + 1), reduction.state_dtype),
+        ),
+    )
 
 
-def format_levels(levels: list[dict[str, Any]]) -> str:
-    """Return the description of levels as a table."""
-    columns = ("level", "shape", "dtype", "chunks", "scale", "translation", "units", "size")
-    rows: list[tuple[str, ...]] = [columns]
-    for level in levels:
-        shown = {key: _cell(value) for key, value in level.items()} | {"size": format_bytes(level["nbytes"])}
-        if len(set(level["units"])) == 1:
-            shown["units"] = level["units"][0] or "-"
-        rows.append(tuple(shown[column] for column in columns))
-    return "\n".join([f"dims {' '.join(levels[0]['dims'])}", *table(rows)])
+def band(state: da.Array, coarser: da.Array, factors: Sequence[int], reduction: BandReduction) -> da.Array:
+    """Return the state of a band from a level's and the next one's."""
+    return _joined(state, coarser, factors, reduction.band)
 
 
-def _cell(value: Any) -> str:
-    if not isinstance(value, list):
-        return str(value)
-    texts = ["-" if item is None else f"{item:g}" if isinstance(item, float) else str(item) for item in value]
-    return " ".join(texts)
+def add_band(state: da.Array, coarser: da.Array, factors: Sequence[int], reduction: BandReduction) -> da.Array:
+    """Return the state of a level from its band's and the next level's: what `band` took off it is put back."""
+    return _joined(state, coarser, factors, reduction.add_band)
+
+
+def _joined(state: da.Array, coarser: da.Array, factors: Sequence[int], rule: Any) -> da.Array:
+    """Apply a rule to the blocks of a level's state and those of the next one that they lie under."""
+    blocks = [state.chunks[0]]
+    for size, along, factor in zip(state.shape[1:], coarser.chunks[1:], factors, strict=True):
+        inner = [length * factor for length in along[:-1]]
+        blocks.append((*inner, size - sum(inner)))
+    aligned = rechunked(state, tuple(blocks))
+    depth = {axis: DEPTH if count > 1 else 0 for axis, count in enumerate(coarser.numblocks)}
+    return cast(
+        "da.Array",
+        da.map_blocks(
+            _join_blocks,
+            aligned,
+            da.overlap.overlap(coarser, depth=depth, boundary="none", allow_rechunk=False),
+            rule=rule,
+            factors=tuple(factors),
+            chunks=aligned.chunks,
+            dtype=state.dtype,
+            meta=np.empty((0,) * state.ndim, state.dtype),
+        ),
+    )
+
+
+def _join_blocks(
+    state: Block, coarser: Block, *, rule: Any, factors: tuple[int, ...], block_id: tuple[int, ...] = ()
+) -> npt.NDArray[Any]:
+    offsets = [factor * DEPTH if place else 0 for factor, place in zip(factors, block_id[1:], strict=True)]
+    return cast("npt.NDArray[Any]", rule(state, coarser, factors, offsets))

@@ -17,8 +17,9 @@ import xarray as xr
 import zarr
 
 from .. import metadata as ngff
-from .. import store as stores
-from ..image.axes import Axis, image_axes
+from ..image.axes import Axis
+from ..image.dataarray import image_axes
+from .json_values import json_attributes
 from .specification import DISPLAY, LABEL, Rule
 
 # What is looked at to choose the contrast of a channel, per spatial axis of the coarsest level.
@@ -79,7 +80,7 @@ def _stated_systems(image: xr.DataArray, version: ngff.NgffVersion) -> Mapping[s
     axes = [str(dim) for dim in image.dims]
     sound = isinstance(systems, Mapping) and {"name", "axes", "coordinateSystems"} <= systems.keys()
     if sound and version == "0.6" and list(systems["axes"]) == axes:
-        return cast("Mapping[str, Any]", stores.json_attributes({ngff.SYSTEMS: systems}, "the image")[ngff.SYSTEMS])
+        return cast("Mapping[str, Any]", json_attributes({ngff.SYSTEMS: systems}, "the image")[ngff.SYSTEMS])
     why = f"OME-NGFF {version} has none" if version != "0.6" else f"they are not of the axes {axes!r}"
     warnings.warn(
         f"the attribute {ngff.SYSTEMS!r} of {str(image.name)!r}, its further coordinate systems, is not written: {why}",
@@ -99,7 +100,7 @@ def _checked(key: str, stated: Any) -> Mapping[str, Any] | None:
     """Return what is stated as plain values, if its parts are objects where they must be."""
     if stated is None:
         return None
-    plain = stores.json_attributes({key: stated}, "the image")[key]
+    plain = json_attributes({key: stated}, "the image")[key]
     entries = plain.get("channels", []) if isinstance(plain, Mapping) else None
     sound = isinstance(entries, list) and all(
         isinstance(entry, Mapping) and isinstance(entry.get("window", {}), Mapping) for entry in entries

@@ -5,11 +5,12 @@
 stand in for dtypes that kernels do not take. The loops are in `kernels`, imported only when a block is reduced.
 """
 
+from ..image.boxes import Block
 from .filters import FilterReduction, VoteReduction
 from .functions import FunctionReduction
 from .laplacian import BandReduction
 from .picks import CountReduction, ExtremeReduction, PickReduction, SampleReduction, TruthReduction
-from .reduction import Binding, Block, Counts, Margins, Reduction, no_margins
+from .reduction import Binding, Counts, Margins, Reduction, no_margins
 from .spread import DeviationReduction, WeightedReduction
 from .sums import SumReduction
 from .views import ComplexReduction, TimeReduction

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .reduction import Block, Counts, LevelReduction, Margins, Reduction, no_margins
+from ..image.boxes import Block
+from .reduction import Counts, LevelReduction, Margins, Reduction, no_margins
 
 if TYPE_CHECKING:
     from .kernels.filters import Kernel

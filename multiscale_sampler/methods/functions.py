@@ -11,7 +11,8 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from .reduction import Block, LevelReduction, Margins
+from ..image.boxes import Block
+from .reduction import LevelReduction, Margins
 
 WindowFunction: TypeAlias = "Callable[..., Any]"
 

@@ -13,8 +13,9 @@ from typing import Any
 
 import numpy as np
 
+from ..image.boxes import Block
 from .filters import FilterReduction
-from .reduction import Block, Counts
+from .reduction import Counts
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 
-from .reduction import Block, Counts, LevelReduction, Margins, Reduction
+from ..image.boxes import Block
+from .reduction import Counts, LevelReduction, Margins, Reduction
 
 if TYPE_CHECKING:
     from .kernels.windows import Missing

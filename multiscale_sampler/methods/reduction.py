@@ -17,10 +17,11 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from ..image.boxes import Block
+
 if TYPE_CHECKING:
     from .kernels.windows import Missing
 
-Block: TypeAlias = npt.NDArray[Any]
 Counts: TypeAlias = "tuple[npt.NDArray[np.int64], ...]"
 Margins: TypeAlias = "tuple[tuple[int, int], ...]"
 

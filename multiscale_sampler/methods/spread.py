@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from ..image.boxes import Block
 from .picks import valid_samples
-from .reduction import Block, Counts, Margins, Reduction
+from .reduction import Counts, Margins, Reduction
 
 
 @dataclass(frozen=True)
@@ -94,11 +95,10 @@ class WeightedReduction(Reduction):
 
     def merge(self, state: Block, factors: tuple[int, ...], margins: Margins | None = None) -> Block:
         """Combine windows."""
-        from ..kernels import weights
-        from .kernels import sums
+        from .kernels import spread, sums
 
         state = np.ascontiguousarray(state)
-        combined = weights.combine(state[0], state[1], factors)
+        combined = spread.combine(state[0], state[1], factors)
         if not self._shares:
             return combined
         total = np.empty((1, *combined.shape[1:]))

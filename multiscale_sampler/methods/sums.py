@@ -11,7 +11,8 @@ from typing import Any, Literal, cast
 
 import numpy as np
 
-from .reduction import Block, Counts, Margins, Reduction
+from ..image.boxes import Block
+from .reduction import Counts, Margins, Reduction
 
 
 @dataclass(frozen=True)

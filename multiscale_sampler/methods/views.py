@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from ..image.boxes import Block
 from .picks import valid_samples
-from .reduction import Block, Counts, Margins, Reduction
+from .reduction import Counts, Margins, Reduction
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,9 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from .parts import Region, hull, is_empty, known_parts, overlap, part_of_level
+from ..image.boxes import Box, hull, is_empty, overlap
+from .parts import known_parts, part_of_level
+from .passes import region_pass, update_passes
 from .plan import Pass, Plan
 
 
@@ -25,9 +27,9 @@ class Selection:
     """The plan."""
     step: Pass
     """The pass."""
-    extents: tuple[Region, ...]
+    extents: tuple[Box, ...]
     """What is to be made, in samples of the pass's source: whole windows."""
-    touched: tuple[Mapping[int, Region], ...]
+    touched: tuple[Mapping[int, Box], ...]
     """For every extent, the part of each level that is to be written; none where only states are to be carried."""
 
     @cached_property
@@ -39,7 +41,7 @@ class Selection:
                 cells[cell].append(number)
         return dict(sorted(cells.items()))
 
-    def _grid(self, extent: Region) -> Iterator[tuple[int, ...]]:
+    def _grid(self, extent: Box) -> Iterator[tuple[int, ...]]:
         spans = zip(extent, self.step.region, strict=True)
         return itertools.product(*(range(along.start // n, -(-along.stop // n)) for along, n in spans))
 
@@ -61,19 +63,19 @@ class Selection:
         regions = self.extents if len(self.extents) == 1 else self.regions()
         return sum(math.prod(along.stop - along.start for along in region) for region in regions)
 
-    def regions(self) -> Iterator[Region]:
+    def regions(self) -> Iterator[Box]:
         """Yield the regions, each in a cell of its own, one at a time."""
         for cell in self._grid(self.extents[0]) if len(self.extents) == 1 else self._cells:
             yield _around([self._inside(cell, number) for number in self._numbers(cell)])
 
-    def _inside(self, cell: tuple[int, ...], number: int) -> Region:
+    def _inside(self, cell: tuple[int, ...], number: int) -> Box:
         bounds = tuple(slice(i * n, (i + 1) * n) for i, n in zip(cell, self.step.region, strict=True))
         return overlap(self.extents[number], bounds)
 
-    def written(self, region: Region) -> dict[int, Region]:
+    def written(self, region: Box) -> dict[int, Box]:
         """Return the part of each level that one of the regions writes."""
         cell = tuple(along.start // n for along, n in zip(region, self.step.region, strict=True))
-        written: dict[int, Region] = {}
+        written: dict[int, Box] = {}
         for index in self.step.written:
             for number in self._numbers(cell):
                 if index not in self.touched[number]:
@@ -85,7 +87,7 @@ class Selection:
         return written
 
 
-def passes_of_change(plan: Plan, boxes: Sequence[Region], *, with_base: bool) -> tuple[Pass, ...]:
+def passes_of_change(plan: Plan, boxes: Sequence[Box], *, with_base: bool) -> tuple[Pass, ...]:
     """Return the passes that bring stored levels up to date with a base that has changed in some boxes.
 
     Where levels are made of states, and not of the values that are stored, all that they depend on of the base is read
@@ -93,17 +95,17 @@ def passes_of_change(plan: Plan, boxes: Sequence[Region], *, with_base: bool) ->
     """
     if plan.reduction.components and len(boxes) == 1:
         touched = _in_whole_windows(boxes[0], [level.factors for level in plan.levels], plan.levels[0].shape)
-        step = plan.region_pass([along.stop - along.start for along in touched], copy_base=with_base)
+        step = region_pass(plan, [along.stop - along.start for along in touched], copy_base=with_base)
         if step is not None:
             return (step,)
-    return plan.update_passes(with_base=with_base)
+    return update_passes(plan, with_base=with_base)
 
 
-def selections(plan: Plan, passes: Sequence[Pass], boxes: Sequence[Region]) -> tuple[Selection, ...]:
+def selections(plan: Plan, passes: Sequence[Pass], boxes: Sequence[Box]) -> tuple[Selection, ...]:
     """Return, for each pass, what a change of the base in some boxes touches."""
     touched = [touched_parts(plan, box) for box in boxes]
     # Parts of levels of which later passes read the states.
-    needed: dict[int, list[Region]] = defaultdict(list)
+    needed: dict[int, list[Box]] = defaultdict(list)
     found = []
     for step in reversed(passes):
         wanted = [*touched, *({index: part} for index in step.carried for part in needed[index])]
@@ -120,7 +122,7 @@ def selections(plan: Plan, passes: Sequence[Pass], boxes: Sequence[Region]) -> t
     return tuple(reversed(found))
 
 
-def touched_parts(plan: Plan, box: Region) -> dict[int, Region]:
+def touched_parts(plan: Plan, box: Box) -> dict[int, Box]:
     """Return the part of each level of which values depend on a box of the base."""
     touched = {0: box}
     for level in plan.levels[1:]:
@@ -133,7 +135,7 @@ def touched_parts(plan: Plan, box: Region) -> dict[int, Region]:
     return touched
 
 
-def _extent(plan: Plan, step: Pass, parts: Mapping[int, Region]) -> Region | None:
+def _extent(plan: Plan, step: Pass, parts: Mapping[int, Box]) -> Box | None:
     """Return the samples of a pass's source under parts of its levels, in whole windows of all of them.
 
     None if there is nothing to make.
@@ -150,7 +152,7 @@ def _extent(plan: Plan, step: Pass, parts: Mapping[int, Region]) -> Region | Non
     return _in_whole_windows(_around(wanted), relative.values(), sizes)
 
 
-def _in_whole_windows(part: Region, windows: Collection[Sequence[int]], sizes: Sequence[int]) -> Region:
+def _in_whole_windows(part: Box, windows: Collection[Sequence[int]], sizes: Sequence[int]) -> Box:
     """Return the least part of whole windows, of several sizes, that holds a part."""
     units = [math.lcm(*along) for along in zip(*windows, strict=True)]
     return tuple(
@@ -159,7 +161,7 @@ def _in_whole_windows(part: Region, windows: Collection[Sequence[int]], sizes: S
     )
 
 
-def _around(parts: Sequence[Region]) -> Region:
+def _around(parts: Sequence[Box]) -> Box:
     """Return the least region that holds all parts."""
     whole = parts[0]
     for part in parts[1:]:

@@ -6,17 +6,13 @@ level.
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterator, Sequence
-from typing import Any, TypeAlias
+from collections.abc import Sequence
 
-from ..lazy.coarsening import samples_under, windows_under
+from ..image.boxes import Box, hull, is_empty
 from .plan import Pass, Plan
 
-Region: TypeAlias = "tuple[slice, ...]"
 
-
-def part_of_level(plan: Plan, index: int, source: int, region: Region) -> Region:
+def part_of_level(plan: Plan, index: int, source: int, region: Box) -> Box:
     """Return the part of a level that a region of the source produces; empty where "trim" leaves nothing."""
     relative = plan.relative_factors(index, source)
     sizes = plan.levels[index].shape
@@ -26,7 +22,7 @@ def part_of_level(plan: Plan, index: int, source: int, region: Region) -> Region
     )
 
 
-def known_parts(plan: Plan, step: Pass, region: Region) -> dict[int, Region]:
+def known_parts(plan: Plan, step: Pass, region: Box) -> dict[int, Box]:
     """Return what a region must know of its source and of each level, to make its part of all levels.
 
     More than the parts themselves where values depend on samples beyond their windows.
@@ -46,7 +42,7 @@ def known_parts(plan: Plan, step: Pass, region: Region) -> dict[int, Region]:
     return known
 
 
-def _with_neighbours(plan: Plan, index: int, finer: Region, part: Region) -> Region:
+def _with_neighbours(plan: Plan, index: int, finer: Box, part: Box) -> Box:
     """Return the part of a level with the samples that a part of the level before it is expanded from."""
     factors, sizes = plan.relative_factors(index, index - 1), plan.levels[index].shape
     pairs = zip(finer, factors, sizes, strict=True)
@@ -54,34 +50,21 @@ def _with_neighbours(plan: Plan, index: int, finer: Region, part: Region) -> Reg
     return under if is_empty(part) else hull(part, under)
 
 
-def whole_part(shape: Sequence[int]) -> Region:
-    """Return the part that is all of a level of this shape."""
-    return tuple(slice(0, size) for size in shape)
+def windows_under(
+    part: Sequence[slice], factors: Sequence[int], halos: Sequence[int], sizes: Sequence[int]
+) -> tuple[tuple[slice, ...], tuple[tuple[int, int], ...]]:
+    """Return the samples that the windows of a part depend on, and how many of them lie before and behind these."""
+    inside, margins = [], []
+    for along, factor, halo, size in zip(part, factors, halos, sizes, strict=True):
+        lower, upper = along.start * factor, min(along.stop * factor, size)
+        before, behind = min(halo, lower), min(halo, size - upper)
+        inside.append(slice(lower - before, upper + behind))
+        margins.append((before, behind))
+    return tuple(inside), tuple(margins)
 
 
-def pieces(region: Region, shape: Sequence[int]) -> Iterator[Region]:
-    """Yield a region in pieces of a shape, from its start on and shorter at its end, in C order and one at a time."""
-    starts = (range(along.start, along.stop, n) for along, n in zip(region, shape, strict=True))
-    for corner in itertools.product(*starts):
-        ends = zip(corner, shape, region, strict=True)
-        yield tuple(slice(start, min(start + n, along.stop)) for start, n, along in ends)
-
-
-def hull(a: Region, b: Region) -> Region:
-    """Return the least region that holds two."""
-    return tuple(slice(min(x.start, y.start), max(x.stop, y.stop)) for x, y in zip(a, b, strict=True))
-
-
-def overlap(a: Region, b: Region) -> Region:
-    """Return what two parts have in common; empty where they have nothing."""
-    return tuple(slice(max(x.start, y.start), min(x.stop, y.stop)) for x, y in zip(a, b, strict=True))
-
-
-def is_empty(part: Region) -> bool:
-    """Whether a part has no samples."""
-    return any(along.stop <= along.start for along in part)
-
-
-def within(part: Region, whole: Region) -> tuple[Any, ...]:
-    """Return the index of a part in a block of the whole, whether or not components lead the axes of the image."""
-    return (..., *(slice(a.start - b.start, a.stop - b.start) for a, b in zip(part, whole, strict=True)))
+def samples_under(start: int, stop: int, factor: int, size: int) -> slice:
+    """Return which of `size` coarse samples a `BandReduction` expands to the finer ones from `start` to `stop`."""
+    lower = (2 * start + 1 - factor) // (2 * factor)
+    upper = (2 * stop - 1 - factor) // (2 * factor) + 1
+    return slice(min(max(lower, 0), size - 1), min(max(upper, 0), size - 1) + 1)

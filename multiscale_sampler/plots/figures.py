@@ -10,8 +10,9 @@ import numpy as np
 import xarray as xr
 
 from ..extras import required
-from ..image.axes import Axis, image_axes
-from ..lazy.pyramid import levels_of_tree
+from ..image.axes import Axis
+from ..image.dataarray import image_axes
+from ..image.tree import levels_of_tree
 from .colors import QUANTILES
 from .layers import Kind, Layer, Limits, Scene, scene_of, shown_limits
 from .planes import edges, has_common_scale

@@ -10,8 +10,9 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
-from ..image.axes import Axis, image_axes
-from ..lazy.pyramid import RECIPE_ATTRIBUTE, levels_of_tree
+from ..image.axes import Axis
+from ..image.dataarray import image_axes
+from ..image.tree import RECIPE_ATTRIBUTE, levels_of_tree
 from ..metadata.display import stated_omero
 from .colors import QUANTILES, Color, as_numbers, channel_colors, composite, contrast, label_colors
 from .planes import Cut, cut_of, extent_of, fitted, has_common_scale, level_for, plane_nbytes, plane_of, points_up

@@ -16,7 +16,8 @@ import numpy.typing as npt
 import xarray as xr
 from dask.utils import format_bytes
 
-from ..image.axes import Axis, image_axes
+from ..image.axes import Axis
+from ..image.dataarray import image_axes
 
 # More than this is not read for a picture unless a level is asked for by its number.
 MOST_BYTES = 2**30

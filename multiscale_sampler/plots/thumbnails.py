@@ -12,7 +12,7 @@ import xarray as xr
 from dask.utils import format_bytes
 
 from ..image.axes import Axis
-from ..lazy.pyramid import describe_levels, levels_of_tree
+from ..image.tree import describe_levels, levels_of_tree
 from ..plan.factors import positive
 from .colors import QUANTILES, as_bytes, shades
 from .layers import READ_BUDGET, Layer, scene_of, shown_limits

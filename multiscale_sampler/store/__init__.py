@@ -10,12 +10,13 @@ chunks to other readers.
 from .arrays import pyramid_levels
 from .changing import StoredPyramid
 from .chunks import Access, buffer, release_buffers
-from .digests import DIGESTS_PATH, Digests
-from .encoding import Encoding, encoding_like, json_attributes
+from .digests import Digests
+from .documents import consolidate
+from .encoding import Encoding, encoding_like
 from .journal import Journal, claim
 from .label_groups import DescribedImage, described_image, is_finished, label_place, labels_group_above, register_label
+from .layout import DIGESTS_PATH, LABELS, LAYOUTS, V2_DIMENSIONS, Layout, level_paths, written_paths
 from .nodes import (
-    V2_DIMENSIONS,
     Location,
     dimension_names,
     is_in_memory,
@@ -28,24 +29,9 @@ from .nodes import (
     zarr_arrays,
 )
 from .raw_chunks import ByteRange, described_in_v3, is_inside, read_region, read_stored, stored_size
-from .reading import LABELS, described_levels, is_pyramid, open_image, open_pyramid, read_multiscales
+from .reading import described_levels, is_pyramid, open_image, open_pyramid, read_multiscales
 from .remote import transaction
-from .targets import (
-    LAYOUTS,
-    MODES,
-    Layout,
-    Mode,
-    Record,
-    Target,
-    base_array,
-    consolidate,
-    create_target,
-    level_paths,
-    open_target,
-    rehearse,
-    writable_group,
-    written_paths,
-)
+from .targets import MODES, Mode, Record, Target, base_array, create_target, open_target, rehearse, writable_group
 
 __all__ = [
     "DIGESTS_PATH",
@@ -80,7 +66,6 @@ __all__ = [
     "is_inside",
     "is_pyramid",
     "is_zarr",
-    "json_attributes",
     "label_place",
     "labels_group_above",
     "level_paths",

@@ -19,12 +19,11 @@ from typing import Any
 import zarr
 
 from .. import metadata as ngff
+from .layout import DOCUMENTS, LABELS, foreign_attributes
 from .nodes import is_zip_url, open_node, zip_path
-from .reading import LABELS, foreign_attributes
 
 # What the folder has after the name of the file.
 FOLDER_ENDING = ".multiscale_sampler_build"
-DOCUMENTS = ("zarr.json", ".zgroup", ".zarray", ".zattrs", ".zmetadata")
 # The same pyramid makes the same bits whenever it is packed; earlier dates zip files do not know.
 ENTRY_DATE = (1980, 1, 1, 0, 0, 0)
 COPY_BYTES = 1 << 22

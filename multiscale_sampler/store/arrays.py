@@ -22,9 +22,11 @@ from zarr.abc.store import Store
 
 from .. import metadata as ngff
 from ..files import FileArray
-from ..image.axes import Axis, are_regular, label_array
-from .encoding import ZarrFormat
-from .nodes import V2_DIMENSIONS, arrays_at, dimension_names, nodes_at, values_of
+from ..image.axes import Axis, are_regular
+from ..image.dataarray import label_array
+from .codecs import ZarrFormat
+from .layout import V2_DIMENSIONS
+from .nodes import arrays_at, dimension_names, nodes_at, values_of
 
 CF_PACKING = ("scale_factor", "add_offset", "_FillValue", "missing_value")
 # Attributes that say how the array is stored, not what it is.

@@ -25,30 +25,26 @@ from zarr.errors import ContainsArrayError
 from zarr.storage import StorePath, WrapperStore
 
 from .. import metadata as ngff
-from ..image.axes import Axis, image_axes, label_array
+from ..image.axes import Axis
+from ..image.dataarray import image_axes, label_array
 from ..metadata.geozarr import resized
 from .arrays import encoding_of, level_image, pyramid_levels
-from .journal import claim
-from .nodes import Node, open_node, place_of
-from .reading import BUILD_ATTRIBUTE, described_levels
-from .remote import is_icechunk, remade_array, unwrapped
-from .targets import (
+from .documents import (
     Attributes,
     Change,
-    Layout,
-    Record,
-    Target,
     change_attributes,
     changed_documents,
     consolidate,
-    discard_scratch,
-    in_progress,
     put_documents,
-    remove_arrays,
     stored_attributes,
     without_mark,
-    writable_group,
 )
+from .journal import claim
+from .layout import BUILD_ATTRIBUTE, Layout
+from .nodes import Node, open_node, place_of
+from .reading import described_levels
+from .remote import is_icechunk, remade_array, unwrapped
+from .targets import Record, Target, discard_scratch, in_progress, remove_arrays, writable_group
 
 
 @dataclass(frozen=True)

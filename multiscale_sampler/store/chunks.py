@@ -11,7 +11,6 @@ from __future__ import annotations
 import itertools
 import math
 import os
-import sys
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -25,17 +24,15 @@ import numpy as np
 import numpy.typing as npt
 import zarr
 from numcodecs.abc import Codec
-from zarr import codecs
 from zarr.core.sync import sync
 from zstandard import ZstdCompressor
 
-from ..plan.parts import Region, pieces
+from ..image.boxes import Block, Box, pieces
+from .codecs import decoded_size, plain_compressors
 from .remote import retried_array, unread_array
 
-Block: TypeAlias = npt.NDArray[Any]
 Index: TypeAlias = "tuple[int, ...]"
 
-ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 
 _buffers: dict[tuple[int, str], npt.NDArray[np.uint8]] = {}
 _compressors: dict[tuple[int, int, bool], ZstdCompressor] = {}
@@ -89,7 +86,7 @@ class Chunks:
         store = array.store_path.store
         if not isinstance(store, zarr.storage.LocalStore) or not array.dtype.isnative or array.dtype.kind not in "biuf":
             return None
-        compressors = _plain_compressors(array)
+        compressors = plain_compressors(array)
         if compressors is None or len(compressors) > 1:
             return None
         fill = None if array.fill_value is None else array.dtype.type(array.fill_value)
@@ -100,12 +97,12 @@ class Chunks:
         """Return the file of a chunk."""
         return f"{self.folder}/{self.array.metadata.encode_chunk_key(index)}"
 
-    def grid(self, region: Region) -> Iterator[Index]:
+    def grid(self, region: Box) -> Iterator[Index]:
         """Yield the chunks that a region touches."""
         spans = [range(along.start // n, -(-along.stop // n)) for along, n in zip(region, self.shape, strict=True)]
         return itertools.product(*spans)
 
-    def span(self, index: Index) -> Region:
+    def span(self, index: Index) -> Box:
         """Return the part of the array that a chunk holds."""
         sizes = zip(index, self.shape, self.array.shape, strict=True)
         return tuple(slice(i * n, min((i + 1) * n, size)) for i, n, size in sizes)
@@ -143,7 +140,7 @@ class Chunks:
 
     def _decode_into(self, encoded: Block, out: Block, index: Index) -> None:
         plain = encoded if self.codec is None else None
-        size = encoded.nbytes if self.codec is None else _decoded_size(self.codec, encoded)
+        size = encoded.nbytes if self.codec is None else decoded_size(self.codec, encoded)
         if size is None:
             plain = np.frombuffer(cast("Codec", self.codec).decode(encoded), np.uint8)
             size = plain.nbytes
@@ -220,19 +217,19 @@ class Access:
         """Return access to an array by the best way there is; of one `in_use` others may read while it is written."""
         return cls(retried_array(array), Chunks.of(array, in_use=in_use), in_use)
 
-    def read(self, region: Region) -> Block:
+    def read(self, region: Box) -> Block:
         """Return a region; its memory belongs to this thread's next read."""
         if self.chunks is None:
             return np.asarray(self.array[region])
         return self._read(region)[0]
 
-    def _read(self, region: Region) -> tuple[Block, bool]:
+    def _read(self, region: Box) -> tuple[Block, bool]:
         """Return a region, and whether any chunk of it is stored."""
         block = buffer("block", [along.stop - along.start for along in region], self.array.dtype)
         stored = [self._read_part(index, region, block) for index in cast("Chunks", self.chunks).grid(region)]
         return block, any(stored)
 
-    def _read_part(self, index: Index, region: Region, block: Block) -> bool:
+    def _read_part(self, index: Index, region: Box, block: Block) -> bool:
         """Read what a region has of a chunk into its place; return whether the chunk is stored."""
         chunks = cast("Chunks", self.chunks)
         is_one_chunk = block.shape == chunks.shape and all(
@@ -259,11 +256,11 @@ class Access:
         """Whether a block holds nothing but the fill value."""
         return _is_constant(block, self.fill)
 
-    def is_blank(self, region: Region) -> bool:
+    def is_blank(self, region: Box) -> bool:
         """Whether it is known, without reading, that nothing is stored in a region."""
         return self.chunks is not None and not any(map(self.chunks.is_stored, self.chunks.grid(region)))
 
-    def tiles(self, region: Region, unit: Sequence[int]) -> Iterator[tuple[Region, Block | None]]:
+    def tiles(self, region: Box, unit: Sequence[int]) -> Iterator[tuple[Box, Block | None]]:
         """Yield a region in parts of whole units of samples that stay in cache; a part's memory is used for the next.
 
         Parts are whole chunks where the units, windows as a rule, fit them, else as many chunks as they need. A part
@@ -278,7 +275,7 @@ class Access:
             block, is_stored = self._read(tile)
             yield tile, block if is_stored else None
 
-    def write(self, region: Region, block: Block) -> bool:
+    def write(self, region: Box, block: Block) -> bool:
         """Write a region; of chunks that it does not cover, the rest stays as it is.
 
         Returns whether it is known that all of its chunks are stored, and were not before.
@@ -298,7 +295,7 @@ class Access:
             self.chunks.write(index, part if inside == span else self._patched(index, span, inside, part))
         return False
 
-    def _patched(self, index: Index, span: Region, inside: Region, part: Block) -> Block:
+    def _patched(self, index: Index, span: Box, inside: Box, part: Block) -> Block:
         """Return what a chunk holds, with a part of it changed."""
         held = buffer("patched", [along.stop - along.start for along in span], self.array.dtype)
         self._read_part(index, span, held)
@@ -314,7 +311,7 @@ class Access:
         """Shape of what is stored as one value: a shard, or a chunk."""
         return self.array.shards or self.array.chunks
 
-    def _units_of(self, region: Region) -> Iterator[Region]:
+    def _units_of(self, region: Box) -> Iterator[Box]:
         """Yield where, in a block of a region, its chunks or shards are."""
         spans = [
             [slice(max(start, 0), start + n) for start in range(along.start // n * n - along.start, size, n)]
@@ -340,7 +337,7 @@ class Access:
         below = f"{place.path}/" if place.path else ""
         return [key.removeprefix(below) async for key in place.store.list_prefix(below)]
 
-    def holds(self, stored: npt.NDArray[np.bool_], region: Region) -> bool:
+    def holds(self, stored: npt.NDArray[np.bool_], region: Box) -> bool:
         """Whether all chunks or shards of a region are among those that are stored."""
         spans = [slice(along.start // n, -(-along.stop // n)) for along, n in zip(region, self.unit, strict=True)]
         return bool(stored[tuple(spans)].all())
@@ -353,14 +350,14 @@ class Access:
         codecs_equal = ours.codec == theirs.codec
         return codecs_equal and ours.shape == theirs.shape and _same_bits(ours.fill, theirs.fill)
 
-    def copy(self, source: Access, region: Region) -> None:
+    def copy(self, source: Access, region: Box) -> None:
         """Copy the chunks of a region as they are stored."""
         ours, theirs = cast("Chunks", self.chunks), cast("Chunks", source.chunks)
         for index in ours.grid(region):
             theirs.copy(index, ours)
 
 
-def _behind(inside: Region, region: Region) -> Region:
+def _behind(inside: Box, region: Box) -> Box:
     """Return the index of a part in a block of the region."""
     return tuple(slice(a.start - b.start, a.stop - b.start) for a, b in zip(inside, region, strict=True))
 
@@ -373,58 +370,6 @@ def _same_bits(a: Any, b: Any) -> bool:
     if a is None or b is None:
         return a is b
     return bool(a.tobytes() == b.tobytes())
-
-
-def _plain_compressors(array: zarr.Array[Any]) -> list[Codec] | None:
-    """Return the codecs that make a chunk's bytes from its C-ordered values, None where there is more to it."""
-    metadata = array.metadata
-    if metadata.zarr_format == 2:
-        plain = metadata.order == "C" and not metadata.filters
-        return ([metadata.compressor] if metadata.compressor else []) if plain else None
-    serializer, *rest = metadata.codecs
-    if not isinstance(serializer, codecs.BytesCodec) or (array.dtype.itemsize > 1 and not _is_native(serializer)):
-        return None
-    found = [_numcodec(codec) for codec in rest]
-    return None if None in found else found
-
-
-def _is_native(serializer: codecs.BytesCodec) -> bool:
-    return _text(serializer.endian) == sys.byteorder
-
-
-def _text(choice: Any) -> str:
-    """Return a codec's choice as text: zarr has made its enumerations literal strings."""
-    return str(getattr(choice, "value", choice))
-
-
-def _decoded_size(codec: Codec, encoded: Block) -> int | None:
-    """Return how many bytes a chunk decodes to, by its header; None if that does not tell."""
-    if isinstance(codec, numcodecs.Blosc):
-        # The second of the four-byte words of a Blosc header (c-blosc, README_CHUNK_FORMAT).
-        return int.from_bytes(encoded[4:8].tobytes(), "little")
-    if isinstance(codec, numcodecs.Zstd) and encoded.nbytes > 4 and encoded[:4].tobytes() == ZSTD_MAGIC:
-        # Frame_Header_Descriptor of RFC 8878, section 3.1.1.1.1.
-        descriptor = int(encoded[4])
-        single_segment = descriptor >> 5 & 1
-        length = (single_segment, 2, 4, 8)[descriptor >> 6]
-        start = 6 - single_segment + (0, 1, 2, 4)[descriptor & 3]
-        if length:
-            size = int.from_bytes(encoded[start : start + length].tobytes(), "little")
-            return size + 256 if length == 2 else size
-    return None
-
-
-def _numcodec(codec: Any) -> Codec | None:
-    """Return numcodecs' codec of the same format, which decodes into a given buffer; None if there is none."""
-    match codec:
-        case codecs.ZstdCodec():
-            return numcodecs.Zstd(level=codec.level, checksum=codec.checksum)
-        case codecs.GzipCodec():
-            return numcodecs.GZip(level=codec.level)
-        case codecs.BloscCodec():
-            shuffle = {"noshuffle": 0, "shuffle": 1, "bitshuffle": 2}[_text(codec.shuffle)]
-            return numcodecs.Blosc(_text(codec.cname), codec.clevel, shuffle, codec.blocksize)
-    return None
 
 
 def _is_constant(block: Block, value: Any) -> bool:

@@ -18,11 +18,10 @@ import zarr
 from zarr.core.buffer import default_buffer_prototype
 from zarr.core.sync import sync
 
-from ..plan.parts import Region, hull, whole_part
-from .nodes import V2_DIMENSIONS, dimension_names
+from ..image.boxes import Box, hull, whole_part
+from .layout import DIGESTS, DIGESTS_PATH, V2_DIMENSIONS
+from .nodes import dimension_names
 
-DIGESTS = "digests"
-DIGESTS_PATH = f"{DIGESTS}/chunks"
 # Bytes of a digest (BLAKE2b): one in 2**64 edits of a chunk would be missed.
 DIGEST_BYTES = 8
 # Digests of one task, at most: each is a chunk to read.
@@ -69,7 +68,7 @@ class Digests:
             self.array.resize(_grid(self.base))
         return self
 
-    def blocks(self, boxes: Iterable[Region] | None = None) -> Iterator[Region]:
+    def blocks(self, boxes: Iterable[Box] | None = None) -> Iterator[Box]:
         """Yield the blocks of digests that are taken at once: of all chunks, or of those that boxes of the base touch.
 
         Each lies in a chunk of digests of its own, so that blocks can be taken side by side.
@@ -78,7 +77,7 @@ class Digests:
         if boxes is None:
             yield from self._cut(whole_part(self.array.shape))
             return
-        found: dict[tuple[int, ...], Region] = {}
+        found: dict[tuple[int, ...], Box] = {}
         for box in boxes:
             part = tuple(slice(a.start // n, -(-a.stop // n)) for a, n in zip(box, _unit(self.base), strict=True))
             for block in self._cut(part):
@@ -86,7 +85,7 @@ class Digests:
                 found[cell] = hull(found.get(cell, block), block)
         yield from found.values()
 
-    def _cut(self, part: Region) -> Iterator[Region]:
+    def _cut(self, part: Box) -> Iterator[Box]:
         """Yield a part of the digests, chunk by chunk."""
         step = self.array.chunks
         cells = (range(a.start // n, -(-a.stop // n)) for a, n in zip(part, step, strict=True))
@@ -94,11 +93,11 @@ class Digests:
             ends = zip(part, cell, step, strict=True)
             yield tuple(slice(max(a.start, i * n), min(a.stop, (i + 1) * n)) for a, i, n in ends)
 
-    def take(self, block: Region) -> None:
+    def take(self, block: Box) -> None:
         """Store the digests of a block's chunks as they are now."""
         self.array[block] = self._now(block)
 
-    def edited(self, block: Region) -> Iterator[Region]:
+    def edited(self, block: Box) -> Iterator[Box]:
         """Yield the boxes of the base, in a block, whose chunks are not those that digests were taken of."""
         differs = self._now(block) != np.asarray(self.array[block])
         lows = [along.start for along in block]
@@ -108,7 +107,7 @@ class Digests:
             spans = zip(index, _unit(self.base), self.base.shape, strict=True)
             yield tuple(slice(along.start * n, min(along.stop * n, size)) for along, n, size in spans)
 
-    def _now(self, block: Region) -> np.ndarray[Any, np.dtype[np.uint64]]:
+    def _now(self, block: Box) -> np.ndarray[Any, np.dtype[np.uint64]]:
         indices = itertools.product(*(range(along.start, along.stop) for along in block))
         found = np.fromiter(map(self._digest, indices), np.uint64)
         return found.reshape([along.stop - along.start for along in block])

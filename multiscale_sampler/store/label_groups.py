@@ -15,11 +15,13 @@ import zarr
 from zarr.storage import StorePath
 
 from .. import metadata as ngff
-from ..image.axes import Axis, coordinate_variable, to_image
+from ..image.axes import Axis
+from ..image.dataarray import coordinate_variable, to_image
 from .arrays import pyramid_levels
+from .layout import LABELS, Layout
 from .nodes import Node, open_node
-from .reading import LABELS, read_multiscales
-from .targets import Layout, writable_group
+from .reading import read_multiscales
+from .targets import writable_group
 
 
 @dataclass(frozen=True)

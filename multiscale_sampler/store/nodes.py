@@ -27,6 +27,7 @@ from zarr.errors import GroupNotFoundError
 from zarr.storage._common import make_store_path
 
 from ..extras import required
+from .layout import V2_DIMENSIONS
 from .remote import (
     BRANCH,
     file_system_class,
@@ -41,7 +42,6 @@ from .remote import (
 Node: TypeAlias = "zarr.Array[Any] | zarr.Group"
 Location: TypeAlias = "tuple[str, tuple[str, ...]]"
 
-V2_DIMENSIONS = "_ARRAY_DIMENSIONS"
 # "The name of OME-Zarr zip files SHOULD end with `.ozx`" (RFC-9).
 ZIP_ENDINGS = (".zip", ".ozx")
 # obstore's stores by the protocol of their URLs, and what their settings call the place that holds all objects.

@@ -17,12 +17,11 @@ from zarr.abc.store import ByteRequest, OffsetByteRequest, RangeByteRequest, Suf
 from zarr.core.buffer import default_buffer_prototype
 from zarr.core.sync import sync
 
+from .codecs import codecs_of_v2
 from .nodes import location
 
 # First and last byte, as HTTP counts them: without a last one to the end, without a first one that many at the end.
 ByteRange: TypeAlias = "tuple[int | None, int | None]"
-
-BLOSC_SHUFFLES = ("noshuffle", "shuffle", "bitshuffle")
 
 
 def described_in_v3(array: zarr.Array[Any]) -> dict[str, Any] | None:
@@ -32,7 +31,7 @@ def described_in_v3(array: zarr.Array[Any]) -> dict[str, Any] | None:
         document = json.loads(buffers["zarr.json"].to_bytes())
         kept = ("shape", "data_type", "chunk_grid", "codecs", "fill_value")
         return {key: document[key] for key in kept} if not document.get("storage_transformers") else None
-    codecs = _codecs_of_v2(array)
+    codecs = codecs_of_v2(array)
     if codecs is None or array.dtype.kind not in "biufc":
         return None
     return {
@@ -42,36 +41,6 @@ def described_in_v3(array: zarr.Array[Any]) -> dict[str, Any] | None:
         "codecs": codecs,
         "fill_value": _json_number(array.fill_value, array.dtype),
     }
-
-
-def _codecs_of_v2(array: zarr.Array[Any]) -> list[dict[str, Any]] | None:
-    """Return the codecs of an array of zarr v2 by their names in v3 (``zlib`` has none there and keeps its own)."""
-    metadata: Any = array.metadata
-    if metadata.filters:
-        return None
-    codecs: list[dict[str, Any]] = []
-    if metadata.order == "F" and array.ndim > 1:
-        codecs.append({"name": "transpose", "configuration": {"order": list(range(array.ndim))[::-1]}})
-    codecs.append({"name": "bytes", "configuration": {"endian": _endianness(metadata)}})
-    if metadata.compressor is None:
-        return codecs
-    settings = metadata.compressor.get_config()
-    match settings["id"]:
-        case "gzip" | "zlib" | "zstd":
-            codecs.append({"name": settings["id"], "configuration": {"level": settings["level"]}})
-        case "blosc":
-            size = array.dtype.itemsize
-            shuffle = settings["shuffle"] if settings["shuffle"] >= 0 else 2 if size == 1 else 1
-            configuration = {key: settings[key] for key in ("cname", "clevel", "blocksize")}
-            by_name = {"shuffle": BLOSC_SHUFFLES[shuffle], "typesize": size}
-            codecs.append({"name": "blosc", "configuration": {**configuration, **by_name}})
-        case _:
-            return None
-    return codecs
-
-
-def _endianness(metadata: Any) -> str:
-    return "big" if metadata.dtype.to_native_dtype().byteorder == ">" else "little"
 
 
 def _json_number(fill: Any, dtype: np.dtype[Any]) -> Any:

@@ -15,9 +15,9 @@ import zarr
 
 from .. import metadata as ngff
 from ..files import Part, is_file_of_images, level_count, read_file
-from ..image.axes import PerAxis, coordinate_variable, image_axes, to_image
+from ..image.dataarray import PerAxis, coordinate_variable, image_axes, to_image
 from ..image.orientation import OrientationOption
-from ..lazy.pyramid import assemble
+from ..image.tree import assemble
 from ..metadata import geozarr
 from .arrays import (
     ENCODING_ATTRIBUTES,
@@ -31,12 +31,8 @@ from .arrays import (
     pyramid_levels,
     warn_of,
 )
-from .nodes import V2_DIMENSIONS, arrays_at, dimension_names, is_zarr, local_path, open_node, url_options
-
-# Where OME-NGFF has the labels of an image.
-LABELS = "labels"
-# A group with this attribute and without OME-NGFF metadata is a build that has not finished.
-BUILD_ATTRIBUTE = "multiscale_sampler"
+from .layout import BUILD_ATTRIBUTE, LABELS, foreign_attributes
+from .nodes import arrays_at, dimension_names, is_zarr, local_path, open_node, url_options
 
 # The name of an image, its levels, and their paths.
 _Found: TypeAlias = "tuple[str, list[xr.DataArray], list[str]]"
@@ -471,9 +467,3 @@ def read_multiscales(group: zarr.Group) -> ngff.Multiscales:
         named = f"as path={places[0]!r}" if places else "but it names none"
         raise ValueError(f"{group.store_path} is no image but a group of images; open one of them, {named}")
     raise ValueError(f"{group.store_path} has no OME-NGFF multiscales metadata; open an array of it with open_image")
-
-
-def foreign_attributes(attributes: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a group's attributes without those that describe the pyramid itself."""
-    ours = {"ome", "multiscales", "omero", "zarr_conventions", BUILD_ATTRIBUTE, V2_DIMENSIONS}
-    return {key: value for key, value in attributes.items() if key not in ours and not key.startswith(geozarr.PREFIXES)}

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import functools
+import inspect
 import random
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 import dask
 import zarr
@@ -21,7 +23,9 @@ from zarr.abc.store import ByteRequest, Store
 from zarr.core.buffer import Buffer, BufferPrototype, default_buffer_prototype
 from zarr.storage import StorePath, WrapperStore
 
+from .. import store as stores
 from ..extras import required
+from .layout import DOCUMENTS
 
 T = TypeVar("T")
 
@@ -47,7 +51,6 @@ PROTOCOL_OPTIONS = {"s3": {"max_concurrency": 1}}
 # Of an icechunk repository.
 BRANCH = "main"
 
-DOCUMENTS = ("zarr.json", ".zarray", ".zgroup", ".zattrs", ".zmetadata")
 # What may go through many requests of a store is given so many times the time of one.
 MANY_REQUESTS = 30
 LONGEST_DELAY = 30.0
@@ -426,3 +429,19 @@ def store_of_url(url: str, options: dict[str, Any] | None) -> Store:
     protocol, _ = file_system_class(url)
     chosen = {**PROTOCOL_OPTIONS.get(protocol, {}), **(options or {})}
     return RetryingStore(zarr.storage.FsspecStore.from_url(url, storage_options=chosen))
+
+
+def in_one_commit(function: Callable[P, None]) -> Callable[P, None]:
+    """Let a function write into an icechunk repository, which gets all that it writes or nothing."""
+
+    @functools.wraps(function)
+    def committing(*args: P.args, **kwargs: P.kwargs) -> None:
+        call = inspect.signature(function).bind(*args, **kwargs)
+        with stores.transaction(call.arguments["store"], f"multiscale_sampler.{function.__name__}") as within:
+            call.arguments["store"] = within
+            function(*call.args, **call.kwargs)
+
+    return committing
+
+
+P = ParamSpec("P")

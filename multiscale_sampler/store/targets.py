@@ -9,40 +9,39 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import json
-import re
-import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias, cast
 
 import numpy as np
 import xarray as xr
 import zarr
 from zarr.abc.store import Store
-from zarr.core.buffer import Buffer, default_buffer_prototype
-from zarr.core.common import ZARR_JSON
+from zarr.core.buffer import Buffer
 from zarr.core.sync import sync
 from zarr.storage import StorePath
 
 from .. import metadata as ngff
-from ..lazy.pyramid import NODE_PREFIX
 from ..plan.plan import Level, Pass
 from .archives import Archive, archive_of
-from .encoding import Encoding, ZarrFormat, fill_value_for, key_encoding
+from .codecs import ZarrFormat
+from .documents import (
+    Attributes,
+    change_attributes,
+    changed_documents,
+    consolidate,
+    silenced_string_warnings,
+    without_mark,
+)
+from .encoding import Encoding, fill_value_for, key_encoding
 from .journal import Journal
-from .nodes import V2_DIMENSIONS, Node, as_store, local_path, open_node, refuse_source_in_target, shown, url_options
-from .reading import BUILD_ATTRIBUTE, foreign_attributes
+from .layout import BUILD_ATTRIBUTE, SCRATCH, V2_DIMENSIONS, Layout, foreign_attributes
+from .nodes import Node, as_store, local_path, open_node, refuse_source_in_target, shown, url_options
 from .remote import as_target, is_document, is_icechunk, is_remote, unwrapped
 
-Attributes: TypeAlias = "Mapping[str, Any]"
-Change: TypeAlias = "Callable[[Attributes], Attributes]"
-Layout: TypeAlias = Literal["datatree", "flat"]
 Mode: TypeAlias = Literal["w-", "w"]
 
-LAYOUTS: tuple[Layout, ...] = ("datatree", "flat")
 MODES: tuple[Mode, ...] = ("w-", "w")
-SCRATCH = "multiscale_sampler_build"
 
 
 @dataclass(frozen=True)
@@ -193,7 +192,7 @@ class Target:
         coords = xr.Dataset(coords=image.coords).drop_encoding()
         # In memory first: xarray looks at all that is there, and writes most documents twice.
         made: dict[str, Buffer] = {}
-        with _silenced_string_warnings():
+        with silenced_string_warnings():
             coords.to_zarr(
                 zarr.storage.MemoryStore(made), consolidated=False, zarr_format=self.group.metadata.zarr_format
             )
@@ -202,7 +201,7 @@ class Target:
         documents_first = is_icechunk(unwrapped(self.group.store_path.store))
         for part in (documents_first, not documents_first):
             sync(_put(self.group.store_path / path, {k: v for k, v in beside.items() if is_document(k) is part}))
-        with _silenced_string_warnings():
+        with silenced_string_warnings():
             attributes = zarr.open_group(made, mode="r").attrs.asdict()
         if attributes:
             self.group.require_group(path).attrs.update(attributes)
@@ -226,73 +225,6 @@ class Target:
         self.archive.pack({name: each.to_bytes() for name, each in documents.items()}, ome.get("version"))
 
 
-def stored_attributes(group: zarr.Group) -> dict[str, Any]:
-    """Return the attributes of a group as they are now."""
-    return _stored_group(group).attrs.asdict()
-
-
-def without_mark(attributes: Attributes) -> dict[str, Any]:
-    """Return the attributes of a group that is no longer being built or changed."""
-    return {key: value for key, value in attributes.items() if key != BUILD_ATTRIBUTE}
-
-
-def change_attributes(group: zarr.Group, change: Change) -> None:
-    """Replace the attributes of a group, as they are now, by what `change` makes of them; all in one step."""
-    put_documents(group, changed_documents(group, change))
-
-
-def put_documents(group: zarr.Group, documents: Mapping[str, Buffer]) -> None:
-    """Replace the metadata documents of a group."""
-    # Those of zarr v2 are several: last the one that tells readers what the group is.
-    for name in sorted(documents, key=lambda name: name == ".zattrs"):
-        sync((group.store_path / name).set(documents[name]))
-
-
-def changed_documents(group: zarr.Group, change: Change) -> dict[str, Buffer]:
-    """Return the metadata documents of a group, as they are now, with its attributes changed.
-
-    What is consolidated there stays.
-    """
-    prototype = default_buffer_prototype()
-    if group.metadata.zarr_format == 3:
-        stored = cast("Buffer", sync((group.store_path / ZARR_JSON).get(prototype=prototype)))
-        text = _with_member(stored.to_bytes().decode(), "attributes", change)
-        return {ZARR_JSON: prototype.buffer.from_bytes(text.encode())}
-    found = _stored_group(group, use_consolidated=None)
-    with _silenced_string_warnings():
-        return replace(found.metadata, attributes=dict(change(found.attrs.asdict()))).to_buffer_dict(prototype)
-
-
-def _stored_group(group: zarr.Group, *, use_consolidated: Literal[False] | None = False) -> zarr.Group:
-    """Return a group as it is now."""
-    return zarr.open_group(
-        group.store_path.store,
-        path=group.path,
-        mode="r",
-        zarr_format=group.metadata.zarr_format,
-        use_consolidated=use_consolidated,
-    )
-
-
-def _with_member(text: str, name: str, change: Change) -> str:
-    """Return a JSON object with one of its members changed, and all else, which may be long, to the letter."""
-    indent = zarr.config.get("json_indent")
-    decoder, at = json.JSONDecoder(), _next_token(text, text.index("{") + 1)
-    while text[at] != "}":
-        key, at = decoder.raw_decode(text, at)
-        start = _next_token(text, at)
-        value, at = decoder.raw_decode(text, start)
-        if key == name:
-            return text[:start] + json.dumps(change(value), indent=indent) + text[at:]
-        at = _next_token(text, at)
-    return json.dumps({**json.loads(text), name: change({})}, indent=indent)
-
-
-def _next_token(text: str, at: int) -> int:
-    """Return where the next key or value of a JSON object begins, or where the object ends."""
-    return cast("re.Match[str]", re.compile(r"[\s:,]*").match(text, at)).end()
-
-
 async def _put(place: StorePath, values: Mapping[str, Buffer]) -> None:
     await asyncio.gather(*((place / key).set(value) for key, value in values.items()))
 
@@ -301,61 +233,6 @@ def _parents(path: str) -> Iterator[str]:
     parts = path.split("/")[:-1]
     for depth in range(1, len(parts) + 1):
         yield "/".join(parts[:depth])
-
-
-@contextmanager
-def _silenced_string_warnings() -> Iterator[None]:
-    # zarr warns that strings have no final zarr v3 specification; readers that know coordinates know them.
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", category=UserWarning, module="zarr")
-        warnings.filterwarnings("ignore", message=".*does not have a Zarr V3 specification.*")
-        warnings.filterwarnings("ignore", message=".*Zarr format 3.*")
-        yield
-
-
-def consolidate(group: zarr.Group) -> zarr.Group:
-    """Gather the metadata of everything below a group in one document, as xarray looks for it."""
-    with _silenced_string_warnings():
-        return zarr.consolidate_metadata(group.store_path.store, path=group.path)
-
-
-def level_paths(layout: Layout, name: str, count: int) -> tuple[str, ...]:
-    """Return the path of every level's array in a new store.
-
-    Raises
-    ------
-    ValueError
-        If the image's name cannot be the name of a zarr node.
-    """
-    if layout == "flat":
-        return tuple(map(str, range(count)))
-    if not name or "/" in name or name.startswith(("__", ".")):
-        raise ValueError(f"the image's name {name!r} cannot name a zarr array; rename it with image.rename('image')")
-    return tuple(f"{NODE_PREFIX}{index}/{name}" for index in range(count))
-
-
-def written_paths(layout: Layout, paths: Sequence[str], images: Sequence[xr.DataArray]) -> tuple[str, ...]:
-    """Return the paths of all arrays that a new store gets: levels, and in "datatree" their coordinates.
-
-    Raises
-    ------
-    ValueError
-        If a coordinate has the image's own name.
-    """
-    if layout == "flat":
-        return tuple(paths)
-    name = images[0].name
-    if name in images[0].coords:
-        raise ValueError(
-            f"the image's name {str(name)!r} is that of a coordinate, and both are arrays of one group; rename it with "
-            "image.rename('image')"
-        )
-    beside = (
-        f"{path.rpartition('/')[0]}/{name}"
-        for path, image in zip(paths, images, strict=True)
-        for name in map(str, image.coords)
-    )
-    return (*paths, *beside)
 
 
 def create_target(

@@ -14,8 +14,8 @@ import zarr
 
 from .. import metadata as ngff
 from ..files import is_file_of_images
-from ..image.axes import image_axes, to_image
-from ..lazy.pyramid import NODE_PREFIX, assemble, levels_of_tree
+from ..image.dataarray import image_axes, to_image
+from ..image.tree import NODE_PREFIX, assemble, levels_of_tree
 from ..metadata.display import stated_omero
 from ..store import LABELS, is_zarr, local_path, open_image, open_node, open_pyramid, source_array
 from .levels import ServedLevel, served_level, shown_dtype

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
-from ..image.axes import image_axes
+from ..image.dataarray import image_axes
 from ..metadata import CHANNEL_COLORS, omero
 from .images import ShownImage, sample
 from .space import ShownAxis

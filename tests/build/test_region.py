@@ -110,7 +110,7 @@ def test_sparse__only_what_is_stored_is_reduced(tmp_path, monkeypatch, shards):
     base = sparse(tmp_path / "b.zarr", 0, shape=(256, 256), shards=shards)
     monkeypatch.setattr(SumReduction, "first", counting)
     # Regions as small as they may be.
-    monkeypatch.setattr("multiscale_sampler.plan.plan.SMALLEST_REGION", 1)
+    monkeypatch.setattr("multiscale_sampler.plan.passes.SMALLEST_REGION", 1)
     write_pyramid(base, tmp_path / "p.zarr", scale_factors=[2])
     # The one region that anything is stored of, and windows of fill to learn what becomes of them.
     assert sum(seen) < 512
@@ -119,7 +119,7 @@ def test_sparse__only_what_is_stored_is_reduced(tmp_path, monkeypatch, shards):
 
 def test_sparse__regions_of_nothing_read_nothing(tmp_path, monkeypatch):
     base = sparse(tmp_path / "b.zarr", 0, shape=(64, 64))
-    monkeypatch.setattr("multiscale_sampler.plan.plan.SMALLEST_REGION", 1)
+    monkeypatch.setattr("multiscale_sampler.plan.passes.SMALLEST_REGION", 1)
     regions = []
     base_states = regions_module._base_states
 

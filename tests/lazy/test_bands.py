@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 import multiscale_sampler as ms
 from multiscale_sampler.methods.reducers import REDUCERS
-from multiscale_sampler.plan import plan as planning
+from multiscale_sampler.plan import passes as planning
 from tests import oracles, strategies
 from tests.oracles import level_dtype
 

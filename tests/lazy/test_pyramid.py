@@ -6,7 +6,7 @@ import pytest
 import xarray as xr
 
 import multiscale_sampler as ms
-from multiscale_sampler.lazy.pyramid import levels_of_tree
+from multiscale_sampler.image.tree import levels_of_tree
 from tests import oracles, strategies
 from tests.oracles import INTEGERS, METHODS, assert_level, images_of
 

@@ -2,7 +2,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from multiscale_sampler.plan.parts import pieces, whole_part
+from multiscale_sampler.image.boxes import pieces, whole_part
 
 
 @given(st.lists(st.tuples(st.integers(0, 3), st.integers(1, 12), st.integers(1, 15)), min_size=1, max_size=3))

@@ -7,7 +7,8 @@ import zarr
 from zarr import codecs
 
 from multiscale_sampler import add_levels, open_image, open_pyramid, write_pyramid
-from multiscale_sampler.store import encoding_like, json_attributes
+from multiscale_sampler.metadata.json_values import json_attributes
+from multiscale_sampler.store import encoding_like
 
 from ..data import check_levels, make_array, noise, reduced, strict_json
 

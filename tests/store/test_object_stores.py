@@ -14,7 +14,7 @@ import zarr
 import multiscale_sampler as ms
 from multiscale_sampler import open_image, open_pyramid, plan_pyramid, validate, write_pyramid
 from multiscale_sampler.build import engine
-from multiscale_sampler.plan import plan
+from multiscale_sampler.plan import passes
 from multiscale_sampler.store import nodes
 from tests.data import noise
 from tests.interruptions import _server as forks
@@ -166,7 +166,7 @@ OPTIONS = {"scale_factors": [2, 4], "chunks": 4, "memory_limit": "1500", "worker
 
 def build_until(source, target, options, count):
     """Build, and kill this process when so many regions are done."""
-    plan.SMALLEST_REGION = 1
+    passes.SMALLEST_REGION = 1
     told = itertools.count(1)
 
     def kill(progress):
@@ -186,7 +186,7 @@ def keys_below(server, url):
 
 @pytest.mark.parametrize("count", [9])
 def test_write_pyramid__goes_on_in_an_object_store_after_a_kill(object_server, place, monkeypatch, count):
-    monkeypatch.setattr(plan, "SMALLEST_REGION", 1)
+    monkeypatch.setattr(passes, "SMALLEST_REGION", 1)
     data = noise((20, 28), "uint8")
     # Regions of which nothing is stored are done as well.
     data[:8, :12] = 0

@@ -12,7 +12,7 @@ from zarr.core.sync import sync
 
 import multiscale_sampler as ms
 from multiscale_sampler import open_pyramid, write_pyramid
-from multiscale_sampler.plan import plan
+from multiscale_sampler.plan import passes
 from multiscale_sampler.store.remote import Patience, RetryingStore, TargetStore, is_transient, keeps_values_whole
 from tests.data import Recording, is_chunk, make_array, noise
 
@@ -21,7 +21,7 @@ PROTOTYPE = default_buffer_prototype()
 
 @pytest.fixture(autouse=True)
 def many_regions(monkeypatch):
-    monkeypatch.setattr(plan, "SMALLEST_REGION", 1)
+    monkeypatch.setattr(passes, "SMALLEST_REGION", 1)
 
 
 class Unreliable(zarr.storage.WrapperStore):

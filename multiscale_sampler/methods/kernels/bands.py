@@ -11,8 +11,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from ...image.boxes import Block
 from .compiling import compiled
-from .windows import Block
 
 
 def expand(block: Block, factors: Sequence[int], offsets: Sequence[int], shape: Sequence[int]) -> Block:

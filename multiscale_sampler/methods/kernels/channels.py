@@ -11,8 +11,9 @@ from typing import Any
 
 import numpy as np
 
+from ...image.boxes import Block
 from .compiling import compiled
-from .windows import Block, Missing
+from .windows import Missing
 
 HALF_BITS = 32
 HALF = 2.0**32

@@ -12,8 +12,9 @@ from typing import Any
 
 import numpy as np
 
+from ...image.boxes import Block
 from .compiling import compiled, helper
-from .windows import WIDE, Block, Missing, reduced_shape, split, windows_of, windows_with
+from .windows import WIDE, Missing, reduced_shape, split, windows_of, windows_with
 
 
 def minimum(block: Block, factors: tuple[int, ...], missing: Missing) -> Block:

@@ -20,9 +20,10 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from ...image.boxes import Block
 from .channels import from_channels, to_channels
 from .compiling import compiled, helper
-from .windows import Block, Missing, as_unsigned, from_unsigned
+from .windows import Missing, as_unsigned, from_unsigned
 
 Kernel = Literal["gaussian", "linear", "cubic", "lanczos"]
 Float64s = npt.NDArray[np.float64]

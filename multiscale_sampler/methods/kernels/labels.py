@@ -11,8 +11,9 @@ from typing import Any
 
 import numpy as np
 
+from ...image.boxes import Block
 from .compiling import compiled, helper
-from .windows import Block, Windows
+from .windows import Windows
 
 
 def are_pairs(windows: Windows) -> bool:

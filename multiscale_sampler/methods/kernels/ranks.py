@@ -25,9 +25,10 @@ from typing import Any, Literal, TypeAlias
 
 import numpy as np
 
+from ...image.boxes import Block
 from .compiling import compiled, helper
 from .labels import are_pairs, mode_of_pairs
-from .windows import Block, Missing, as_unsigned, from_unsigned, reduced_shape, split, windows_of
+from .windows import Missing, as_unsigned, from_unsigned, reduced_shape, split, windows_of
 
 # Columns of lines, at least as many as fill vectors, and bytes that all lines together should take at most: they stay
 # in the nearest caches.

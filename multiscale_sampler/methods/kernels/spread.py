@@ -6,14 +6,18 @@ in one by one (Welford, Technometrics 4, 1962, p. 419), states are merged by the
 LeVeque (Updating formulae and a pairwise algorithm for computing sample variances, Stanford STAN-CS-79-773, 1979;
 The American Statistician 37, 1983, p. 242). Neither subtracts two great sums, and both give exactly zero for values
 that are all the same. Integers of 64 bits are rounded to float64 first.
+
+Weighted means are kept as (weight, mean). The update by one more sample is West's (Communications of the ACM 22, 1979,
+p. 532): the mean moves by a part of the distance, so that equal values have exactly themselves for a mean.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
+from ...image.boxes import Block
 from .compiling import compiled, helper
-from .windows import Block, Missing, reduced_shape, split, windows_of, windows_with
+from .windows import Missing, reduced_shape, split, windows_of, windows_with
 
 
 def first(block: Block, factors: tuple[int, ...], missing: Missing) -> Block:
@@ -119,3 +123,38 @@ def _merge(  # type: ignore[no-untyped-def]
 def _product(a, b):  # type: ignore[no-untyped-def]
     """Return the real part of a times the conjugate of b, which for a == b is the square of the absolute value."""
     return a.real * b.real + a.imag * b.imag
+
+
+def combine(weights: Block, means: Block, factors: tuple[int, ...]) -> Block:
+    """Return the (weight, mean) of every window of samples of some weights and means, float64 (2, *windows).
+
+    A sample of weight 0 counts for nothing, whatever its mean.
+    """
+    out = np.empty((2, *reduced_shape(means.shape, factors)))
+    # Infinities may cancel; only the interpreter would warn of it.
+    with np.errstate(all="ignore"):
+        for windows in windows_of(means.shape, factors):
+            _combine(weights.reshape(-1), means.reshape(-1), *windows, out[0].reshape(-1), out[1].reshape(-1))
+    return out
+
+
+@compiled
+def _combine(weights, means, origins, targets, offsets, size, factor, inner, total, mean):  # type: ignore[no-untyped-def]
+    width = windows_with(0, size, factor) * inner
+    for row in range(len(origins)):
+        totals, found = total[targets[row] : targets[row] + width], mean[targets[row] : targets[row] + width]
+        totals[:] = 0.0
+        found[:] = np.nan
+        for offset in offsets:
+            for sample in range(size):
+                at = origins[row] + offset + sample * inner
+                window = (sample // factor) * inner
+                for i in range(inner):
+                    weight, value, k = weights[at + i], means[at + i], window + i
+                    if weight > 0.0:
+                        if totals[k] > 0.0 and value != found[k]:
+                            # Of the two, the step from the heavier is the smaller and loses less.
+                            found[k] += (value - found[k]) * (weight / (totals[k] + weight))
+                        elif totals[k] == 0.0:
+                            found[k] = value
+                        totals[k] += weight

@@ -23,8 +23,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ...image.boxes import Block
 from .compiling import compiled, helper
-from .windows import WIDE, Block, Missing, Windows, reduced_shape, windows_of, windows_with
+from .windows import WIDE, Missing, Windows, reduced_shape, windows_of, windows_with
 
 Int64s = npt.NDArray[np.int64]
 

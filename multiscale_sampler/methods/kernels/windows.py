@@ -22,9 +22,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from ...image.boxes import Block
 from .compiling import compiled, helper
-
-Block = npt.NDArray[Any]
 
 # Rows of windows that are told of at a time.
 ROWS = 2**14

@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from multiscale_sampler.kernels import weights
+from multiscale_sampler.methods.kernels.spread import combine
 
 
 def expected(weight, value, factors):
@@ -35,23 +35,23 @@ def test_combine__windows_of_windows_have_the_mean_of_the_whole(shape, factors, 
     value = generator.normal(size=shape)
     weight = generator.integers(-1, 5, shape) / 4
     once, again = tuple(factors[: len(shape)]), tuple(factors[3 : 3 + len(shape)])
-    state = weights.combine(weight, value, once)
+    state = combine(weight, value, once)
     for found, wanted in zip(state, expected(weight, value, once), strict=True):
         np.testing.assert_allclose(found, wanted, rtol=1e-12, atol=1e-12)
     both = tuple(f * g for f, g in zip(once, again, strict=True))
-    for found, wanted in zip(weights.combine(*state, again), expected(weight, value, both), strict=True):
+    for found, wanted in zip(combine(*state, again), expected(weight, value, both), strict=True):
         np.testing.assert_allclose(found, wanted, rtol=1e-12, atol=1e-12)
 
 
 def test_combine__equal_values_have_themselves_for_a_mean():
     value = np.full((5, 7), 0.1)
     weight = np.random.default_rng(0).random((5, 7))
-    assert (weights.combine(weight, value, (2, 3))[1] == 0.1).all()
+    assert (combine(weight, value, (2, 3))[1] == 0.1).all()
     greatest = np.full((5, 7), np.finfo(float).max)
-    assert (weights.combine(weight, greatest, (2, 3))[1] == greatest[0, 0]).all()
+    assert (combine(weight, greatest, (2, 3))[1] == greatest[0, 0]).all()
 
 
 def test_combine__what_has_no_weight_counts_for_nothing_whatever_it_is():
     value = np.array([1.0, np.nan, np.inf, 3.0])
     weight = np.array([1.0, 0.0, -1.0, np.nan])
-    assert weights.combine(weight, value, (4,))[:, 0].tolist() == [1.0, 1.0]
+    assert combine(weight, value, (4,))[:, 0].tolist() == [1.0, 1.0]

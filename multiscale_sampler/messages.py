@@ -1,0 +1,24 @@
+"""Texts that several packages show: refusals of unknown choices, tables, sizes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+
+def check_choice(option: str, value: Any, choices: Sequence[str]) -> None:
+    """Refuse a value that is not one of the choices."""
+    if value not in choices:
+        raise ValueError(f"unknown {option} {value!r}; choose one of {', '.join(map(repr, choices))}")
+
+
+def table(rows: Sequence[Sequence[str]]) -> Iterator[str]:
+    """Yield rows of cells as lines of aligned columns."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        yield "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+
+
+def shape_text(numbers: Sequence[int]) -> str:
+    """Return a shape as text, as in '64x64'."""
+    return "x".join(map(str, numbers))

@@ -1,0 +1,300 @@
+"""`plan_pyramid`: from an image and options to a plan. No I/O, and no pixel is read."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Literal
+
+import numpy as np
+import xarray as xr
+from dask.utils import format_bytes, parse_bytes
+
+from ..image.axes import BOUNDARIES, Axis, Boundary
+from ..image.dataarray import image_axes, to_image
+from ..methods import Reduction
+from ..methods.reducers import Method, Reducer, get_reducer
+from ..tasks import machine
+from .chunks import chunk_shape, shard_shape, source_chunks
+from .factors import ChunkSizes, ScaleFactors, ladder, per_axis, positive
+from .passes import with_passes
+from .plan import Level, Plan
+
+
+def plan_pyramid(
+    image: Any,
+    scale_factors: ScaleFactors = 2,
+    *,
+    method: Method = "mean",
+    boundary: Boundary = "pad",
+    max_levels: int | None = None,
+    min_size: ChunkSizes | None = None,
+    chunks: ChunkSizes | None = None,
+    shards: ChunkSizes | Literal[False] | None = None,
+    skipna: bool | None = None,
+    nodata: Any = None,
+    min_valid: float = 0.0,
+    weights: xr.DataArray | None = None,
+    memory_limit: int | str | None = None,
+    workers: int | None = None,
+) -> Plan:
+    """Decide what a pyramid of `image` will look like. Nothing is read.
+
+    Parameters
+    ----------
+    image
+        An image, or an array that `to_image` can label.
+    scale_factors
+        An int or ``{dim: int}`` is a **step** that is repeated until the stop rule ends it; an int applies to
+        the spatial axes, a mapping to the dims that it names. A list has one entry per extra level, each
+        **cumulative from the base** and ascending, as in ``[2, 4, 8]``; its ints apply to the spatial axes of
+        more than one sample, and any integers will do (``[2, 3]``). "isotropic" halves, level by level, the
+        axes whose spacing is finest until voxels are near cubic, then all spatial axes.
+    method
+        Name of a reduction, a `Reducer`, or a function ``f(windows, axis=-1)`` as numpy's reductions are.
+    boundary
+        What becomes of a last, partial window: "pad" reduces the voxels that it has and rounds sizes up,
+        "trim" leaves it out, "exact" refuses it. The words are those of ``xarray.DataArray.coarsen``.
+    max_levels
+        The most levels, the base included.
+    min_size
+        With a step or "isotropic": an axis is no longer reduced once it has at most so many samples. Default:
+        its chunk size.
+    chunks
+        Chunk shape of every level, clamped at small levels: an int for the spatial axes, a mapping by dim, or
+        one per axis. Default: as the image is stored, else 64 per axis in 3-D and 512 in 2-D.
+    shards
+        Shard shape, multiples of the chunks; the forms of `chunks`. Default: as the image is stored; False for
+        none.
+    skipna
+        Leave NaN out of every window. Default: for floats.
+    nodata
+        A value to leave out of every window.
+    min_valid
+        The least fraction of a window's voxels, 0 to 1, that must be valid for a valid result. Of methods that are
+        applied step by step, voxels are those of the level before; of filters, and with `weights`, the fraction is one
+        of weight.
+    weights
+        Weights of the voxels, with dims of the image: a mean by area, say, or over a mask. Voxels without a positive
+        weight count for nothing; a window of nothing else is NaN or `nodata`, of integers without it 0.
+    memory_limit
+        Bytes, or a text as "512MiB"; default: half of what this process may use.
+    workers
+        Regions at a time; default: the cores that this process may use.
+
+    Returns
+    -------
+    Plan
+        Frozen; ``print(plan)`` is a table.
+
+    Raises
+    ------
+    ValueError
+        If the wishes contradict the image or each other.
+    TypeError
+        If the method does not take the image's dtype, or a factor is not an integer.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import multiscale_sampler as ms
+    >>> plan = ms.plan_pyramid(np.zeros((512, 512), "uint8"), chunks=64)
+    >>> [level.shape for level in plan.levels]
+    [(512, 512), (256, 256), (128, 128), (64, 64)]
+    """
+    image = to_image(image)
+    check_choices(image, boundary)
+    if weights is not None:
+        check_weights(weights, image)
+    positive("max_levels", max_levels)
+    axes = image_axes(image)
+    sizes = _min_sizes(axes, chunk_shape(image, axes, chunks), min_size, scale_factors)
+    return plan_ladder(
+        image,
+        axes,
+        ladder(axes, scale_factors, sizes, boundary, max_levels),
+        method=method,
+        boundary=boundary,
+        chunks=chunks,
+        shards=shards,
+        skipna=skipna,
+        nodata=nodata,
+        min_valid=min_valid,
+        weighted=weights is not None,
+        memory_limit=memory_limit,
+        workers=workers,
+    )
+
+
+def plan_ladder(
+    image: xr.DataArray,
+    axes: tuple[Axis, ...],
+    factors_of_levels: Sequence[tuple[int, ...]],
+    *,
+    method: Method,
+    boundary: Boundary,
+    chunks: ChunkSizes | None = None,
+    shards: ChunkSizes | Literal[False] | None = None,
+    skipna: bool | None = None,
+    nodata: Any = None,
+    min_valid: float = 0.0,
+    weighted: bool = False,
+    memory_limit: int | str | None = None,
+    workers: int | None = None,
+) -> Plan:
+    """Decide everything about levels whose factors, cumulative from the base, are decided already."""
+    reducer = get_reducer(method, weighted=weighted)
+    chunk = chunk_shape(image, axes, chunks)
+    shard = shard_shape(image, axes, chunk, shards)
+    window = max((math.prod(factors) for factors in factors_of_levels), default=1)
+    reduction = reducer.bind(image.dtype, skipna=skipna, nodata=nodata, min_valid=min_valid, window=window)
+    levels = _levels(axes, factors_of_levels, reducer, reduction, boundary)
+    plan = Plan(
+        name=str(image.name),
+        dtype=image.dtype,
+        reducer=reducer,
+        boundary=boundary,
+        skipna=reduction.binding.skip_nan if image.dtype.kind in "fcmM" else skipna,
+        nodata=reduction.binding.nodata,
+        min_valid=min_valid,
+        levels=tuple(_stored(level, chunk, shard) for level in levels),
+        source_chunks=source_chunks(image),
+        workers=positive("workers", workers) or machine.available_cores(),
+        memory_limit=memory_in_bytes(memory_limit),
+    )
+    return _checked_memory(with_passes(plan))
+
+
+def plan_as_stored(
+    plan: Plan, grids: Sequence[tuple[tuple[int, ...], tuple[int, ...] | None]], dtypes: Sequence[np.dtype[Any]]
+) -> Plan:
+    """Return a plan with the chunks and shards that its levels have in a store.
+
+    Raises
+    ------
+    ValueError
+        If a level has another dtype there, or a region of such chunks does not fit into memory.
+    """
+    for level, dtype in zip(plan.levels, dtypes, strict=True):
+        if level.dtype != dtype:
+            raise ValueError(
+                f"method {plan.reducer.name!r} makes level {level.index!r} of dtype {str(level.dtype)!r}, and "
+                f"{str(dtype)!r} is stored; name the method that made it"
+            )
+    if [(level.chunks, level.shards) for level in plan.levels] == list(grids):
+        return plan
+    levels = (
+        replace(lv, chunks=chunks, shards=shards) for lv, (chunks, shards) in zip(plan.levels, grids, strict=True)
+    )
+    stored = replace(plan, levels=tuple(levels))
+    return _checked_memory(with_passes(stored))
+
+
+def check_choices(image: xr.DataArray, boundary: str) -> None:
+    """Refuse a boundary rule that there is not, and an image without voxels."""
+    if boundary not in BOUNDARIES:
+        raise ValueError(f"unknown boundary {boundary!r}; choose one of {', '.join(map(repr, BOUNDARIES))}")
+    if 0 in image.shape or not image.ndim:
+        raise ValueError(
+            f"an image of shape {image.shape!r} has no voxels; a pyramid needs at least one along each axis"
+        )
+
+
+def check_weights(weights: Any, image: xr.DataArray) -> None:
+    """Refuse weights of another dim or size than the image's, or that lie elsewhere, or are no numbers."""
+    if not isinstance(weights, xr.DataArray) or not set(weights.dims) <= set(image.dims):
+        raise ValueError(
+            f"weights must be a DataArray with dims of the image, {image.dims!r}; these are "
+            f"{getattr(weights, 'dims', type(weights).__name__)!r}"
+        )
+    if weights.dtype.kind not in "biuf":
+        raise ValueError(f"weights have dtype {str(weights.dtype)!r}; give real numbers, or a mask")
+    for dim in weights.dims:
+        if weights.sizes[dim] != image.sizes[dim]:
+            raise ValueError(f"weights have {weights.sizes[dim]!r} samples of {dim!r}, the image {image.sizes[dim]!r}")
+        if dim in weights.coords and not np.allclose(weights[dim], image[dim], rtol=1e-9):
+            raise ValueError(f"weights lie elsewhere along {dim!r} than the image; take them over with reindex_like")
+
+
+def memory_in_bytes(memory_limit: int | str | None) -> int:
+    """Return the memory that may be used, by default a part of what there is."""
+    if memory_limit is None:
+        return int(machine.available_memory() * machine.DEFAULT_MEMORY_FRACTION)
+    try:
+        limit = int(parse_bytes(memory_limit))
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"memory_limit={memory_limit!r} is no amount of memory; write it as '512MiB'") from error
+    if limit < 1:
+        raise ValueError(f"memory_limit={memory_limit!r} leaves no memory; give a positive amount")
+    return limit
+
+
+def _min_sizes(
+    axes: Sequence[Axis],
+    chunk_shape: Mapping[str, int],
+    min_size: ChunkSizes | None,
+    scale_factors: ScaleFactors,
+) -> dict[str, int]:
+    if min_size is None:
+        return dict(chunk_shape)
+    if isinstance(scale_factors, Sequence | np.ndarray) and not isinstance(scale_factors, str):
+        raise ValueError(
+            f"min_size={min_size!r} ends a repeated step, but scale_factors={scale_factors!r} names every level; "
+            "leave one of them out"
+        )
+    return dict(chunk_shape) | per_axis("min_size", min_size, axes)
+
+
+def _checked_memory(plan: Plan) -> Plan:
+    if plan.peak_memory > plan.memory_limit:
+        raise ValueError(
+            f"memory_limit={format_bytes(plan.memory_limit)} is too little for {plan.workers} workers: a region of "
+            f"whole chunks needs {format_bytes(plan.peak_memory // plan.workers)} each; allow "
+            f"{format_bytes(plan.peak_memory)}, or use fewer workers or smaller chunks"
+        )
+    return plan
+
+
+def _levels(
+    axes: tuple[Axis, ...],
+    ladder: Sequence[tuple[int, ...]],
+    reducer: Reducer,
+    reduction: Reduction,
+    boundary: Boundary,
+) -> list[Level]:
+    none = tuple(axis.size for axis in axes)
+    dtype = reduction.output_dtype if reduction.bands else reduction.dtype
+    levels = [Level(0, axes, (1,) * len(axes), 0, dtype, none, None)]
+    for index, factors in enumerate(ladder, 1):
+        coarser = tuple(
+            axis.coarsen(factor, boundary=boundary, position=reducer.position)
+            for axis, factor in zip(axes, factors, strict=True)
+        )
+        parent = _parent(levels, factors)
+        if reduction.bands and parent != index - 1:
+            raise ValueError(
+                f"levels of method {reducer.name!r} are expanded one into the other, but the factors {factors!r} are "
+                f"no multiples of {levels[-1].factors!r}; choose factors that are"
+            )
+        levels.append(Level(index, coarser, factors, parent, reduction.output_dtype, none, None))
+    return levels
+
+
+def _parent(levels: Sequence[Level], factors: tuple[int, ...]) -> int:
+    """Return the coarsest level whose factors divide `factors`; the base divides all."""
+    divisors = [lv for lv in levels if all(f % g == 0 for f, g in zip(factors, lv.factors, strict=True))]
+    return max(divisors, key=lambda level: (math.prod(level.factors), level.index)).index
+
+
+def _stored(level: Level, chunks: Mapping[str, int], shards: Mapping[str, int] | None) -> Level:
+    """Return a level with its chunk and shard shape, clamped where the level is smaller."""
+    clamped = tuple(min(chunks[axis.name], axis.size) for axis in level.axes)
+    if shards is None:
+        return replace(level, chunks=clamped)
+    whole = tuple(
+        min(shards[axis.name], -(-axis.size // chunk) * chunk) for axis, chunk in zip(level.axes, clamped, strict=True)
+    )
+    # A shard must hold whole chunks, also where clamping changed the chunk.
+    whole = tuple(-(-shard // chunk) * chunk for shard, chunk in zip(whole, clamped, strict=True))
+    return replace(level, chunks=clamped, shards=whole if whole != clamped else None)

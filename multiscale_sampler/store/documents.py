@@ -1,0 +1,109 @@
+"""Documents of zarr groups: attributes changed in one step, consolidated metadata."""
+
+from __future__ import annotations
+
+import json
+import re
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any, Literal, TypeAlias, cast
+
+import zarr
+from zarr.core.buffer import Buffer, default_buffer_prototype
+from zarr.core.common import ZARR_JSON
+from zarr.core.sync import sync
+
+from .layout import BUILD_ATTRIBUTE
+
+Attributes: TypeAlias = "Mapping[str, Any]"
+
+
+Change: TypeAlias = "Callable[[Attributes], Attributes]"
+
+
+def stored_attributes(group: zarr.Group) -> dict[str, Any]:
+    """Return the attributes of a group as they are now."""
+    return _stored_group(group).attrs.asdict()
+
+
+def without_mark(attributes: Attributes) -> dict[str, Any]:
+    """Return the attributes of a group that is no longer being built or changed."""
+    return {key: value for key, value in attributes.items() if key != BUILD_ATTRIBUTE}
+
+
+def change_attributes(group: zarr.Group, change: Change) -> None:
+    """Replace the attributes of a group, as they are now, by what `change` makes of them; all in one step."""
+    put_documents(group, changed_documents(group, change))
+
+
+def put_documents(group: zarr.Group, documents: Mapping[str, Buffer]) -> None:
+    """Replace the metadata documents of a group."""
+    # Those of zarr v2 are several: last the one that tells readers what the group is.
+    for name in sorted(documents, key=lambda name: name == ".zattrs"):
+        sync((group.store_path / name).set(documents[name]))
+
+
+def changed_documents(group: zarr.Group, change: Change) -> dict[str, Buffer]:
+    """Return the metadata documents of a group, as they are now, with its attributes changed.
+
+    What is consolidated there stays.
+    """
+    prototype = default_buffer_prototype()
+    if group.metadata.zarr_format == 3:
+        stored = cast("Buffer", sync((group.store_path / ZARR_JSON).get(prototype=prototype)))
+        text = _with_member(stored.to_bytes().decode(), "attributes", change)
+        return {ZARR_JSON: prototype.buffer.from_bytes(text.encode())}
+    found = _stored_group(group, use_consolidated=None)
+    with silenced_string_warnings():
+        return replace(found.metadata, attributes=dict(change(found.attrs.asdict()))).to_buffer_dict(prototype)
+
+
+def _stored_group(group: zarr.Group, *, use_consolidated: Literal[False] | None = False) -> zarr.Group:
+    """Return a group as it is now."""
+    return zarr.open_group(
+        group.store_path.store,
+        path=group.path,
+        mode="r",
+        zarr_format=group.metadata.zarr_format,
+        use_consolidated=use_consolidated,
+    )
+
+
+def _with_member(text: str, name: str, change: Change) -> str:
+    """Return a JSON object with one of its members changed, and all else, which may be long, to the letter."""
+    indent = zarr.config.get("json_indent")
+    decoder, at = json.JSONDecoder(), _next_token(text, text.index("{") + 1)
+    while text[at] != "}":
+        key, at = decoder.raw_decode(text, at)
+        start = _next_token(text, at)
+        value, at = decoder.raw_decode(text, start)
+        if key == name:
+            return text[:start] + json.dumps(change(value), indent=indent) + text[at:]
+        at = _next_token(text, at)
+    return json.dumps({**json.loads(text), name: change({})}, indent=indent)
+
+
+def _next_token(text: str, at: int) -> int:
+    """Return where the next key or value of a JSON object begins, or where the object ends."""
+    return cast("re.Match[str]", re.compile(r"[\s:,]*").match(text, at)).end()
+
+
+@contextmanager
+def silenced_string_warnings() -> Iterator[None]:
+    """Silence zarr's warnings that strings have no final zarr v3 specification.
+
+    Readers that know coordinate arrays know strings.
+    """
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", category=UserWarning, module="zarr")
+        warnings.filterwarnings("ignore", message=".*does not have a Zarr V3 specification.*")
+        warnings.filterwarnings("ignore", message=".*Zarr format 3.*")
+        yield
+
+
+def consolidate(group: zarr.Group) -> zarr.Group:
+    """Gather the metadata of everything below a group in one document, as xarray looks for it."""
+    with silenced_string_warnings():
+        return zarr.consolidate_metadata(group.store_path.store, path=group.path)
