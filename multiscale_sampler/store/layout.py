@@ -79,9 +79,5 @@ DIGESTS_PATH = f"{DIGESTS}/chunks"
 
 
 V2_DIMENSIONS = "_ARRAY_DIMENSIONS"
-
-
+# The last part of keys that hold metadata, not chunks.
 DOCUMENTS = ("zarr.json", ".zarray", ".zgroup", ".zattrs", ".zmetadata")
-
-
-DOCUMENTS = ("zarr.json", ".zgroup", ".zarray", ".zattrs", ".zmetadata")
