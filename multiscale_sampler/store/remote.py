@@ -23,7 +23,6 @@ from zarr.abc.store import ByteRequest, Store
 from zarr.core.buffer import Buffer, BufferPrototype, default_buffer_prototype
 from zarr.storage import StorePath, WrapperStore
 
-from .. import store as stores
 from ..extras import required
 from .layout import DOCUMENTS
 
@@ -437,7 +436,7 @@ def in_one_commit(function: Callable[P, None]) -> Callable[P, None]:
     @functools.wraps(function)
     def committing(*args: P.args, **kwargs: P.kwargs) -> None:
         call = inspect.signature(function).bind(*args, **kwargs)
-        with stores.transaction(call.arguments["store"], f"multiscale_sampler.{function.__name__}") as within:
+        with transaction(call.arguments["store"], f"multiscale_sampler.{function.__name__}") as within:
             call.arguments["store"] = within
             function(*call.args, **call.kwargs)
 

@@ -65,7 +65,7 @@ def seconds_to_compile(method: str, dtype: str, cache: str) -> tuple[float, floa
     os.environ["NUMBA_CACHE_DIR"] = cache
     import numba
 
-    from multiscale_sampler.kernels import weights  # noqa: F401
+    from multiscale_sampler.methods.kernels import windows  # noqa: F401
 
     numba.njit(lambda values: values[0])(np.zeros(1))
     # Values that differ: constant windows do not take every path.
