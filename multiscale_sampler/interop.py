@@ -15,12 +15,12 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
-from . import metadata as ngff
 from .extras import required
 from .image.axes import Axis, guess_axis_type
 from .image.dataarray import image_axes, label_array, to_image, unread
 from .image.orientation import orientations_along
 from .image.tree import NODE_PREFIX, RECIPE_ATTRIBUTE, assemble, levels_of_tree
+from .metadata import OMERO, TYPE_ORDER, check_exportable, image_attributes, ngff_order
 from .metadata.display import stated_display
 
 ItkLibrary: TypeAlias = "Literal['itk', 'itkwasm']"
@@ -77,11 +77,11 @@ def to_ngff_multiscales(tree: xr.DataTree) -> Any:
     levels = [_in_ngff_order(level) for level in levels_of_tree(tree)]
     axes = [image_axes(level) for level in levels]
     for each in axes:
-        ngff.check_exportable(each)
+        check_exportable(each)
     name = str(levels[0].name)
     method = tree.attrs.get(RECIPE_ATTRIBUTE, {}).get("method")
     paths = [f"{NODE_PREFIX}{number}/{name}" for number in range(len(levels))]
-    (entry,) = ngff.image_attributes(
+    (entry,) = image_attributes(
         axes, paths, version="0.4", name=name, method=method, made_by="", recipe={}, written=()
     )["multiscales"]
     orientations = _orientations(levels[0])
@@ -125,7 +125,7 @@ def _ngff_omero(said: Any, omero: Mapping[str, Any] | None) -> Any:
 
 
 def _in_ngff_order(level: xr.DataArray) -> xr.DataArray:
-    return level.transpose(*(level.dims[axis] for axis in ngff.ngff_order(image_axes(level))))
+    return level.transpose(*(level.dims[axis] for axis in ngff_order(image_axes(level))))
 
 
 def _ngff_image(
@@ -195,7 +195,7 @@ def from_ngff_multiscales(multiscales: Any) -> xr.DataTree:
         for level in levels:
             channel = next((axis.name for axis in image_axes(level) if axis.type == "channel"), None)
             carrier = level if channel is None else level.coords[channel]
-            carrier.attrs[ngff.OMERO] = dataclasses.asdict(multiscales.metadata.omero)
+            carrier.attrs[OMERO] = dataclasses.asdict(multiscales.metadata.omero)
     tree = assemble([level.to_dataset() for level in levels])
     tree.attrs = dict(getattr(multiscales, "root_attributes", None) or {})
     return tree
@@ -214,7 +214,7 @@ def _level_of(image: Any, said: Mapping[str, Any], name: str, labels: Sequence[s
     axes = []
     for dim, size in zip(image.dims, image.data.shape, strict=True):
         stated = str(types.get(dim))
-        kind = stated if stated in ngff.TYPE_ORDER else guess_axis_type(dim)
+        kind = stated if stated in TYPE_ORDER else guess_axis_type(dim)
         named = kind == "channel" and labels is not None and len(labels) == size
         values = np.asarray(labels, dtype=str) if named else None
         scale, translation = float(image.scale.get(dim, 1.0)), float(image.translation.get(dim, 0.0))

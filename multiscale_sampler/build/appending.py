@@ -16,12 +16,12 @@ import numpy.typing as npt
 import xarray as xr
 import zarr
 
-from .. import metadata as ngff
 from .. import store as stores
 from ..image.axes import position_tolerance
 from ..image.boxes import Box
 from ..image.dataarray import coordinate_variable, image_axes, to_image, unread
-from ..metadata.display import Display, omero_of
+from ..metadata import check_exportable, default_channel_labels, listed_labels, with_channels
+from ..metadata.display import Display, omero_to_publish
 from ..methods.reducers import Method
 from ..store.remote import in_one_commit
 from ..tasks.progress import ProgressCallback
@@ -147,7 +147,7 @@ class _Addition:
             before.attrs,
         )
         whole.encoding = before.encoding
-        ngff.check_exportable(image_axes(whole))
+        check_exportable(image_axes(whole))
         order = tuple(image.dims.index(name) for name in before.dims)
         return cls(whole, base_of(image, order, image.dtype), unread(image), before.dims.index(dim), start)
 
@@ -228,7 +228,7 @@ def _axis_coordinate(before: xr.DataArray, image: xr.DataArray | None, dim: str,
         return xr.Variable((dim,), before[dim].values[0] + step * np.arange(axis.size + count), attrs)
     if axis.type != "channel":
         raise ValueError(f"the store has positions along {dim!r} that are no grid; give the image those that follow")
-    numbered = ngff.numbered_labels(axis.size + count)[axis.size :]
+    numbered = default_channel_labels(axis.size + count)[axis.size :]
     return xr.Variable((dim,), np.concatenate([before[dim].values.astype(str), np.asarray(numbered)]), attrs)
 
 
@@ -275,13 +275,13 @@ def _with_channels(
     if axis.type != "channel":
         return attributes
     coarsest = cast("zarr.Array[Any]", stored.group[stored.paths[-1]])
-    display = omero_of(build.images[-1], coarsest, Display(None, None))
-    return ngff.with_channels(attributes, display or {}, addition.start)
+    display = omero_to_publish(build.images[-1], coarsest, Display(None, None))
+    return with_channels(attributes, display or {}, addition.start)
 
 
 def _warn_of_labels(stored: stores.StoredPyramid, dim: str) -> None:
     labels = stored.group.get(stores.LABELS)
-    listed = ngff.listed_labels(labels.attrs.asdict()) if isinstance(labels, zarr.Group) else ()
+    listed = listed_labels(labels.attrs.asdict()) if isinstance(labels, zarr.Group) else ()
     if listed:
         warnings.warn(
             f"the labels {', '.join(map(repr, listed))} keep their size along {dim!r}; append to each of them too, "

@@ -18,13 +18,13 @@ import xarray as xr
 import zarr
 from dask.base import tokenize
 
-from .. import metadata as ngff
 from .. import store as stores
 from ..image.boxes import Box
 from ..image.dataarray import image_axes, to_image, unread
 from ..image.tree import RECIPE_ATTRIBUTE, levels_of_tree
 from ..lazy.coarsening import aligned_weights, label_level
 from ..lazy.pyramid import levels_of_plan, recipe_of
+from ..metadata import ngff_order
 from ..methods.reducers import Reducer
 from ..plan.changes import Selection, passes_of_change, selections
 from ..plan.plan import Level, Pass, Plan
@@ -266,7 +266,7 @@ def _unwrapped(level: xr.DataArray) -> str:
 
 def _in_ngff_order(image: xr.DataArray) -> tuple[xr.DataArray, tuple[int, ...]]:
     """Return the image in the order of axes that OME-NGFF wants, and that order."""
-    order = ngff.ngff_order(image_axes(image))
+    order = ngff_order(image_axes(image))
     if order == tuple(range(image.ndim)):
         return image, order
     dims = [image.dims[axis] for axis in order]

@@ -16,11 +16,20 @@ import numpy as np
 import xarray as xr
 import zarr
 
-from .. import metadata as ngff
 from .. import store as stores
 from ..check.validation import validate
 from ..image.axes import Axis
 from ..image.boxes import pieces, whole_part
+from ..metadata import (
+    ZARR_FORMATS,
+    NgffVersion,
+    converted_attributes,
+    further_system_names,
+    has_ome_metadata,
+    listed_labels,
+    namespace_of,
+    relocated_attributes,
+)
 from ..metadata.display import without_display
 from ..metadata.specification import document_findings
 from ..plan.factors import ChunkSizes
@@ -50,7 +59,7 @@ def convert(
     target: Any = None,
     *,
     path: str | None = None,
-    version: ngff.NgffVersion,
+    version: NgffVersion,
     chunks: ChunkSizes | None = None,
     shards: ChunkSizes | Literal[False] | None = None,
     compressors: Any = "auto",
@@ -108,8 +117,8 @@ def convert(
     >>> ms.validate(copy).ok and ms.validate(store).ok
     True
     """
-    if version not in ngff.ZARR_FORMATS:
-        raise ValueError(f"unknown version {version!r}; choose one of {', '.join(map(repr, ngff.ZARR_FORMATS))}")
+    if version not in ZARR_FORMATS:
+        raise ValueError(f"unknown version {version!r}; choose one of {', '.join(map(repr, ZARR_FORMATS))}")
     node = stores.open_node(source, path, storage_options=storage_options if isinstance(source, str) else None)
     if not isinstance(node, zarr.Group):
         raise ValueError(f"{node.store_path} is an array, not a pyramid; convert the group that holds it")
@@ -145,7 +154,7 @@ def convert(
     _verify_copy(images, stores.open_node(target, storage_options=options))
 
 
-def _images(group: zarr.Group, version: ngff.NgffVersion) -> Iterator[_Image]:
+def _images(group: zarr.Group, version: NgffVersion) -> Iterator[_Image]:
     """Yield an image and its labels as they will be.
 
     Raises
@@ -155,7 +164,7 @@ def _images(group: zarr.Group, version: ngff.NgffVersion) -> Iterator[_Image]:
     """
     yield _image(group, "", version)
     labels = group.get(stores.LABELS)
-    for name in ngff.listed_labels(labels.attrs.asdict()) if isinstance(labels, zarr.Group) else ():
+    for name in listed_labels(labels.attrs.asdict()) if isinstance(labels, zarr.Group) else ():
         node = group.get(f"{stores.LABELS}/{name}")
         if not isinstance(node, zarr.Group):
             raise ValueError(
@@ -164,20 +173,20 @@ def _images(group: zarr.Group, version: ngff.NgffVersion) -> Iterator[_Image]:
         yield _image(node, f"{stores.LABELS}/{name}", version)
 
 
-def _image(group: zarr.Group, inside: str, version: ngff.NgffVersion) -> _Image:
+def _image(group: zarr.Group, inside: str, version: NgffVersion) -> _Image:
     attributes = group.attrs.asdict()
     multiscales, arrays, levels, assumed = stores.pyramid_levels(group, stores.read_multiscales(group))
-    entries: Any = ngff.namespace_of(attributes)["multiscales"]
+    entries: Any = namespace_of(attributes)["multiscales"]
     if len(entries) > 1:
         raise ValueError(f"{group.store_path} describes {len(entries)} images, and only one at a time can be converted")
-    lost = ngff.further_systems(attributes) if version != "0.6" else ()
+    lost = further_system_names(attributes) if version != "0.6" else ()
     if lost:
         assumed = [*assumed, f"that the coordinate systems {', '.join(lost)} may go, which only 0.6 knows"]
     if assumed:
         message = f"{group.store_path} is converted to {version}; assumed: {'; '.join(assumed)}"
         warnings.warn(message, UserWarning, stacklevel=4)
     by_path: dict[str, tuple[Axis, ...]] = {d.path: axes for d, axes in zip(multiscales.datasets, levels, strict=True)}
-    new = ngff.converted(attributes, by_path, version, restated=bool(assumed))
+    new = converted_attributes(attributes, by_path, version, restated=bool(assumed))
     if wrong := [finding for finding in document_findings(new) if finding.severity == "error"]:
         raise ValueError(
             f"OME-NGFF {version} cannot say what the metadata of {group.store_path} do: {wrong[0].location}: "
@@ -189,10 +198,10 @@ def _image(group: zarr.Group, inside: str, version: ngff.NgffVersion) -> _Image:
 # --- in place --------------------------------------------------------------------------------------------------
 
 
-def _convert_in_place(group: zarr.Group, images: list[_Image], version: ngff.NgffVersion, given: list[str]) -> None:
+def _convert_in_place(group: zarr.Group, images: list[_Image], version: NgffVersion, given: list[str]) -> None:
     if given:
         raise ValueError(f"{', '.join(given)} shape a copy, and there is no target; name one, or leave them out")
-    zarr_format = ngff.ZARR_FORMATS[version]
+    zarr_format = ZARR_FORMATS[version]
     if group.metadata.zarr_format != zarr_format:
         raise ValueError(
             f"OME-NGFF {version} is zarr v{zarr_format}, and {group.store_path} is v{group.metadata.zarr_format}; name "
@@ -205,7 +214,7 @@ def _convert_in_place(group: zarr.Group, images: list[_Image], version: ngff.Ngf
         root = stores.writable_group(group)
         documents = {image.inside: image.attributes for image in images}
         if isinstance(labels := root.get(stores.LABELS), zarr.Group):
-            documents[stores.LABELS] = ngff.moved(labels.attrs.asdict(), version)
+            documents[stores.LABELS] = relocated_attributes(labels.attrs.asdict(), version)
         # The image itself last: what it says is what readers see first.
         for inside in sorted(documents, key=len, reverse=True):
             node = root if not inside else root[inside]
@@ -221,7 +230,7 @@ def _convert_in_place(group: zarr.Group, images: list[_Image], version: ngff.Ngf
 class _Copy:
     """How images are copied."""
 
-    version: ngff.NgffVersion
+    version: NgffVersion
     storing: Mapping[str, Any]
     compressors: Any
     resume: bool
@@ -246,7 +255,7 @@ class _Copy:
             if self.resume and stores.is_finished(place):
                 return None
         claims.enter_context(stores.claim(stores.place_of(place)))
-        zarr_format = ngff.ZARR_FORMATS[self.version]
+        zarr_format = ZARR_FORMATS[self.version]
         build = build_of_tree(_tree(image), stores.place_of(place), {}, self._storing(zarr_format))
         sources = list(image.arrays.values())
         encodings = [
@@ -287,7 +296,7 @@ class _Copy:
         for name in names:
             node = source[name]
             inside_left = any(name.startswith(f"{other}/") for other in left)
-            if inside_left or (isinstance(node, zarr.Group) and ngff.is_described(node.attrs.asdict())):
+            if inside_left or (isinstance(node, zarr.Group) and has_ome_metadata(node.attrs.asdict())):
                 left.append(name)
             elif isinstance(node, zarr.Group):
                 target.require_group(name).attrs.put(node.attrs.asdict())
@@ -297,7 +306,7 @@ class _Copy:
 
     def _copy_array(self, source: zarr.Array[Any], target: zarr.Group, name: str) -> bool:
         """Copy an array, chunk by chunk; return whether the zarr format can hold it."""
-        zarr_format = ngff.ZARR_FORMATS[self.version]
+        zarr_format = ZARR_FORMATS[self.version]
         encoding = stores.encoding_like(source, zarr_format, self.compressors)
         names = stores.dimension_names(source)
         dimensions = {stores.V2_DIMENSIONS: list(names)} if names and zarr_format == 2 else {}
@@ -340,7 +349,7 @@ class _Copy:
             above = image.group.store_path
             parent = "/".join(above.path.split("/")[: -len(names)])
             listing = zarr.open_group(above.store, path=parent, mode="r")
-            root.create_group(stores.LABELS, attributes=ngff.moved(listing.attrs.asdict(), self.version))
+            root.create_group(stores.LABELS, attributes=relocated_attributes(listing.attrs.asdict(), self.version))
 
 
 def _tree(image: _Image) -> xr.DataTree:

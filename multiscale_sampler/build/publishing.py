@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from .. import metadata as ngff
 from .. import store as stores
-from ..metadata.display import Display, image_label_of, omero_of
-from ..metadata.geozarr import attributes_of_group, composed, map_axes, stated_crs
+from ..metadata import OWN_METADATA, NgffVersion, convention_attributes, image_attributes
+from ..metadata.display import Display, image_label_to_publish, omero_to_publish
+from ..metadata.geozarr import attributes_of_group, convention_with_geozarr, map_axes, stated_crs
 from ..metadata.json_values import json_attributes
 from .build import Arrays, Build
 
@@ -19,7 +19,7 @@ from .build import Arrays, Build
 def published_attributes(
     build: Build,
     target: stores.Target,
-    version: ngff.NgffVersion,
+    version: NgffVersion,
     arrays: Arrays,
     stated: Display,
     *,
@@ -30,7 +30,7 @@ def published_attributes(
     levels = [level.axes for level in build.levels]
     method = str(build.recipe["method"])
     shown, coarsest = build.images[-1], arrays[len(levels) - 1]
-    attributes = ngff.image_attributes(
+    attributes = image_attributes(
         levels,
         target.paths,
         version=version,
@@ -39,8 +39,8 @@ def published_attributes(
         made_by=made_by,
         recipe=build.recipe,
         written=target.written,
-        omero=None if labels_of else omero_of(shown, coarsest, stated),
-        image_label=image_label_of(shown, coarsest, stated, version=version, source=labels_of),
+        omero=None if labels_of else omero_to_publish(shown, coarsest, stated),
+        image_label=image_label_to_publish(shown, coarsest, stated, version=version, source=labels_of),
         systems=stated.systems,
     )
     if target.layout == "datatree" and version != "0.4":
@@ -53,7 +53,7 @@ def _convention(build: Build, target: stores.Target) -> dict[str, Any]:
     """Return the attributes of the convention ``multiscales``: of groups of levels, or of their arrays."""
     levels, parents = [level.axes for level in build.levels], [level.parent for level in build.levels]
     assets = [path.rpartition("/")[0] or path for path in target.paths]
-    return ngff.convention_attributes(levels, parents, assets, method=str(build.recipe["method"]))
+    return convention_attributes(levels, parents, assets, method=str(build.recipe["method"]))
 
 
 def crs_to_write(build: Build) -> dict[str, Any]:
@@ -80,13 +80,13 @@ def with_geozarr(
 ) -> dict[str, Any]:
     """Return the attributes of a pyramid with those of the geospatial conventions, and write those of its levels."""
     levels = [level.axes for level in build.levels]
-    geospatial = composed(_convention(build, target), levels, crs)
+    geospatial = convention_with_geozarr(_convention(build, target), levels, crs)
     for path, axes in zip(target.paths, levels, strict=True):
         if group := path.rpartition("/")[0]:
             target.group[group].attrs.update(attributes_of_group(axes, crs))
     if alone:
         # Where OME-NGFF's metadata would tell what is ours to replace, and how the levels were made.
         (entry,) = attributes["ome"]["multiscales"]
-        geospatial["multiscales"] = {**geospatial["multiscales"], ngff.OWN_METADATA: entry["metadata"]}
+        geospatial["multiscales"] = {**geospatial["multiscales"], OWN_METADATA: entry["metadata"]}
         return geospatial
     return {**attributes, **geospatial}

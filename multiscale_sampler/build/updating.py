@@ -15,11 +15,11 @@ from typing import Any, Literal
 import numpy as np
 import xarray as xr
 
-from .. import metadata as ngff
 from .. import store as stores
 from ..image.axes import position_tolerance
 from ..image.boxes import Box, whole_part
 from ..lazy.pyramid import recipe_of
+from ..metadata import MIXED_METHODS, with_recipe
 from ..methods.reducers import REDUCERS, WEIGHTED_MEAN, Method, get_reducer
 from ..plan.plan import Plan
 from ..plan.planning import plan_as_stored, plan_pyramid
@@ -50,7 +50,7 @@ class Remaking:
         if "scale_factors" not in recipe:
             described = stores.described_image(stored.group)
             recipe = described.shaping(stored.unlabelled.dims)
-        if self.parameters is None and made_by == ngff.MIXED_METHODS:
+        if self.parameters is None and made_by == MIXED_METHODS:
             raise ValueError(
                 f"the levels of {stored.group.store_path} were made by several rules, some having been made anew or "
                 "removed; make all of them anew with rebuild_levels"
@@ -240,7 +240,7 @@ def rebuild_levels(
         run_sweeps(build, dict(enumerate(remade.arrays)), target, progress)
         made_all = len(chosen) == len(stored.arrays) - 1
         if made_all or not _is_repair(remade, build):
-            stored.finish(partial(ngff.with_recipe, recipe=build.recipe, whole=made_all))
+            stored.finish(partial(with_recipe, recipe=build.recipe, whole=made_all))
         else:
             stored.finish()
 

@@ -16,13 +16,13 @@ import numpy.typing as npt
 import xarray as xr
 import zarr
 
-from .. import metadata as ngff
 from .. import store as stores
 from ..image.axes import Boundary
 from ..image.dataarray import PerAxis, image_axes, unread
 from ..image.orientation import OrientationOption
 from ..messages import check_choice
-from ..metadata.clients import unread_by_some
+from ..metadata import IMAGE_LABEL, ZARR_FORMATS, NgffVersion, check_exportable, ngff_order
+from ..metadata.clients import unread_by_clients
 from ..metadata.display import Display, stated_display, without_display
 from ..metadata.json_values import json_attributes
 from ..methods.reducers import Method, get_reducer
@@ -56,7 +56,7 @@ def write_pyramid(
     min_valid: float | None = None,
     weights: xr.DataArray | None = None,
     dtype: npt.DTypeLike | None = None,
-    version: ngff.NgffVersion = "0.5",
+    version: NgffVersion = "0.5",
     layout: stores.Layout = "datatree",
     metadata: Sequence[Metadata] = ("ome",),
     mode: stores.Mode = "w-",
@@ -147,7 +147,7 @@ def write_pyramid(
     >>> ms.open_pyramid(store)["scale2/image"].x.values[:3]
     array([0.75, 2.75, 4.75])
     """
-    check_choice("version", version, tuple(ngff.ZARR_FORMATS))
+    check_choice("version", version, tuple(ZARR_FORMATS))
     check_choice("layout", layout, stores.LAYOUTS)
     check_choice("mode", mode, stores.MODES)
     metadata = _checked_metadata(metadata, version)
@@ -177,7 +177,7 @@ def write_pyramid(
 
 def _warn_of_clients(build: Build) -> None:
     """Say once which clients will not read a pyramid."""
-    if found := unread_by_some(build.levels[0].axes, [level.dtype for level in build.levels]):
+    if found := unread_by_clients(build.levels[0].axes, [level.dtype for level in build.levels]):
         warnings.warn(f"some clients will not open {build.name!r}: {'; '.join(found)}", UserWarning, stacklevel=4)
 
 
@@ -185,7 +185,7 @@ def _warn_of_clients(build: Build) -> None:
 class Export:
     """How a pyramid is stored in a group of its own."""
 
-    version: ngff.NgffVersion
+    version: NgffVersion
     """Version of OME-NGFF."""
     layout: stores.Layout
     """Where levels are in the group."""
@@ -219,9 +219,9 @@ def export(
     `labels_of` is the path of the image that the pyramid is labels of, relative to it.
     """
     for level in build.levels:
-        ngff.check_exportable(level.axes, how.version)
+        check_exportable(level.axes, how.version)
     version, layout = how.version, how.layout
-    zarr_format = ngff.ZARR_FORMATS[version]
+    zarr_format = ZARR_FORMATS[version]
     encoding = stores.encoding_like(build.source, zarr_format, how.compressors)
     stated = stated_display(build.images[-1], how.version)
     crs = crs_to_write(build) if "geozarr" in how.metadata else None
@@ -364,10 +364,10 @@ def add_levels(
     build = build_of_image(image, place, shaping, storing)
     _check_base_stays(build)
     zarr_format = array.metadata.zarr_format
-    version: ngff.NgffVersion = "0.4" if zarr_format == 2 else "0.5"
+    version: NgffVersion = "0.4" if zarr_format == 2 else "0.5"
     encoding = replace(stores.encoding_like(array, zarr_format, compressors), fill_value=array.fill_value)
     # How channels are displayed stays as the group has it.
-    stated = Display(None, image.attrs.get(ngff.IMAGE_LABEL) if above is not None else None)
+    stated = Display(None, image.attrs.get(IMAGE_LABEL) if above is not None else None)
     attrs = json_attributes(without_display(image).attrs, base)
     stores.rehearse(build.levels[1:], encoding, attrs, array)
     record = build.record(version, "flat", encoding, copy_base=False)
@@ -390,8 +390,8 @@ def add_levels(
 def _check_base(image: xr.DataArray) -> None:
     """Refuse a base beside which OME-NGFF cannot have levels."""
     axes = image_axes(image)
-    ngff.check_exportable(axes)
-    if ngff.ngff_order(axes) != tuple(range(len(axes))):
+    check_exportable(axes)
+    if ngff_order(axes) != tuple(range(len(axes))):
         raise ValueError(
             f"the base has the axes {image.dims!r}, but OME-NGFF wants time and channels before space, and the base is "
             "not touched; write a new store with write_pyramid, which reorders them"
@@ -471,10 +471,10 @@ def write_labels(
     check_choice("mode", mode, stores.MODES)
     group = stores.open_node(store, path, storage_options=storage_options)
     image = stores.described_image(group)
-    if image.version not in ngff.ZARR_FORMATS:
+    if image.version not in ZARR_FORMATS:
         raise ValueError(
             f"{group.store_path} is OME-NGFF {image.version}, which is not written; convert it to one of "
-            f"{', '.join(map(repr, ngff.ZARR_FORMATS))} first"
+            f"{', '.join(map(repr, ZARR_FORMATS))} first"
         )
     version = image.version
     storing = {"chunks": chunks, "shards": shards, "memory_limit": memory_limit, "workers": workers}
@@ -548,13 +548,13 @@ def _put_labels(build: Build, image: zarr.Group, name: str, how: Export) -> None
     stores.register_label(image.require_group(stores.LABELS), name, how.version)
 
 
-def _checked_metadata(metadata: Sequence[Metadata], version: ngff.NgffVersion) -> tuple[Metadata, ...]:
+def _checked_metadata(metadata: Sequence[Metadata], version: NgffVersion) -> tuple[Metadata, ...]:
     named: tuple[Any, ...] = (metadata,) if isinstance(metadata, str) else tuple(metadata)
     for name in named:
         check_choice("metadata", name, METADATA)
     if not named:
         raise ValueError(f"metadata={metadata!r} names none; choose from {', '.join(map(repr, METADATA))}")
-    if "geozarr" in named and ngff.ZARR_FORMATS[version] == 2:
+    if "geozarr" in named and ZARR_FORMATS[version] == 2:
         # Both have an attribute of the name "multiscales".
         raise ValueError(f"'geozarr' is of zarr v3, and OME-NGFF {version!r} of v2; write version '0.5'")
     return named

@@ -16,10 +16,10 @@ import xarray as xr
 import zarr
 from dask.utils import format_bytes
 
-from .. import metadata as ngff
 from ..image.axes import Axis, Boundary
 from ..image.dataarray import image_axes
 from ..image.tree import RECIPE_ATTRIBUTE, describe_levels, levels_of_tree
+from ..metadata import stated_method
 from ..methods.reducers import REDUCERS, Reducer
 from ..plan.plan import Plan
 from ..store import open_node, pyramid_levels, read_multiscales
@@ -147,7 +147,7 @@ def _of_store(store: Any, path: str | None, storage_options: Mapping[str, Any] |
         _Level(each, np.dtype(array.dtype), array.chunks, array.shards)
         for each, array in zip(axes, arrays, strict=True)
     )
-    method = ngff.stated_method(group.attrs.asdict())
+    method = stated_method(group.attrs.asdict())
     by = f" The metadata name the method {method!r}{_what(REDUCERS.get(method))}." if method else ""
     title = f"{group.store_path}: OME-NGFF {multiscales.version}, {len(levels)} levels.{by}"
     notes = tuple(f"The metadata do not say all; assumed: {text}." for text in assumed)

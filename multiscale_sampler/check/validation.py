@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 import zarr
 
-from .. import metadata as ngff
 from ..image.axes import Axis, position_tolerance
+from ..metadata import ZARR_FORMATS, Multiscales, level_axes, namespace_of, parse_multiscales
 from ..metadata.specification import RULE_SETS, Finding, document_findings
 from ..store import LABELS, dimension_names, open_node
 
@@ -133,14 +133,14 @@ def _format_findings(group: zarr.Group) -> Iterator[Finding]:
     version = _version(group.attrs.asdict())
     known = RULE_SETS.get(version)
     zarr_format = group.metadata.zarr_format
-    if known is not None and zarr_format != ngff.ZARR_FORMATS[known]:
-        expected = f"zarr format {ngff.ZARR_FORMATS[known]}"
+    if known is not None and zarr_format != ZARR_FORMATS[known]:
+        expected = f"zarr format {ZARR_FORMATS[known]}"
         rule = "Up to 0.4 metadata and arrays are zarr v2, from 0.5 on zarr v3."
         yield Finding("error", "", f"OME-NGFF {version} in zarr format {zarr_format}", expected, rule)
 
 
 def _version(attributes: Mapping[str, Any]) -> str:
-    namespace = ngff.namespace_of(attributes)
+    namespace = namespace_of(attributes)
     entries = namespace.get("multiscales")
     first = entries[0] if isinstance(entries, list) and entries and isinstance(entries[0], Mapping) else {}
     return str(namespace.get("version") or first.get("version"))
@@ -150,7 +150,7 @@ def _content_findings(group: zarr.Group, known: Sequence[Finding]) -> Iterator[F
     """Yield what is wrong with the arrays of an image, and with what its metadata say of them."""
     attributes = group.attrs.asdict()
     try:
-        multiscales = ngff.parse(attributes)
+        multiscales = parse_multiscales(attributes)
     except ValueError as error:
         if all(finding.severity != "error" for finding in known):
             yield Finding("error", "multiscales", str(error), "metadata that can be read")
@@ -174,7 +174,7 @@ def _content_findings(group: zarr.Group, known: Sequence[Finding]) -> Iterator[F
         else:
             yield Finding("error", dataset.path, "there is none", "the array that the metadata name", ARRAY_PATH)
     if len(arrays) == len(multiscales.datasets):
-        yield from _array_findings(multiscales, arrays, labels="image-label" in ngff.namespace_of(attributes))
+        yield from _array_findings(multiscales, arrays, labels="image-label" in namespace_of(attributes))
         yield from geometry_findings(group, multiscales, arrays)
 
 
@@ -184,7 +184,7 @@ def _labels_findings(group: zarr.Group, *, strict: bool) -> Iterator[Finding]:
     if not isinstance(labels, zarr.Group):
         return
     attributes = labels.attrs.asdict()
-    namespace = ngff.namespace_of(attributes)
+    namespace = namespace_of(attributes)
     paths = namespace.get("labels")
     if not isinstance(paths, list) or not all(isinstance(path, str) for path in paths):
         yield Finding("warning", LABELS, f"labels: {paths!r}", "a list of the paths of labels", LABELS_LIST)
@@ -201,7 +201,7 @@ def _labels_findings(group: zarr.Group, *, strict: bool) -> Iterator[Finding]:
         report = validate(node, strict=strict)
         for finding in report.findings:
             yield dataclasses.replace(finding, location=f"{place}: {finding.location}".removesuffix(": "))
-        if "image-label" not in ngff.namespace_of(node.attrs.asdict()):
+        if "image-label" not in namespace_of(node.attrs.asdict()):
             sentence = 'Each label image SHOULD contain the "image-label" key.'
             yield Finding("warning", place, "no image-label metadata", "the metadata of labels", sentence)
             yield from _integer_findings(node, place)
@@ -213,7 +213,7 @@ def _labels_findings(group: zarr.Group, *, strict: bool) -> Iterator[Finding]:
 
 def _level_count(group: zarr.Group) -> int | None:
     try:
-        multiscales = ngff.parse(group.attrs.asdict())
+        multiscales = parse_multiscales(group.attrs.asdict())
     except ValueError:
         return None
     return None if multiscales is None else len(multiscales.datasets)
@@ -225,9 +225,7 @@ def _integer_findings(group: zarr.Group, place: str) -> Iterator[Finding]:
             yield Finding("error", f"{place}/{name}", f"dtype {array.dtype}", "integers", INTEGER_LABELS)
 
 
-def _array_findings(
-    multiscales: ngff.Multiscales, arrays: Sequence[zarr.Array[Any]], *, labels: bool
-) -> Iterator[Finding]:
+def _array_findings(multiscales: Multiscales, arrays: Sequence[zarr.Array[Any]], *, labels: bool) -> Iterator[Finding]:
     """Yield what is wrong with the arrays as such."""
     names = tuple(name for name, _, _ in multiscales.axes or ())
     version = RULE_SETS.get(multiscales.version)
@@ -254,7 +252,7 @@ def _array_findings(
 
 
 def geometry_findings(
-    group: zarr.Group, multiscales: ngff.Multiscales, arrays: Sequence[zarr.Array[Any]]
+    group: zarr.Group, multiscales: Multiscales, arrays: Sequence[zarr.Array[Any]]
 ) -> Iterator[Finding]:
     """Yield where shapes and positions contradict each other."""
     if any(array.ndim != arrays[0].ndim for array in arrays):
@@ -264,7 +262,7 @@ def geometry_findings(
         )
         return
     try:
-        levels, _ = ngff.level_axes(multiscales, [array.shape for array in arrays])
+        levels, _ = level_axes(multiscales, [array.shape for array in arrays])
     except ValueError as error:
         yield Finding("error", "coordinateTransformations", str(error), "positions that fit the arrays", LENGTHS)
         return

@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 import zarr
 
-from .. import metadata as ngff
 from ..messages import table
+from ..metadata import listed_labels, namespace_of, parse_multiscales, stated_method, stated_recipe
 from ..metadata.specification import Finding
 from ..methods.reducers import REDUCERS, SAME_JOB
 from ..plan.factors import positive
@@ -243,9 +243,9 @@ def _images(group: zarr.Group) -> Iterator[tuple[str, zarr.Group]]:
     described_levels(group)
     yield "", group
     labels = group.get(LABELS)
-    for name in ngff.listed_labels(labels.attrs.asdict()) if isinstance(labels, zarr.Group) else ():
+    for name in listed_labels(labels.attrs.asdict()) if isinstance(labels, zarr.Group) else ():
         node = labels.get(name) if isinstance(labels, zarr.Group) else None
-        if isinstance(node, zarr.Group) and ngff.parse(node.attrs.asdict()) is not None:
+        if isinstance(node, zarr.Group) and parse_multiscales(node.attrs.asdict()) is not None:
             yield f"{LABELS}/{name}", node
 
 
@@ -255,7 +255,7 @@ def _verified(
     """Return the report on one image."""
     multiscales, arrays, axes, _ = pyramid_levels(group, described_levels(group))
     stated, evidence = _stated_method(group)
-    labels = "image-label" in ngff.namespace_of(group.attrs.asdict()) or stated in LABEL_METHODS
+    labels = "image-label" in namespace_of(group.attrs.asdict()) or stated in LABEL_METHODS
     labels = labels and all(array.dtype.kind in "iu" for array in arrays)
     paths = tuple(dataset.path for dataset in multiscales.datasets)
     pyramid = Pyramid(paths, tuple(Access.of(array) for array in arrays), tuple(axes), labels, stated, evidence)
@@ -293,8 +293,8 @@ def _stated_method(group: zarr.Group) -> tuple[str | None, Evidence]:
     would fit by chance.
     """
     attributes = group.attrs.asdict()
-    recipe = ngff.recipe_written(attributes)
-    name = str(ngff.stated_method(attributes) or (recipe or {}).get("method", "")).lower()
+    recipe = stated_recipe(attributes)
+    name = str(stated_method(attributes) or (recipe or {}).get("method", "")).lower()
     name = SAME_JOB.get(name, name)
     if recipe is None:
         return (name if name in REDUCERS else None), "rules"

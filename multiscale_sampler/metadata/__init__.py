@@ -1,25 +1,41 @@
-"""Axes to OME-NGFF ``multiscales`` and back, for the versions of the specification; dicts only, no files.
+"""What a group's attributes say of an image: OME-NGFF, the conventions of zarr, and how they follow from axes.
 
-Writes 0.4, 0.5 and 0.6, reads 0.1 to 0.6. The specification: https://ngff.openmicroscopy.org. Beside it stands the
-domain-agnostic ``multiscales`` convention of https://github.com/zarr-conventions/multiscales, which the default
-layout carries too.
+OME-NGFF (https://ngff.openmicroscopy.org) is written as 0.4, 0.5 and 0.6, and read from 0.1 on.
 
-`vocabulary` has the keys and versions, `describing` says what was written, `displaying` how it is shown, `convention`
-the same for readers of the convention; `parsing` reads what others say, and `rewriting` changes what a group says.
+- `versions`: what the versions of OME-NGFF differ in, names of keys, and where in a group's attributes they are.
+- `parsing`: OME-NGFF metadata of any version, from any tool, to axes.
+- `writing`: axes to OME-NGFF metadata.
+- `rewriting`: attributes of a group with a pyramid published in them, in another version, or with other levels.
+- `omero`: ``omero`` and ``image-label``, which say how channels and labels are displayed.
+- `display`: what an image states of its display, completed from the values of its coarsest level.
+- `specification`: the rules of OME-NGFF for metadata, and what in a document breaks them.
+- `clients`: axes and dtypes that OME-NGFF allows and some of its readers refuse.
+- `multiscales_convention`: the ``multiscales`` convention of zarr, which does not know kinds of images.
+- `geozarr`: the conventions ``proj:`` and ``spatial:``, which place an image on the earth.
+- `json_values`: attributes as JSON can hold them.
 """
 
 from .multiscales_convention import convention_attributes
-from .omero import CHANNEL_COLORS, displayed, image_label, numbered_labels, omero, with_channels
-from .parsing import Dataset, Multiscales, coarsest_last, images_below, level_axes, listed_labels, parse, stated_method
+from .omero import CHANNEL_COLORS, default_channel_labels, omero_metadata, with_channels
+from .parsing import (
+    Dataset,
+    Multiscales,
+    finest_first,
+    level_axes,
+    listed_images,
+    listed_labels,
+    parse_multiscales,
+    stated_method,
+)
 from .rewriting import (
-    converted,
-    further_systems,
-    merged,
-    moved,
-    recipe_written,
+    attributes_without_levels,
+    converted_attributes,
+    further_system_names,
+    paths_written_by_us,
+    relocated_attributes,
+    stated_recipe,
+    with_published,
     with_recipe,
-    without_levels,
-    written_by_us,
 )
 from .versions import (
     IMAGE_LABEL,
@@ -30,16 +46,22 @@ from .versions import (
     TYPE_ORDER,
     ZARR_FORMATS,
     NgffVersion,
-    is_described,
+    has_ome_metadata,
     namespace_of,
 )
-from .writing import MOST_AXES, UNIT_NAMES, check_exportable, image_attributes, label_list, ngff_order, transformations
+from .writing import (
+    UNIT_NAMES,
+    check_exportable,
+    image_attributes,
+    label_list_attributes,
+    level_transformations,
+    ngff_order,
+)
 
 __all__ = [
     "CHANNEL_COLORS",
     "IMAGE_LABEL",
     "MIXED_METHODS",
-    "MOST_AXES",
     "OMERO",
     "OWN_METADATA",
     "SYSTEMS",
@@ -49,31 +71,29 @@ __all__ = [
     "Dataset",
     "Multiscales",
     "NgffVersion",
+    "attributes_without_levels",
     "check_exportable",
-    "coarsest_last",
     "convention_attributes",
-    "converted",
-    "displayed",
-    "further_systems",
+    "converted_attributes",
+    "default_channel_labels",
+    "finest_first",
+    "further_system_names",
+    "has_ome_metadata",
     "image_attributes",
-    "image_label",
-    "images_below",
-    "is_described",
-    "label_list",
+    "label_list_attributes",
     "level_axes",
+    "level_transformations",
+    "listed_images",
     "listed_labels",
-    "merged",
-    "moved",
     "namespace_of",
     "ngff_order",
-    "numbered_labels",
-    "omero",
-    "parse",
-    "recipe_written",
+    "omero_metadata",
+    "parse_multiscales",
+    "paths_written_by_us",
+    "relocated_attributes",
     "stated_method",
-    "transformations",
+    "stated_recipe",
     "with_channels",
+    "with_published",
     "with_recipe",
-    "without_levels",
-    "written_by_us",
 ]

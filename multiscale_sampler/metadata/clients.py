@@ -23,7 +23,7 @@ COMMON_NAMES = frozenset("tczyx")
 WITHOUT_OTHER_NAMES = ("ngff-zarr", "bioio", "ngio", "ome-zarr.js", "vizarr")
 
 
-def unread_by_some(axes: Sequence[Axis], dtypes: Iterable[np.dtype[np.generic]]) -> tuple[str, ...]:
+def unread_by_clients(axes: Sequence[Axis], dtypes: Iterable[np.dtype[np.generic]]) -> tuple[str, ...]:
     """Return what some clients do not read of a pyramid, with their names and what to do about it."""
     found = []
     for name in dict.fromkeys(str(dtype.newbyteorder("=")) for dtype in dtypes):

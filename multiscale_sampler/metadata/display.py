@@ -16,11 +16,12 @@ import numpy as np
 import xarray as xr
 import zarr
 
-from .. import metadata as ngff
 from ..image.axes import Axis
 from ..image.dataarray import image_axes
 from .json_values import json_attributes
+from .omero import complete_omero, default_channel_labels, image_label_metadata, omero_metadata
 from .specification import DISPLAY, LABEL, Rule
+from .versions import IMAGE_LABEL, OMERO, SYSTEMS, NgffVersion
 
 # What is looked at to choose the contrast of a channel, per spatial axis of the coarsest level.
 WINDOW_SAMPLE = 512
@@ -38,7 +39,7 @@ class Display:
     """Of coordinate systems beside its own (OME-NGFF 0.6)."""
 
 
-def stated_display(image: xr.DataArray, version: ngff.NgffVersion) -> Display:
+def stated_display(image: xr.DataArray, version: NgffVersion) -> Display:
     """Return how an image says that it is to be shown.
 
     Raises
@@ -51,39 +52,39 @@ def stated_display(image: xr.DataArray, version: ngff.NgffVersion) -> Display:
     UserWarning
         If it is said of other channels or axes than the image has, or `version` cannot say it, and so is not written.
     """
-    omero = _checked(ngff.OMERO, stated_omero(image))
-    label = _checked(ngff.IMAGE_LABEL, image.attrs.get(ngff.IMAGE_LABEL))
+    omero = _checked(OMERO, stated_omero(image))
+    label = _checked(IMAGE_LABEL, image.attrs.get(IMAGE_LABEL))
     if omero is not None:
         axes, keys = image_axes(image), _channel_keys(image)
-        blank = ngff.omero(_labels(axes, keys), [np.zeros(1)] * len(keys))
-        completed = ngff.displayed(omero, blank, keys)
+        blank = omero_metadata(_labels(axes, keys), [np.zeros(1)] * len(keys))
+        completed = complete_omero(omero, blank, keys)
         if completed is None:
             warnings.warn(
-                f"the attribute {ngff.OMERO!r} of {str(image.name)!r} describes other channels than {list(keys)!r}, "
+                f"the attribute {OMERO!r} of {str(image.name)!r} describes other channels than {list(keys)!r}, "
                 "and is not written; give it one entry for each",
                 UserWarning,
                 stacklevel=5,
             )
             omero = None
         else:
-            _hold_against(DISPLAY, ngff.OMERO, completed)
+            _check_by_rule(DISPLAY, OMERO, completed)
     if label is not None:
-        _hold_against(LABEL, ngff.IMAGE_LABEL, label)
+        _check_by_rule(LABEL, IMAGE_LABEL, label)
     return Display(omero, label, _stated_systems(image, version))
 
 
-def _stated_systems(image: xr.DataArray, version: ngff.NgffVersion) -> Mapping[str, Any] | None:
+def _stated_systems(image: xr.DataArray, version: NgffVersion) -> Mapping[str, Any] | None:
     """Return the further coordinate systems of an image, unless they are of other axes or cannot be written."""
-    systems = image.attrs.get(ngff.SYSTEMS)
+    systems = image.attrs.get(SYSTEMS)
     if systems is None:
         return None
     axes = [str(dim) for dim in image.dims]
     sound = isinstance(systems, Mapping) and {"name", "axes", "coordinateSystems"} <= systems.keys()
     if sound and version == "0.6" and list(systems["axes"]) == axes:
-        return cast("Mapping[str, Any]", json_attributes({ngff.SYSTEMS: systems}, "the image")[ngff.SYSTEMS])
+        return cast("Mapping[str, Any]", json_attributes({SYSTEMS: systems}, "the image")[SYSTEMS])
     why = f"OME-NGFF {version} has none" if version != "0.6" else f"they are not of the axes {axes!r}"
     warnings.warn(
-        f"the attribute {ngff.SYSTEMS!r} of {str(image.name)!r}, its further coordinate systems, is not written: {why}",
+        f"the attribute {SYSTEMS!r} of {str(image.name)!r}, its further coordinate systems, is not written: {why}",
         UserWarning,
         stacklevel=6,
     )
@@ -93,7 +94,7 @@ def _stated_systems(image: xr.DataArray, version: ngff.NgffVersion) -> Mapping[s
 def stated_omero(image: xr.DataArray) -> Any:
     """Return what an image carries of how to display its channels, None without any."""
     carriers = (*(coordinate.attrs for coordinate in image.coords.values()), image.attrs)
-    return next((attrs[ngff.OMERO] for attrs in carriers if ngff.OMERO in attrs), None)
+    return next((attrs[OMERO] for attrs in carriers if OMERO in attrs), None)
 
 
 def _checked(key: str, stated: Any) -> Mapping[str, Any] | None:
@@ -110,7 +111,7 @@ def _checked(key: str, stated: Any) -> Mapping[str, Any] | None:
     return plain  # type: ignore[no-any-return]  # an object, by the check above
 
 
-def _hold_against(rule: Rule, key: str, stated: Mapping[str, Any]) -> None:
+def _check_by_rule(rule: Rule, key: str, stated: Mapping[str, Any]) -> None:
     for wrong in rule(key, stated):
         raise ValueError(
             f"the attribute {key!r} is not as OME-NGFF has it: {wrong.location}: {wrong.message}; correct or remove it"
@@ -119,7 +120,7 @@ def _hold_against(rule: Rule, key: str, stated: Mapping[str, Any]) -> None:
 
 def without_display(image: xr.DataArray) -> xr.DataArray:
     """Return an image without what its group says in a store."""
-    keys = (ngff.OMERO, ngff.IMAGE_LABEL, ngff.SYSTEMS)
+    keys = (OMERO, IMAGE_LABEL, SYSTEMS)
     bare = image.copy(deep=False)
     for carrier in (bare, *bare.coords.values()):
         carrier.attrs = {key: value for key, value in carrier.attrs.items() if key not in keys}
@@ -131,7 +132,7 @@ def _channel_keys(image: xr.DataArray) -> tuple[Any, ...]:
     axis = next((axis for axis in image_axes(image) if axis.type == "channel"), None)
     if axis is not None:
         return tuple(_key(value) for value in axis.coordinates().tolist())
-    picked = [c for c in image.coords.values() if c.ndim == 0 and ngff.OMERO in c.attrs]
+    picked = [c for c in image.coords.values() if c.ndim == 0 and OMERO in c.attrs]
     return (_key(picked[0].values.tolist()),) if picked else (None,)
 
 
@@ -146,10 +147,10 @@ def _labels(axes: Sequence[Axis], keys: Sequence[Any]) -> Sequence[str]:
     channel = next((axis for axis in axes if axis.type == "channel"), None)
     if channel is not None and not channel.is_regular:
         return [str(label) for label in channel.coordinates().tolist()]
-    return ngff.numbered_labels(len(keys))
+    return default_channel_labels(len(keys))
 
 
-def omero_of(image: xr.DataArray, coarsest: zarr.Array[Any], stated: Display) -> dict[str, Any] | None:
+def omero_to_publish(image: xr.DataArray, coarsest: zarr.Array[Any], stated: Display) -> dict[str, Any] | None:
     """Return how to display channels, contrast from the middle of the coarsest level where none is stated.
 
     None for an image without channels that states nothing.
@@ -161,12 +162,12 @@ def omero_of(image: xr.DataArray, coarsest: zarr.Array[Any], stated: Display) ->
     keys = _channel_keys(image)
     sample = np.asarray(coarsest[tuple(map(_middle, axes))])
     samples = [sample] if channel is None else [np.take(sample, number, axis=channel) for number in range(len(keys))]
-    computed = ngff.omero(_labels(axes, keys), samples)
-    return computed if stated.omero is None else ngff.displayed(stated.omero, computed, keys)
+    computed = omero_metadata(_labels(axes, keys), samples)
+    return computed if stated.omero is None else complete_omero(stated.omero, computed, keys)
 
 
-def image_label_of(
-    image: xr.DataArray, coarsest: zarr.Array[Any], stated: Display, *, version: ngff.NgffVersion, source: str | None
+def image_label_to_publish(
+    image: xr.DataArray, coarsest: zarr.Array[Any], stated: Display, *, version: NgffVersion, source: str | None
 ) -> dict[str, Any] | None:
     """Return what tells labels from images: whose they are, and colours of those that the coarsest level shows.
 
@@ -175,7 +176,7 @@ def image_label_of(
     if source is None and stated.image_label is None:
         return None
     ids = () if source is None else np.unique(np.asarray(coarsest[tuple(map(_middle, image_axes(image)))])).tolist()
-    computed = ngff.image_label(ids, version=version, source=source)
+    computed = image_label_metadata(ids, version=version, source=source)
     said = {key: value for key, value in (stated.image_label or {}).items() if key not in ("version", "source")}
     return {**computed, **said}
 

@@ -1,7 +1,8 @@
 """Where an image lies on the earth, as zarr's conventions ``proj:`` and ``spatial:`` say it; dicts only, no files.
 
-They go with the ``multiscales`` convention of `ngff`: https://github.com/zarr-conventions/proj says in which coordinate
-reference system positions are, https://github.com/zarr-conventions/spatial where the pixels of each level lie in it.
+They go with the convention of `multiscales_convention`: https://github.com/zarr-conventions/proj says in which
+coordinate reference system positions are, https://github.com/zarr-conventions/spatial where the pixels of each level
+lie in it.
 """
 
 from __future__ import annotations
@@ -136,7 +137,9 @@ def _placed(rows: Axis, columns: Axis) -> dict[str, Any]:
     return {"spatial:shape": [rows.size, columns.size], "spatial:transform": transform}
 
 
-def composed(convention: Mapping[str, Any], levels: Sequence[Sequence[Axis]], crs: Mapping[str, Any]) -> dict[str, Any]:
+def convention_with_geozarr(
+    convention: Mapping[str, Any], levels: Sequence[Sequence[Axis]], crs: Mapping[str, Any]
+) -> dict[str, Any]:
     """Return the attributes of the ``multiscales`` convention with those of ``proj:`` and ``spatial:``.
 
     Their translations tell where a level's first pixel begins: "For standard geospatial overviews where all resolution
@@ -173,7 +176,7 @@ def attributes_of_group(level: Sequence[Axis], crs: Mapping[str, Any]) -> dict[s
     return {"zarr_conventions": [PROJ_CONVENTION, SPATIAL_CONVENTION], **shared, **own}
 
 
-def resized(attributes: Mapping[str, Any], levels: Mapping[str, Sequence[Axis]]) -> dict[str, Any]:
+def resized_attributes(attributes: Mapping[str, Any], levels: Mapping[str, Sequence[Axis]]) -> dict[str, Any]:
     """Return what changes of the attributes of a group when its levels get other sizes and keep their first pixel.
 
     `levels` are the axes of all levels by the name of their asset, the base first; of the group of a level, of that.

@@ -7,7 +7,7 @@ from typing import Any
 
 from ..image.axes import Axis
 from .versions import MIXED_METHODS
-from .writing import line_of
+from .writing import ngff_line
 
 MULTISCALES_CONVENTION = {
     "uuid": "d35379db-88df-4056-af3a-620245f8e347",
@@ -44,7 +44,7 @@ def resampling_name(method: str) -> str:
 
 def relative_line(axis: Axis, finer: Axis) -> tuple[float, float]:
     """Return spacing and position of an axis in samples of a finer one, free of the units' rounding."""
-    (scale, translation, _), (finer_scale, finer_translation, _) = line_of(axis), line_of(finer)
+    (scale, translation, _), (finer_scale, finer_translation, _) = ngff_line(axis), ngff_line(finer)
     return round(scale / finer_scale, 9), round((translation - finer_translation) / finer_scale, 9)
 
 

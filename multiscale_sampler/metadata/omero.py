@@ -20,7 +20,7 @@ LARGEST_SHOWN_ID = 2**53
 GOLDEN_RATIO = 0.618033988749895
 
 
-def omero(labels: Sequence[str], samples: Sequence[npt.NDArray[Any]]) -> dict[str, Any]:
+def omero_metadata(labels: Sequence[str], samples: Sequence[npt.NDArray[Any]]) -> dict[str, Any]:
     """Return how to display channels: label, colour, contrast from a sample of each channel's values.
 
     "window": "min" and "max" are the range of the values (of the dtype, for integers), "start" and "end" what
@@ -42,7 +42,9 @@ def with_channels(attributes: Mapping[str, Any], display: Mapping[str, Any], sta
     return with_namespace(attributes, {"omero": {**known, "channels": added}})
 
 
-def displayed(stated: Mapping[str, Any], computed: Mapping[str, Any], keys: Sequence[Any]) -> dict[str, Any] | None:
+def complete_omero(
+    stated: Mapping[str, Any], computed: Mapping[str, Any], keys: Sequence[Any]
+) -> dict[str, Any] | None:
     """Return how to display channels as it is stated, with what must not be missing as it is computed.
 
     Parameters
@@ -50,7 +52,7 @@ def displayed(stated: Mapping[str, Any], computed: Mapping[str, Any], keys: Sequ
     stated
         An ``omero`` object; of its channels any part may be missing.
     computed
-        What `omero` returns for the channels.
+        What `omero_metadata` returns for the channels.
     keys
         What tells each channel: its label, or its number among those that are stated.
 
@@ -95,7 +97,7 @@ def _window(sample: npt.NDArray[Any]) -> dict[str, float]:
     return {"min": min(least, start), "max": max(greatest, end), "start": start, "end": end}
 
 
-def image_label(ids: Sequence[int], *, version: NgffVersion, source: str | None) -> dict[str, Any]:
+def image_label_metadata(ids: Sequence[int], *, version: NgffVersion, source: str | None) -> dict[str, Any]:
     """Return the ``image-label`` metadata: a colour for each of some ids, always the same for an id, and the image.
 
     Zero is background; ids that a double cannot hold are left out, as many readers take numbers for doubles.
@@ -114,6 +116,6 @@ def _label_color(number: int) -> list[int]:
     return [*(round(255 * part) for part in colorsys.hsv_to_rgb(hue, 0.8, 1.0)), 255]
 
 
-def numbered_labels(count: int) -> tuple[str, ...]:
+def default_channel_labels(count: int) -> tuple[str, ...]:
     """Return what channels without names are called in viewers."""
     return tuple(f"channel {number}" for number in range(count))

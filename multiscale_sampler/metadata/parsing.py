@@ -12,7 +12,7 @@ import numpy as np
 
 from ..image.axes import Axis, AxisType
 from ..image.orientation import ORIENTATIONS
-from .omero import numbered_labels
+from .omero import default_channel_labels
 from .versions import TYPE_ORDER, namespace_of
 
 Transforms: TypeAlias = "Sequence[Mapping[str, Any]]"
@@ -57,7 +57,7 @@ class Multiscales:
     """What was assumed where the metadata say more or less than the specification lets them."""
 
 
-def parse(attributes: Mapping[str, Any]) -> Multiscales | None:
+def parse_multiscales(attributes: Mapping[str, Any]) -> Multiscales | None:
     """Return the first multiscale image that a group's attributes describe, or None if there is none.
 
     Raises
@@ -81,7 +81,7 @@ def parse(attributes: Mapping[str, Any]) -> Multiscales | None:
 
 def _parse_entry(namespace: Mapping[str, Any], entry: Mapping[str, Any]) -> Multiscales:
     datasets = entry["datasets"]
-    system, assumed = parse_system(entry)
+    system, assumed = axes_as_written(entry)
     axes = None if system is None else _parse_axes(system)
     names = [name for name, _, _ in axes or ()]
     if len(set(names)) < len(names):
@@ -101,13 +101,13 @@ def _parse_entry(namespace: Mapping[str, Any], entry: Mapping[str, Any]) -> Mult
         orientations=_parse_orientations(system or ()),
         channel_names=_parse_channels(namespace),
         omero=_object(namespace.get("omero")),
-        systems=systems_beside(entry),
+        systems=further_systems(entry),
         image_label=_object(namespace.get("image-label")),
         assumed=tuple(assumed),
     )
 
 
-def parse_system(entry: Mapping[str, Any]) -> tuple[Any, list[str]]:
+def axes_as_written(entry: Mapping[str, Any]) -> tuple[Any, list[str]]:
     """Return the axes of an entry as they are written, None where it has none, and what was assumed of them."""
     if entry.get("axes") is not None:
         return entry["axes"], []
@@ -115,7 +115,7 @@ def parse_system(entry: Mapping[str, Any]) -> tuple[Any, list[str]]:
     if not systems:
         return None, []
     # 0.6: the levels' transformations lead to the system that they all name as output.
-    outputs = outputs_of(entry)
+    outputs = systems_of_levels(entry)
     named = [system for system in systems if system.get("name") in outputs]
     if len(named) == len(outputs) == 1:
         return named[0]["axes"], []
@@ -146,7 +146,7 @@ def _object(value: Any) -> Mapping[str, Any] | None:
     return value if isinstance(value, Mapping) else None
 
 
-def outputs_of(entry: Mapping[str, Any]) -> set[Any]:
+def systems_of_levels(entry: Mapping[str, Any]) -> set[Any]:
     """Return the names of the coordinate systems that the transformations of the levels lead to."""
     return {
         _system_name(transform.get("output"))
@@ -159,9 +159,9 @@ def _system_name(reference: Any) -> Any:
     return reference.get("name") if isinstance(reference, Mapping) else reference
 
 
-def systems_beside(entry: Mapping[str, Any]) -> dict[str, Any] | None:
+def further_systems(entry: Mapping[str, Any]) -> dict[str, Any] | None:
     """Return the coordinate systems of an entry beside that of its levels, as an image carries them."""
-    outputs = outputs_of(entry)
+    outputs = systems_of_levels(entry)
     systems = entry.get("coordinateSystems") or ()
     inner = [system for system in systems if system.get("name") in outputs]
     if len(inner) != 1 or len(systems) == 1:
@@ -228,7 +228,7 @@ def _parse_channels(namespace: Mapping[str, Any]) -> tuple[str, ...] | None:
     ):
         return None
     labels = tuple(str(channel["label"]) for channel in channels)
-    return None if labels == numbered_labels(len(labels)) else labels
+    return None if labels == default_channel_labels(len(labels)) else labels
 
 
 def level_axes(multiscales: Multiscales, shapes: Sequence[Sequence[int]]) -> tuple[list[tuple[Axis, ...]], list[str]]:
@@ -285,7 +285,7 @@ def _windows(base: Sequence[Axis], shape: Sequence[int]) -> tuple[Axis, ...]:
     )
 
 
-def coarsest_last(shapes: Sequence[Sequence[int]]) -> list[int]:
+def finest_first(shapes: Sequence[Sequence[int]]) -> list[int]:
     """Return the order in which levels go from the largest to the smallest, those of one size as they stand."""
     return sorted(range(len(shapes)), key=lambda index: -math.prod(shapes[index]))
 
@@ -305,7 +305,7 @@ def listed_labels(attributes: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(map(str, listed)) if isinstance(listed, Sequence) and not isinstance(listed, str) else ()
 
 
-def images_below(attributes: Mapping[str, Any]) -> tuple[str, ...] | None:
+def listed_images(attributes: Mapping[str, Any]) -> tuple[str, ...] | None:
     """Return the paths of the images that a plate, a well, a list of labels or a converted file names.
 
     None where a group's attributes are nothing of the kind.

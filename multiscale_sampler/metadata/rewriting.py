@@ -1,4 +1,4 @@
-"""Attributes of a group that says something already: published into, moved between versions, changed with levels."""
+"""Attributes of a group that has metadata: with a pyramid published, in another version, or without some levels."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from typing import Any, cast
 from .._version import __version__
 from ..image.axes import Axis
 from .multiscales_convention import resampling_name, shorter_layout
-from .parsing import outputs_of, parse_system, systems_beside
+from .parsing import axes_as_written, further_systems, systems_of_levels
 from .versions import MIXED_METHODS, OME_KEYS, OWN_METADATA, SYSTEM, NgffVersion, namespace_of, with_namespace
 from .writing import axis_entry, dataset_entry, systems_entry
 
 
-def merged(existing: Mapping[str, Any], published: Mapping[str, Any]) -> dict[str, Any]:
+def with_published(existing: Mapping[str, Any], published: Mapping[str, Any]) -> dict[str, Any]:
     """Return a group's attributes with a pyramid's published in them.
 
     What the metadata said before and the new ones do not say stays: further entries, further keys of the entry,
@@ -35,7 +35,7 @@ def merged(existing: Mapping[str, Any], published: Mapping[str, Any]) -> dict[st
     return {**existing, **published, "ome": namespace} if within else {**existing, **published, **namespace}
 
 
-def moved(attributes: Mapping[str, Any], version: NgffVersion) -> dict[str, Any]:
+def relocated_attributes(attributes: Mapping[str, Any], version: NgffVersion) -> dict[str, Any]:
     """Return a group's attributes with OME-NGFF's own where a version wants them; what they say stays as it is.
 
     From 0.5 on they stand under "ome". The zarr convention's ``multiscales`` goes in 0.4, whose own has that name.
@@ -57,7 +57,7 @@ def moved(attributes: Mapping[str, Any], version: NgffVersion) -> dict[str, Any]
     return {**foreign, **namespace}
 
 
-def converted(
+def converted_attributes(
     attributes: Mapping[str, Any],
     levels: Mapping[str, Sequence[Axis]],
     version: NgffVersion,
@@ -77,26 +77,28 @@ def converted(
     restated
         Whether axes and transformations are to be said anew from `levels`, because something was assumed of them.
     """
-    result = moved(attributes, version)
+    result = relocated_attributes(attributes, version)
     (entry,) = namespace_of(result)["multiscales"]
     placed = ("axes", "coordinateSystems", "coordinateTransformations", "datasets", "version")
     kept = {key: value for key, value in entry.items() if key not in placed}
     stated = {"version": version} if version == "0.4" else {}
     if restated or ("coordinateSystems" in entry) != (version == "0.6"):
-        place = _restated(entry, levels, version)
+        place = _restated_place(entry, levels, version)
     else:
         place = {key: entry[key] for key in placed if key != "version" and entry.get(key)}
     return with_namespace(result, {"multiscales": [{**stated, **kept, **place}]})
 
 
-def _restated(entry: Mapping[str, Any], levels: Mapping[str, Sequence[Axis]], version: NgffVersion) -> dict[str, Any]:
+def _restated_place(
+    entry: Mapping[str, Any], levels: Mapping[str, Sequence[Axis]], version: NgffVersion
+) -> dict[str, Any]:
     """Return axes and datasets of an entry, in a version, from the axes of its levels."""
-    written, _ = parse_system(entry)
+    written, _ = axes_as_written(entry)
     if written is None or any(isinstance(axis, str) for axis in written):
         written = [axis_entry(axis) for axis in next(iter(levels.values()))]
     system, systems = SYSTEM, {"axes": written}
     if version == "0.6":
-        system, systems = systems_entry(written, systems_beside(entry))
+        system, systems = systems_entry(written, further_systems(entry))
     given = {dataset["path"]: dataset for dataset in entry["datasets"]}
     datasets = [{**given[path], **dataset_entry(path, axes, version, system)} for path, axes in levels.items()]
     for dataset in datasets if version != "0.6" else ():
@@ -107,22 +109,22 @@ def _restated(entry: Mapping[str, Any], levels: Mapping[str, Sequence[Axis]], ve
     return {**systems, "datasets": datasets}
 
 
-def further_systems(attributes: Mapping[str, Any]) -> tuple[str, ...]:
+def further_system_names(attributes: Mapping[str, Any]) -> tuple[str, ...]:
     """Return the names of the coordinate systems of an image other than that of its levels, which only 0.6 can say."""
     entries = namespace_of(attributes).get("multiscales")
     if not isinstance(entries, list) or not entries:
         return ()
     names = [system.get("name") for system in entries[0].get("coordinateSystems", ())]
-    outputs = outputs_of(entries[0])
+    outputs = systems_of_levels(entries[0])
     return tuple(str(name) for name in names if name not in outputs)
 
 
-def written_by_us(attributes: Mapping[str, Any]) -> tuple[str, ...]:
+def paths_written_by_us(attributes: Mapping[str, Any]) -> tuple[str, ...]:
     """Return the paths of the arrays that this package wrote into a group, by the group's own metadata."""
     return tuple(_own_metadata(attributes).get("written", ()))
 
 
-def recipe_written(attributes: Mapping[str, Any]) -> Mapping[str, Any] | None:
+def stated_recipe(attributes: Mapping[str, Any]) -> Mapping[str, Any] | None:
     """Return how this package made the levels of a group, by the group's own metadata; None if it did not."""
     metadata = _own_metadata(attributes)
     ours = str(metadata.get("method")).startswith("multiscale_sampler.")
@@ -144,7 +146,7 @@ def with_recipe(attributes: Mapping[str, Any], recipe: Mapping[str, Any], *, who
     return changed
 
 
-def without_levels(
+def attributes_without_levels(
     attributes: Mapping[str, Any], levels: Mapping[str, Sequence[Axis]], removed: Sequence[str]
 ) -> dict[str, Any]:
     """Return the attributes of an image without some of its levels; `levels` are the axes of all, by path."""

@@ -15,7 +15,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
-from . import MOST_AXES, TYPE_ORDER, namespace_of
+from .versions import TYPE_ORDER, namespace_of
+from .writing import MOST_AXES
 
 Severity: TypeAlias = Literal["error", "warning"]
 RuleSet: TypeAlias = Literal["0.4", "0.5", "0.6"]

@@ -36,6 +36,6 @@ def with_namespace(attributes: Mapping[str, Any], changed: Mapping[str, Any]) ->
     return {**attributes, "ome": {**ome, **changed}} if isinstance(ome, Mapping) else {**attributes, **changed}
 
 
-def is_described(attributes: Mapping[str, Any]) -> bool:
+def has_ome_metadata(attributes: Mapping[str, Any]) -> bool:
     """Whether a group's attributes are those of anything in OME-NGFF."""
     return "ome" in attributes or any(key in attributes for key in OME_KEYS)

@@ -56,7 +56,7 @@ def check_exportable(axes: Sequence[Axis], version: NgffVersion = "0.5") -> None
             "select along one of them, or keep the pyramid in xarray (to_multiscale)"
         )
     for axis in axes:
-        scale = line_of(axis)[0]
+        scale = ngff_line(axis)[0]
         # 0.6: "scale" has an exclusive minimum of 0.
         if version == "0.6" and scale < 0:
             raise ValueError(
@@ -65,7 +65,7 @@ def check_exportable(axes: Sequence[Axis], version: NgffVersion = "0.5") -> None
             )
 
 
-def line_of(axis: Axis) -> tuple[float, float, str | None]:
+def ngff_line(axis: Axis) -> tuple[float, float, str | None]:
     """Return scale, translation and unit of an axis as OME-NGFF says them."""
     if axis.values is None:
         return axis.scale, axis.translation, UNIT_NAMES.get(axis.unit or "", axis.unit)
@@ -124,7 +124,7 @@ def image_attributes(
     image_label
         What makes the image one of labels.
     systems
-        Coordinate systems beside that of the levels, as `parse` finds them; for 0.6.
+        Coordinate systems beside that of the levels, as `parse_multiscales` finds them; for 0.6.
     """
     axes_entry = [axis_entry(axis) for axis in levels[0]]
     system, placed = SYSTEM, {"axes": axes_entry}
@@ -165,7 +165,7 @@ def systems_entry(axes: Sequence[Mapping[str, Any]], systems: Mapping[str, Any] 
 def axis_entry(axis: Axis) -> dict[str, Any]:
     """Return what ``axes`` says of an axis."""
     entry: dict[str, Any] = {"name": axis.name, "type": axis.type or "space"}
-    unit = line_of(axis)[2]
+    unit = ngff_line(axis)[2]
     if unit is not None:
         entry["unit"] = unit
     # "The orientation field MUST only be used on spatial axes" (RFC 4). The schemas of 0.4 to 0.6 let axes have more
@@ -177,12 +177,15 @@ def axis_entry(axis: Axis) -> dict[str, Any]:
 
 def dataset_entry(path: str, axes: Sequence[Axis], version: NgffVersion, system: str = SYSTEM) -> dict[str, Any]:
     """Return what ``datasets`` says of a level."""
-    lines = [line_of(axis) for axis in axes]
+    lines = [ngff_line(axis) for axis in axes]
     scales, translations = [scale for scale, _, _ in lines], [translation for _, translation, _ in lines]
-    return {"path": path, "coordinateTransformations": transformations(path, scales, translations, version, system)}
+    return {
+        "path": path,
+        "coordinateTransformations": level_transformations(path, scales, translations, version, system),
+    }
 
 
-def transformations(
+def level_transformations(
     path: str, scales: Sequence[float], translations: Sequence[float], version: NgffVersion, system: str = SYSTEM
 ) -> list[dict[str, Any]]:
     """Return the transformations that place a level, as a version says them."""
@@ -198,6 +201,6 @@ def transformations(
     return [{"type": "sequence", **ends, "transformations": [scale, translation]}]
 
 
-def label_list(names: Sequence[str], *, version: NgffVersion) -> dict[str, Any]:
+def label_list_attributes(names: Sequence[str], *, version: NgffVersion) -> dict[str, Any]:
     """Return the attributes of the group that lists the labels of an image."""
     return {"labels": list(names)} if version == "0.4" else {"ome": {"version": version, "labels": list(names)}}

@@ -20,10 +20,10 @@ from dask.array.core import normalize_chunks
 from xarray.backends.zarr import FillValueCoder
 from zarr.abc.store import Store
 
-from .. import metadata as ngff
 from ..files import FileArray
 from ..image.axes import Axis, are_regular
 from ..image.dataarray import label_array
+from ..metadata import IMAGE_LABEL, OMERO, SYSTEMS, Multiscales, finest_first, level_axes, parse_multiscales
 from .codecs import ZarrFormat
 from .layout import V2_DIMENSIONS
 from .nodes import arrays_at, dimension_names, nodes_at, values_of
@@ -42,7 +42,7 @@ LARGEST_COORDINATE = 64 * 2**20
 def labelled_by_ngff(array: zarr.Array[Any], chunks: Any) -> xr.DataArray | None:
     """Label an array from the OME-NGFF metadata of a group above it, if there are any that name it."""
     for group, relative in _ancestors(array):
-        multiscales = ngff.parse(group.attrs.asdict())
+        multiscales = parse_multiscales(group.attrs.asdict())
         if multiscales is None or relative not in [dataset.path for dataset in multiscales.datasets]:
             continue
         # A level that the metadata name and that is gone is no reason not to open another.
@@ -78,18 +78,18 @@ def _group_at(store: Store, path: str, relative: str, zarr_format: ZarrFormat) -
 
 
 def pyramid_levels(
-    group: zarr.Group, multiscales: ngff.Multiscales
-) -> tuple[ngff.Multiscales, list[zarr.Array[Any]], list[tuple[Axis, ...]], list[str]]:
+    group: zarr.Group, multiscales: Multiscales
+) -> tuple[Multiscales, list[zarr.Array[Any]], list[tuple[Axis, ...]], list[str]]:
     """Return the levels of a pyramid from the largest to the smallest, with their arrays and axes.
 
     Returns also what had to be assumed.
     """
     arrays = arrays_at(group, [dataset.path for dataset in multiscales.datasets])
-    order = ngff.coarsest_last([array.shape for array in arrays])
+    order = finest_first([array.shape for array in arrays])
     datasets = tuple(multiscales.datasets[index] for index in order)
     ordered = dataclasses.replace(multiscales, datasets=datasets)
     arrays = [arrays[index] for index in order]
-    levels, assumed = ngff.level_axes(ordered, [array.shape for array in arrays])
+    levels, assumed = level_axes(ordered, [array.shape for array in arrays])
     if datasets != multiscales.datasets:
         assumed.append(f"levels in the order of their sizes, {', '.join(dataset.path for dataset in datasets)}")
     return ordered, arrays, levels, assumed
@@ -106,7 +106,7 @@ def warn_of(assumed: Sequence[str], group: zarr.Group, version: str, *, stacklev
         )
 
 
-def image_name(group: zarr.Group, multiscales: ngff.Multiscales) -> str:
+def image_name(group: zarr.Group, multiscales: Multiscales) -> str:
     """Return the name of an image: that of its arrays where they share one, else what the metadata or group say."""
     names = {dataset.path.rpartition("/")[2] for dataset in multiscales.datasets}
     shared = names.pop() if len(names) == 1 and "/" in multiscales.datasets[0].path else None
@@ -116,9 +116,7 @@ def image_name(group: zarr.Group, multiscales: ngff.Multiscales) -> str:
     return next((name for name in usable if name not in taken), "image")
 
 
-def level_image(
-    array: zarr.Array[Any], values: Any, axes: Sequence[Axis], multiscales: ngff.Multiscales
-) -> xr.DataArray:
+def level_image(array: zarr.Array[Any], values: Any, axes: Sequence[Axis], multiscales: Multiscales) -> xr.DataArray:
     """Label the values of one level, or what stands for them, by what is known of its array.
 
     Positions come from the transformations, labels and dates from coordinate arrays beside it.
@@ -142,19 +140,19 @@ def level_image(
     return image
 
 
-def _with_display(image: xr.DataArray, multiscales: ngff.Multiscales, channel: str | None) -> xr.DataArray:
+def _with_display(image: xr.DataArray, multiscales: Multiscales, channel: str | None) -> xr.DataArray:
     """Attach how to display an image: to its channels, or to itself where it has none or is one of labels.
 
     With it go the coordinate systems that it is placed in besides its own.
     """
     if multiscales.systems is not None:
-        image = image.assign_attrs({ngff.SYSTEMS: copy.deepcopy(dict(multiscales.systems))})
+        image = image.assign_attrs({SYSTEMS: copy.deepcopy(dict(multiscales.systems))})
     if multiscales.image_label is not None:
         # Its version is one of the store.
         said = {key: value for key, value in multiscales.image_label.items() if key != "version"}
-        return image.assign_attrs({ngff.IMAGE_LABEL: copy.deepcopy(said)})
+        return image.assign_attrs({IMAGE_LABEL: copy.deepcopy(said)})
     if multiscales.omero is not None:
-        shown = {ngff.OMERO: copy.deepcopy(dict(multiscales.omero))}
+        shown = {OMERO: copy.deepcopy(dict(multiscales.omero))}
         if channel is None:
             return image.assign_attrs(shown)
         image.coords[channel].attrs.update(shown)

@@ -24,10 +24,10 @@ from zarr.core.sync import sync
 from zarr.errors import ContainsArrayError
 from zarr.storage import StorePath, WrapperStore
 
-from .. import metadata as ngff
 from ..image.axes import Axis
 from ..image.dataarray import image_axes, label_array
-from ..metadata.geozarr import resized
+from ..metadata import Multiscales, attributes_without_levels, paths_written_by_us, stated_recipe, with_recipe
+from ..metadata.geozarr import resized_attributes
 from .arrays import encoding_of, level_image, pyramid_levels
 from .documents import (
     Attributes,
@@ -53,7 +53,7 @@ class StoredPyramid:
 
     group: zarr.Group
     """Its group, opened for writing."""
-    multiscales: ngff.Multiscales
+    multiscales: Multiscales
     """Its metadata, levels from the largest to the smallest."""
     arrays: tuple[zarr.Array[Any], ...]
     """The arrays of its levels."""
@@ -101,7 +101,7 @@ class StoredPyramid:
         multiscales, arrays, levels, _ = pyramid_levels(group, described_levels(group))
         attributes = group.attrs.asdict()
         begun: Any = attributes.get(BUILD_ATTRIBUTE)
-        recipe = ngff.recipe_written(attributes)
+        recipe = stated_recipe(attributes)
         stored = cls(group, multiscales, tuple(arrays), tuple(levels), recipe, begun)
         if "removing" not in (begun or {}):
             return stored
@@ -206,8 +206,8 @@ class StoredPyramid:
         """Let a group that says where levels lie on a map say it of their new sizes."""
         holder = cast("zarr.Group", self.group[path]) if path else self.group
         # Another writer's positions need not be in the units of its map.
-        if self.recipe is not None and resized(stored_attributes(holder), levels):
-            change_attributes(holder, lambda stored: {**stored, **resized(stored, levels)})
+        if self.recipe is not None and resized_attributes(stored_attributes(holder), levels):
+            change_attributes(holder, lambda stored: {**stored, **resized_attributes(stored, levels)})
 
     def _has_coordinates(self, image: xr.DataArray) -> bool:
         parents = {path.rpartition("/")[0] for path in self.paths}
@@ -220,7 +220,7 @@ class StoredPyramid:
         The metadata say what is being deleted until it is. With `mixed`, the others follow no one rule any more.
         """
         removed = [self.paths[index] for index in indices]
-        written = ngff.written_by_us(stored_attributes(self.group))
+        written = paths_written_by_us(stored_attributes(self.group))
         parents = {path.rpartition("/")[0] for path in removed} - {""}
         beside = [path for path in written if path.rpartition("/")[0] in parents]
         removing = list(dict.fromkeys([*removed, *beside]))
@@ -228,8 +228,8 @@ class StoredPyramid:
         mark = {BUILD_ATTRIBUTE: {"removing": removing, "levels": list(indices)}}
 
         def without_levels(stored: Attributes) -> Attributes:
-            left = ngff.without_levels(stored, levels, removed)
-            return {**(ngff.with_recipe(left, {}, whole=False) if mixed else left), **mark}
+            left = attributes_without_levels(stored, levels, removed)
+            return {**(with_recipe(left, {}, whole=False) if mixed else left), **mark}
 
         change_attributes(self.group, without_levels)
         self._finish_removal(removing)

@@ -14,9 +14,9 @@ import xarray as xr
 import zarr
 from zarr.storage import StorePath
 
-from .. import metadata as ngff
 from ..image.axes import Axis
 from ..image.dataarray import coordinate_variable, to_image
+from ..metadata import NgffVersion, label_list_attributes, listed_labels, parse_multiscales, with_published
 from .arrays import pyramid_levels
 from .layout import LABELS, Layout
 from .nodes import Node, open_node
@@ -127,7 +127,7 @@ def is_finished(place: StorePath) -> bool:
         node = open_node(place)
     except FileNotFoundError:
         return False
-    return isinstance(node, zarr.Group) and ngff.parse(node.attrs.asdict()) is not None
+    return isinstance(node, zarr.Group) and parse_multiscales(node.attrs.asdict()) is not None
 
 
 def labels_group_above(group: zarr.Group) -> zarr.Group | None:
@@ -149,9 +149,9 @@ def labels_group_above(group: zarr.Group) -> zarr.Group | None:
     return writable_group(found) if isinstance(found, zarr.Group) else None
 
 
-def register_label(labels: zarr.Group, name: str, version: ngff.NgffVersion) -> None:
+def register_label(labels: zarr.Group, name: str, version: NgffVersion) -> None:
     """List labels in the group that they are in, once."""
     attributes = labels.attrs.asdict()
-    listed = ngff.listed_labels(attributes)
+    listed = listed_labels(attributes)
     if name not in listed:
-        labels.attrs.put(ngff.merged(attributes, ngff.label_list([*listed, name], version=version)))
+        labels.attrs.put(with_published(attributes, label_list_attributes([*listed, name], version=version)))

@@ -13,12 +13,11 @@ import numpy as np
 import xarray as xr
 import zarr
 
-from .. import metadata as ngff
 from ..files import Part, is_file_of_images, level_count, read_file
 from ..image.dataarray import PerAxis, coordinate_variable, image_axes, to_image
 from ..image.orientation import OrientationOption
 from ..image.tree import assemble
-from ..metadata import geozarr
+from ..metadata import Dataset, Multiscales, finest_first, geozarr, listed_images, listed_labels, parse_multiscales
 from .arrays import (
     ENCODING_ATTRIBUTES,
     encoding_of,
@@ -184,10 +183,10 @@ def _auto_chunks(image: xr.DataArray) -> dict[Any, Any]:
 
 def _one_array(node: zarr.Array[Any] | zarr.Group, level: int = 0) -> zarr.Array[Any]:
     """Return the array that a node stands for, of a pyramid a level."""
-    multiscales = ngff.parse(node.attrs.asdict()) if isinstance(node, zarr.Group) else None
+    multiscales = parse_multiscales(node.attrs.asdict()) if isinstance(node, zarr.Group) else None
     if multiscales is not None:
         levels = arrays_at(cast("zarr.Group", node), [dataset.path for dataset in multiscales.datasets])
-        order = ngff.coarsest_last([array.shape for array in levels])
+        order = finest_first([array.shape for array in levels])
         if not 0 <= level < len(order):
             raise ValueError(f"level={level!r} is none of {node.store_path}, which has {len(order)}, numbered from 0")
         return levels[order[level]]
@@ -314,7 +313,7 @@ def is_pyramid(store: Any, path: str | None = None) -> bool:
     if place is not None and is_file_of_images(place):
         return False
     node = open_node(store, path)
-    return isinstance(node, zarr.Group) and ngff.parse(node.attrs.asdict()) is not None
+    return isinstance(node, zarr.Group) and parse_multiscales(node.attrs.asdict()) is not None
 
 
 def _is_changing(group: zarr.Group) -> bool:
@@ -335,7 +334,7 @@ def _by_ngff(group: zarr.Group, chunks: Any) -> _Found:
     return image_name(group, multiscales), images, [dataset.path for dataset in multiscales.datasets]
 
 
-def described_levels(group: zarr.Group) -> ngff.Multiscales:
+def described_levels(group: zarr.Group) -> Multiscales:
     """Return the description of the levels in a group: that of OME-NGFF, or what only the convention says, in its form.
 
     Raises
@@ -352,9 +351,9 @@ def described_levels(group: zarr.Group) -> ngff.Multiscales:
     # Labels and dates come from the coordinate arrays.
     lines = [[(axis.scale, axis.translation) if axis.is_regular else (1.0, 0.0) for axis in level] for level in levels]
     datasets = tuple(
-        ngff.Dataset(path, *map(tuple, zip(*line, strict=True))) for path, line in zip(paths, lines, strict=True)
+        Dataset(path, *map(tuple, zip(*line, strict=True))) for path, line in zip(paths, lines, strict=True)
     )
-    return ngff.Multiscales("0.5", name, axes, datasets, {}, None)
+    return Multiscales("0.5", name, axes, datasets, {}, None)
 
 
 def _by_convention(group: zarr.Group, chunks: Any) -> _Found | None:
@@ -380,7 +379,7 @@ def _by_convention(group: zarr.Group, chunks: Any) -> _Found | None:
     names = {own_name(array) for array in arrays.values()}
     shared = names.pop() if len(names) == 1 else None
     name = shared if shared and shared not in images[0].coords else "image"
-    order = ngff.coarsest_last([image.shape for image in images])
+    order = finest_first([image.shape for image in images])
     paths = [array.path.removeprefix(f"{group.path}/" if group.path else "") for array in arrays.values()]
     return name, [images[index].rename(name) for index in order], [paths[index] for index in order]
 
@@ -437,9 +436,9 @@ def _label_groups(image: zarr.Group) -> Iterator[tuple[str, zarr.Group]]:
         labels = zarr.open_group(image.store_path.store, path=place, mode="r", use_consolidated=False)
     except FileNotFoundError:
         return
-    for name in ngff.listed_labels(labels.attrs.asdict()):
+    for name in listed_labels(labels.attrs.asdict()):
         node = labels.get(name)
-        if isinstance(node, zarr.Group) and ngff.parse(node.attrs.asdict()) is not None:
+        if isinstance(node, zarr.Group) and parse_multiscales(node.attrs.asdict()) is not None:
             yield name, node
         else:
             warnings.warn(
@@ -449,7 +448,7 @@ def _label_groups(image: zarr.Group) -> Iterator[tuple[str, zarr.Group]]:
             )
 
 
-def read_multiscales(group: zarr.Group) -> ngff.Multiscales:
+def read_multiscales(group: zarr.Group) -> Multiscales:
     """Return the OME-NGFF description of a group.
 
     Raises
@@ -458,12 +457,12 @@ def read_multiscales(group: zarr.Group) -> ngff.Multiscales:
         If it has none.
     """
     attributes = group.attrs.asdict()
-    multiscales = ngff.parse(attributes)
+    multiscales = parse_multiscales(attributes)
     if multiscales is not None:
         return multiscales
     if BUILD_ATTRIBUTE in attributes:
         raise ValueError(f"{group.store_path} is a pyramid whose build has not finished; build it again")
-    if (places := ngff.images_below(attributes)) is not None:
+    if (places := listed_images(attributes)) is not None:
         named = f"as path={places[0]!r}" if places else "but it names none"
         raise ValueError(f"{group.store_path} is no image but a group of images; open one of them, {named}")
     raise ValueError(f"{group.store_path} has no OME-NGFF multiscales metadata; open an array of it with open_image")

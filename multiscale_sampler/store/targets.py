@@ -21,7 +21,7 @@ from zarr.core.buffer import Buffer
 from zarr.core.sync import sync
 from zarr.storage import StorePath
 
-from .. import metadata as ngff
+from ..metadata import NgffVersion, parse_multiscales, paths_written_by_us, with_published
 from ..plan.plan import Level, Pass
 from .archives import Archive, archive_of
 from .codecs import ZarrFormat
@@ -215,7 +215,7 @@ class Target:
             consolidate(self.group)
 
         def published(stored: Attributes) -> Attributes:
-            return ngff.merged(without_mark(stored), attributes)
+            return with_published(without_mark(stored), attributes)
 
         if self.archive is None:
             change_attributes(self.group, published)
@@ -383,11 +383,11 @@ def _replaceable(group: zarr.Group) -> tuple[str, ...]:
         If the group is a pyramid of another writer, or one whose base was there before its levels.
     """
     attributes = group.attrs.asdict()
-    multiscales = ngff.parse(attributes)
+    multiscales = parse_multiscales(attributes)
     if multiscales is None:
         building: Any = attributes.get(BUILD_ATTRIBUTE, {})
-        return tuple(building.get("written", ())) or ngff.written_by_us(attributes)
-    written = ngff.written_by_us(attributes)
+        return tuple(building.get("written", ())) or paths_written_by_us(attributes)
+    written = paths_written_by_us(attributes)
     if not {dataset.path for dataset in multiscales.datasets} <= set(written):
         raise FileExistsError(
             f"{group.store_path} holds a pyramid that multiscale_sampler did not write, or not all of it; "
@@ -481,7 +481,7 @@ def rehearse(
 
 
 def open_target(
-    node: zarr.Group, base: str, count: int, version: ngff.NgffVersion, *, record: Record, resume: bool
+    node: zarr.Group, base: str, count: int, version: NgffVersion, *, record: Record, resume: bool
 ) -> Target:
     """Mark the group of an existing base as one to which `count` - 1 levels are being added.
 
@@ -496,7 +496,7 @@ def open_target(
     attributes = group.attrs.asdict()
     first = int(base) + 1 if base.isdigit() else 1
     paths = (base, *map(str, range(first, first + count - 1)))
-    multiscales = ngff.parse(attributes)
+    multiscales = parse_multiscales(attributes)
     name = (multiscales.name if multiscales else None) or group.basename or None
     consolidated = node.metadata.consolidated_metadata is not None
     if resume and (begun := _begun(node)) is not None:

@@ -12,10 +12,10 @@ import numpy as np
 import xarray as xr
 import zarr
 
-from .. import metadata as ngff
 from ..files import is_file_of_images
 from ..image.dataarray import image_axes, to_image
 from ..image.tree import NODE_PREFIX, assemble, levels_of_tree
+from ..metadata import IMAGE_LABEL, OMERO, level_transformations, parse_multiscales
 from ..metadata.display import stated_omero
 from ..store import LABELS, is_zarr, local_path, open_image, open_node, open_pyramid, source_array
 from .levels import ServedLevel, served_level, shown_dtype
@@ -51,7 +51,7 @@ class ShownImage:
         datasets = []
         for level, axes in enumerate(self.axes):
             scales, translations = [axis.spacing for axis in axes], [axis.origin for axis in axes]
-            transforms = ngff.transformations(str(level), scales, translations, "0.5")
+            transforms = level_transformations(str(level), scales, translations, "0.5")
             datasets.append({"path": str(level), "coordinateTransformations": transforms})
         named = [
             {"name": axis.name, "type": axis.kind, **({"unit": axis.unit} if axis.unit else {})}
@@ -109,7 +109,7 @@ def tree_of(given: Any, path: str | None, storage_options: Mapping[str, Any] | N
     if is_file_of_images(local_path(given)):
         return _single(open_image(given, path))
     node = open_node(given, path, storage_options=storage_options)
-    if isinstance(node, zarr.Array) or (ngff.parse(node.attrs.asdict()) is None and list(node.arrays())):
+    if isinstance(node, zarr.Array) or (parse_multiscales(node.attrs.asdict()) is None and list(node.arrays())):
         return _single(open_image(given, path, storage_options=storage_options))
     return open_pyramid(given, path, storage_options=storage_options)
 
@@ -144,9 +144,9 @@ def _name_of_place(given: Any, path: str | None) -> str | None:
 def _shown_image(name: str, levels: Sequence[xr.DataArray], *, is_labels: bool) -> ShownImage:
     # What xarray reads lazily it would read whole where it is not in chunks.
     levels = [level.chunk("auto") if level.chunks is None else level for level in levels]
-    told = {ngff.OMERO: stated_omero(levels[0]), ngff.IMAGE_LABEL: levels[0].attrs.get(ngff.IMAGE_LABEL)}
+    told = {OMERO: stated_omero(levels[0]), IMAGE_LABEL: levels[0].attrs.get(IMAGE_LABEL)}
     attributes = {key: value for key, value in told.items() if value is not None}
-    is_labels = (is_labels or ngff.IMAGE_LABEL in attributes) and levels[0].dtype.kind in "biu"
+    is_labels = (is_labels or IMAGE_LABEL in attributes) and levels[0].dtype.kind in "biu"
     dtype = shown_dtype(levels[0].dtype, labels=is_labels)
     served = tuple(served_level(level, dtype) for level in levels)
     axes, notes = shown_axes([image_axes(level) for level in levels])

@@ -12,7 +12,7 @@ import numpy.typing as npt
 import xarray as xr
 
 from ..image.dataarray import image_axes
-from ..metadata import CHANNEL_COLORS, omero
+from ..metadata import CHANNEL_COLORS, omero_metadata
 from .images import ShownImage, sample
 from .space import ShownAxis
 
@@ -169,7 +169,7 @@ def _label_layer(image: ShownImage, source: Mapping[str, Any]) -> dict[str, Any]
 def _image_layer(
     name: str, source: Mapping[str, Any], values: xr.DataArray, stored: Mapping[str, Any]
 ) -> dict[str, Any]:
-    (computed,) = omero([name], [values.values])["channels"]
+    (computed,) = omero_metadata([name], [values.values])["channels"]
     color = str(stored.get("color") or computed["color"]).lstrip("#")[:6]
     window = _usable_window(stored.get("window"), values.dtype) or computed["window"]
     finite = values.values[np.isfinite(values.values)]

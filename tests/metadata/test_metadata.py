@@ -6,7 +6,17 @@ import numpy as np
 import pytest
 
 from multiscale_sampler import Axis
-from multiscale_sampler import metadata as ngff
+from multiscale_sampler.metadata import (
+    Dataset,
+    check_exportable,
+    convention_attributes,
+    image_attributes,
+    level_axes,
+    ngff_order,
+    omero_metadata,
+    parse_multiscales,
+    paths_written_by_us,
+)
 
 SCALE = {"type": "scale", "scale": [2.0, 0.5]}
 SHIFT = {"type": "translation", "translation": [1.0, 3.0]}
@@ -27,7 +37,7 @@ def written(levels, version="0.5", **options):
         "made_by": "write_pyramid",
         "written": [*paths, "scale0/y"],
     }
-    return ngff.image_attributes(levels, paths, version=version, **(defaults | options))
+    return image_attributes(levels, paths, version=version, **(defaults | options))
 
 
 # --- parse -----------------------------------------------------------------------------------------------------
@@ -35,23 +45,25 @@ def written(levels, version="0.5", **options):
 
 @pytest.mark.parametrize("version", ["0.1", "0.2"])
 def test_parse__versions_without_axes(version):
-    parsed = ngff.parse(
+    parsed = parse_multiscales(
         {"multiscales": [{"version": version, "name": "old", "datasets": [{"path": "0"}, {"path": "1"}]}]}
     )
     assert parsed.version == version
     assert parsed.name == "old"
     assert parsed.axes is None
     assert [(d.path, d.scale, d.translation) for d in parsed.datasets] == [("0", None, None), ("1", None, None)]
-    levels, assumed = ngff.level_axes(parsed, [(1, 2, 3, 10, 9), (1, 2, 3, 5, 5)])
+    levels, assumed = level_axes(parsed, [(1, 2, 3, 10, 9), (1, 2, 3, 5, 5)])
     assert [axis.name for axis in levels[0]] == ["t", "c", "z", "y", "x"]
     assert [(axis.scale, axis.translation) for axis in levels[1]] == [(1, 0), (1, 0), (1, 0), (2, 0.5), (2, 0.5)]
     assert len(assumed) == 2
 
 
 def test_parse__version_0_3_names_its_axes():
-    parsed = ngff.parse({"multiscales": [{"version": "0.3", "axes": ["z", "y", "x"], "datasets": [{"path": "0"}]}]})
+    parsed = parse_multiscales(
+        {"multiscales": [{"version": "0.3", "axes": ["z", "y", "x"], "datasets": [{"path": "0"}]}]}
+    )
     assert parsed.axes == (("z", None, None), ("y", None, None), ("x", None, None))
-    levels, assumed = ngff.level_axes(parsed, [(3, 4, 5)])
+    levels, assumed = level_axes(parsed, [(3, 4, 5)])
     assert [(axis.name, axis.size, axis.type) for axis in levels[0]] == [
         ("z", 3, "space"),
         ("y", 4, "space"),
@@ -66,11 +78,11 @@ def test_parse__versions_with_transformations(version):
     attributes = {"multiscales": [{"version": "0.4", **one}]}
     if version == "0.5":
         attributes = {"ome": {"version": "0.5", "multiscales": [one]}}
-    parsed = ngff.parse({**attributes, "other": 1})
+    parsed = parse_multiscales({**attributes, "other": 1})
     assert parsed.version == version
     assert parsed.axes == (("y", "space", "micrometer"), ("x", "space", "micrometer"))
-    assert parsed.datasets == (ngff.Dataset("s0", (2.0, 0.5), (1.0, 3.0)),)
-    levels, assumed = ngff.level_axes(parsed, [(4, 6)])
+    assert parsed.datasets == (Dataset("s0", (2.0, 0.5), (1.0, 3.0)),)
+    levels, assumed = level_axes(parsed, [(4, 6)])
     assert assumed == []
     assert levels == [(Axis("y", 4, 2.0, 1.0, "micrometer"), Axis("x", 6, 0.5, 3.0, "micrometer"))]
 
@@ -94,10 +106,10 @@ def test_parse__version_0_6(version, kind):
             }
         ],
     }
-    parsed = ngff.parse({"ome": document})
+    parsed = parse_multiscales({"ome": document})
     assert parsed.version == version
     assert [name for name, _, _ in parsed.axes] == ["y", "x"]
-    levels, _ = ngff.level_axes(parsed, [(4, 6)])
+    levels, _ = level_axes(parsed, [(4, 6)])
     expected = {
         "sequence": ((2.0, 1.0), (0.5, 3.0)),
         "scale": ((2.0, 0.0), (0.5, 0.0)),
@@ -108,25 +120,25 @@ def test_parse__version_0_6(version, kind):
 
 def test_parse__applies_the_transformations_of_all_levels_after_those_of_one():
     outer = [{"type": "scale", "scale": [10.0, 10.0]}, {"type": "translation", "translation": [0.0, 100.0]}]
-    parsed = ngff.parse({"ome": {"multiscales": [entry(SCALE, SHIFT, coordinateTransformations=outer)]}})
+    parsed = parse_multiscales({"ome": {"multiscales": [entry(SCALE, SHIFT, coordinateTransformations=outer)]}})
     assert parsed.datasets[0].scale == (20.0, 5.0)
     assert parsed.datasets[0].translation == (10.0, 130.0)
 
 
 def test_parse__applies_transformations_in_their_order():
-    parsed = ngff.parse({"ome": {"multiscales": [entry(SHIFT, SCALE)]}})
+    parsed = parse_multiscales({"ome": {"multiscales": [entry(SHIFT, SCALE)]}})
     assert parsed.datasets[0].translation == (2.0, 1.5)
 
 
 def test_parse__knows_channels_by_their_labels():
     omero = {"channels": [{"label": "DAPI"}, {"label": "GFP"}]}
-    assert ngff.parse({"multiscales": [entry(SCALE)], "omero": omero}).channel_names == ("DAPI", "GFP")
-    assert ngff.parse({"ome": {"multiscales": [entry(SCALE)], "omero": omero}}).channel_names == ("DAPI", "GFP")
+    assert parse_multiscales({"multiscales": [entry(SCALE)], "omero": omero}).channel_names == ("DAPI", "GFP")
+    assert parse_multiscales({"ome": {"multiscales": [entry(SCALE)], "omero": omero}}).channel_names == ("DAPI", "GFP")
 
 
 @pytest.mark.parametrize("channels", [[], [{"color": "FFFFFF"}], [{"label": ""}], None])
 def test_parse__has_no_channel_names_where_a_label_is_missing(channels):
-    assert ngff.parse({"multiscales": [entry(SCALE)], "omero": {"channels": channels}}).channel_names is None
+    assert parse_multiscales({"multiscales": [entry(SCALE)], "omero": {"channels": channels}}).channel_names is None
 
 
 @pytest.mark.parametrize(
@@ -145,12 +157,12 @@ def test_parse__has_no_channel_names_where_a_label_is_missing(channels):
     ids=str,
 )
 def test_parse__is_none_where_nothing_is_described(attributes):
-    assert ngff.parse(attributes) is None
+    assert parse_multiscales(attributes) is None
 
 
 def test_parse__prefers_ome_to_the_convention_of_the_same_name():
     both = {"ome": {"version": "0.5", "multiscales": [entry(SCALE)]}, "multiscales": {"layout": [{"asset": "0"}]}}
-    assert ngff.parse(both).version == "0.5"
+    assert parse_multiscales(both).version == "0.5"
 
 
 BROKEN = {
@@ -182,7 +194,7 @@ BROKEN = {
 @pytest.mark.parametrize("broken", BROKEN.values(), ids=BROKEN)
 def test_parse__names_what_is_broken(broken):
     with pytest.raises(ValueError, match=r".+"):
-        ngff.parse({"ome": {"version": "0.5", "multiscales": [broken]}})
+        parse_multiscales({"ome": {"version": "0.5", "multiscales": [broken]}})
 
 
 # --- writing ---------------------------------------------------------------------------------------------------
@@ -193,11 +205,11 @@ def test_image_attributes__are_what_parse_reads(version):
     base = (Axis("c", 2), Axis("y", 9, 0.5, 3.0, "micrometer"), Axis("x", 8, 0.25, -1.0, "micrometer"))
     levels = [tuple(axis.coarsen(1 if axis.type == "channel" else factor) for axis in base) for factor in (1, 2, 3)]
     attributes = json.loads(json.dumps(written(levels, version)))
-    parsed = ngff.parse(attributes)
+    parsed = parse_multiscales(attributes)
     assert parsed.version == version
     assert parsed.name == "em"
     assert [dataset.path for dataset in parsed.datasets] == ["scale0/em", "scale1/em", "scale2/em"]
-    again, assumed = ngff.level_axes(parsed, [tuple(axis.size for axis in level) for level in levels])
+    again, assumed = level_axes(parsed, [tuple(axis.size for axis in level) for level in levels])
     assert again == levels
     assert assumed == []
 
@@ -205,11 +217,11 @@ def test_image_attributes__are_what_parse_reads(version):
 @pytest.mark.parametrize("version", ["0.4", "0.5", "0.6"])
 def test_written_by_us__is_what_was_written_and_nothing_of_others(version):
     attributes = json.loads(json.dumps(written([(Axis("y", 4), Axis("x", 4))], version)))
-    assert ngff.written_by_us(attributes) == ("scale0/em", "scale0/y")
-    assert ngff.written_by_us({"multiscales": [entry(SCALE, metadata={"method": "another"})]}) == ()
-    assert ngff.written_by_us({"multiscales": [entry(SCALE, metadata="text")]}) == ()
-    assert ngff.written_by_us({"multiscales": {"layout": []}}) == ()
-    assert ngff.written_by_us({}) == ()
+    assert paths_written_by_us(attributes) == ("scale0/em", "scale0/y")
+    assert paths_written_by_us({"multiscales": [entry(SCALE, metadata={"method": "another"})]}) == ()
+    assert paths_written_by_us({"multiscales": [entry(SCALE, metadata="text")]}) == ()
+    assert paths_written_by_us({"multiscales": {"layout": []}}) == ()
+    assert paths_written_by_us({}) == ()
 
 
 @pytest.mark.parametrize("version", ["0.4", "0.5", "0.6"])
@@ -248,9 +260,9 @@ def test_image_attributes__of_0_6_lead_from_the_path_of_a_level_to_one_system():
 
 def test_check_exportable__0_6_has_no_descending_axes():
     axes = (Axis("y", 9, -0.5), Axis("x", 9))
-    ngff.check_exportable(axes, "0.5")
+    check_exportable(axes, "0.5")
     with pytest.raises(ValueError, match=r"'y' descends.*isel\(y=slice.*version '0.5'"):
-        ngff.check_exportable(axes, "0.6")
+        check_exportable(axes, "0.6")
 
 
 def test_image_attributes__each_level_has_a_scale_and_then_a_translation():
@@ -295,26 +307,26 @@ def test_image_attributes__channel_names_have_no_position():
 
 def test_ngff_order__puts_time_and_channels_before_space():
     axes = [Axis(name, 2) for name in ("y", "x", "c", "z", "t")]
-    assert [axes[index].name for index in ngff.ngff_order(axes)] == ["t", "c", "y", "x", "z"]
+    assert [axes[index].name for index in ngff_order(axes)] == ["t", "c", "y", "x", "z"]
     axes = [Axis(name, 2) for name in ("t", "c", "z", "y", "x")]
-    assert ngff.ngff_order(axes) == (0, 1, 2, 3, 4)
+    assert ngff_order(axes) == (0, 1, 2, 3, 4)
 
 
 def test_check_exportable__passes_what_the_specification_allows():
     for names in ("yx", "zyx", "cyx", "tyx", "tczyx", "czyx"):
-        ngff.check_exportable([Axis(name, 2) for name in names])
+        check_exportable([Axis(name, 2) for name in names])
 
 
 @pytest.mark.parametrize("names", ["x", "cx", "wzyx", "tx"])
 def test_check_exportable__refuses_the_wrong_number_of_spatial_axes(names):
     with pytest.raises(ValueError, match=r"2 or 3 spatial axes.*to_multiscale"):
-        ngff.check_exportable([Axis(name, 2) for name in names])
+        check_exportable([Axis(name, 2) for name in names])
 
 
 def test_check_exportable__refuses_two_of_a_kind():
     for names in (("t", "time", "y", "x"), ("c", "channel", "y", "x")):
         with pytest.raises(ValueError, match=r"at most one time.*to_multiscale"):
-            ngff.check_exportable([Axis(name, 2) for name in names])
+            check_exportable([Axis(name, 2) for name in names])
 
 
 @pytest.mark.parametrize(
@@ -329,7 +341,7 @@ def test_check_exportable__refuses_two_of_a_kind():
 )
 def test_check_exportable__refuses_positions_without_a_line(values):
     with pytest.raises(ValueError, match=r"'y' are not evenly spaced.*drop_vars\('y'\)"):
-        ngff.check_exportable([Axis("y", 3, values=values), Axis("x", 3)])
+        check_exportable([Axis("y", 3, values=values), Axis("x", 3)])
 
 
 # --- omero -----------------------------------------------------------------------------------------------------
@@ -349,23 +361,23 @@ def test_check_exportable__refuses_positions_without_a_line(values):
     ids=["uint8", "zeros", "nan", "inf", "bool", "uint64", "huge"],
 )
 def test_omero__windows_are_finite_and_open(sample):
-    channel = ngff.omero(["a"], [sample])["channels"][0]
+    channel = omero_metadata(["a"], [sample])["channels"][0]
     json.dumps(channel, allow_nan=False)
     assert set(channel["window"]) == {"min", "max", "start", "end"}
     assert channel["window"]["start"] < channel["window"]["end"]
 
 
 def test_omero__one_channel_is_white_and_several_differ():
-    assert ngff.omero(["a"], [np.zeros(3)])["channels"][0]["color"] == "FFFFFF"
-    colors = [c["color"] for c in ngff.omero(list("abcdefgh"), [np.zeros(3)] * 8)["channels"]]
+    assert omero_metadata(["a"], [np.zeros(3)])["channels"][0]["color"] == "FFFFFF"
+    colors = [c["color"] for c in omero_metadata(list("abcdefgh"), [np.zeros(3)] * 8)["channels"]]
     assert len(set(colors[:6])) == 6
     assert all(len(color) == 6 and int(color, 16) >= 0 for color in colors)
 
 
 def test_omero__range_is_that_of_integers_and_of_the_values_of_floats():
-    window = ngff.omero(["a"], [np.array([3, 9], "uint16")])["channels"][0]["window"]
+    window = omero_metadata(["a"], [np.array([3, 9], "uint16")])["channels"][0]["window"]
     assert (window["min"], window["max"]) == (0, 65535)
-    window = ngff.omero(["a"], [np.array([3.0, 9.0])])["channels"][0]["window"]
+    window = omero_metadata(["a"], [np.array([3.0, 9.0])])["channels"][0]["window"]
     assert (window["min"], window["max"]) == (3, 9)
 
 
@@ -375,7 +387,7 @@ def test_omero__range_is_that_of_integers_and_of_the_values_of_floats():
 def test_convention_attributes__are_relative_to_the_level_derived_from():
     base = (Axis("y", 60, 0.1, 7.0), Axis("x", 60, -0.3))
     levels = [tuple(axis.coarsen(factor) for axis in base) for factor in (1, 2, 3, 6)]
-    attributes = ngff.convention_attributes(levels, [0, 0, 0, 2], ["a", "b", "c", "d"], method="mean")
+    attributes = convention_attributes(levels, [0, 0, 0, 2], ["a", "b", "c", "d"], method="mean")
     layout = attributes["multiscales"]["layout"]
     assert layout[0] == {"asset": "a"}
     assert layout[1] == {

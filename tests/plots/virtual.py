@@ -4,7 +4,7 @@ import numpy as np
 import zarr
 
 import multiscale_sampler as ms
-from multiscale_sampler import metadata as ngff
+from multiscale_sampler.metadata import image_attributes
 
 from ..data import Recording, is_chunk
 
@@ -37,7 +37,7 @@ def virtual_pyramid(shape=SHAPE):
     levels = ms.plan_pyramid(image, 2, chunks=CHUNKS, workers=1).levels
     paths = [str(level.index) for level in levels]
     how = {"name": "image", "method": "mean", "made_by": "test", "recipe": {}, "written": ()}
-    attributes = ngff.image_attributes([level.axes for level in levels], paths, version="0.5", **how)
+    attributes = image_attributes([level.axes for level in levels], paths, version="0.5", **how)
     group = zarr.create_group(store, attributes=attributes)
     for level in levels:
         options = {"shape": level.shape, "chunks": CHUNKS, "dtype": "uint16", "compressors": None}
