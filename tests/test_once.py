@@ -60,8 +60,8 @@ def cases(draw, sharded=True):
         options["memory_limit"] = tight(image, options)
     planned = plan_pyramid(image, **options)
     passes = planned.export_passes
-    sizes = [planned.levels[step.source].shape for step in passes]
-    regions = [math.prod(map(ceil, size, step.region)) for size, step in zip(sizes, passes, strict=True)]
+    sizes = [planned.levels[pass_.source].shape for pass_ in passes]
+    regions = [math.prod(map(ceil, size, pass_.region)) for size, pass_ in zip(sizes, passes, strict=True)]
     return Case(base, stored, options, planned.levels, sum(regions))
 
 
@@ -91,11 +91,11 @@ def tight(image, options):
 
 
 def reads_once(planned, passes):
-    """Whether a plan sweeps over the base once, in regions of whole chunks."""
-    sweeps = [step for step in passes if step.source == 0]
+    """Whether a plan reads the base in one pass, in regions of whole chunks."""
+    of_base = [pass_ for pass_ in passes if pass_.source == 0]
     sizes = zip(planned.levels[0].shape, planned.source_chunks, strict=True)
-    return len(sweeps) == 1 and all(
-        step % chunk == 0 or step == size for step, (size, chunk) in zip(sweeps[0].region, sizes, strict=True)
+    return len(of_base) == 1 and all(
+        along % chunk == 0 or along == size for along, (size, chunk) in zip(of_base[0].region, sizes, strict=True)
     )
 
 

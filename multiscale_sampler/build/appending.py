@@ -26,7 +26,7 @@ from ..methods.reducers import Method
 from ..store.remote import in_one_commit
 from ..tasks.progress import ProgressCallback
 from .build import Build, level_images
-from .engine import run_sweeps, take_digests
+from .engine import run_passes, take_digests
 from .sources import AppendedBase, Base, base_of
 from .updating import Remaking, build_of_change, record_of_change, refuse_other_change
 
@@ -99,7 +99,7 @@ def append_pyramid(
         record = replace(record, fingerprint={**record.fingerprint, "append": [dim, start]})
         target = stored.target(record, resume=resume)
         arrays = stored.with_room([level.shape for level in build.levels])
-        run_sweeps(build, dict(enumerate(arrays)), target, progress)
+        run_passes(build, dict(enumerate(arrays)), target, progress)
         if (digests := stores.Digests.of(stored.group, arrays[0])) is not None:
             take_digests(digests.grown(), cast("tuple[Box, ...]", build.edited), build.workers)
         stored.publish_shapes(target, build.images)

@@ -31,7 +31,7 @@ from ..plan.plan import Level, Pass, Plan
 from ..plan.planning import plan_pyramid
 from ..tasks.crew import Crew, active_client
 from .dtypes import target_dtype
-from .region import Sweep
+from .region import BoundPass
 from .sources import ArrayBase, Base, base_of
 
 Arrays: TypeAlias = "Mapping[int, zarr.Array[Any]]"
@@ -69,7 +69,7 @@ class Build:
 
     def record(self, version: str, layout: str, encoding: stores.Encoding, *, copy_base: bool) -> stores.Record:
         """Return what a later call must know to go on with this build: that it is the same, and its passes."""
-        steps = [(number, step) for number, plan in enumerate(self.plans) for step in self._passes(plan, copy_base)]
+        passes = [(number, pass_) for number, plan in enumerate(self.plans) for pass_ in self._passes(plan, copy_base)]
         fingerprint: dict[str, Any] = {
             "image": self.name,
             "source": _identity(self.data[0]),
@@ -81,29 +81,29 @@ class Build:
         }
         if self.edited is not None:
             fingerprint["edited"] = [[[along.start, along.stop] for along in box] for box in self.edited]
-        return stores.Record(fingerprint, tuple(steps))
+        return stores.Record(fingerprint, tuple(passes))
 
     def _passes(self, plan: Plan, copy_base: bool) -> tuple[Pass, ...]:
         if self.edited is not None:
             return passes_of_change(plan, self.edited, with_base=copy_base)
         return plan.export_passes if copy_base else plan.passes
 
-    def sweeps(self, record: stores.Record, arrays: Arrays) -> list[Sweep]:
-        """Return the passes over the data that fill `arrays`."""
+    def bound_passes(self, record: stores.Record, arrays: Arrays) -> list[BoundPass]:
+        """Return the passes of a record with the arrays that they read and fill."""
         whole = len(self.plans) == 1
         chosen: Sequence[Selection | None] = [None] * len(record.passes)
         if self.edited is not None:
-            chosen = selections(self.plans[0], [step for _, step in record.passes], self.edited)
+            chosen = selections(self.plans[0], [pass_ for _, pass_ in record.passes], self.edited)
         return [
-            Sweep.of(
+            BoundPass.of(
                 self.plans[number],
-                step,
+                pass_,
                 self.bases[number],
                 arrays if whole else {0: arrays[number]},
                 self.weights,
                 selection,
             )
-            for (number, step), selection in zip(record.passes, chosen, strict=True)
+            for (number, pass_), selection in zip(record.passes, chosen, strict=True)
         ]
 
 

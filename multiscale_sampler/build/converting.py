@@ -35,7 +35,7 @@ from ..metadata.specification import document_findings
 from ..plan.factors import ChunkSizes
 from ..tasks.progress import ProgressCallback
 from .build import build_of_tree
-from .engine import run_sweeps
+from .engine import run_passes
 
 # How much of a level is compared at the end, along each axis at each of its ends and its middle.
 SAMPLE = 64
@@ -287,7 +287,7 @@ class _Copy:
             kept = _foreign(image.group[parent])
             if kept:
                 new.group.require_group(parent).attrs.update(kept)
-        run_sweeps(build, arrays, new, self.progress)
+        run_passes(build, arrays, new, self.progress)
         return new
 
     def copy_rest(self, source: zarr.Group, names: Sequence[str], target: zarr.Group) -> list[str]:

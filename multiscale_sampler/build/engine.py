@@ -1,7 +1,7 @@
-"""Building pyramids on disk, in passes over the data: a sweep over its source each, and every region a task.
+"""Building pyramids on disk, in passes over the data, every region of a pass a task.
 
-Tasks need no locks and no data of each other; what is to be built is decided before (`builds`), one region is a
-matter of `regions`, and `executors` says where tasks run. `writing` makes stores of it.
+Tasks need no locks and no data of each other. `build` decides what is to be built, `region` builds one region,
+`tasks.threads` runs tasks, and `writing` makes stores of the result.
 """
 
 from __future__ import annotations
@@ -20,35 +20,35 @@ from ..image.boxes import Block, Box
 from ..tasks.progress import Advance, ProgressCallback, reporting
 from ..tasks.threads import Call, run
 from .build import Arrays, Build
-from .region import Sweep, last_part, reduce_region
+from .region import BoundPass, last_part, reduce_region
 
 
 @dataclass(frozen=True)
-class _Pass:
+class _Context:
     """What every task of one pass is given."""
 
-    sweep: Sweep
+    bound: BoundPass
     carried: Mapping[int, stores.Access]
     """The states that earlier passes left, and those that this one leaves."""
     journal: stores.Journal
 
 
-def run_sweeps(build: Build, arrays: Arrays, target: stores.Target, progress: bool | ProgressCallback | None) -> None:
+def run_passes(build: Build, arrays: Arrays, target: stores.Target, progress: bool | ProgressCallback | None) -> None:
     """Fill the levels, pass by pass, leaving out the regions that an interrupted build has done."""
-    sweeps = build.sweeps(target.record, arrays)
+    passes = build.bound_passes(target.record, arrays)
     carried: dict[int, stores.Access] = {}
     try:
-        with reporting(progress, sum(sweep.nbytes for sweep in sweeps), "building") as report:
-            for number, sweep in enumerate(sweeps):
+        with reporting(progress, sum(bound.nbytes for bound in passes), "building") as report:
+            for number, bound in enumerate(passes):
                 # The regions of a change are parts of chunks, whose rest is read from what is there.
-                in_use = sweep.selection is not None
-                scratch = _scratch_arrays(sweep, target)
+                in_use = bound.selection is not None
+                scratch = _scratch_arrays(bound, target)
                 carried |= {index: stores.Access.of(array, in_use=in_use) for index, array in scratch}
-                journal = target.journal(number, sweep.region_count)
-                done = _done(sweep, carried, journal) if target.resumed else np.zeros(sweep.region_count, np.bool_)
-                calls = _calls(sweep, done, report, apart=build.crew is not None)
-                context = _Pass(sweep.sent() if build.crew else sweep, carried, journal)
-                run(build.crew, _build_region, context, calls, max(min(build.workers, sweep.cell_count), 1), report)
+                journal = target.journal(number, bound.region_count)
+                done = _done(bound, carried, journal) if target.resumed else np.zeros(bound.region_count, np.bool_)
+                calls = _calls(bound, done, report, apart=build.crew is not None)
+                context = _Context(bound.sent() if build.crew else bound, carried, journal)
+                run(build.crew, _build_region, context, calls, max(min(build.workers, bound.cell_count), 1), report)
     except BaseException as error:
         error.add_note("The build stopped here and left a store that resume=True (--resume) completes.")
         raise
@@ -84,27 +84,27 @@ def edited_boxes(digests: stores.Digests, workers: int) -> list[Box]:
     return sorted(found, key=lambda box: [along.start for along in box])
 
 
-def _calls(sweep: Sweep, done: npt.NDArray[np.bool_], report: Advance, *, apart: bool) -> Iterator[Call]:
+def _calls(bound: BoundPass, done: npt.NDArray[np.bool_], report: Advance, *, apart: bool) -> Iterator[Call]:
     """Yield every region's task that is to be done, with `apart` among its arguments the values of dask arrays."""
-    for number, region in enumerate(sweep.regions()):
-        nbytes = sweep.region_nbytes(region)
+    for number, region in enumerate(bound.regions()):
+        nbytes = bound.region_nbytes(region)
         if done[number]:
             report(nbytes)
         elif apart:
-            yield nbytes, (number, region, sweep.values_of(region))
+            yield nbytes, (number, region, bound.values_of(region))
         else:
             yield nbytes, (number, region)
 
 
-def _done(sweep: Sweep, carried: Mapping[int, stores.Access], journal: stores.Journal) -> npt.NDArray[np.bool_]:
+def _done(bound: BoundPass, carried: Mapping[int, stores.Access], journal: stores.Journal) -> npt.NDArray[np.bool_]:
     """Return which regions an interrupted build has done, by their marks or by the last chunks that they write."""
     done = journal.done()
     # Of what is changed, chunks have been there before.
-    if not journal.chunks_tell or sweep.selection is not None:
+    if not journal.chunks_tell or bound.selection is not None:
         return done
     stored: dict[int, npt.NDArray[np.bool_]] = {}
-    for number, region in enumerate(sweep.regions()):
-        last = last_part(sweep, carried, region)
+    for number, region in enumerate(bound.regions()):
+        last = last_part(bound, carried, region)
         if last is not None and not done[number]:
             access, part = last
             if id(access) not in stored:
@@ -113,30 +113,30 @@ def _done(sweep: Sweep, carried: Mapping[int, stores.Access], journal: stores.Jo
     return done
 
 
-def _where(sweep: Sweep, number: int, region: Box) -> str:
+def _where(bound: BoundPass, number: int, region: Box) -> str:
     """Return what a message says of the region that failed."""
-    made = ", ".join(map(str, sweep.step.written))
-    along = ", ".join(f"{dim} {at.start}:{at.stop}" for dim, at in zip(sweep.plan.dims, region, strict=True))
-    return f"It failed in region {number} ({along} of level {sweep.step.source}), of which levels {made} are made."
+    made = ", ".join(map(str, bound.pass_.written))
+    along = ", ".join(f"{dim} {at.start}:{at.stop}" for dim, at in zip(bound.plan.dims, region, strict=True))
+    return f"It failed in region {number} ({along} of level {bound.pass_.source}), of which levels {made} are made."
 
 
-def _build_region(step: _Pass, number: int, region: Box, block: Block | None = None) -> None:
+def _build_region(context: _Context, number: int, region: Box, block: Block | None = None) -> None:
     """Build a region, and mark it as done when all of it is stored."""
-    sweep = step.sweep if block is None else step.sweep.given(block)
+    bound = context.bound if block is None else context.bound.given(block)
     try:
-        all_stored = reduce_region(sweep, step.carried, region)
-        step.journal.mark(number, chunks_tell=all_stored)
+        all_stored = reduce_region(bound, context.carried, region)
+        context.journal.mark(number, chunks_tell=all_stored)
     except Exception as error:
-        error.add_note(_where(sweep, number, region))
+        error.add_note(_where(bound, number, region))
         raise
 
 
-def _scratch_arrays(sweep: Sweep, target: stores.Target) -> Iterator[tuple[int, zarr.Array[Any]]]:
+def _scratch_arrays(bound: BoundPass, target: stores.Target) -> Iterator[tuple[int, zarr.Array[Any]]]:
     """Create the arrays for the states that later passes need, where the state is not the level itself."""
-    reduction = sweep.plan.reduction
-    for index in sweep.step.carried if reduction.components else ():
-        relative = sweep.plan.relative_factors(index, sweep.step.source)
-        shape = sweep.plan.levels[index].shape
-        chunks = [min(-(-n // f), size) for n, f, size in zip(sweep.step.region, relative, shape, strict=True)]
+    reduction = bound.plan.reduction
+    for index in bound.pass_.carried if reduction.components else ():
+        relative = bound.plan.relative_factors(index, bound.pass_.source)
+        shape = bound.plan.levels[index].shape
+        chunks = [min(-(-n // f), size) for n, f, size in zip(bound.pass_.region, relative, shape, strict=True)]
         layers = reduction.components
         yield index, target.create_scratch(index, reduction.state_dtype, (layers, *shape), (layers, *chunks))

@@ -29,12 +29,12 @@ from .sources import ArrayBase, Base, BlockBase, CastBase, filled
 
 
 @dataclass(frozen=True)
-class Sweep:
-    """One pass with all that it touches."""
+class BoundPass:
+    """A pass with the arrays that it reads and writes."""
 
     plan: Plan
     """The plan."""
-    step: Pass
+    pass_: Pass
     """The pass."""
     base: Base
     """Where level 0 is read."""
@@ -55,33 +55,33 @@ class Sweep:
     def of(
         cls,
         plan: Plan,
-        step: Pass,
+        pass_: Pass,
         base: Base,
         arrays: Mapping[int, zarr.Array[Any]],
         weights: ArrayBase | None = None,
         selection: Selection | None = None,
-    ) -> Sweep:
+    ) -> BoundPass:
         """Return a pass over a base that fills the arrays of its levels, or changes what is in them."""
         levels = {index: Access.of(array, in_use=selection is not None) for index, array in arrays.items()}
-        stored = base if isinstance(base, Access) and step.source == 0 else None
-        values = 0 in step.levels and not plan.reduction.bands
+        stored = base if isinstance(base, Access) and pass_.source == 0 else None
+        values = 0 in pass_.levels and not plan.reduction.bands
         copies = stored if stored and values and levels[0].copies_from(stored) else None
         # What becomes of a window of fill is known beforehand, unless it is a matter of weights or of neighbours.
         known = stored is not None and weights is None and not plan.reduction.bands
         blanks = _blank_states(plan, cast("Access", stored)) if known else {}
         # What became blank by a change has left something behind in the levels.
-        keeps_blank = known and selection is None and _keeps_blank(plan, step, cast("Access", stored), levels)
-        return cls(plan, step, base, levels, copies, blanks, weights, keeps_blank, selection)
+        keeps_blank = known and selection is None and _keeps_blank(plan, pass_, cast("Access", stored), levels)
+        return cls(plan, pass_, base, levels, copies, blanks, weights, keeps_blank, selection)
 
-    def sent(self) -> Sweep:
+    def sent(self) -> BoundPass:
         """Return the pass as workers elsewhere get it: what is computed goes with every task (`values_of`)."""
         return self.given(None) if self._computes else self
 
     def values_of(self, region: Box) -> da.Array | None:
         """Return the values of the base that a region needs, where they are computed; None where they are read."""
-        if not self._computes or self.step.source != 0:
+        if not self._computes or self.pass_.source != 0:
             return None
-        return cast("ArrayBase", self._source).lazy(known_parts(self.plan, self.step, region)[0])
+        return cast("ArrayBase", self._source).lazy(known_parts(self.plan, self.pass_, region)[0])
 
     @property
     def _source(self) -> Base:
@@ -91,7 +91,7 @@ class Sweep:
     def _computes(self) -> bool:
         return isinstance(self._source, ArrayBase) and self._source.is_lazy
 
-    def given(self, block: Block | None) -> Sweep:
+    def given(self, block: Block | None) -> BoundPass:
         """Return the pass as it builds one region from these values, None where they go with every task."""
         values = BlockBase(block)
         return replace(self, base=replace(self.base, base=values) if isinstance(self.base, CastBase) else values)
@@ -100,7 +100,7 @@ class Sweep:
     def nbytes(self) -> int:
         """Bytes of the source, uncompressed: what progress is counted in."""
         selected = self.selection
-        samples = math.prod(self.plan.levels[self.step.source].shape) if selected is None else selected.samples
+        samples = math.prod(self.plan.levels[self.pass_.source].shape) if selected is None else selected.samples
         return samples * self.plan.dtype.itemsize
 
     @property
@@ -108,9 +108,8 @@ class Sweep:
         """Number of regions."""
         if self.selection is not None:
             return self.selection.count
-        return math.prod(
-            -(-n // step) for n, step in zip(self.plan.levels[self.step.source].shape, self.step.region, strict=True)
-        )
+        shape = self.plan.levels[self.pass_.source].shape
+        return math.prod(-(-size // n) for size, n in zip(shape, self.pass_.region, strict=True))
 
     def region_nbytes(self, region: Box) -> int:
         """Bytes of a region's source, uncompressed."""
@@ -121,30 +120,30 @@ class Sweep:
         """Yield the regions of the source, one at a time."""
         if self.selection is not None:
             return self.selection.regions()
-        return pieces(whole_part(self.plan.levels[self.step.source].shape), self.step.region)
+        return pieces(whole_part(self.plan.levels[self.pass_.source].shape), self.pass_.region)
 
     @cached_property
     def near(self) -> tuple[int, ...]:
         """Levels that are made and written cell by cell, of a plain base; none where a region is one cell."""
-        plan, step = self.plan, self.step
-        direct = tuple(index for index in step.levels if index and plan.levels[index].parent == 0)
-        plain = isinstance(self.base, Access) and self.base.chunks is not None and step.source == 0
-        whole = self.selection is not None or plan.reduction.bands or any(index in step.carried for index in direct)
-        reaches = any(any(plan.halos(index)) for index in step.levels if index)
+        plan, pass_ = self.plan, self.pass_
+        direct = tuple(index for index in pass_.levels if index and plan.levels[index].parent == 0)
+        plain = isinstance(self.base, Access) and self.base.chunks is not None and pass_.source == 0
+        whole = self.selection is not None or plan.reduction.bands or any(index in pass_.carried for index in direct)
+        reaches = any(any(plan.halos(index)) for index in pass_.levels if index)
         local = all(self.levels[index].chunks is not None for index in direct)
-        return direct if plain and local and not (whole or reaches) and cell_shape(plan, step, direct) else ()
+        return direct if plain and local and not (whole or reaches) and cell_shape(plan, pass_, direct) else ()
 
     @cached_property
     def cell(self) -> tuple[int, ...] | None:
         """Shape of the parts in which a region's levels stay in cache; None where it is one part."""
-        return cell_shape(self.plan, self.step, self.near) if self.near else None
+        return cell_shape(self.plan, self.pass_, self.near) if self.near else None
 
     @property
     def cell_count(self) -> int:
         """Number of parts that may be built side by side."""
         if self.cell is None:
             return self.region_count
-        return math.prod(-(-n // step) for n, step in zip(self.plan.levels[0].shape, self.cell, strict=True))
+        return math.prod(-(-size // n) for size, n in zip(self.plan.levels[0].shape, self.cell, strict=True))
 
     def cells(self, region: Box) -> Iterator[Box]:
         """Return a region in its cells, whole chunks of the base and of the levels `near`."""
@@ -154,51 +153,51 @@ class Sweep:
         """Return the part of each level that a region writes."""
         if self.selection is not None:
             return self.selection.written(region)
-        parts = {index: part_of_level(self.plan, index, self.step.source, region) for index in self.step.written}
+        parts = {index: part_of_level(self.plan, index, self.pass_.source, region) for index in self.pass_.written}
         return {index: part for index, part in parts.items() if not is_empty(part)}
 
 
-def reduce_region(sweep: Sweep, carried: Mapping[int, Access], region: Box) -> bool:
+def reduce_region(bound: BoundPass, carried: Mapping[int, Access], region: Box) -> bool:
     """Build what a region contributes to every level of a pass.
 
     Returns whether it is known that all of the `last_part` is stored, which is written when all else is.
     """
-    plan, step = sweep.plan, sweep.step
-    known = known_parts(plan, step, region)
-    if sweep.keeps_blank and cast("Access", sweep.base).is_blank(known[0]):
+    plan, pass_ = bound.plan, bound.pass_
+    known = known_parts(plan, pass_, region)
+    if bound.keeps_blank and cast("Access", bound.base).is_blank(known[0]):
         return False
-    if step.source == 0:
-        states = _states_of_base(sweep, region, known)
+    if pass_.source == 0:
+        states = _states_of_base(bound, region, known)
     else:
-        states = {step.source: _source_state(sweep, carried, known[step.source])}
-    for index in step.levels:
+        states = {pass_.source: _source_state(bound, carried, known[pass_.source])}
+    for index in pass_.levels:
         parent = plan.levels[index].parent
         if parent in states and index not in states and not is_empty(known[index]):
             states[index] = plan.reduction.merge(*_windows(plan, index, known[index], states[parent], known[parent]))
     last_is_stored = False
-    for index, part in sweep.written(region).items():
+    for index, part in bound.written(region).items():
         if index in states:
             state = _state_of_values(plan, index, part, states, known)
-            last_is_stored = sweep.levels[index].write(part, plan.reduction.finish(state, plan.counts(index, part)))
-    for index in step.carried:
-        part = part_of_level(plan, index, step.source, region)
+            last_is_stored = bound.levels[index].write(part, plan.reduction.finish(state, plan.counts(index, part)))
+    for index in pass_.carried:
+        part = part_of_level(plan, index, pass_.source, region)
         if index in carried and not is_empty(part):
             state = states[index][within(part, known[index])]
             last_is_stored = carried[index].write((slice(0, plan.reduction.components), *part), state)
     return last_is_stored
 
 
-def last_part(sweep: Sweep, carried: Mapping[int, Access], region: Box) -> tuple[Access, Box] | None:
+def last_part(bound: BoundPass, carried: Mapping[int, Access], region: Box) -> tuple[Access, Box] | None:
     """Return where `reduce_region` writes last for a region; None where it writes nothing but level 0."""
-    plan, step = sweep.plan, sweep.step
-    for index in reversed(step.carried):
-        part = part_of_level(plan, index, step.source, region)
+    plan, pass_ = bound.plan, bound.pass_
+    for index in reversed(pass_.carried):
+        part = part_of_level(plan, index, pass_.source, region)
         if index in carried and not is_empty(part):
             return carried[index], (slice(0, plan.reduction.components), *part)
-    for index in reversed(step.written):
-        part = part_of_level(plan, index, step.source, region)
+    for index in reversed(pass_.written):
+        part = part_of_level(plan, index, pass_.source, region)
         if (index or plan.reduction.bands) and not is_empty(part):
-            return sweep.levels[index], part
+            return bound.levels[index], part
     return None
 
 
@@ -227,36 +226,36 @@ def _windows(
     return block[within(inside, held)], factors, margins
 
 
-def _source_state(sweep: Sweep, carried: Mapping[int, Access], part: Box) -> Block:
-    source = sweep.step.source
+def _source_state(bound: BoundPass, carried: Mapping[int, Access], part: Box) -> Block:
+    source = bound.pass_.source
     if source in carried:
-        return carried[source].read((slice(0, sweep.plan.reduction.components), *part))
-    return sweep.levels[source].read(part)
+        return carried[source].read((slice(0, bound.plan.reduction.components), *part))
+    return bound.levels[source].read(part)
 
 
-def _states_of_base(sweep: Sweep, region: Box, known: Mapping[int, Box]) -> dict[int, Block]:
+def _states_of_base(bound: BoundPass, region: Box, known: Mapping[int, Box]) -> dict[int, Block]:
     """Return the states of levels that follow from the base: of those that are `near`, written here, the next ones."""
-    if not sweep.near:
-        return _base_states(sweep, region, known)
-    reduction, levels = sweep.plan.reduction, sweep.plan.levels
+    if not bound.near:
+        return _base_states(bound, region, known)
+    reduction, levels = bound.plan.reduction, bound.plan.levels
     layers = (reduction.components,) if reduction.components else ()
     # In this thread's memory, whichever helps with the cells.
     states = {
         index: _room(index, layers, known[index], reduction.state_dtype)
-        for index in sweep.step.levels
-        if levels[index].parent in sweep.near and not is_empty(known[index])
+        for index in bound.pass_.levels
+        if levels[index].parent in bound.near and not is_empty(known[index])
     }
-    spread(partial(_build_cell, sweep, known, states), sweep.cells(region))
+    spread(partial(_build_cell, bound, known, states), bound.cells(region))
     return states
 
 
-def _build_cell(sweep: Sweep, known: Mapping[int, Box], states: Mapping[int, Block], cell: Box) -> None:
+def _build_cell(bound: BoundPass, known: Mapping[int, Box], states: Mapping[int, Block], cell: Box) -> None:
     """Write the levels that are `near` of one cell, and put its states of the next ones in their places."""
-    plan = sweep.plan
-    parts = {index: part_of_level(plan, index, 0, cell) for index in (0, *sweep.near, *states)}
-    of_cell = _base_states(sweep, cell, parts)
+    plan = bound.plan
+    parts = {index: part_of_level(plan, index, 0, cell) for index in (0, *bound.near, *states)}
+    of_cell = _base_states(bound, cell, parts)
     for index, state in of_cell.items():
-        sweep.levels[index].write(parts[index], plan.reduction.finish(state, plan.counts(index, parts[index])))
+        bound.levels[index].write(parts[index], plan.reduction.finish(state, plan.counts(index, parts[index])))
     for index, whole in states.items():
         if not is_empty(parts[index]):
             parent = plan.levels[index].parent
@@ -269,56 +268,56 @@ def _room(index: int, layers: tuple[int, ...], whole: Box, dtype: np.dtype[Any])
     return buffer(f"state {index}", (*layers, *(along.stop - along.start for along in whole)), dtype)
 
 
-def _base_states(sweep: Sweep, region: Box, known: Mapping[int, Box]) -> dict[int, Block]:
+def _base_states(bound: BoundPass, region: Box, known: Mapping[int, Box]) -> dict[int, Block]:
     """Write level 0 where it is to be written, and return the states of the levels that follow from it."""
-    plan = sweep.plan
-    direct = [index for index in sweep.step.levels if index and plan.levels[index].parent == 0]
-    writes = 0 in sweep.step.levels and sweep.copies is None and not plan.reduction.bands
-    if sweep.copies is not None:
-        sweep.levels[0].copy(sweep.copies, region)
+    plan = bound.plan
+    direct = [index for index in bound.pass_.levels if index and plan.levels[index].parent == 0]
+    writes = 0 in bound.pass_.levels and bound.copies is None and not plan.reduction.bands
+    if bound.copies is not None:
+        bound.levels[0].copy(bound.copies, region)
     states: dict[int, Block] = {}
-    part = sweep.written(region).get(0) if writes else None
-    for tile, block in _tiles_of_base(sweep, region, known[0], direct, writes=part is not None):
+    part = bound.written(region).get(0) if writes else None
+    for tile, block in _tiles_of_base(bound, region, known[0], direct, writes=part is not None):
         if part is not None and not is_empty(inside := overlap(part, tile)):
-            sweep.levels[0].write(inside, _values(sweep, tile, block)[within(inside, tile)])
+            bound.levels[0].write(inside, _values(bound, tile, block)[within(inside, tile)])
         if plan.reduction.bands:
-            states[0] = cast("BandReduction", plan.reduction).lift(_values(sweep, tile, block))
+            states[0] = cast("BandReduction", plan.reduction).lift(_values(bound, tile, block))
         for index in direct:
-            _reduce_tile(sweep, index, known, tile, block, states)
+            _reduce_tile(bound, index, known, tile, block, states)
     return states
 
 
 def _tiles_of_base(
-    sweep: Sweep, region: Box, known: Box, direct: Sequence[int], *, writes: bool
+    bound: BoundPass, region: Box, known: Box, direct: Sequence[int], *, writes: bool
 ) -> Iterator[tuple[Box, Block | None]]:
     """Yield what is known of the base in tiles: whole windows, and whole chunks of level 0 where it is written.
 
     As one tile where values depend on samples beyond their windows.
     """
-    plan = sweep.plan
+    plan = bound.plan
     if plan.reduction.bands or any(halo for index in direct for halo in plan.halos(index)):
-        block = sweep.base.read(known)
+        block = bound.base.read(known)
         # Where it is not known what becomes of fill, it is as good as any other values.
-        is_fill = bool(sweep.blanks) and cast("Access", sweep.base).is_fill(block)
+        is_fill = bool(bound.blanks) and cast("Access", bound.base).is_fill(block)
         yield known, None if is_fill else block
     elif direct or writes:
-        wholes = [plan.levels[index].factors for index in direct] + ([sweep.levels[0].unit] if writes else [])
-        yield from sweep.base.tiles(region, [math.lcm(*along) for along in zip(*wholes, strict=True)])
+        wholes = [plan.levels[index].factors for index in direct] + ([bound.levels[0].unit] if writes else [])
+        yield from bound.base.tiles(region, [math.lcm(*along) for along in zip(*wholes, strict=True)])
 
 
 def _reduce_tile(
-    sweep: Sweep, index: int, known: Mapping[int, Box], tile: Box, block: Block | None, states: dict[int, Block]
+    bound: BoundPass, index: int, known: Mapping[int, Box], tile: Box, block: Block | None, states: dict[int, Block]
 ) -> None:
     """Reduce one tile of what is known of the base into its place in the state of a level."""
-    plan = sweep.plan
+    plan = bound.plan
     part = known[index] if tile == known[0] else part_of_level(plan, index, 0, tile)
     if is_empty(part):
         return
-    if block is None and index in sweep.blanks and _is_whole(tile, part, plan.levels[index].factors):
-        state = sweep.blanks[index]
+    if block is None and index in bound.blanks and _is_whole(tile, part, plan.levels[index].factors):
+        state = bound.blanks[index]
     else:
-        block = _values(sweep, tile, block)
-        block = block if sweep.weights is None else _weighed(sweep, block, tile)
+        block = _values(bound, tile, block)
+        block = block if bound.weights is None else _weighed(bound, block, tile)
         state = plan.reduction.first(*_windows(plan, index, part, block, tile))
     if part == known[index] and block is not None:
         states[index] = state
@@ -328,16 +327,16 @@ def _reduce_tile(
     states[index][within(part, known[index])] = state
 
 
-def _weighed(sweep: Sweep, block: Block, tile: Box) -> Block:
-    weights = cast("ArrayBase", sweep.weights)
+def _weighed(bound: BoundPass, block: Block, tile: Box) -> Block:
+    weights = cast("ArrayBase", bound.weights)
     # Along axes that weights do not have there is one for all.
     along = tuple(at if n > 1 else slice(0, 1) for at, n in zip(tile, weights.data.shape, strict=True))
-    return cast("WeightedReduction", sweep.plan.reduction).weigh(block, weights.read(along))
+    return cast("WeightedReduction", bound.plan.reduction).weigh(block, weights.read(along))
 
 
-def _values(sweep: Sweep, tile: Box, block: Block | None) -> Block:
+def _values(bound: BoundPass, tile: Box, block: Block | None) -> Block:
     """Return the values of a tile, of which None stands for fill."""
-    return filled(cast("Access", sweep.base), tile) if block is None else block
+    return filled(cast("Access", bound.base), tile) if block is None else block
 
 
 def _blank_states(plan: Plan, base: Access) -> dict[int, Block]:
@@ -346,22 +345,22 @@ def _blank_states(plan: Plan, base: Access) -> dict[int, Block]:
     return {lv.index: plan.reduction.first(np.full(lv.factors, base.fill), lv.factors) for lv in direct}
 
 
-def _keeps_blank(plan: Plan, step: Pass, base: Access, levels: Mapping[int, Access]) -> bool:
+def _keeps_blank(plan: Plan, pass_: Pass, base: Access, levels: Mapping[int, Access]) -> bool:
     """Whether windows of nothing but fill, whole or partial, leave nothing to be stored."""
     one = (1,) * len(plan.dims)
-    windows = {plan.levels[index].factors for index in step.levels if index} | {one}
+    windows = {plan.levels[index].factors for index in pass_.levels if index} | {one}
     return all(
-        _is_kept(plan, step, levels, window, plan.reduction.first(np.full(window, base.fill), window))
+        _is_kept(plan, pass_, levels, window, plan.reduction.first(np.full(window, base.fill), window))
         for window in windows
-    ) and (0 not in step.levels or _same_fill(levels[0], base.fill))
+    ) and (0 not in pass_.levels or _same_fill(levels[0], base.fill))
 
 
-def _is_kept(plan: Plan, step: Pass, levels: Mapping[int, Access], window: tuple[int, ...], state: Block) -> bool:
+def _is_kept(plan: Plan, pass_: Pass, levels: Mapping[int, Access], window: tuple[int, ...], state: Block) -> bool:
     value = plan.reduction.finish(state, tuple(np.array([length]) for length in window))
-    carries = bool(step.carried) and plan.reduction.components > 0
+    carries = bool(pass_.carried) and plan.reduction.components > 0
     # The states that are carried are stored with a fill of 0.
     kept = not (carries and state.any())
-    return kept and all(_same_fill(levels[index], value.reshape(-1)[0]) for index in step.levels if index)
+    return kept and all(_same_fill(levels[index], value.reshape(-1)[0]) for index in pass_.levels if index)
 
 
 def _same_fill(level: Access, value: Any) -> bool:

@@ -27,7 +27,7 @@ from ..store.remote import in_one_commit
 from ..tasks.machine import available_cores
 from ..tasks.progress import ProgressCallback
 from .build import Build, crew_for, resources_of, weights_base
-from .engine import edited_boxes, run_sweeps, take_digests
+from .engine import edited_boxes, run_passes, take_digests
 from .indexing import Selector, box_of
 from .sources import AppendedBase, Base
 
@@ -237,7 +237,7 @@ def rebuild_levels(
         record = record_of_change(build, remade, copy_base=False)
         record = replace(record, fingerprint={**record.fingerprint, "rebuild": list(chosen)})
         target = remade.target(record, resume=resume)
-        run_sweeps(build, dict(enumerate(remade.arrays)), target, progress)
+        run_passes(build, dict(enumerate(remade.arrays)), target, progress)
         made_all = len(chosen) == len(stored.arrays) - 1
         if made_all or not _is_repair(remade, build):
             stored.finish(partial(with_recipe, recipe=build.recipe, whole=made_all))
@@ -369,7 +369,7 @@ def _remake(
     image = stored.unlabelled if remaking.weights is None else stored.image
     build = build_of_change(stored, image, stores.Access.of(stored.arrays[0]), edited, remaking)
     target = stored.target(record_of_change(build, stored, copy_base=False), resume=resume)
-    run_sweeps(build, dict(enumerate(stored.arrays)), target, progress)
+    run_passes(build, dict(enumerate(stored.arrays)), target, progress)
     if (digests := stores.Digests.of(stored.group, stored.arrays[0])) is not None:
         take_digests(digests, edited, build.workers)
     stored.finish()

@@ -30,7 +30,7 @@ from ..plan.factors import ChunkSizes, ScaleFactors
 from ..store.remote import in_one_commit
 from ..tasks.progress import ProgressCallback
 from .build import Build, build_of_image, build_of_tree
-from .engine import run_sweeps, take_digests
+from .engine import run_passes, take_digests
 from .publishing import crs_to_write, published_attributes, with_geozarr
 
 Metadata: TypeAlias = Literal["ome", "geozarr"]
@@ -251,7 +251,7 @@ def export(
         if layout == "datatree":
             for level, image in zip(build.levels, images, strict=True):
                 target.write_coordinates(level.index, image)
-        run_sweeps(build, arrays, target, how.progress)
+        run_passes(build, arrays, target, how.progress)
         if how.digests:
             take_digests(stores.Digests.create(target.group, arrays[0]), None, build.workers, how.progress)
         for name, label in (labels or {}).items():
@@ -376,7 +376,7 @@ def add_levels(
             cast("zarr.Group", group), base, len(build.levels), version, record=record, resume=resume
         )
         arrays = {level.index: target.create_level(level, encoding, attrs, like=array) for level in build.levels[1:]}
-        run_sweeps(build, arrays, target, progress)
+        run_passes(build, arrays, target, progress)
         labels_of = LABELLED_IMAGE if above is not None else None
         target.publish(
             published_attributes(

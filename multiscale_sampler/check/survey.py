@@ -1,8 +1,8 @@
 """Levels compared with those that they were made from, region by region, in bounded memory.
 
-A `Sweep` covers its source (the base, or a level where the windows of another are too large) by regions of whole
-windows; in each, every level's part is held against the rules that it could have been made by, and what was found
-is added to a `Tally`. Regions are the calls of `executors.run`; a region holds no more than `REGION_VOXELS` samples
+A `ComparisonPass` covers its source (the base, or a level where the windows of another are too large) by regions of
+whole windows; in each, every level's part is held against the rules that it could have been made by, and what was found
+is added to a `Tally`. Regions are the calls of `tasks.threads.run`; a region holds no more than `REGION_VOXELS` samples
 of the source, or less where memory is short.
 """
 
@@ -103,7 +103,7 @@ class Damage:
 
 
 @dataclass(frozen=True)
-class Sweep:
+class ComparisonPass:
     """Comparisons that are made region by region of one source."""
 
     source: int
@@ -117,14 +117,13 @@ class Sweep:
 
     def grid(self, shape: Sequence[int]) -> tuple[int, ...]:
         """Return the number of regions along each axis."""
-        return tuple(-(-size // step) for size, step in zip(shape, self.region, strict=True))
+        return tuple(-(-size // n) for size, n in zip(shape, self.region, strict=True))
 
     def at(self, number: int, shape: Sequence[int]) -> Box:
         """Return a region of the source by its number."""
         index = np.unravel_index(number, self.grid(shape))
         return tuple(
-            slice(int(i) * step, min((int(i) + 1) * step, size))
-            for i, step, size in zip(index, self.region, shape, strict=True)
+            slice(int(i) * n, min((int(i) + 1) * n, size)) for i, n, size in zip(index, self.region, shape, strict=True)
         )
 
     def part(self, level: int, region: Box, shape: Sequence[int]) -> Box:
@@ -169,7 +168,7 @@ def _voxels(region: Sequence[int], shape: Sequence[int]) -> int:
 
 @dataclass
 class Survey:
-    """Sweeps over the arrays of a pyramid, and what they have found."""
+    """Passes over the arrays of a pyramid, and what they have found."""
 
     levels: Sequence[Access]
     """The levels."""
@@ -188,23 +187,23 @@ class Survey:
     lock: threading.Lock = field(default_factory=threading.Lock)
     """Held while something is added."""
 
-    def nbytes(self, sweep: Sweep, number: int) -> int:
+    def nbytes(self, pass_: ComparisonPass, number: int) -> int:
         """Return the bytes of a region."""
-        array = self.levels[sweep.source].array
-        voxels: int = math.prod(along.stop - along.start for along in sweep.at(number, array.shape))
+        array = self.levels[pass_.source].array
+        voxels: int = math.prod(along.stop - along.start for along in pass_.at(number, array.shape))
         return voxels * int(array.dtype.itemsize)
 
-    def visit(self, sweep: Sweep, number: int) -> None:
+    def visit(self, pass_: ComparisonPass, number: int) -> None:
         """Compare the levels in a region."""
-        region = sweep.at(number, self.levels[sweep.source].array.shape)
-        shapes = {index: self.levels[index].array.shape for index in sweep.relative}
-        places = {index: sweep.part(index, region, shapes[index]) for index in sweep.relative}
+        region = pass_.at(number, self.levels[pass_.source].array.shape)
+        shapes = {index: self.levels[index].array.shape for index in pass_.relative}
+        places = {index: pass_.part(index, region, shapes[index]) for index in pass_.relative}
         blocks = {index: self._read(index, place) for index, place in places.items()}
         if any(block is None for block in blocks.values()):
             with self.lock:
                 self.unread += 1
-        base = blocks[sweep.source]
-        for comparison in sweep.comparisons:
+        base = blocks[pass_.source]
+        for comparison in pass_.comparisons:
             source, values = blocks[comparison.source], blocks[comparison.level]
             if source is None or values is None or not values.size:
                 continue
@@ -277,10 +276,10 @@ class Survey:
                 known = self.strangers.get(level, strange[:0])
                 self.strangers[level] = np.union1d(known, strange)[:MOST_IDS]
 
-    def recognize(self, sweep: Sweep, number: int) -> None:
+    def recognize(self, pass_: ComparisonPass, number: int) -> None:
         """Strike from the ids of levels those that a region of the base has."""
         access = self.levels[0]
-        region = sweep.at(number, access.array.shape)
+        region = pass_.at(number, access.array.shape)
         block = self._read(0, region)
         if block is not None:
             known = np.unique(block)

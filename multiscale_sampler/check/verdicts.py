@@ -20,7 +20,7 @@ from ..store import Access
 from ..tasks.threads import Call, run
 from .downsampling_rules import PIECE, Rule, candidates
 from .registration import Crop, Line, apart, located
-from .survey import COPIES, REGION_VOXELS, SCOUTED_WINDOWS, Comparison, Survey, Sweep, Tally, region_shape
+from .survey import COPIES, REGION_VOXELS, SCOUTED_WINDOWS, Comparison, ComparisonPass, Survey, Tally, region_shape
 
 # A rule is recognised if it misses no more than this part of the windows that tell, or makes all of half the regions.
 MISSES = 0.02
@@ -168,7 +168,7 @@ def survey_of(
     levels
         The levels to judge.
     sample
-        Regions of each sweep that are read, None for all.
+        Regions of each pass that are read, None for all.
     seed
         What the choice of regions depends on.
     memory
@@ -178,37 +178,37 @@ def survey_of(
     reporting
         What takes the number of bytes to read, and gives a context that takes those that are done.
     """
-    sweeps = [_of_sweep(pyramid, sweep) for sweep in _sweeps(pyramid, levels, memory // workers)]
+    passes = [_without_unused(pyramid, pass_) for pass_ in _passes(pyramid, levels, memory // workers)]
     rng = np.random.default_rng(seed)
-    counts = [math.prod(sweep.grid(pyramid.shapes[sweep.source])) for sweep in sweeps]
+    counts = [math.prod(pass_.grid(pyramid.shapes[pass_.source])) for pass_ in passes]
     chosen = [_chosen(count, sample, rng) for count in counts]
-    sweeps = [_scouted(pyramid, *pair) for pair in zip(sweeps, chosen, strict=True)]
+    passes = [_scouted(pyramid, *pair) for pair in zip(passes, chosen, strict=True)]
     survey = Survey(pyramid.arrays, pyramid.labels)
     total = sum(
         len(numbers) * pyramid.arrays[s.source].array.nbytes // count
-        for s, numbers, count in zip(sweeps, chosen, counts, strict=True)
+        for s, numbers, count in zip(passes, chosen, counts, strict=True)
     )
     with reporting(total) as report:
-        for sweep, numbers in zip(sweeps, chosen, strict=True):
-            run(None, _visit, (survey, sweep), _calls(survey, sweep, numbers), workers, report)
+        for pass_, numbers in zip(passes, chosen, strict=True):
+            run(None, _visit, (survey, pass_), _calls(survey, pass_, numbers), workers, report)
     if any(len(ids) for ids in survey.strangers.values()):
         # What is not in the same region may be elsewhere.
-        run(None, _recognize, (survey, sweeps[0]), _calls(survey, sweeps[0], chosen[0]), workers, _quiet)
+        run(None, _recognize, (survey, passes[0]), _calls(survey, passes[0], chosen[0]), workers, _quiet)
     return survey, {"regions": sum(map(len, chosen)), "of": sum(counts), "seed": seed if sample else None}
 
 
-def _calls(survey: Survey, sweep: Sweep, numbers: Iterable[int]) -> Iterator[Call]:
-    return ((survey.nbytes(sweep, int(number)), (int(number),)) for number in numbers)
+def _calls(survey: Survey, pass_: ComparisonPass, numbers: Iterable[int]) -> Iterator[Call]:
+    return ((survey.nbytes(pass_, int(number)), (int(number),)) for number in numbers)
 
 
-def _visit(context: tuple[Survey, Sweep], number: int) -> None:
-    survey, sweep = context
-    survey.visit(sweep, number)
+def _visit(context: tuple[Survey, ComparisonPass], number: int) -> None:
+    survey, pass_ = context
+    survey.visit(pass_, number)
 
 
-def _recognize(context: tuple[Survey, Sweep], number: int) -> None:
-    survey, sweep = context
-    survey.recognize(sweep, number)
+def _recognize(context: tuple[Survey, ComparisonPass], number: int) -> None:
+    survey, pass_ = context
+    survey.recognize(pass_, number)
 
 
 def _quiet(_: int) -> None:
@@ -221,8 +221,8 @@ def _chosen(count: int, sample: int | None, rng: np.random.Generator) -> Sequenc
     return sorted(int(number) for number in rng.choice(count, sample, replace=False, shuffle=False))
 
 
-def _sweeps(pyramid: Pyramid, levels: Sequence[int], memory: int) -> Iterator[Sweep]:
-    """Yield the sweeps by which every level is compared with the base and with the level that it follows from."""
+def _passes(pyramid: Pyramid, levels: Sequence[int], memory: int) -> Iterator[ComparisonPass]:
+    """Yield the passes by which every level is compared with the base and with the level that it follows from."""
     shapes = pyramid.shapes
     itemsize = max(access.array.dtype.itemsize for access in pyramid.arrays)
     most = min(REGION_VOXELS, (memory - WORKING_BYTES) // (COPIES * itemsize))
@@ -249,20 +249,20 @@ def _sweeps(pyramid: Pyramid, levels: Sequence[int], memory: int) -> Iterator[Sw
     region = region_shape(shapes[0], windows, _unit(pyramid.arrays[0]), most)
     if region is None:
         raise ValueError(f"memory_limit leaves {memory!r} bytes for a worker, too little for one window; raise it")
-    yield Sweep(0, region, together, tuple(comparisons))
+    yield ComparisonPass(0, region, together, tuple(comparisons))
     for level, parent in alone:
         if parent is None:
             continue
         step = _step(pyramid, level, parent)
         region = region_shape(shapes[parent], step.factors, _unit(pyramid.arrays[parent]), most)
         if region is not None:
-            yield Sweep(parent, region, {parent: (1,) * len(region), level: step.factors}, (step,))
+            yield ComparisonPass(parent, region, {parent: (1,) * len(region), level: step.factors}, (step,))
 
 
-def _of_sweep(pyramid: Pyramid, sweep: Sweep) -> Sweep:
-    """Return a sweep without the levels that nothing is compared with."""
-    used = {sweep.source, *(c.level for c in sweep.comparisons), *(c.source for c in sweep.comparisons)}
-    return replace(sweep, relative={level: f for level, f in sweep.relative.items() if level in used})
+def _without_unused(pyramid: Pyramid, pass_: ComparisonPass) -> ComparisonPass:
+    """Return a pass without the levels that nothing is compared with."""
+    used = {pass_.source, *(c.level for c in pass_.comparisons), *(c.source for c in pass_.comparisons)}
+    return replace(pass_, relative={level: f for level, f in pass_.relative.items() if level in used})
 
 
 def _unit(access: Access) -> tuple[int, ...]:
@@ -299,19 +299,19 @@ def _comparison(pyramid: Pyramid, level: int, source: int, factors: Factors) -> 
     return Comparison(level, source, factors, rules, pyramid.labels)
 
 
-def _scouted(pyramid: Pyramid, sweep: Sweep, numbers: Sequence[int]) -> Sweep:
-    """Return a sweep with the rules that are worth holding against every window."""
+def _scouted(pyramid: Pyramid, pass_: ComparisonPass, numbers: Sequence[int]) -> ComparisonPass:
+    """Return a pass with the rules that are worth holding against every window."""
     survey = Survey(pyramid.arrays, pyramid.labels, windows=SCOUTED_WINDOWS)
     # Spread out, the ends included.
     order = [int(i) for i in np.linspace(0, len(numbers) - 1, min(len(numbers), SCOUTS)).round()] if numbers else []
     rest = [int(i) for i in np.linspace(0, len(numbers) - 1, min(len(numbers), MOST_SCOUTS)).round()] if numbers else []
     for count, place in enumerate(dict.fromkeys([*order, *rest])):
-        tallies = [survey.tallies.get(comparison) for comparison in sweep.comparisons]
+        tallies = [survey.tallies.get(comparison) for comparison in pass_.comparisons]
         if count >= len(order) and all(t is not None and t.telling >= ENOUGH_TELLING for t in tallies):
             break
-        survey.visit(sweep, numbers[place])
-    kept = tuple(_leading(each, survey.tallies.get(each), pyramid.method) for each in sweep.comparisons)
-    return replace(sweep, comparisons=kept)
+        survey.visit(pass_, numbers[place])
+    kept = tuple(_leading(each, survey.tallies.get(each), pyramid.method) for each in pass_.comparisons)
+    return replace(pass_, comparisons=kept)
 
 
 def _leading(comparison: Comparison, tally: Tally | None, stated: str | None) -> Comparison:

@@ -25,7 +25,7 @@ class Selection:
 
     plan: Plan
     """The plan."""
-    step: Pass
+    pass_: Pass
     """The pass."""
     extents: tuple[Box, ...]
     """What is to be made, in samples of the pass's source: whole windows."""
@@ -42,7 +42,7 @@ class Selection:
         return dict(sorted(cells.items()))
 
     def _grid(self, extent: Box) -> Iterator[tuple[int, ...]]:
-        spans = zip(extent, self.step.region, strict=True)
+        spans = zip(extent, self.pass_.region, strict=True)
         return itertools.product(*(range(along.start // n, -(-along.stop // n)) for along, n in spans))
 
     def _numbers(self, cell: tuple[int, ...]) -> Sequence[int]:
@@ -54,7 +54,7 @@ class Selection:
         """Number of regions."""
         if len(self.extents) != 1:
             return len(self._cells)
-        spans = zip(self.extents[0], self.step.region, strict=True)
+        spans = zip(self.extents[0], self.pass_.region, strict=True)
         return math.prod(-(-along.stop // n) - along.start // n for along, n in spans)
 
     @property
@@ -69,18 +69,18 @@ class Selection:
             yield _around([self._inside(cell, number) for number in self._numbers(cell)])
 
     def _inside(self, cell: tuple[int, ...], number: int) -> Box:
-        bounds = tuple(slice(i * n, (i + 1) * n) for i, n in zip(cell, self.step.region, strict=True))
+        bounds = tuple(slice(i * n, (i + 1) * n) for i, n in zip(cell, self.pass_.region, strict=True))
         return overlap(self.extents[number], bounds)
 
     def written(self, region: Box) -> dict[int, Box]:
         """Return the part of each level that one of the regions writes."""
-        cell = tuple(along.start // n for along, n in zip(region, self.step.region, strict=True))
+        cell = tuple(along.start // n for along, n in zip(region, self.pass_.region, strict=True))
         written: dict[int, Box] = {}
-        for index in self.step.written:
+        for index in self.pass_.written:
             for number in self._numbers(cell):
                 if index not in self.touched[number]:
                     continue
-                made = part_of_level(self.plan, index, self.step.source, self._inside(cell, number))
+                made = part_of_level(self.plan, index, self.pass_.source, self._inside(cell, number))
                 part = overlap(self.touched[number][index], made)
                 if not is_empty(part):
                     written[index] = hull(written[index], part) if index in written else part
@@ -95,9 +95,9 @@ def passes_of_change(plan: Plan, boxes: Sequence[Box], *, with_base: bool) -> tu
     """
     if plan.reduction.components and len(boxes) == 1:
         touched = _in_whole_windows(boxes[0], [level.factors for level in plan.levels], plan.levels[0].shape)
-        step = region_pass(plan, [along.stop - along.start for along in touched], copy_base=with_base)
-        if step is not None:
-            return (step,)
+        pass_ = region_pass(plan, [along.stop - along.start for along in touched], copy_base=with_base)
+        if pass_ is not None:
+            return (pass_,)
     return update_passes(plan, with_base=with_base)
 
 
@@ -107,17 +107,17 @@ def selections(plan: Plan, passes: Sequence[Pass], boxes: Sequence[Box]) -> tupl
     # Parts of levels of which later passes read the states.
     needed: dict[int, list[Box]] = defaultdict(list)
     found = []
-    for step in reversed(passes):
-        wanted = [*touched, *({index: part} for index in step.carried for part in needed[index])]
-        extents = [(_extent(plan, step, parts), parts) for parts in wanted]
+    for pass_ in reversed(passes):
+        wanted = [*touched, *({index: part} for index in pass_.carried for part in needed[index])]
+        extents = [(_extent(plan, pass_, parts), parts) for parts in wanted]
         made = [(extent, parts if 0 in parts else {}) for extent, parts in extents if extent is not None]
         if len(boxes) == 1 and made:
             # One box again: whatever it is needed for, it is around what the box touches.
             made = [(_around([extent for extent, _ in made]), touched[0])]
-        selection = Selection(plan, step, tuple(e for e, _ in made), tuple(parts for _, parts in made))
-        if plan.reduction.components and step.source:
+        selection = Selection(plan, pass_, tuple(e for e, _ in made), tuple(parts for _, parts in made))
+        if plan.reduction.components and pass_.source:
             regions = selection.extents if len(made) == 1 else selection.regions()
-            needed[step.source] += [known_parts(plan, step, region)[step.source] for region in regions]
+            needed[pass_.source] += [known_parts(plan, pass_, region)[pass_.source] for region in regions]
         found.append(selection)
     return tuple(reversed(found))
 
@@ -135,13 +135,13 @@ def touched_parts(plan: Plan, box: Box) -> dict[int, Box]:
     return touched
 
 
-def _extent(plan: Plan, step: Pass, parts: Mapping[int, Box]) -> Box | None:
+def _extent(plan: Plan, pass_: Pass, parts: Mapping[int, Box]) -> Box | None:
     """Return the samples of a pass's source under parts of its levels, in whole windows of all of them.
 
     None if there is nothing to make.
     """
-    sizes = plan.levels[step.source].shape
-    relative = {index: plan.relative_factors(index, step.source) for index in step.levels}
+    sizes = plan.levels[pass_.source].shape
+    relative = {index: plan.relative_factors(index, pass_.source) for index in pass_.levels}
     wanted = [
         tuple(slice(a.start * f, min(a.stop * f, n)) for a, f, n in zip(parts[index], by, sizes, strict=True))
         for index, by in relative.items()

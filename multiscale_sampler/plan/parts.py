@@ -22,18 +22,18 @@ def part_of_level(plan: Plan, index: int, source: int, region: Box) -> Box:
     )
 
 
-def known_parts(plan: Plan, step: Pass, region: Box) -> dict[int, Box]:
+def known_parts(plan: Plan, pass_: Pass, region: Box) -> dict[int, Box]:
     """Return what a region must know of its source and of each level, to make its part of all levels.
 
     More than the parts themselves where values depend on samples beyond their windows.
     """
-    known = {index: part_of_level(plan, index, step.source, region) for index in step.levels}
-    known[step.source] = region
+    known = {index: part_of_level(plan, index, pass_.source, region) for index in pass_.levels}
+    known[pass_.source] = region
     if plan.reduction.bands:
         known |= {
-            index: _with_neighbours(plan, index, known[index - 1], known[index]) for index in step.levels if index
+            index: _with_neighbours(plan, index, known[index - 1], known[index]) for index in pass_.levels if index
         }
-    for index in reversed(step.levels):
+    for index in reversed(pass_.levels):
         parent = plan.levels[index].parent
         if index and not is_empty(known[index]):
             factors, sizes = plan.relative_factors(index, parent), plan.levels[parent].shape

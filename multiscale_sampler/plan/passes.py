@@ -40,23 +40,23 @@ def region_pass(plan: Plan, region: Sequence[int], *, copy_base: bool) -> Pass |
     return Pass(0, made, _written(plan, 0, made), plan.levels[0].shape, (), nbytes)
 
 
-def cell_shape(plan: Plan, step: Pass, near: Sequence[int]) -> tuple[int, ...] | None:
+def cell_shape(plan: Plan, pass_: Pass, near: Sequence[int]) -> tuple[int, ...] | None:
     """Return a part of the regions of a pass over the base that is whole in some levels made of it.
 
     Whole, too, in the base's chunks, so that these are decoded once, and in the windows of levels that follow from
     these; the least part that is worth the detour. None if regions do not consist of such parts.
     """
-    following = [level.factors for level in plan.levels if level.index in step.levels and level.parent in near]
+    following = [level.factors for level in plan.levels if level.index in pass_.levels and level.parent in near]
     least = tuple(math.lcm(n, *factors) for n, *factors in zip(_region(plan, 0, near), *following, strict=True))
     for cell in (_grown(plan, 0, near, least), least):
-        sizes = zip(cell, plan.source_chunks, step.region, plan.levels[0].shape, strict=True)
+        sizes = zip(cell, plan.source_chunks, pass_.region, plan.levels[0].shape, strict=True)
         if all((n % chunk == 0 or n >= size) and (at % n == 0 or at == size) for n, chunk, at, size in sizes):
             return cell
     return None
 
 
 def _passes(plan: Plan, *, copy_base: bool, deep: bool = True) -> Iterator[Pass]:
-    """Group levels into passes, each as deep as its region stays near the target size, or of one step each."""
+    """Group levels into passes, each as deep as its region stays near the target size, or only as deep as one level."""
     todo = list(range(0 if copy_base else 1, len(plan.levels)))
     while todo:
         first = todo[0]

@@ -130,7 +130,7 @@ class Plan:
     @property
     def peak_memory(self) -> int:
         """Projected bytes at the peak of an export: the largest region, once per worker."""
-        return self.workers * max((step.region_nbytes for step in self.export_passes), default=0)
+        return self.workers * max((pass_.region_nbytes for pass_ in self.export_passes), default=0)
 
     def relative_factors(self, index: int, source: int) -> tuple[int, ...]:
         """Return how many voxels of level `source` a voxel of level `index` covers, axis by axis."""
@@ -221,10 +221,10 @@ class Plan:
         units = sorted({axis.unit for axis in self.levels[0].axes if axis.unit})
         if units:
             yield f"spacing in {', '.join(units)}"
-        for number, step in enumerate(self.export_passes, 1):
-            source = "the base" if step.source == 0 else f"level {step.source}"
-            made = ", ".join(map(str, step.written))
-            yield f"pass {number}: levels {made} from {source}, regions of {shape_text(step.region)}"
+        for number, pass_ in enumerate(self.export_passes, 1):
+            source = "the base" if pass_.source == 0 else f"level {pass_.source}"
+            made = ", ".join(map(str, pass_.written))
+            yield f"pass {number}: levels {made} from {source}, regions of {shape_text(pass_.region)}"
         yield (
             f"peak memory {format_bytes(self.peak_memory)} with {self.workers} workers "
             f"(limit {format_bytes(self.memory_limit)})"

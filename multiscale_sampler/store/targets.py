@@ -55,7 +55,7 @@ class Record:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the record as JSON can hold it."""
-        passes = [[number, dataclasses.asdict(step)] for number, step in self.passes]
+        passes = [[number, dataclasses.asdict(pass_)] for number, pass_ in self.passes]
         return {"fingerprint": dict(self.fingerprint), "passes": passes}
 
     def resumed(self, stored: Mapping[str, Any]) -> Record:
@@ -73,12 +73,12 @@ class Record:
                 f"the build there was begun with another {', '.join(changed)}; give it what that had, or start "
                 "again in another store or with mode='w'"
             )
-        passes = tuple((number, _pass_of(step)) for number, step in stored["passes"])
+        passes = tuple((number, _pass_of(values)) for number, values in stored["passes"])
         return Record(self.fingerprint, passes)
 
 
-def _pass_of(step: Mapping[str, Any]) -> Pass:
-    values: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in step.items()}
+def _pass_of(stored: Mapping[str, Any]) -> Pass:
+    values: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in stored.items()}
     return Pass(**values)
 
 

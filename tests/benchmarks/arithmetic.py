@@ -60,15 +60,15 @@ def load_of(shape: tuple[int, ...], shards: int | None) -> Load:
     plan = ms.plan_pyramid(ms.open_image(array), workers=1, memory_limit="8GiB")
     state = plan.reduction.components * plan.reduction.state_dtype.itemsize
     regions = gets = puts = read = carried = 0
-    for step in plan.export_passes:
-        source = plan.levels[step.source]
-        count = _count(source.shape, step.region)
+    for pass_ in plan.export_passes:
+        source = plan.levels[pass_.source]
+        count = _count(source.shape, pass_.region)
         regions += count
         # Later passes read the states that earlier ones carried, of which each region wrote one chunk.
-        gets += _units(source) if step.source == 0 else carried
-        read += source.nbytes if step.source == 0 else math.prod(source.shape) * state
+        gets += _units(source) if pass_.source == 0 else carried
+        read += source.nbytes if pass_.source == 0 else math.prod(source.shape) * state
         carried = count
-        puts += sum(_units(plan.levels[index]) for index in step.written) + count * len(step.carried)
+        puts += sum(_units(plan.levels[index]) for index in pass_.written) + count * len(pass_.carried)
     first = plan.export_passes[0]
     written = sum(level.nbytes for level in plan.levels)
     return Load(len(plan.levels), regions, gets, puts, read, written, plan.peak_memory, math.prod(first.region) * 2)

@@ -206,7 +206,7 @@ def test_convert__an_interrupted_copy_is_gone_on_with(tmp_path, monkeypatch, sto
             raise KeyboardInterrupt
         return kept(*arguments, **options)
 
-    owner, name = (converting.stores.Target, "publish") if stop == "publishing" else (converting, "run_sweeps")
+    owner, name = (converting.stores.Target, "publish") if stop == "publishing" else (converting, "run_passes")
     kept = getattr(owner, name)
     with monkeypatch.context() as patch:
         patch.setattr(owner, name, break_down)
@@ -242,7 +242,7 @@ def test_convert__a_system_that_only_0_6_knows_stays_behind_and_is_named(tmp_pat
 def test_convert__a_copy_that_was_interrupted_is_no_image(tmp_path, monkeypatch):
     write_pyramid(image(), tmp_path / "a", scale_factors=[2], layout="flat")
     add_labels(tmp_path / "a", "0.5")
-    whole, calls = converting.run_sweeps, []
+    whole, calls = converting.run_passes, []
 
     def stopped(*args):
         calls.append(args)
@@ -250,7 +250,7 @@ def test_convert__a_copy_that_was_interrupted_is_no_image(tmp_path, monkeypatch)
             raise KeyboardInterrupt
         whole(*args)
 
-    monkeypatch.setattr(converting, "run_sweeps", stopped)
+    monkeypatch.setattr(converting, "run_passes", stopped)
     with pytest.raises(KeyboardInterrupt):
         convert(tmp_path / "a", tmp_path / "b", version="0.4")
     for inside in (None, "labels/nuclei"):
@@ -260,13 +260,13 @@ def test_convert__a_copy_that_was_interrupted_is_no_image(tmp_path, monkeypatch)
 
 def test_convert__holds_the_copy_against_its_source(tmp_path, monkeypatch):
     write_pyramid(image(), tmp_path / "a", scale_factors=[2], layout="flat")
-    whole = converting.run_sweeps
+    whole = converting.run_passes
 
     def broken(build, arrays, *rest):
         whole(build, arrays, *rest)
         arrays[1][0, 0, 0] += 1
 
-    monkeypatch.setattr(converting, "run_sweeps", broken)
+    monkeypatch.setattr(converting, "run_passes", broken)
     with pytest.raises(ValueError, match=r"b/1 differs from .*a/1"):
         convert(tmp_path / "a", tmp_path / "b", version="0.4")
 

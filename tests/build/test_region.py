@@ -123,9 +123,9 @@ def test_sparse__regions_of_nothing_read_nothing(tmp_path, monkeypatch):
     regions = []
     base_states = regions_module._base_states
 
-    def counting(sweep, region, known):
+    def counting(bound, region, known):
         regions.append(region)
-        return base_states(sweep, region, known)
+        return base_states(bound, region, known)
 
     monkeypatch.setattr(regions_module, "_base_states", counting)
     write_pyramid(base, tmp_path / "p.zarr", scale_factors=[2])

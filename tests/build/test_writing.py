@@ -293,7 +293,7 @@ def tight(base, **options):
             plan = plan_pyramid(base, **options, memory_limit=limit)
         except ValueError:
             continue
-        assert any(step.carried for step in plan.export_passes)
+        assert any(pass_.carried for pass_ in plan.export_passes)
         return {**options, "memory_limit": limit}
     raise AssertionError("no memory was enough")
 

@@ -129,7 +129,7 @@ def test_bands__that_are_written_have_the_bits_of_the_tree_in_one_pass_or_many(b
 
 def test_bands__of_all_levels_are_written_while_the_base_is_read():
     plan = ms.plan_pyramid(image_of(np.zeros((512, 512), np.uint16), 64), [2, 4], method="laplacian", chunks=64)
-    assert [step.written for step in plan.export_passes] == [(0, 1, 2)]
+    assert [pass_.written for pass_ in plan.export_passes] == [(0, 1, 2)]
 
 
 def test_reconstruct__takes_bands_that_were_changed():

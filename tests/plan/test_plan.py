@@ -253,13 +253,13 @@ def plans(draw):
 @given(plans())
 def test_regions__no_chunk_has_two_writers(plan):
     for passes in (plan.passes, plan.export_passes):
-        for step in passes:
-            source = plan.levels[step.source]
-            for index in step.levels:
+        for pass_ in passes:
+            source = plan.levels[pass_.source]
+            for index in pass_.levels:
                 level = plan.levels[index]
-                relative = plan.relative_factors(index, step.source)
+                relative = plan.relative_factors(index, pass_.source)
                 grid = level.shards or level.chunks
-                for axis, (region, size) in enumerate(zip(step.region, source.shape, strict=True)):
+                for axis, (region, size) in enumerate(zip(pass_.region, source.shape, strict=True)):
                     assert 1 <= region <= size
                     # A region that spans the axis is its only writer; others begin where a chunk does.
                     assert region == size or region % (relative[axis] * grid[axis]) == 0
@@ -268,24 +268,24 @@ def test_regions__no_chunk_has_two_writers(plan):
 @given(plans())
 def test_passes__make_every_level_once_from_what_is_there(plan):
     for passes, first in ((plan.passes, 1), (plan.export_passes, 0)):
-        made = [index for step in passes for index in step.levels]
+        made = [index for pass_ in passes for index in pass_.levels]
         assert sorted(made) == list(range(first, len(plan.levels)))
         carried = {0}
-        for step in passes:
-            assert step.source in carried
-            for position, index in enumerate(step.levels):
-                assert plan.levels[index].parent in (step.source, *step.levels[:position])
-            assert set(step.carried) <= set(step.levels)
-            carried |= set(step.carried)
+        for pass_ in passes:
+            assert pass_.source in carried
+            for position, index in enumerate(pass_.levels):
+                assert plan.levels[index].parent in (pass_.source, *pass_.levels[:position])
+            assert set(pass_.carried) <= set(pass_.levels)
+            carried |= set(pass_.carried)
 
 
 @given(plans())
 def test_memory__of_a_plan_is_within_its_limit(plan):
     assert plan.peak_memory <= plan.memory_limit
-    for step in (*plan.passes, *plan.export_passes):
-        block = math.prod(step.region)
-        assert step.region_nbytes >= block * (plan.dtype.itemsize if step.source == 0 else 1)
-        assert step.region_nbytes * plan.workers <= plan.memory_limit
+    for pass_ in (*plan.passes, *plan.export_passes):
+        block = math.prod(pass_.region)
+        assert pass_.region_nbytes >= block * (plan.dtype.itemsize if pass_.source == 0 else 1)
+        assert pass_.region_nbytes * plan.workers <= plan.memory_limit
 
 
 @given(plans())

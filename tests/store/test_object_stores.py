@@ -117,8 +117,8 @@ def test_write_pyramid__of_512_voxels_a_side_asks_for_no_more_than_its_chunks(ob
     object_server.requests()
     write_pyramid(image, place, workers=2, storage_options=object_server.options)
     # What a pass leaves for the next one is a value for each of its regions, put and got once.
-    sides = {step: planned.levels[step.source].shape[0] for step in planned.export_passes}
-    carried = sum(len(step.carried) * math.prod(side // n for n in step.region) for step, side in sides.items())
+    sides = {pass_: planned.levels[pass_.source].shape[0] for pass_ in planned.export_passes}
+    carried = sum(len(pass_.carried) * math.prod(side // n for n in pass_.region) for pass_, side in sides.items())
     assert carried <= 8
     asked = {"base": array.shards or array.chunks, "shape": data.shape, "carried": carried}
     assert_few(object_server.requests(), planned, levels=planned.levels, **asked)

@@ -158,10 +158,10 @@ def test_write_pyramid__completes_though_a_worker_is_killed(base, client, tmp_pa
     assert not flag.exists()
 
 
-def fail(build, numbers, step, number, region, block=None):
+def fail(build, numbers, context, number, region, block=None):
     if number in numbers:
         raise OSError(28, "No space left on device")
-    return build(step, number, region, block)
+    return build(context, number, region, block)
 
 
 def test_write_pyramid__resumes_on_threads_what_failed_on_the_cluster(base, client, tmp_path, monkeypatch):
