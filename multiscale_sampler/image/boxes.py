@@ -12,6 +12,8 @@ import numpy.typing as npt
 Block: TypeAlias = npt.NDArray[Any]
 # One slice for each axis, with a start and a stop.
 Box: TypeAlias = "tuple[slice, ...]"
+# Samples before and after a box, along each axis.
+Margins: TypeAlias = "tuple[tuple[int, int], ...]"
 
 
 def whole_part(shape: Sequence[int]) -> Box:

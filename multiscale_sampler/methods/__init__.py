@@ -10,7 +10,7 @@ from .filters import FilterReduction, VoteReduction
 from .functions import FunctionReduction
 from .laplacian import BandReduction
 from .picks import CountReduction, ExtremeReduction, PickReduction, SampleReduction, TruthReduction
-from .reduction import Binding, Counts, Margins, Reduction, no_margins
+from .reduction import Binding, Counts, Reduction, no_margins
 from .spread import DeviationReduction, WeightedReduction
 from .sums import SumReduction
 from .views import ComplexReduction, TimeReduction
@@ -26,7 +26,6 @@ __all__ = [
     "ExtremeReduction",
     "FilterReduction",
     "FunctionReduction",
-    "Margins",
     "PickReduction",
     "Reduction",
     "SampleReduction",

@@ -11,18 +11,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..image.boxes import Block
-from .reduction import Counts, LevelReduction, Margins, Reduction, no_margins
+from ..image.boxes import Block, Margins
+from .reduction import Counts, LevelReduction, Reduction, no_margins
 
 if TYPE_CHECKING:
-    from .kernels.filters import Kernel
+    from .kernels.filters import FilterKernel
 
 
 @dataclass(frozen=True)
 class FilterReduction(Reduction):
     """A weighted mean about the centre of the window, applied step by step."""
 
-    kernel: Kernel
+    kernel: FilterKernel
     """The weights."""
 
     def __post_init__(self) -> None:

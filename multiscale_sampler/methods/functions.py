@@ -11,8 +11,8 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from ..image.boxes import Block
-from .reduction import LevelReduction, Margins
+from ..image.boxes import Block, Margins
+from .reduction import LevelReduction
 
 WindowFunction: TypeAlias = "Callable[..., Any]"
 

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from ..image.boxes import Block
-from .reduction import Counts, LevelReduction, Margins, Reduction
+from ..image.boxes import Block, Margins
+from .reduction import Counts, LevelReduction, Reduction
 
 if TYPE_CHECKING:
+    from .kernels.ranks import Pick
     from .kernels.windows import Missing
 
-Kernel: TypeAlias = "Callable[[Block, tuple[int, ...], Missing], Block]"
-Pick: TypeAlias = Literal["median", "mode", "mode_nonzero"]
+WindowKernel: TypeAlias = "Callable[[Block, tuple[int, ...], Missing], Block]"
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class PickReduction(LevelReduction):
         """Reduce a block of the base."""
         from .kernels import ranks
 
-        kernel: Kernel = getattr(ranks, self.pick)
+        kernel: WindowKernel = getattr(ranks, self.pick)
         missing = self.missing._replace(min_valid=self.binding.min_valid)
         return kernel(self._working(block), factors, missing).astype(self.output_dtype, copy=False)
 
@@ -93,7 +93,7 @@ class ExtremeReduction(Reduction):
     def _extremes(self, block: Block, factors: tuple[int, ...]) -> Block:
         from .kernels import extrema
 
-        kernel: Kernel = extrema.maximum if self.greatest else extrema.minimum
+        kernel: WindowKernel = extrema.maximum if self.greatest else extrema.minimum
         return kernel(block, factors, self.missing)
 
 
@@ -130,7 +130,7 @@ class TruthReduction(LevelReduction):
         from .kernels import extrema
         from .kernels.windows import Missing
 
-        kernel: Kernel = extrema.minimum if self.every else extrema.maximum
+        kernel: WindowKernel = extrema.minimum if self.every else extrema.maximum
         answers = kernel(np.ascontiguousarray(state).view(np.uint8), factors, Missing(False, None))
         return answers.view(np.dtype(np.bool_))
 

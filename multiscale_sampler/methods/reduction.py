@@ -17,13 +17,12 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from ..image.boxes import Block
+from ..image.boxes import Block, Margins
 
 if TYPE_CHECKING:
     from .kernels.windows import Missing
 
 Counts: TypeAlias = "tuple[npt.NDArray[np.int64], ...]"
-Margins: TypeAlias = "tuple[tuple[int, int], ...]"
 
 
 def no_margins(factors: Sequence[int]) -> Margins:

@@ -11,8 +11,8 @@ from typing import Any, Literal, cast
 
 import numpy as np
 
-from ..image.boxes import Block
-from .reduction import Counts, Margins, Reduction
+from ..image.boxes import Block, Margins
+from .reduction import Counts, Reduction
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from ..image.boxes import Block
+from ..image.boxes import Block, Margins
 from .picks import valid_samples
-from .reduction import Counts, Margins, Reduction
+from .reduction import Counts, Reduction
 
 
 @dataclass(frozen=True)

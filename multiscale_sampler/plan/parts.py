@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..image.boxes import Box, hull, is_empty
+from ..image.boxes import Box, Margins, hull, is_empty
 from .plan import Pass, Plan
 
 
@@ -52,7 +52,7 @@ def _with_neighbours(plan: Plan, index: int, finer: Box, part: Box) -> Box:
 
 def windows_under(
     part: Sequence[slice], factors: Sequence[int], halos: Sequence[int], sizes: Sequence[int]
-) -> tuple[tuple[slice, ...], tuple[tuple[int, int], ...]]:
+) -> tuple[Box, Margins]:
     """Return the samples that the windows of a part depend on, and how many of them lie before and behind these."""
     inside, margins = [], []
     for along, factor, halo, size in zip(part, factors, halos, sizes, strict=True):

@@ -13,11 +13,9 @@ import numpy as np
 
 from ...image.boxes import Block
 from .compiling import compiled
-from .windows import Missing
+from .windows import HALF_BITS, LOWER_HALF, Missing
 
-HALF_BITS = 32
 HALF = 2.0**32
-LOWER_HALF = 2**32 - 1
 
 
 def to_channels(block: Block, missing: Missing) -> Block:
@@ -93,7 +91,7 @@ def from_channels(channels: Block, dtype: np.dtype[Any], fill: Any = None) -> Bl
     ends = np.array([least, greatest, 0 if fill is None else fill], out.dtype)
     if native.itemsize == 8:
         uppers, lowers = channels.reshape(2, -1)
-        halves = float(least >> HALF_BITS), float(greatest >> HALF_BITS)
+        halves = float(least >> int(HALF_BITS)), float(greatest >> int(HALF_BITS))
         _join_halves(uppers, lowers, *halves, ends.view(np.uint64), out.reshape(-1).view(np.uint64))
     else:
         _round(channels.reshape(-1), float(least), float(greatest), ends[2], out.reshape(-1))
@@ -148,4 +146,4 @@ def _join_halves(uppers, lowers, least, greatest, ends, out):  # type: ignore[no
         elif upper > greatest:
             out[i] = ends[1]
         else:
-            out[i] = (np.uint64(np.int64(upper)) << np.uint64(HALF_BITS)) | np.uint64(lower - carried * HALF)
+            out[i] = (np.uint64(np.int64(upper)) << HALF_BITS) | np.uint64(lower - carried * HALF)

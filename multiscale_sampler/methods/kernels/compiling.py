@@ -17,18 +17,18 @@ from typing import Any, TypeVar, cast
 
 import numba
 
-Kernel = TypeVar("Kernel", bound=Callable[..., object])
+Loop = TypeVar("Loop", bound=Callable[..., object])
 
 # Loops are never handed to C as functions, for which numba would otherwise compile a wrapper of each.
 POLICY: dict[str, Any] = {"nogil": True, "cache": True, "error_model": "numpy", "no_cfunc_wrapper": True}
 HELPER_POLICY: dict[str, Any] = POLICY | {"no_cpython_wrapper": True}
 
 
-def compiled(loop: Kernel) -> Kernel:
+def compiled(loop: Loop) -> Loop:
     """Compile a loop over plain arrays and scalars, lazily for each dtype."""
-    return cast("Kernel", numba.njit(**POLICY)(loop))
+    return cast("Loop", numba.njit(**POLICY)(loop))
 
 
-def helper(function: Kernel) -> Kernel:
+def helper(function: Loop) -> Loop:
     """Compile a function that only compiled loops call, without what Python would need to call it."""
-    return cast("Kernel", numba.njit(**HELPER_POLICY)(function))
+    return cast("Loop", numba.njit(**HELPER_POLICY)(function))

@@ -15,20 +15,17 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-from ...image.boxes import Block
-from .channels import from_channels, to_channels
+from ...image.boxes import Block, Margins
 from .compiling import compiled, helper
-from .windows import Missing, as_unsigned, from_unsigned
+from .windows import WIDE, Int64s, Missing, as_unsigned, from_unsigned
 
-Kernel = Literal["gaussian", "linear", "cubic", "lanczos"]
-Float64s = npt.NDArray[np.float64]
-Int64s = npt.NDArray[np.int64]
-Margins = Sequence[tuple[int, int]]
+FilterKernel: TypeAlias = Literal["gaussian", "linear", "cubic", "lanczos"]
+Float64s: TypeAlias = npt.NDArray[np.float64]
 
 # Reach of the kernels that are functions of distance / factor.
 RADII = {"linear": 1, "cubic": 2, "lanczos": 3}
@@ -40,10 +37,6 @@ LEAST_SUM = 2.0**-10
 SLAB = 1 << 16
 # The same where samples are missing: neighbouring slabs look at their common samples twice.
 SLAB_OF_GAPS = 1 << 19
-# Samples of a block that are held as channels of another dtype at a time.
-PART = 1 << 20
-# From here on an inner run is long enough for a loop of its own.
-WIDE = 64
 # Outputs of narrower runs that are taken together, and elements that are weighed together: both in first-level cache.
 PIECE = 1024
 # Bits of the votes of a window: their sum, rounding included, must not reach 2**63.
@@ -62,7 +55,7 @@ def sigma(factor: int) -> float:
     return math.sqrt(factor**2 - 1) / FULL_WIDTH
 
 
-def halo(kernel: Kernel, factor: int) -> int:
+def halo(kernel: FilterKernel, factor: int) -> int:
     """Return how many samples beyond a window its value depends on, on either side."""
     if factor == 1:
         return 0
@@ -74,7 +67,7 @@ def halo(kernel: Kernel, factor: int) -> int:
 
 
 @lru_cache(maxsize=256)
-def kernel_weights(kernel: Kernel, factor: int) -> Float64s:
+def kernel_weights(kernel: FilterKernel, factor: int) -> Float64s:
     """Return the weights of a window's support; they add up to one."""
     reach = halo(kernel, factor)
     distances = [abs(sample - (factor - 1) / 2) for sample in range(-reach, factor + reach)]
@@ -85,7 +78,7 @@ def kernel_weights(kernel: Kernel, factor: int) -> Float64s:
     return scaled
 
 
-def _weight(kernel: Kernel, distance: float, factor: int) -> float:
+def _weight(kernel: FilterKernel, distance: float, factor: int) -> float:
     if factor == 1:
         return 1.0
     if kernel == "gaussian":
@@ -126,7 +119,9 @@ class Support(NamedTuple):
         return slice(first, last), self._replace(start=start - first, outputs=upper - lower)
 
 
-def _supports(block: Block, factors: Sequence[int], margins: Margins, kernel: Kernel) -> tuple[Block, list[Support]]:
+def _supports(
+    block: Block, factors: Sequence[int], margins: Margins, kernel: FilterKernel
+) -> tuple[Block, list[Support]]:
     """Return a block without margins along axes that are not reduced, and the supports along those that are."""
     inside, axes = [], []
     for axis, (size, factor, (lower, upper)) in enumerate(zip(block.shape, factors, margins, strict=True)):
@@ -141,7 +136,7 @@ def filter_windows(
     block: Block,
     factors: Sequence[int],
     margins: Margins,
-    kernel: Kernel,
+    kernel: FilterKernel,
     counted: bool,
     *,
     min_valid: float = 0.0,
@@ -185,47 +180,13 @@ def filter_windows(
     return out
 
 
-def filter_block(
-    block: Block, factors: Sequence[int], margins: Margins, kernel: Kernel, missing: Missing, *, min_valid: float = 0.0
-) -> Block:
-    """Reduce a block of any numeric dtype by a filter, to a block of the same dtype.
-
-    A few windows at a time, so that channels of a block that needs them take little memory.
-
-    Parameters
-    ----------
-    block, factors, margins, kernel, min_valid
-        As for `filter_windows`, without channels.
-    missing
-        Which values are left out, see `to_channels`.
-    """
-    # Parts along the first axis that can be cut are contiguous.
-    axis = next((axis for axis, size in enumerate(block.shape) if size > 1), 0)
-    size, factor, (lower, upper) = block.shape[axis], factors[axis], margins[axis]
-    reach, length = halo(kernel, factor), len(kernel_weights(kernel, factor))
-    outputs = tuple(-(-(n - sum(ends)) // step) for n, step, ends in zip(block.shape, factors, margins, strict=True))
-    out = np.empty(outputs, block.dtype.newbyteorder("="))
-    support = Support(axis, factor, lower - reach, outputs[axis])
-    windows = max(1, PART // (factor * math.prod(block.shape[axis + 1 :])), 4 * reach // factor)
-    for begin in range(0, outputs[axis], windows):
-        end = min(begin + windows, outputs[axis])
-        along, part = support.slab(begin, end, size, length)
-        core = min(size - upper, lower + end * factor)
-        inner = [*margins[:axis], (part.start + reach, along.stop - core), *margins[axis + 1 :]]
-        leading = (slice(None),) * axis
-        channels = to_channels(block[(*leading, along)], missing)
-        filtered = filter_windows(channels, factors, inner, kernel, bool(missing), min_valid=min_valid)
-        out[(*leading, slice(begin, end))] = from_channels(filtered, block.dtype, missing.nodata)
-    return out
-
-
 def _reduced_shape(shape: tuple[int, ...], axes: Sequence[Support]) -> tuple[int, ...]:
     reduced = {support.axis: support.outputs for support in axes}
     return tuple(reduced.get(axis, size) for axis, size in enumerate(shape))
 
 
 def _slabs(
-    block: Block, first: Support, kernel: Kernel, out: Block, elements: int
+    block: Block, first: Support, kernel: FilterKernel, out: Block, elements: int
 ) -> Iterator[tuple[Block, Support, Block]]:
     """Yield parts of a block, the supports along the first reduced axis within them, and what they fill of `out`.
 
@@ -253,7 +214,7 @@ def _slabs(
             )
 
 
-def _valid_means(samples: Block, axes: list[Support], kernel: Kernel, min_valid: float) -> Block:
+def _valid_means(samples: Block, axes: list[Support], kernel: FilterKernel, min_valid: float) -> Block:
     """Return the weighted means of the samples that are not missing, NaN where there are too few."""
     missing = np.isnan(samples)
     number = samples.dtype.type
@@ -271,7 +232,7 @@ def _valid_means(samples: Block, axes: list[Support], kernel: Kernel, min_valid:
     return means
 
 
-def _weighted(samples: Block, axes: list[Support], kernel: Kernel, *, magnitudes: bool = False) -> Block:
+def _weighted(samples: Block, axes: list[Support], kernel: FilterKernel, *, magnitudes: bool = False) -> Block:
     """Return the weighted means of all supports, axis after axis."""
     for support in axes:
         rows, shape = _rows(samples, support)
@@ -309,7 +270,7 @@ class Taps(NamedTuple):
 
 
 @lru_cache(maxsize=256)
-def _taps(support: Support, size: int, inner: int, kernel: Kernel, magnitudes: bool) -> Taps:
+def _taps(support: Support, size: int, inner: int, kernel: FilterKernel, magnitudes: bool) -> Taps:
     """Return the taps of supports along an axis of `size` samples, each a run of `inner` elements."""
     weights = kernel_weights(kernel, support.factor)
     if magnitudes:
@@ -340,13 +301,13 @@ def _taps(support: Support, size: int, inner: int, kernel: Kernel, magnitudes: b
     return Taps(edges, lower, upper, together, stride, centre, used, halves, offsets)
 
 
-def _extent(samples: Block, axes: Sequence[Support], kernel: Kernel, *, greatest: bool) -> Block:
+def _extent(samples: Block, axes: Sequence[Support], kernel: FilterKernel, *, greatest: bool) -> Block:
     """Return the least or the greatest sample of all supports, axis after axis."""
     for support in axes:
         used = np.flatnonzero(kernel_weights(kernel, support.factor))
         rows, shape = _rows(samples, support)
         out = np.empty((len(rows), support.outputs, rows.shape[2]), samples.dtype)
-        _extremes(rows, support.start, support.factor, used, greatest, out)
+        _extremes_of_supports(rows, support.start, support.factor, used, greatest, out)
         samples = out.reshape(shape)
     return samples
 
@@ -509,7 +470,7 @@ def _weigh(x, at, halves, offsets, reference, references, out):  # type: ignore[
 
 
 @compiled
-def _extremes(x, start, factor, used, greatest, out):  # type: ignore[no-untyped-def]
+def _extremes_of_supports(x, start, factor, used, greatest, out):  # type: ignore[no-untyped-def]
     size, inner = x.shape[1], x.shape[2]
     for entry in range(len(x)):
         for k in range(out.shape[1]):

@@ -40,11 +40,11 @@ def mode_of_pairs(x: Block, windows: Windows, out: Block, zero: Any = None) -> N
     more = np.empty(windows.width, np.bool_)
     seen, counts = np.empty(8, x.dtype), np.empty(8, np.int64)
     value = x.dtype.type(0 if zero is None else zero)
-    _pick(x, windows.origins, windows.targets, offsets, zero is not None, value, more, seen, counts, out)
+    _pick_of_pairs(x, windows.origins, windows.targets, offsets, zero is not None, value, more, seen, counts, out)
 
 
 @compiled
-def _pick(x, origins, targets, offsets, skip_zero, zero, more, seen, counts, low):  # type: ignore[no-untyped-def]
+def _pick_of_pairs(x, origins, targets, offsets, skip_zero, zero, more, seen, counts, low):  # type: ignore[no-untyped-def]
     # In the dtype of the labels, as numba's own choice is wider: a vector holds as many as it can.
     of = low.dtype.type
     none, one, eight = of(0), of(1), of(8)
@@ -61,8 +61,8 @@ def _pick(x, origins, targets, offsets, skip_zero, zero, more, seen, counts, low
             u, v = of(d[2 * k] ^ first), of(d[2 * k + 1] ^ first)
             most = max(max(max(p, q), max(r, s)), max(max(t, u), v))
             other = of(first ^ most)
-            firsts = of(one + _count(none, p, q, r, s, t, u, v, of))
-            others = _count(most, p, q, r, s, t, u, v, of)
+            firsts = of(one + _occurrences(none, p, q, r, s, t, u, v, of))
+            others = _occurrences(most, p, q, r, s, t, u, v, of)
             takes_first = (firsts > others) | ((firsts == others) & (first < other))
             if skip_zero:
                 takes_first = (other == zero) | (takes_first & (first != zero))
@@ -79,7 +79,7 @@ def _pick(x, origins, targets, offsets, skip_zero, zero, more, seen, counts, low
 
 
 @helper
-def _count(value, p, q, r, s, t, u, v, of):  # type: ignore[no-untyped-def]
+def _occurrences(value, p, q, r, s, t, u, v, of):  # type: ignore[no-untyped-def]
     """Return how many of seven are equal to a value."""
     three, four = of(of(p == value) + of(of(q == value) + of(r == value))), of(of(s == value) + of(t == value))
     return of(three + of(four + of(of(u == value) + of(v == value))))

@@ -25,12 +25,8 @@ import numpy.typing as npt
 
 from ...image.boxes import Block
 from .compiling import compiled, helper
-from .windows import WIDE, Missing, Windows, reduced_shape, windows_of, windows_with
+from .windows import HALF_BITS, LOWER_HALF, WIDE, Int64s, Missing, Windows, reduced_shape, windows_of, windows_with
 
-Int64s = npt.NDArray[np.int64]
-
-HALF_BITS = np.uint64(32)
-LOWER_HALF = np.uint64(2**32 - 1)
 SIGN_BIT = np.uint64(2**63)
 HUGE = 2.0**960
 SCALE_DOWN = 2.0**-128

@@ -17,7 +17,7 @@ import itertools
 import math
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -25,20 +25,25 @@ import numpy.typing as npt
 from ...image.boxes import Block
 from .compiling import compiled, helper
 
+Int64s: TypeAlias = npt.NDArray[np.int64]
+
 # Rows of windows that are told of at a time.
 ROWS = 2**14
 # Inner runs of this many elements fill vector registers by themselves.
 WIDE = 64
+# Where a 64-bit integer is cut into an upper and a lower half.
+HALF_BITS = np.uint64(32)
+LOWER_HALF = np.uint64(2**32 - 1)
 
 
 class Windows(NamedTuple):
     """Rows of windows that cover as many samples, as offsets into a block and into what it is reduced to."""
 
-    origins: npt.NDArray[np.int64]
+    origins: Int64s
     """Where the first sample of each row of windows is."""
-    targets: npt.NDArray[np.int64]
+    targets: Int64s
     """Where the value of the first window of each row goes."""
-    offsets: npt.NDArray[np.int64]
+    offsets: Int64s
     """How far behind the first sample of a window each of its rows of samples begins."""
     size: int
     """Samples along a row, of which the last window may have fewer than others."""
