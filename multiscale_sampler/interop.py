@@ -20,6 +20,7 @@ from .image.axes import Axis, guess_axis_type
 from .image.dataarray import image_axes, label_array, to_image, unread
 from .image.orientation import orientations_along
 from .image.tree import NODE_PREFIX, RECIPE_ATTRIBUTE, assemble, levels_of_tree
+from .messages import check_choice
 from .metadata import OMERO, TYPE_ORDER, check_exportable, image_attributes, ngff_order
 from .metadata.display import stated_display
 
@@ -351,8 +352,7 @@ def to_itk(image: Any, *, library: ItkLibrary = "itk") -> Any:
     >>> ms.to_itk(image).GetSpacing()  # doctest: +SKIP
     itkVectorD2 ([0.5, 2])
     """
-    if library not in ("itk", "itkwasm"):
-        raise ValueError(f"unknown library {library!r}; choose one of 'itk', 'itkwasm'")
+    check_choice("library", library, ("itk", "itkwasm"))
     module = _required(library, library, "to_itk")
     image = to_image(image)
     spatial, channels = _itk_order(image_axes(image))

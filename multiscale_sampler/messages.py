@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
 
-def check_choice(option: str, value: Any, choices: Sequence[str]) -> None:
+def check_choice(option: str, value: Any, choices: Collection[str]) -> None:
     """Refuse a value that is not one of the choices."""
-    if value not in choices:
+    if not isinstance(value, str) or value not in choices:
         raise ValueError(f"unknown {option} {value!r}; choose one of {', '.join(map(repr, choices))}")
 
 

@@ -17,6 +17,7 @@ import numpy.typing as npt
 import zarr
 
 from .image.boxes import pieces, whole_part
+from .messages import check_choice
 from .tasks import machine
 from .tasks.progress import ProgressCallback, reporting
 
@@ -72,8 +73,7 @@ def create_test_image(
     >>> ms.create_test_image({}, shape=(64, 96), chunks=(32, 32), dtype="uint8").shape
     (64, 96)
     """
-    if kind not in ("image", "labels"):
-        raise ValueError(f"unknown kind {kind!r}; choose 'image' or 'labels'")
+    check_choice("kind", kind, ("image", "labels"))
     if len(shape) != len(chunks):
         raise ValueError(
             f"shape {tuple(shape)!r} and chunks {tuple(chunks)!r} differ in length; give one chunk per axis"

@@ -20,6 +20,7 @@ from .. import store as stores
 from ..check.validation import validate
 from ..image.axes import Axis
 from ..image.boxes import pieces, whole_part
+from ..messages import check_choice
 from ..metadata import (
     ZARR_FORMATS,
     NgffVersion,
@@ -117,8 +118,7 @@ def convert(
     >>> ms.validate(copy).ok and ms.validate(store).ok
     True
     """
-    if version not in ZARR_FORMATS:
-        raise ValueError(f"unknown version {version!r}; choose one of {', '.join(map(repr, ZARR_FORMATS))}")
+    check_choice("version", version, ZARR_FORMATS)
     node = stores.open_node(source, path, storage_options=storage_options if isinstance(source, str) else None)
     if not isinstance(node, zarr.Group):
         raise ValueError(f"{node.store_path} is an array, not a pyramid; convert the group that holds it")

@@ -19,6 +19,7 @@ from .. import store as stores
 from ..image.axes import position_tolerance
 from ..image.boxes import Box, whole_part
 from ..lazy.pyramid import recipe_of
+from ..messages import check_choice
 from ..metadata import MIXED_METHODS, with_recipe
 from ..methods.reducers import REDUCERS, WEIGHTED_MEAN, Method, get_reducer
 from ..plan.plan import Plan
@@ -152,10 +153,9 @@ def update_pyramid(
     >>> int(ms.open_pyramid(store)["scale2/image"][2, 2])
     100
     """
-    if by not in ("index", "coordinate"):
-        raise ValueError(f"unknown by={by!r}; choose 'index' or 'coordinate'")
-    if changed not in (None, "auto"):
-        raise ValueError(f"unknown changed={changed!r}; leave it out, or choose 'auto'")
+    check_choice("by", by, ("index", "coordinate"))
+    if changed is not None:
+        check_choice("changed", changed, ("auto",))
     with stores.StoredPyramid.claimed(store, path, storage_options=storage_options) as stored:
         remaking = Remaking(method, weights, memory_limit, workers)
         refuse_other_change(stored, "update_pyramid")

@@ -147,7 +147,7 @@ def write_pyramid(
     >>> ms.open_pyramid(store)["scale2/image"].x.values[:3]
     array([0.75, 2.75, 4.75])
     """
-    check_choice("version", version, tuple(ZARR_FORMATS))
+    check_choice("version", version, ZARR_FORMATS)
     check_choice("layout", layout, stores.LAYOUTS)
     check_choice("mode", mode, stores.MODES)
     metadata = _checked_metadata(metadata, version)

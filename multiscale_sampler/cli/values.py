@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+from ..messages import check_choice
 from ..methods.reducers import REDUCERS, SAME_JOB
 
 T = TypeVar("T")
@@ -63,9 +64,12 @@ def orientation(text: str) -> str | dict[str, str]:
 def method(text: str) -> str:
     """Return a method of the table, by its own name or by one that the spatial-image family has, however written."""
     plain = text.lower().replace("-", "_")
-    if plain in SAME_JOB or plain in REDUCERS:
-        return plain
-    raise argparse.ArgumentTypeError(f"unknown method {text!r}; choose one of {', '.join(REDUCERS)}")
+    if plain not in SAME_JOB:
+        try:
+            check_choice("method", plain, REDUCERS)
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(str(error)) from None
+    return plain
 
 
 def names(text: str) -> list[str]:

@@ -12,6 +12,8 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from ..messages import check_choice
+
 OrientationOption: TypeAlias = "str | Mapping[str, Any]"
 
 # Each line is one anatomical axis, of which "a set of axes MUST only have one".
@@ -94,11 +96,7 @@ def check_orientations(words: Mapping[str, Any]) -> None:
         Which, and what there is.
     """
     for dim, word in words.items():
-        if word not in ORIENTATIONS:
-            raise ValueError(
-                f"the orientation {word!r} of {dim!r} is none of those of OME-NGFF (RFC 4); choose one of "
-                f"{', '.join(sorted(ORIENTATIONS))}"
-            )
+        check_choice(f"orientation of {dim!r}", word, sorted(ORIENTATIONS))
     for pair in ANATOMICAL_AXES:
         if len(shared := [dim for dim, word in words.items() if word in pair]) > 1:
             raise ValueError(

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..image.axes import SamplePosition
+from ..messages import check_choice
 from . import (
     BandReduction,
     Binding,
@@ -386,8 +387,7 @@ def get_reducer(method: Method, *, weighted: bool = False) -> Reducer:
         return method
     if callable(method):
         return Reducer(_name_of(method), function=method)
-    if not isinstance(method, str) or method not in REDUCERS:
-        raise ValueError(f"unknown method {method!r}; choose one of {', '.join(map(repr, REDUCERS))}")
+    check_choice("method", method, REDUCERS)
     return REDUCERS[method]
 
 

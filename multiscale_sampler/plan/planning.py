@@ -13,6 +13,7 @@ from dask.utils import format_bytes, parse_bytes
 
 from ..image.axes import BOUNDARIES, Axis, Boundary
 from ..image.dataarray import image_axes, to_image
+from ..messages import check_choice
 from ..methods import Reduction
 from ..methods.reducers import Method, Reducer, get_reducer
 from ..tasks import machine
@@ -193,8 +194,7 @@ def plan_as_stored(
 
 def check_choices(image: xr.DataArray, boundary: str) -> None:
     """Refuse a boundary rule that there is not, and an image without voxels."""
-    if boundary not in BOUNDARIES:
-        raise ValueError(f"unknown boundary {boundary!r}; choose one of {', '.join(map(repr, BOUNDARIES))}")
+    check_choice("boundary", boundary, BOUNDARIES)
     if 0 in image.shape or not image.ndim:
         raise ValueError(
             f"an image of shape {image.shape!r} has no voxels; a pyramid needs at least one along each axis"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias, cast
+from typing import Any, Literal, TypeAlias, cast, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +13,7 @@ import xarray as xr
 from ..image.axes import Axis
 from ..image.dataarray import image_axes
 from ..image.tree import RECIPE_ATTRIBUTE, levels_of_tree
+from ..messages import check_choice
 from ..metadata.display import stated_omero
 from .colors import QUANTILES, Color, as_numbers, channel_colors, composite, contrast, label_colors
 from .planes import Cut, cut_of, extent_of, fitted, has_common_scale, level_for, plane_nbytes, plane_of, points_up
@@ -162,8 +163,8 @@ def _is_rgb(image: xr.DataArray, channel: Axis) -> bool:
 
 
 def _check_kind(kind: Kind | None, base: xr.DataArray) -> None:
-    if kind not in (None, "image", "labels"):
-        raise ValueError(f"unknown kind {kind!r}; choose 'image' or 'labels'")
+    if kind is not None:
+        check_choice("kind", kind, get_args(Kind))
     if kind == "labels" and base.dtype.kind not in "iub":
         raise TypeError(f"labels are integers, these are of dtype {str(base.dtype)!r}; leave kind='labels' out")
 

@@ -254,7 +254,7 @@ def test_build__of_an_unknown_method_is_wrong_usage(raw, tmp_path, capsys):
     with pytest.raises(SystemExit) as stop:
         main(["build", raw, str(tmp_path / "out"), "--method", "average"])
     assert stop.value.code == 2
-    assert "unknown method 'average'; choose one of mean, " in capsys.readouterr().err
+    assert "unknown method 'average'; choose one of 'mean', " in capsys.readouterr().err
 
 
 def test_write_labels__puts_labels_beside_their_image(raw, tmp_path, capsys):

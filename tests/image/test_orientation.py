@@ -77,7 +77,7 @@ def test_orientations_along__of_axes_that_lie_between_is_none():
         ("RAX", "no code of three of the letters"),
         ("RLS", "no code of three of the letters"),
         ("RA", "no code of three of the letters"),
-        ({"x": "left to right"}, "'left to right' of 'x' is none of those"),
+        ({"x": "left to right"}, "unknown orientation of 'x' 'left to right'; choose one of"),
         ({"c": "left-to-right"}, "the spatial axes are"),
         ({"x": "left-to-right", "y": "right-to-left"}, "one anatomical axis"),
     ],
@@ -121,7 +121,7 @@ def test_orientation__goes_with_levels_that_are_added(tmp_path):
 def test_orientation__of_a_coordinate_that_is_none_is_refused_before_writing(tmp_path):
     image = to_image(noise((12, 10)))
     image.x.attrs["orientation"] = "up"
-    with pytest.raises(ValueError, match="'up' of 'x' is none of those"):
+    with pytest.raises(ValueError, match="unknown orientation of 'x' 'up'; choose one of"):
         write_pyramid(image, tmp_path / "a")
     assert not (tmp_path / "a").exists()
 
