@@ -44,7 +44,16 @@ from .layout import BUILD_ATTRIBUTE, Layout
 from .nodes import Node, open_node, place_of
 from .reading import described_levels
 from .remote import is_icechunk, remade_array, unwrapped
-from .targets import Record, Target, discard_scratch, in_progress, remove_arrays, writable_group
+from .targets import (
+    WRITE_ANOTHER,
+    Record,
+    Target,
+    check_format,
+    discard_scratch,
+    in_progress,
+    remove_arrays,
+    writable_group,
+)
 
 
 @dataclass(frozen=True)
@@ -80,7 +89,7 @@ class StoredPyramid:
         FileExistsError
             If another build or change is writing there.
         ValueError
-            If there is no pyramid, or a build of it that has not finished.
+            If no pyramid is there, its build has not finished, or another version began a change of it.
         """
         node = open_node(store, path, storage_options=storage_options, use_consolidated=False)
         with claim(place_of(node)):
@@ -93,7 +102,7 @@ class StoredPyramid:
         Raises
         ------
         ValueError
-            If there is no pyramid, or a build of it that has not finished.
+            If no pyramid is there, its build has not finished, or another version began a change of it.
         """
         if isinstance(node, zarr.Array):
             raise ValueError(f"{node.store_path} is an array, not a pyramid; name the group that has its metadata")
@@ -103,7 +112,10 @@ class StoredPyramid:
         begun: Any = attributes.get(BUILD_ATTRIBUTE)
         recipe = stated_recipe(attributes)
         stored = cls(group, multiscales, tuple(arrays), tuple(levels), recipe, begun)
-        if "removing" not in (begun or {}):
+        if begun is None:
+            return stored
+        if "removing" not in begun:
+            check_format(begun, group.store_path, WRITE_ANOTHER)
             return stored
         stored._finish_removal(begun["removing"])
         return dataclasses.replace(stored, begun=None, removed=tuple(begun["levels"]))

@@ -42,6 +42,11 @@ from .remote import as_target, is_document, is_icechunk, is_remote, unwrapped
 Mode: TypeAlias = Literal["w-", "w"]
 
 MODES: tuple[Mode, ...] = ("w-", "w")
+# The format of everything that an unfinished build or change leaves behind: record, journal and carried states. Whoever
+# changes any of them raises the number. The first records had none.
+RECORD_FORMAT = 2
+START_OVER = "start over in another store, or with mode='w' instead of resume=True (--overwrite instead of --resume)"
+WRITE_ANOTHER = "write the pyramid to a new store with write_pyramid"
 
 
 @dataclass(frozen=True)
@@ -56,7 +61,7 @@ class Record:
     def to_dict(self) -> dict[str, Any]:
         """Return the record as JSON can hold it."""
         passes = [[number, dataclasses.asdict(pass_)] for number, pass_ in self.passes]
-        return {"fingerprint": dict(self.fingerprint), "passes": passes}
+        return {"format": RECORD_FORMAT, "fingerprint": dict(self.fingerprint), "passes": passes}
 
     def resumed(self, stored: Mapping[str, Any]) -> Record:
         """Return the record of the build that is to be gone on with.
@@ -75,6 +80,23 @@ class Record:
             )
         passes = tuple((number, _pass_of(values)) for number, values in stored["passes"])
         return Record(self.fingerprint, passes)
+
+
+def check_format(begun: Attributes, place: StorePath, instead: str) -> None:
+    """Refuse to continue what a version of this package began that records builds in another format.
+
+    Raises
+    ------
+    ValueError
+        With what can be done `instead` of completing it with that version.
+    """
+    found = begun.get("format", 1)
+    if found != RECORD_FORMAT:
+        raise ValueError(
+            f"{place} holds an unfinished build or change that another version of multiscale_sampler began "
+            f"(its record has format {found!r}, this version continues {RECORD_FORMAT!r}); complete it with that "
+            f"version, or {instead}"
+        )
 
 
 def _pass_of(stored: Mapping[str, Any]) -> Pass:
@@ -270,6 +292,7 @@ def create_target(
     place = store if archive is not None else _target_place(store, storage_options)
     existing = _existing_node(place, resume=resume)
     if resume and existing is not None and (begun := _begun(existing)) is not None:
+        check_format(begun, existing.store_path, START_OVER)
         found = record.resumed(begun)
         group = writable_group(cast("zarr.Group", existing))
         _withdraw(group, begun.get("replaced", ()), in_progress(written, found))
@@ -499,7 +522,10 @@ def open_target(
     multiscales = parse_multiscales(attributes)
     name = (multiscales.name if multiscales else None) or group.basename or None
     consolidated = node.metadata.consolidated_metadata is not None
-    if resume and (begun := _begun(node)) is not None:
+    begun = _begun(node)
+    if begun is not None:
+        check_format(begun, group.store_path, WRITE_ANOTHER)
+    if resume and begun is not None:
         found = record.resumed(begun)
         return Target(group, paths, paths[1:], "flat", found, name, bool(begun.get("consolidated")), resumed=True)
     if BUILD_ATTRIBUTE in attributes:

@@ -6,9 +6,21 @@ import numpy as np
 import pytest
 import zarr
 
-from multiscale_sampler import add_levels, create_test_image, open_image, open_pyramid, write_pyramid
+from multiscale_sampler import (
+    add_levels,
+    append_pyramid,
+    create_test_image,
+    open_image,
+    open_pyramid,
+    rebuild_levels,
+    remove_levels,
+    update_pyramid,
+    write_pyramid,
+)
 from multiscale_sampler.build import engine
-from multiscale_sampler.store import Journal, claim, place_of
+from multiscale_sampler.plan.plan import Pass
+from multiscale_sampler.store import Journal, Record, claim, place_of
+from multiscale_sampler.store.targets import RECORD_FORMAT
 from tests.data import hashes
 
 
@@ -94,6 +106,71 @@ def test_write_pyramid__does_nothing_twice_when_it_resumes(tmp_path, image, monk
     assert done > 1
     assert told[done - 1].done > 0
     assert told[-1].done == told[-1].total
+
+
+# What another version may have recorded: nothing of it may be looked at.
+OTHERS = [
+    {"passes": [["?"]]},
+    {"format": 1, "passes": 0},
+    {"format": 99, "passes": [[0, {"what": 1}]], "fingerprint": 0},
+]
+REFUSED = r"another version of multiscale_sampler began \(its record has format (1|99), this version continues 2\); "
+
+
+@pytest.mark.parametrize("record", OTHERS)
+def test_write_pyramid__refuses_to_resume_what_is_recorded_in_another_format(tmp_path, image, record):
+    group = zarr.open_group(tmp_path / "parts", mode="w")
+    group.attrs["multiscale_sampler"] = {"written": ["scale0/image"], **record}
+    before = hashes(tmp_path / "parts")
+    with pytest.raises(ValueError, match=REFUSED + ".*start over .*mode='w'"):
+        write_pyramid(image, tmp_path / "parts", resume=True, **OPTIONS)
+    assert hashes(tmp_path / "parts") == before
+    write_pyramid(image, tmp_path / "parts", mode="w", **OPTIONS)
+    assert len(open_pyramid(tmp_path / "parts").children) == 4
+
+
+@pytest.mark.parametrize("resume", [True, False])
+@pytest.mark.parametrize("record", OTHERS)
+def test_add_levels__refuses_what_is_recorded_in_another_format(tmp_path, record, resume):
+    create_test_image(tmp_path / "parts", "0", shape=(90, 70), chunks=(16, 16))
+    zarr.open_group(tmp_path / "parts").attrs["multiscale_sampler"] = record
+    before = hashes(tmp_path / "parts")
+    with pytest.raises(ValueError, match=REFUSED + ".*new store"):
+        add_levels(tmp_path / "parts", resume=resume, **OPTIONS)
+    assert hashes(tmp_path / "parts") == before
+
+
+@pytest.mark.parametrize("resume", [True, False])
+@pytest.mark.parametrize("record", OTHERS)
+def test_changes__refuse_what_is_recorded_in_another_format(tmp_path, record, resume):
+    write_pyramid(np.ones((20, 20), "u1"), tmp_path / "one", scale_factors=[2])
+    zarr.open_group(tmp_path / "one").attrs["multiscale_sampler"] = record
+    before = hashes(tmp_path / "one")
+    for change in (
+        lambda place: update_pyramid(place, {"y": 3}, resume=resume),
+        lambda place: append_pyramid(np.ones((2, 20), "u1"), place, "y", resume=resume),
+        lambda place: rebuild_levels(place, method="max", resume=resume),
+        lambda place: remove_levels(place, [1]),
+    ):
+        with pytest.raises(ValueError, match=REFUSED + ".*new store"):
+            change(tmp_path / "one")
+    assert hashes(tmp_path / "one") == before
+
+
+def test_record__has_the_keys_of_its_format():
+    # Where this fails, RECORD_FORMAT is to be raised with it.
+    step = Pass(source=0, levels=(0,), written=(0,), region=(8,), carried=(), region_nbytes=1)
+    assert RECORD_FORMAT == 2
+    assert Record({"image": "a"}, ((0, step),)).to_dict() == {
+        "format": 2,
+        "fingerprint": {"image": "a"},
+        "passes": [
+            [
+                0,
+                {"source": 0, "levels": (0,), "written": (0,), "region": (8,), "carried": (), "region_nbytes": 1},
+            ]
+        ],
+    }
 
 
 def test_write_pyramid__resume_begins_where_nothing_was_begun(tmp_path, image):
