@@ -25,6 +25,7 @@ from ..image.axes import Axis, Boundary
 from ..messages import shape_text, table
 from ..methods import Reduction
 from ..methods.reducers import Reducer
+from .pickling import OfOneVersion
 
 
 @dataclass(frozen=True)
@@ -81,10 +82,10 @@ class Pass:
 
 
 @dataclass(frozen=True, repr=False)
-class Plan:
+class Plan(OfOneVersion):
     """A pyramid that is to be built: levels, chunks, passes, memory. ``print(plan)`` shows a table.
 
-    Made by `plan_pyramid`; nothing in it refers to data.
+    Made by `plan_pyramid`; nothing in it refers to data. A pickle of it is for the version that made it.
     """
 
     name: str

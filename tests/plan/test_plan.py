@@ -1,5 +1,6 @@
 import dataclasses
 import math
+import pickle
 import warnings
 
 import dask.array as da
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 
 import multiscale_sampler as ms
 from multiscale_sampler.methods.reducers import REDUCERS
+from multiscale_sampler.plan import pickling
 from tests import oracles, strategies
 
 
@@ -428,3 +430,27 @@ def test_plan__refuses_a_dtype_without_kernel_before_anything_is_read():
 def test_plan__options_are_keyword_only():
     with pytest.raises(TypeError):
         ms.plan_pyramid(np.zeros((4, 4)), 2, "mean")
+
+
+# Pickles
+
+
+def test_plan__is_unpickled_as_it_was():
+    plan = plan_of((64, 48), [2, 4], boundary="trim", min_valid=0.5)
+    found = pickle.loads(pickle.dumps(plan))
+    assert type(found) is ms.Plan
+    assert found.levels == plan.levels
+    assert found.to_dict() == plan.to_dict()
+    assert found.export_passes == plan.export_passes
+
+
+def test_plan__of_another_version_is_refused_before_its_fields_are_unpickled(monkeypatch):
+    with monkeypatch.context() as patched:
+        patched.setattr(pickling, "__version__", "0.0.9")
+        pickled = pickle.dumps(plan_of((64, 48), [2]))
+    # As if this version had no class of that name.
+    changed = pickled.replace(b"Axis", b"Exis")
+    assert changed != pickled
+    for each in (pickled, changed):
+        with pytest.raises(ValueError, match=r"^this Plan was pickled by version '0\.0\.9' of .* create it again"):
+            pickle.loads(each)
