@@ -21,7 +21,7 @@ from .image.dataarray import image_axes, label_array, to_image, unread
 from .image.orientation import orientations_along
 from .image.tree import NODE_PREFIX, RECIPE_ATTRIBUTE, assemble, levels_of_tree
 from .messages import check_choice
-from .metadata import OMERO, TYPE_ORDER, check_exportable, image_attributes, ngff_order
+from .metadata import LATEST_VERSION, OMERO, TYPE_ORDER, axis_entry, check_exportable, ngff_line, ngff_order
 from .metadata.display import stated_display
 
 ItkLibrary: TypeAlias = "Literal['itk', 'itkwasm']"
@@ -75,43 +75,36 @@ def to_ngff_multiscales(tree: xr.DataTree) -> Any:
     {'y': 2.0, 'x': 2.0}
     """
     ngff_zarr = _required("ngff_zarr", "ngff-zarr", "to_ngff_multiscales")
-    levels = [_in_ngff_order(level) for level in levels_of_tree(tree)]
+    stored = levels_of_tree(tree)
+    levels = [level.transpose(*(level.dims[axis] for axis in ngff_order(image_axes(level)))) for level in stored]
     axes = [image_axes(level) for level in levels]
     for each in axes:
         check_exportable(each)
-    name = str(levels[0].name)
-    method = tree.attrs.get(RECIPE_ATTRIBUTE, {}).get("method")
-    paths = [f"{NODE_PREFIX}{number}/{name}" for number in range(len(levels))]
-    (entry,) = image_attributes(
-        axes, paths, version="0.4", name=name, method=method, made_by="", recipe={}, written=()
-    )["multiscales"]
-    orientations = _orientations(levels[0])
-    omero = stated_display(levels[0], "0.6").omero
+    entries, orientations = [axis_entry(axis) for axis in axes[0]], _orientations(levels[0])
     images = [
-        _ngff_image(ngff_zarr, level, each, entry["axes"], dataset, orientations)
-        for level, each, dataset in zip(levels, axes, entry["datasets"], strict=True)
+        _ngff_image(ngff_zarr, level, each, entries, orientations) for level, each in zip(levels, axes, strict=True)
     ]
-    multiscales = ngff_zarr.Multiscales(images=images, metadata=_ngff_metadata(entry, orientations, omero))
+    said = _required("ngff_zarr.v04.zarr_metadata", "ngff-zarr", "to_ngff_multiscales")
+    # The latest version warns of nothing that an image states.
+    omero = stated_display(levels[0], LATEST_VERSION).omero
+    # From these, ngff-zarr makes the metadata of any version.
+    metadata = said.Metadata(
+        axes=[said.Axis(**{**entry, "orientation": orientations.get(entry["name"])}) for entry in entries],
+        datasets=[_ngff_dataset(said, number, image) for number, image in enumerate(images)],
+        coordinateTransformations=None,
+        name=images[0].name,
+        type=tree.attrs.get(RECIPE_ATTRIBUTE, {}).get("method"),
+        omero=_ngff_omero(said, omero),
+    )
+    multiscales = ngff_zarr.Multiscales(images=images, metadata=metadata)
     multiscales.root_attributes = {key: value for key, value in tree.attrs.items() if key != RECIPE_ATTRIBUTE}
     return multiscales
 
 
-def _ngff_metadata(entry: Mapping[str, Any], orientations: Mapping[str, Any], omero: Mapping[str, Any] | None) -> Any:
-    """Return an entry of ``multiscales`` as ngff-zarr's metadata, from which it makes those of any version."""
-    said = _required("ngff_zarr.v04.zarr_metadata", "ngff-zarr", "to_ngff_multiscales")
-    datasets = []
-    for dataset in entry["datasets"]:
-        scale, translation = dataset["coordinateTransformations"]
-        transforms = [said.Scale(scale["scale"]), said.Translation(translation["translation"])]
-        datasets.append(said.Dataset(dataset["path"], transforms))
-    return said.Metadata(
-        axes=[said.Axis(**{**axis, "orientation": orientations.get(axis["name"])}) for axis in entry["axes"]],
-        datasets=datasets,
-        coordinateTransformations=None,
-        name=entry["name"],
-        type=entry["type"],
-        omero=_ngff_omero(said, omero),
-    )
+def _ngff_dataset(said: Any, number: int, image: Any) -> Any:
+    """Return what ngff-zarr's metadata say of a level."""
+    scale, translation = list(image.scale.values()), list(image.translation.values())
+    return said.Dataset(f"{NODE_PREFIX}{number}/{image.name}", [said.Scale(scale), said.Translation(translation)])
 
 
 def _ngff_omero(said: Any, omero: Mapping[str, Any] | None) -> Any:
@@ -125,28 +118,23 @@ def _ngff_omero(said: Any, omero: Mapping[str, Any] | None) -> Any:
     return said.Omero([said.OmeroChannel(each["color"], window, each.get("label")) for each, window in shown])
 
 
-def _in_ngff_order(level: xr.DataArray) -> xr.DataArray:
-    return level.transpose(*(level.dims[axis] for axis in ngff_order(image_axes(level))))
-
-
 def _ngff_image(
     ngff_zarr: Any,
     level: xr.DataArray,
     axes: Sequence[Axis],
     entries: Sequence[Mapping[str, str]],
-    dataset: Mapping[str, Any],
     orientations: Mapping[str, Any],
 ) -> Any:
     """Return a level as ngff-zarr's image, with the numbers that its metadata say."""
     dims = [axis.name for axis in axes]
-    scale, translation = dataset["coordinateTransformations"]
+    lines = [ngff_line(axis) for axis in axes]
     uncustomary = {entry["name"]: entry["type"] for entry in entries if entry["type"] != guess_axis_type(entry["name"])}
     labels = next((axis.values for axis in axes if axis.type == "channel" and axis.values is not None), None)
     return ngff_zarr.NgffImage(
         data=da.asarray(unread(level)),
         dims=tuple(dims),
-        scale=dict(zip(dims, scale["scale"], strict=True)),
-        translation=dict(zip(dims, translation["translation"], strict=True)),
+        scale={dim: scale for dim, (scale, _, _) in zip(dims, lines, strict=True)},
+        translation={dim: translation for dim, (_, translation, _) in zip(dims, lines, strict=True)},
         name=str(level.name),
         axes_units={entry["name"]: entry["unit"] for entry in entries if "unit" in entry} or None,
         axes_types=uncustomary or None,

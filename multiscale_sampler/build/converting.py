@@ -22,7 +22,8 @@ from ..image.axes import Axis
 from ..image.boxes import pieces, whole_part
 from ..messages import check_choice
 from ..metadata import (
-    ZARR_FORMATS,
+    VERSIONS,
+    WRITTEN_VERSIONS,
     NgffVersion,
     converted_attributes,
     further_system_names,
@@ -118,7 +119,7 @@ def convert(
     >>> ms.validate(copy).ok and ms.validate(store).ok
     True
     """
-    check_choice("version", version, ZARR_FORMATS)
+    check_choice("version", version, WRITTEN_VERSIONS)
     node = stores.open_node(source, path, storage_options=storage_options if isinstance(source, str) else None)
     if not isinstance(node, zarr.Group):
         raise ValueError(f"{node.store_path} is an array, not a pyramid; convert the group that holds it")
@@ -179,7 +180,7 @@ def _image(group: zarr.Group, inside: str, version: NgffVersion) -> _Image:
     entries: Any = namespace_of(attributes)["multiscales"]
     if len(entries) > 1:
         raise ValueError(f"{group.store_path} describes {len(entries)} images, and only one at a time can be converted")
-    lost = further_system_names(attributes) if version != "0.6" else ()
+    lost = further_system_names(attributes) if not VERSIONS[version].has_systems else ()
     if lost:
         assumed = [*assumed, f"that the coordinate systems {', '.join(lost)} may go, which only 0.6 knows"]
     if assumed:
@@ -201,7 +202,7 @@ def _image(group: zarr.Group, inside: str, version: NgffVersion) -> _Image:
 def _convert_in_place(group: zarr.Group, images: list[_Image], version: NgffVersion, given: list[str]) -> None:
     if given:
         raise ValueError(f"{', '.join(given)} shape a copy, and there is no target; name one, or leave them out")
-    zarr_format = ZARR_FORMATS[version]
+    zarr_format = VERSIONS[version].zarr_format
     if group.metadata.zarr_format != zarr_format:
         raise ValueError(
             f"OME-NGFF {version} is zarr v{zarr_format}, and {group.store_path} is v{group.metadata.zarr_format}; name "
@@ -255,7 +256,7 @@ class _Copy:
             if self.resume and stores.is_finished(place):
                 return None
         claims.enter_context(stores.claim(stores.place_of(place)))
-        zarr_format = ZARR_FORMATS[self.version]
+        zarr_format = VERSIONS[self.version].zarr_format
         build = build_of_tree(_tree(image), stores.place_of(place), {}, self._storing(zarr_format))
         sources = list(image.arrays.values())
         encodings = [
@@ -306,7 +307,7 @@ class _Copy:
 
     def _copy_array(self, source: zarr.Array[Any], target: zarr.Group, name: str) -> bool:
         """Copy an array, chunk by chunk; return whether the zarr format can hold it."""
-        zarr_format = ZARR_FORMATS[self.version]
+        zarr_format = VERSIONS[self.version].zarr_format
         encoding = stores.encoding_like(source, zarr_format, self.compressors)
         names = stores.dimension_names(source)
         dimensions = {stores.V2_DIMENSIONS: list(names)} if names and zarr_format == 2 else {}

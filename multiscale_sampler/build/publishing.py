@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from .. import store as stores
-from ..metadata import OWN_METADATA, NgffVersion, convention_attributes, image_attributes
+from ..metadata import OWN_METADATA, VERSIONS, NgffVersion, convention_attributes, image_attributes
 from ..metadata.display import Display, image_label_to_publish, omero_to_publish
 from ..metadata.geozarr import attributes_of_group, convention_with_geozarr, map_axes, stated_crs
 from ..metadata.json_values import json_attributes
@@ -43,8 +43,8 @@ def published_attributes(
         image_label=image_label_to_publish(shown, coarsest, stated, version=version, source=labels_of),
         systems=stated.systems,
     )
-    if target.layout == "datatree" and version != "0.4":
-        # In zarr v2 the convention's attribute would take the place of OME-NGFF's own of the same name.
+    if target.layout == "datatree" and VERSIONS[version].namespace is not None:
+        # Without a namespace, the convention's attribute would replace OME-NGFF's own of the same name.
         attributes |= _convention(build, target)
     return attributes
 

@@ -21,7 +21,15 @@ from ..image.axes import Boundary
 from ..image.dataarray import PerAxis, image_axes, unread
 from ..image.orientation import OrientationOption
 from ..messages import check_choice
-from ..metadata import IMAGE_LABEL, ZARR_FORMATS, NgffVersion, check_exportable, ngff_order
+from ..metadata import (
+    DEFAULT_VERSIONS,
+    IMAGE_LABEL,
+    VERSIONS,
+    WRITTEN_VERSIONS,
+    NgffVersion,
+    check_exportable,
+    ngff_order,
+)
 from ..metadata.clients import unread_by_clients
 from ..metadata.display import Display, stated_display, without_display
 from ..metadata.json_values import json_attributes
@@ -147,7 +155,7 @@ def write_pyramid(
     >>> ms.open_pyramid(store)["scale2/image"].x.values[:3]
     array([0.75, 2.75, 4.75])
     """
-    check_choice("version", version, ZARR_FORMATS)
+    check_choice("version", version, WRITTEN_VERSIONS)
     check_choice("layout", layout, stores.LAYOUTS)
     check_choice("mode", mode, stores.MODES)
     metadata = _checked_metadata(metadata, version)
@@ -221,7 +229,7 @@ def export(
     for level in build.levels:
         check_exportable(level.axes, how.version)
     version, layout = how.version, how.layout
-    zarr_format = ZARR_FORMATS[version]
+    zarr_format = VERSIONS[version].zarr_format
     encoding = stores.encoding_like(build.source, zarr_format, how.compressors)
     stated = stated_display(build.images[-1], how.version)
     crs = crs_to_write(build) if "geozarr" in how.metadata else None
@@ -364,7 +372,7 @@ def add_levels(
     build = build_of_image(image, place, shaping, storing)
     _check_base_stays(build)
     zarr_format = array.metadata.zarr_format
-    version: NgffVersion = "0.4" if zarr_format == 2 else "0.5"
+    version = DEFAULT_VERSIONS[zarr_format]
     encoding = replace(stores.encoding_like(array, zarr_format, compressors), fill_value=array.fill_value)
     # How channels are displayed stays as the group has it.
     stated = Display(None, image.attrs.get(IMAGE_LABEL) if above is not None else None)
@@ -471,10 +479,10 @@ def write_labels(
     check_choice("mode", mode, stores.MODES)
     group = stores.open_node(store, path, storage_options=storage_options)
     image = stores.described_image(group)
-    if image.version not in ZARR_FORMATS:
+    if image.version not in WRITTEN_VERSIONS:
         raise ValueError(
             f"{group.store_path} is OME-NGFF {image.version}, which is not written; convert it to one of "
-            f"{', '.join(map(repr, ZARR_FORMATS))} first"
+            f"{', '.join(map(repr, WRITTEN_VERSIONS))} first"
         )
     version = image.version
     storing = {"chunks": chunks, "shards": shards, "memory_limit": memory_limit, "workers": workers}
@@ -554,7 +562,7 @@ def _checked_metadata(metadata: Sequence[Metadata], version: NgffVersion) -> tup
         check_choice("metadata", name, METADATA)
     if not named:
         raise ValueError(f"metadata={metadata!r} names none; choose from {', '.join(map(repr, METADATA))}")
-    if "geozarr" in named and ZARR_FORMATS[version] == 2:
+    if "geozarr" in named and VERSIONS[version].zarr_format == 2:
         # Both have an attribute of the name "multiscales".
         raise ValueError(f"'geozarr' is of zarr v3, and OME-NGFF {version!r} of v2; write version '0.5'")
     return named

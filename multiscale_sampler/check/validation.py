@@ -17,8 +17,8 @@ import numpy as np
 import zarr
 
 from ..image.axes import Axis, position_tolerance
-from ..metadata import ZARR_FORMATS, Multiscales, level_axes, namespace_of, parse_multiscales
-from ..metadata.specification import RULE_SETS, Finding, document_findings
+from ..metadata import Multiscales, Version, known_version, level_axes, namespace_of, parse_multiscales, stated_version
+from ..metadata.specification import Finding, Severity, document_findings
 from ..store import LABELS, dimension_names, open_node
 
 ARRAY_PATH = '"path": its value contains the path to the array for this resolution relative to the current zarr group.'
@@ -130,20 +130,12 @@ def validate(
 
 def _format_findings(group: zarr.Group) -> Iterator[Finding]:
     """Yield where the version of the metadata and the format of the store do not go together."""
-    version = _version(group.attrs.asdict())
-    known = RULE_SETS.get(version)
+    version = known_version(stated_version(group.attrs.asdict()))
     zarr_format = group.metadata.zarr_format
-    if known is not None and zarr_format != ZARR_FORMATS[known]:
-        expected = f"zarr format {ZARR_FORMATS[known]}"
+    if version is not None and version.rules is not None and zarr_format != version.zarr_format:
+        expected = f"zarr format {version.zarr_format}"
         rule = "Up to 0.4 metadata and arrays are zarr v2, from 0.5 on zarr v3."
-        yield Finding("error", "", f"OME-NGFF {version} in zarr format {zarr_format}", expected, rule)
-
-
-def _version(attributes: Mapping[str, Any]) -> str:
-    namespace = namespace_of(attributes)
-    entries = namespace.get("multiscales")
-    first = entries[0] if isinstance(entries, list) and entries and isinstance(entries[0], Mapping) else {}
-    return str(namespace.get("version") or first.get("version"))
+        yield Finding("error", "", f"OME-NGFF {version.name} in zarr format {zarr_format}", expected, rule)
 
 
 def _content_findings(group: zarr.Group, known: Sequence[Finding]) -> Iterator[Finding]:
@@ -228,7 +220,7 @@ def _integer_findings(group: zarr.Group, place: str) -> Iterator[Finding]:
 def _array_findings(multiscales: Multiscales, arrays: Sequence[zarr.Array[Any]], *, labels: bool) -> Iterator[Finding]:
     """Yield what is wrong with the arrays as such."""
     names = tuple(name for name, _, _ in multiscales.axes or ())
-    version = RULE_SETS.get(multiscales.version)
+    version = known_version(multiscales.version)
     for dataset, array in zip(multiscales.datasets, arrays, strict=True):
         place = dataset.path
         if names and array.ndim != len(names):
@@ -238,17 +230,26 @@ def _array_findings(multiscales: Multiscales, arrays: Sequence[zarr.Array[Any]],
             found = f"dtype {array.dtype}"
             expected = f"{arrays[0].dtype}, as level 0 has; some clients refuse another"
             sentence = "0.6: all arrays MUST have the same data type."
-            yield Finding("error" if version == "0.6" else "warning", place, found, expected, sentence)
+            severity: Severity = "error" if version is not None and version.one_dtype else "warning"
+            yield Finding(severity, place, found, expected, sentence)
         if labels and array.dtype.kind not in "iu":
             yield Finding("error", place, f"dtype {array.dtype}", "integers", INTEGER_LABELS)
-        if version == "0.5" and dimension_names(array) != names:
-            found = f"dimension_names are {dimension_names(array)!r}"
-            sentence = 'The "dimension_names" attribute MUST match the names of the axes.'
-            yield Finding("warning", place, found, f"the axes, {names!r}", sentence)
-        if version == "0.4" and getattr(array.metadata, "dimension_separator", "/") != "/":
-            found, expected = "chunk keys are separated by '.'", "'/'; some clients read only that"
-            sentence = 'Chunks SHOULD use the nested layout, "dimension_separator": "/".'
-            yield Finding("warning", place, found, expected, sentence)
+        if version is not None:
+            yield from _storage_findings(place, array, names, version)
+
+
+def _storage_findings(
+    place: str, array: zarr.Array[Any], names: tuple[str, ...], version: Version
+) -> Iterator[Finding]:
+    """Yield what is wrong with the names and the chunk keys of an array, in a version."""
+    if version.dimension_names and dimension_names(array) != names:
+        found = f"dimension_names are {dimension_names(array)!r}"
+        sentence = 'The "dimension_names" attribute MUST match the names of the axes.'
+        yield Finding("warning", place, found, f"the axes, {names!r}", sentence)
+    if version.nested_chunks and getattr(array.metadata, "dimension_separator", "/") != "/":
+        found, expected = "chunk keys are separated by '.'", "'/'; some clients read only that"
+        sentence = 'Chunks SHOULD use the nested layout, "dimension_separator": "/".'
+        yield Finding("warning", place, found, expected, sentence)
 
 
 def geometry_findings(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from ..metadata import ZARR_FORMATS
+from ..metadata import DEFAULT_VERSION, WRITTEN_VERSIONS
 from . import values
 from .options import (
     Arguments,
@@ -43,7 +43,12 @@ def _add_build(commands: Any) -> None:
     add_source(command)
     command.add_argument("target", help="the store to write: a path, a URL, a .zip or an .ozx file")
     command.add_argument("--name", help="name of the image: brain (default: its own)")
-    command.add_argument("--ngff", default="0.5", choices=[*ZARR_FORMATS], help="version of OME-NGFF (default: 0.5)")
+    command.add_argument(
+        "--ngff",
+        default=DEFAULT_VERSION,
+        choices=[*WRITTEN_VERSIONS],
+        help=f"version of OME-NGFF (default: {DEFAULT_VERSION})",
+    )
     command.add_argument(
         "--layout",
         default="datatree",

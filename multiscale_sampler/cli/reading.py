@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from ..metadata import ZARR_FORMATS
+from ..metadata import WRITTEN_VERSIONS
 from . import values
 from .options import Arguments, add_command, add_quiet, add_resource_options, add_storage_options
 
@@ -102,7 +102,7 @@ def _add_convert(commands: Any) -> None:
         "target", nargs="?", help="where to write a copy (default: convert in place, 0.5 to 0.6 or back)"
     )
     command.add_argument("--path", help="path of the image's group in the source: images/a (default: the root)")
-    command.add_argument("--ngff", required=True, choices=[*ZARR_FORMATS], help="version of OME-NGFF to convert to")
+    command.add_argument("--ngff", required=True, choices=[*WRITTEN_VERSIONS], help="version of OME-NGFF to convert to")
     add_storage_options(command)
     command.add_argument("--resume", action="store_true", help="go on with an interrupted copy")
     add_quiet(command)

@@ -21,7 +21,7 @@ from ..image.dataarray import image_axes
 from .json_values import json_attributes
 from .omero import complete_omero, default_channel_labels, image_label_metadata, omero_metadata
 from .specification import DISPLAY, LABEL, Rule
-from .versions import IMAGE_LABEL, OMERO, SYSTEMS, NgffVersion
+from .versions import IMAGE_LABEL, OMERO, SYSTEMS, VERSIONS, NgffVersion
 
 # What is looked at to choose the contrast of a channel, per spatial axis of the coarsest level.
 WINDOW_SAMPLE = 512
@@ -80,9 +80,10 @@ def _stated_systems(image: xr.DataArray, version: NgffVersion) -> Mapping[str, A
         return None
     axes = [str(dim) for dim in image.dims]
     sound = isinstance(systems, Mapping) and {"name", "axes", "coordinateSystems"} <= systems.keys()
-    if sound and version == "0.6" and list(systems["axes"]) == axes:
+    writable = VERSIONS[version].has_systems
+    if sound and writable and list(systems["axes"]) == axes:
         return cast("Mapping[str, Any]", json_attributes({SYSTEMS: systems}, "the image")[SYSTEMS])
-    why = f"OME-NGFF {version} has none" if version != "0.6" else f"they are not of the axes {axes!r}"
+    why = f"they are not of the axes {axes!r}" if writable else f"OME-NGFF {version} has none"
     warnings.warn(
         f"the attribute {SYSTEMS!r} of {str(image.name)!r}, its further coordinate systems, is not written: {why}",
         UserWarning,

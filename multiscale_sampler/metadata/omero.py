@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .versions import NgffVersion, namespace_of, with_namespace
+from .versions import VERSIONS, NgffVersion, namespace_of, with_namespace
 
 # Contrast from here to there of the values, so that single hot voxels do not darken the rest.
 WINDOW_QUANTILES = (0.001, 0.999)
@@ -104,8 +104,7 @@ def image_label_metadata(ids: Sequence[int], *, version: NgffVersion, source: st
     """
     shown = [number for number in ids if 0 < number < LARGEST_SHOWN_ID][:MOST_COLORS]
     colors = [{"label-value": number, "rgba": _label_color(number)} for number in shown]
-    # From 0.6 on, labels have no version of their own.
-    stated = {} if version == "0.6" else {"version": version}
+    stated = {"version": version} if VERSIONS[version].label_version else {}
     whose = {} if source is None else {"source": {"image": source}}
     return {**stated, **({"colors": colors} if colors else {}), **whose}
 

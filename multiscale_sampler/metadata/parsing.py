@@ -94,7 +94,7 @@ def _parse_entry(namespace: Mapping[str, Any], entry: Mapping[str, Any]) -> Mult
     if _repeats(outer):
         assumed.append("that all transformations of one kind apply, in their order, to all levels")
     return Multiscales(
-        version=str(namespace.get("version") or entry.get("version") or "unknown"),
+        version=_version(namespace, entry),
         name=entry.get("name"),
         axes=axes,
         datasets=tuple(_parse_dataset(dataset, outer, len(names)) for dataset in datasets),
@@ -288,6 +288,18 @@ def _windows(base: Sequence[Axis], shape: Sequence[int]) -> tuple[Axis, ...]:
 def finest_first(shapes: Sequence[Sequence[int]]) -> list[int]:
     """Return the order in which levels go from the largest to the smallest, those of one size as they stand."""
     return sorted(range(len(shapes)), key=lambda index: -math.prod(shapes[index]))
+
+
+def stated_version(attributes: Mapping[str, Any]) -> str:
+    """Return the version of OME-NGFF that a group's attributes state, "unknown" where they state none."""
+    namespace = namespace_of(attributes)
+    entries = namespace.get("multiscales")
+    first = entries[0] if isinstance(entries, list) and entries else None
+    return _version(namespace, first if isinstance(first, Mapping) else {})
+
+
+def _version(namespace: Mapping[str, Any], entry: Mapping[str, Any]) -> str:
+    return str(namespace.get("version") or entry.get("version") or "unknown")
 
 
 def stated_method(attributes: Mapping[str, Any]) -> str | None:

@@ -9,8 +9,18 @@ from .._version import __version__
 from ..image.axes import Axis
 from .multiscales_convention import resampling_name, shorter_layout
 from .parsing import axes_as_written, further_systems, systems_of_levels
-from .versions import MIXED_METHODS, OME_KEYS, OWN_METADATA, SYSTEM, NgffVersion, namespace_of, with_namespace
-from .writing import axis_entry, dataset_entry, systems_entry
+from .versions import (
+    MIXED_METHODS,
+    OME_KEYS,
+    OWN_METADATA,
+    VERSIONS,
+    NgffVersion,
+    entry_version,
+    in_namespace,
+    namespace_of,
+    with_namespace,
+)
+from .writing import axes_keys, axis_entry, dataset_entry
 
 
 def with_published(existing: Mapping[str, Any], published: Mapping[str, Any]) -> dict[str, Any]:
@@ -38,7 +48,7 @@ def with_published(existing: Mapping[str, Any], published: Mapping[str, Any]) ->
 def relocated_attributes(attributes: Mapping[str, Any], version: NgffVersion) -> dict[str, Any]:
     """Return a group's attributes with OME-NGFF's own where a version wants them; what they say stays as it is.
 
-    From 0.5 on they stand under "ome". The zarr convention's ``multiscales`` goes in 0.4, whose own has that name.
+    Where a version has no namespace, the zarr convention's ``multiscales`` goes: OME-NGFF's own has that name.
     """
     ome = attributes.get("ome")
     if isinstance(ome, Mapping):
@@ -48,13 +58,12 @@ def relocated_attributes(attributes: Mapping[str, Any], version: NgffVersion) ->
         namespace = {key: value for key, value in attributes.items() if key in OME_KEYS}
         foreign = {key: value for key, value in attributes.items() if key not in OME_KEYS}
     if isinstance(label := namespace.get("image-label"), Mapping):
-        stated = {"version": version} if version == "0.4" else {}
+        stated = {"version": version} if VERSIONS[version].label_version == "checked" else {}
         rest = {key: value for key, value in label.items() if key != "version"}
         namespace["image-label"] = {**rest, **stated}
-    if version != "0.4":
-        return {**foreign, "ome": {"version": version, **namespace}} if namespace else foreign
-    foreign = {key: value for key, value in foreign.items() if key not in ("zarr_conventions", "multiscales")}
-    return {**foreign, **namespace}
+    if VERSIONS[version].namespace is None:
+        foreign = {key: value for key, value in foreign.items() if key not in ("zarr_conventions", "multiscales")}
+    return {**foreign, **in_namespace(namespace, version)} if namespace else foreign
 
 
 def converted_attributes(
@@ -81,12 +90,11 @@ def converted_attributes(
     (entry,) = namespace_of(result)["multiscales"]
     placed = ("axes", "coordinateSystems", "coordinateTransformations", "datasets", "version")
     kept = {key: value for key, value in entry.items() if key not in placed}
-    stated = {"version": version} if version == "0.4" else {}
-    if restated or ("coordinateSystems" in entry) != (version == "0.6"):
+    if restated or ("coordinateSystems" in entry) != VERSIONS[version].has_systems:
         place = _restated_place(entry, levels, version)
     else:
         place = {key: entry[key] for key in placed if key != "version" and entry.get(key)}
-    return with_namespace(result, {"multiscales": [{**stated, **kept, **place}]})
+    return with_namespace(result, {"multiscales": [{**entry_version(version), **kept, **place}]})
 
 
 def _restated_place(
@@ -96,17 +104,15 @@ def _restated_place(
     written, _ = axes_as_written(entry)
     if written is None or any(isinstance(axis, str) for axis in written):
         written = [axis_entry(axis) for axis in next(iter(levels.values()))]
-    system, systems = SYSTEM, {"axes": written}
-    if version == "0.6":
-        system, systems = systems_entry(written, further_systems(entry))
+    system, stated_axes = axes_keys(written, version, further_systems(entry))
     given = {dataset["path"]: dataset for dataset in entry["datasets"]}
     datasets = [{**given[path], **dataset_entry(path, axes, version, system)} for path, axes in levels.items()]
-    for dataset in datasets if version != "0.6" else ():
+    for dataset in () if VERSIONS[version].has_systems else datasets:
         scale, translation = dataset["coordinateTransformations"]
         if not any(translation["translation"]):
             # 0.6 says it so, and what came from there goes back the way it came.
             dataset["coordinateTransformations"] = [scale]
-    return {**systems, "datasets": datasets}
+    return {**stated_axes, "datasets": datasets}
 
 
 def further_system_names(attributes: Mapping[str, Any]) -> tuple[str, ...]:

@@ -15,16 +15,16 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
-from .versions import TYPE_ORDER, namespace_of
+from .versions import NAMESPACE, TYPE_ORDER, VERSIONS, WRITTEN_VERSIONS, RuleSet, Version, known_version, namespace_of
 from .writing import MOST_AXES
 
 Severity: TypeAlias = Literal["error", "warning"]
-RuleSet: TypeAlias = Literal["0.4", "0.5", "0.6"]
 
-# Versions before there were rules for machines, and those that have them.
-OLD_VERSIONS = ("0.1", "0.2", "0.3")
-RULE_SETS: dict[str, RuleSet] = {"0.4": "0.4", "0.5": "0.5", "0.6": "0.6", "0.6rc0": "0.6"}
-LATEST_MINOR = 6
+RULED = [row for row in VERSIONS.values() if row.rules is not None]
+# The version that metadata without a namespace are checked by, and those that have one.
+(BARE,) = [row for row in RULED if row.namespace is None]
+NAMESPACED = [row for row in RULED if row.namespace is not None]
+KNOWN = ", ".join(row.name for row in RULED)
 LONGEST_SHOWN = 80
 
 PREFIXES = "yocto zepto atto femto pico nano micro milli centi deci hecto kilo mega giga tera peta exa zetta yotta"
@@ -448,9 +448,8 @@ def _multiscales(entry: Rule) -> Rule:
 
 
 IMAGES: dict[RuleSet, Rule] = {
-    "0.4": _multiscales(ENTRY_UNTIL_05),
-    "0.5": _multiscales(ENTRY_UNTIL_05),
-    "0.6": _multiscales(ENTRY_OF_06),
+    "axes": _multiscales(ENTRY_UNTIL_05),
+    "coordinateSystems": _multiscales(ENTRY_OF_06),
 }
 
 LABEL_COLORS = (
@@ -482,7 +481,10 @@ LABEL = _record(
         "source": _record({}, {"image": TEXT}),
     },
 )
-LABEL_OF_04 = _record({}, {"version": _plain("0.4", lambda value: value == "0.4")})
+
+
+def _label_version(version: Version) -> Rule:
+    return _record({}, {"version": _plain(version.name, lambda value: value == version.name)})
 
 
 # --- documents -------------------------------------------------------------------------------------------------
@@ -498,8 +500,8 @@ def document_findings(attributes: Mapping[str, Any], *, strict: bool = False) ->
 
     With `strict`, what the specification only recommends, and its strict schemas demand, counts as an error.
     """
-    if "ome" in attributes and not isinstance(attributes["ome"], Mapping):
-        yield _fault("ome", _shown(attributes["ome"]), "an object", VERSION)
+    if NAMESPACE in attributes and not isinstance(attributes[NAMESPACE], Mapping):
+        yield _fault(NAMESPACE, _shown(attributes[NAMESPACE]), "an object", VERSION)
         return
     document = namespace_of(attributes)
     if not document.get("multiscales") and "image-label" not in document:
@@ -507,50 +509,63 @@ def document_findings(attributes: Mapping[str, Any], *, strict: bool = False) ->
         return
     stated, wrong = _version(attributes, document)
     yield from wrong
-    if stated is None:
+    if stated is None or stated.rules is None:
         return
     if "multiscales" in document:
-        yield from IMAGES[stated]("multiscales", document["multiscales"])
+        yield from IMAGES[stated.rules]("multiscales", document["multiscales"])
     if "omero" in document:
         yield from DISPLAY("omero", document["omero"])
     if "image-label" in document:
         yield from LABEL("image-label", document["image-label"])
-        if stated == "0.4":
-            yield from LABEL_OF_04("image-label", document["image-label"])
+        if stated.label_version == "checked":
+            yield from _label_version(stated)("image-label", document["image-label"])
     yield from _recommended(document, stated, "error" if strict else "warning")
 
 
-def _version(attributes: Mapping[str, Any], document: Mapping[str, Any]) -> tuple[RuleSet | None, list[Finding]]:
+def _version(attributes: Mapping[str, Any], document: Mapping[str, Any]) -> tuple[Version | None, list[Finding]]:
     """Return the version whose rules a document is to obey, None where there are none, and what is wrong with it."""
     entries = document.get("multiscales")
     first = entries[0] if isinstance(entries, list) and entries and isinstance(entries[0], Mapping) else {}
-    if "ome" not in attributes:
+    if NAMESPACE not in attributes:
         label = document.get("image-label")
-        within = label.get("version", "0.4") if isinstance(label, Mapping) else "0.4"
-        return _version_until_04(first, first.get("version", within))
+        within = label.get("version", BARE.name) if isinstance(label, Mapping) else BARE.name
+        return _bare_version(first, first.get("version", within))
     version = document.get("version")
-    if version in ("0.5", "0.6", "0.6rc0"):
-        return RULE_SETS[version], []
-    guess: RuleSet = "0.6" if "coordinateSystems" in first or str(version).startswith("0.6") else "0.5"
+    known = known_version(version)
+    if known in NAMESPACED:
+        return known, []
+    presumed = _presumed(version, first)
     if version is None:
-        return guess, [_fault("version", "missing", f"the version, as {guess}", VERSION)]
-    known = ", ".join(RULE_SETS)
-    later = re.match(r"0\.(\d+)", version) if isinstance(version, str) else None
-    if later is not None and int(later[1]) > LATEST_MINOR:
-        return None, [Finding("warning", "version", repr(version), f"one of {known}, whose rules are known", VERSION)]
-    return guess, [_fault("version", repr(version), f"0.5 or 0.6 under 'ome' (known are {known})", VERSION)]
+        return presumed, [_fault("version", "missing", f"the version, as {presumed.name}", VERSION)]
+    if _minor(version) > max(map(_minor, VERSIONS)):
+        return None, [Finding("warning", "version", repr(version), f"one of {KNOWN}, whose rules are known", VERSION)]
+    names = " or ".join(row.name for row in NAMESPACED if row.name in WRITTEN_VERSIONS)
+    return presumed, [_fault("version", repr(version), f"{names} under 'ome' (known are {KNOWN})", VERSION)]
 
 
-def _version_until_04(entry: Mapping[str, Any], version: Any) -> tuple[RuleSet | None, list[Finding]]:
-    if version == "0.4":
-        return "0.4", []
-    if version not in OLD_VERSIONS:
-        return "0.4", [_fault("version", repr(version), "0.4, where the metadata are not under 'ome'", VERSION)]
-    findings = [
-        Finding(
-            "warning", "version", repr(version), f"one of {', '.join(RULE_SETS)}, whose rules are known here", VERSION
-        )
-    ]
+def _presumed(version: Any, entry: Mapping[str, Any]) -> Version:
+    """Return the version by whose rules to check metadata in a namespace that do not state one which has rules."""
+    if "coordinateSystems" in entry:
+        return next(row for row in NAMESPACED if row.has_systems)
+    return next((row for row in NAMESPACED if str(version).startswith(row.name)), NAMESPACED[0])
+
+
+def _minor(version: Any) -> int:
+    """Return the number after "0." of a version, -1 where there is none."""
+    found = re.match(r"0\.(\d+)", version) if isinstance(version, str) else None
+    return -1 if found is None else int(found[1])
+
+
+def _bare_version(entry: Mapping[str, Any], version: Any) -> tuple[Version | None, list[Finding]]:
+    """Return the same of a document without a namespace, of which `entry` is the first image."""
+    known = known_version(version)
+    if known is BARE:
+        return BARE, []
+    if known is None or known.namespace is not None:
+        expected = f"{BARE.name}, where the metadata are not under 'ome'"
+        return BARE, [_fault("version", repr(version), expected, VERSION)]
+    expected = f"one of {KNOWN}, whose rules are known here"
+    findings = [Finding("warning", "version", repr(version), expected, VERSION)]
     axes = entry.get("axes")
     if axes is not None and not (isinstance(axes, list) and all(isinstance(axis, str) for axis in axes)):
         sentence = '0.3: "axes" MUST be a list of strings'
@@ -558,10 +573,10 @@ def _version_until_04(entry: Mapping[str, Any], version: Any) -> tuple[RuleSet |
     return None, findings
 
 
-def _recommended(document: Mapping[str, Any], version: RuleSet, severity: Severity) -> Iterator[Finding]:
+def _recommended(document: Mapping[str, Any], version: Version, severity: Severity) -> Iterator[Finding]:
     """Yield the keys that a sound document should have and has not."""
     entries = document.get("multiscales")
-    wanted = ("version", "name", "type", "metadata") if version == "0.4" else ("name", "type", "metadata")
+    wanted = [*(["version"] if version.namespace is None else []), "name", "type", "metadata"]
     for number, entry in enumerate(entries if isinstance(entries, list) else ()):
         missing = [key for key in wanted if isinstance(entry, Mapping) and key not in entry]
         if missing:
@@ -570,7 +585,7 @@ def _recommended(document: Mapping[str, Any], version: RuleSet, severity: Severi
             yield Finding(severity, f"multiscales[{number}]", found, "these keys too", sentence)
     label = document.get("image-label")
     if isinstance(label, Mapping):
-        keys = ("version", "colors") if version == "0.4" else ("colors",)
+        keys = [*(["version"] if version.label_version == "checked" else []), "colors"]
         missing = [key for key in keys if key not in label]
         if missing:
             found = f"nothing under {', '.join(map(repr, missing))}"

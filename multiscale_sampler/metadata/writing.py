@@ -10,7 +10,7 @@ import numpy as np
 from .._version import __version__
 from ..image.axes import Axis
 from ..image.orientation import check_orientations
-from .versions import SYSTEM, TYPE_ORDER, NgffVersion
+from .versions import DEFAULT_VERSION, SYSTEM, TYPE_ORDER, VERSIONS, NgffVersion, entry_version, in_namespace
 
 # The specification asks for names of the UDUNITS-2 database; these are the spellings that files have for them.
 UNIT_NAMES = {
@@ -39,7 +39,7 @@ def ngff_order(axes: Sequence[Axis]) -> tuple[int, ...]:
     return tuple(sorted(range(len(axes)), key=lambda index: TYPE_ORDER[axes[index].type or "space"]))
 
 
-def check_exportable(axes: Sequence[Axis], version: NgffVersion = "0.5") -> None:
+def check_exportable(axes: Sequence[Axis], version: NgffVersion = DEFAULT_VERSION) -> None:
     """Refuse axes that a version of OME-NGFF cannot say, with what to do about it."""
     check_orientations({axis.name: axis.orientation for axis in axes if axis.orientation is not None})
     names = [axis.name for axis in axes]
@@ -57,11 +57,10 @@ def check_exportable(axes: Sequence[Axis], version: NgffVersion = "0.5") -> None
         )
     for axis in axes:
         scale = ngff_line(axis)[0]
-        # 0.6: "scale" has an exclusive minimum of 0.
-        if version == "0.6" and scale < 0:
+        if VERSIONS[version].positive_scales and scale < 0:
             raise ValueError(
-                f"OME-NGFF 0.6 wants scales above 0, and {axis.name!r} descends in steps of {scale!r}; reverse it with "
-                f"image.isel({axis.name}=slice(None, None, -1)), or write version '0.5'"
+                f"OME-NGFF {version} wants scales above 0, and {axis.name!r} descends in steps of {scale!r}; reverse "
+                f"it with image.isel({axis.name}=slice(None, None, -1)), or write version {DEFAULT_VERSION!r}"
             )
 
 
@@ -126,13 +125,11 @@ def image_attributes(
     systems
         Coordinate systems beside that of the levels, as `parse_multiscales` finds them; for 0.6.
     """
-    axes_entry = [axis_entry(axis) for axis in levels[0]]
-    system, placed = SYSTEM, {"axes": axes_entry}
-    if version == "0.6":
-        system, placed = systems_entry(axes_entry, systems)
+    system, stated_axes = axes_keys([axis_entry(axis) for axis in levels[0]], version, systems)
     multiscales: dict[str, Any] = {
+        **entry_version(version),
         "name": name,
-        **placed,
+        **stated_axes,
         "datasets": [dataset_entry(path, axes, version, system) for path, axes in zip(paths, levels, strict=True)],
         "type": method,
         "metadata": {
@@ -146,14 +143,18 @@ def image_attributes(
     display: dict[str, Any] = {} if omero is None else {"omero": dict(omero)}
     if image_label is not None:
         display["image-label"] = dict(image_label)
-    if version == "0.4":
-        # "version" is only SHOULD in 0.4, yet clients refuse a store without it.
-        return {"multiscales": [{"version": version, **multiscales}], **display}
-    return {"ome": {"version": version, "multiscales": [multiscales], **display}}
+    return in_namespace({"multiscales": [multiscales], **display}, version)
 
 
-def systems_entry(axes: Sequence[Mapping[str, Any]], systems: Mapping[str, Any] | None) -> tuple[str, dict[str, Any]]:
-    """Return the name of the coordinate system of the levels, and what 0.6 says of it and of others."""
+def axes_keys(
+    axes: Sequence[Mapping[str, Any]], version: NgffVersion, systems: Mapping[str, Any] | None
+) -> tuple[str, dict[str, Any]]:
+    """Return the name of the coordinate system of the levels, and the keys of an entry that state its axes.
+
+    `systems` are the coordinate systems beside that of the levels, for versions that have them.
+    """
+    if not VERSIONS[version].has_systems:
+        return SYSTEM, {"axes": list(axes)}
     further = systems or {"name": SYSTEM, "coordinateSystems": ()}
     transforms = further.get("coordinateTransformations")
     return further["name"], {
@@ -191,7 +192,7 @@ def level_transformations(
     """Return the transformations that place a level, as a version says them."""
     scale = {"type": "scale", "scale": list(scales)}
     translation = {"type": "translation", "translation": list(translations)}
-    if version != "0.6":
+    if not VERSIONS[version].has_systems:
         # "They MUST contain exactly one scale transformation"; "If translation is given it MUST be listed after scale"
         return [scale, translation]
     ends = {"input": {"path": path}, "output": {"name": system}}
@@ -203,4 +204,4 @@ def level_transformations(
 
 def label_list_attributes(names: Sequence[str], *, version: NgffVersion) -> dict[str, Any]:
     """Return the attributes of the group that lists the labels of an image."""
-    return {"labels": list(names)} if version == "0.4" else {"ome": {"version": version, "labels": list(names)}}
+    return in_namespace({"labels": list(names)}, version)

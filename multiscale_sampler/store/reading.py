@@ -17,7 +17,16 @@ from ..files import Part, is_file_of_images, level_count, read_file
 from ..image.dataarray import PerAxis, coordinate_variable, image_axes, to_image
 from ..image.orientation import OrientationOption
 from ..image.tree import assemble
-from ..metadata import Dataset, Multiscales, finest_first, geozarr, listed_images, listed_labels, parse_multiscales
+from ..metadata import (
+    DEFAULT_VERSION,
+    Dataset,
+    Multiscales,
+    finest_first,
+    geozarr,
+    listed_images,
+    listed_labels,
+    parse_multiscales,
+)
 from .arrays import (
     ENCODING_ATTRIBUTES,
     encoding_of,
@@ -353,7 +362,7 @@ def described_levels(group: zarr.Group) -> Multiscales:
     datasets = tuple(
         Dataset(path, *map(tuple, zip(*line, strict=True))) for path, line in zip(paths, lines, strict=True)
     )
-    return Multiscales("0.5", name, axes, datasets, {}, None)
+    return Multiscales(DEFAULT_VERSION, name, axes, datasets, {}, None)
 
 
 def _by_convention(group: zarr.Group, chunks: Any) -> _Found | None:

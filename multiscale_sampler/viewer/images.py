@@ -15,7 +15,7 @@ import zarr
 from ..files import is_file_of_images
 from ..image.dataarray import image_axes, to_image
 from ..image.tree import NODE_PREFIX, assemble, levels_of_tree
-from ..metadata import IMAGE_LABEL, OMERO, level_transformations, parse_multiscales
+from ..metadata import DEFAULT_VERSION, IMAGE_LABEL, OMERO, level_transformations, parse_multiscales
 from ..metadata.display import stated_omero
 from ..store import LABELS, is_zarr, local_path, open_image, open_node, open_pyramid, source_array
 from .levels import ServedLevel, served_level, shown_dtype
@@ -47,17 +47,17 @@ class ShownImage:
 
     @property
     def document(self) -> dict[str, Any]:
-        """The image's ``zarr.json``, by OME-NGFF 0.5, which the viewer reads."""
+        """The image's ``zarr.json``, in the version of OME-NGFF that all clients read, the viewer too."""
         datasets = []
         for level, axes in enumerate(self.axes):
             scales, translations = [axis.spacing for axis in axes], [axis.origin for axis in axes]
-            transforms = level_transformations(str(level), scales, translations, "0.5")
+            transforms = level_transformations(str(level), scales, translations, DEFAULT_VERSION)
             datasets.append({"path": str(level), "coordinateTransformations": transforms})
         named = [
             {"name": axis.name, "type": axis.kind, **({"unit": axis.unit} if axis.unit else {})}
             for axis in self.axes[0]
         ]
-        ome = {"version": "0.5", "multiscales": [{"name": self.name, "axes": named, "datasets": datasets}]}
+        ome = {"version": DEFAULT_VERSION, "multiscales": [{"name": self.name, "axes": named, "datasets": datasets}]}
         return {"zarr_format": 3, "node_type": "group", "attributes": {"ome": ome}}
 
 
