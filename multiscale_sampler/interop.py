@@ -18,7 +18,7 @@ import xarray as xr
 from .extras import required
 from .image.axes import Axis, guess_axis_type
 from .image.dataarray import image_axes, label_array, to_image, unread
-from .image.orientation import orientations_along
+from .image.orientation import DIRECTION, ORIGIN, orientations_along
 from .image.tree import NODE_PREFIX, RECIPE_ATTRIBUTE, assemble, levels_of_tree
 from .messages import check_choice
 from .metadata import LATEST_VERSION, OMERO, TYPE_ORDER, axis_entry, check_exportable, ngff_line, ngff_order
@@ -29,8 +29,6 @@ Matrix: TypeAlias = "npt.NDArray[np.float64]"
 
 # Attribute of a coordinate: which way it leads through a body, in the words of RFC 4 of OME-NGFF.
 ORIENTATION = "orientation"
-# Attributes of an image that lies askew: as itk's own bridge to xarray has it, and the point that is not moved.
-DIRECTION, ORIGIN = "direction", "origin"
 SPATIAL_DIMS = ("z", "y", "x")
 ITK_DTYPES = frozenset(("uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "int64", "float32", "float64"))
 
@@ -292,7 +290,7 @@ def _from_native(image: Any) -> tuple[npt.NDArray[Any], Matrix, Matrix, Matrix, 
     itk = _required("itk", "itk", "from_itk")
     direction = np.array(itk.array_from_matrix(image.GetDirection()), np.float64)
     start = image.GetBufferedRegion().GetIndex()
-    spacing, first = _grid(image.GetSpacing(), image.GetOrigin(), direction, start)
+    spacing, first = _spacing_and_first(image.GetSpacing(), image.GetOrigin(), direction, start)
     return np.asarray(itk.array_view_from_image(image)), spacing, first, direction, image.GetObjectName()
 
 
@@ -301,11 +299,11 @@ def _from_wasm(image: Any) -> tuple[npt.NDArray[Any], Matrix, Matrix, Matrix, st
     direction = np.asarray(image.direction, np.float64).reshape(dimension, dimension)
     region = getattr(image, "bufferedRegion", None)
     start = region.index if region is not None else [0] * dimension
-    spacing, first = _grid(image.spacing, image.origin, direction, start)
+    spacing, first = _spacing_and_first(image.spacing, image.origin, direction, start)
     return np.asarray(image.data), spacing, first, direction, image.name
 
 
-def _grid(spacing: Any, origin: Any, direction: Matrix, start: Any) -> tuple[Matrix, Matrix]:
+def _spacing_and_first(spacing: Any, origin: Any, direction: Matrix, start: Any) -> tuple[Matrix, Matrix]:
     """Return the spacing, and where the first pixel is that there is: the one at the origin has index 0."""
     steps = np.array([float(step) for step in spacing])
     offset = direction @ (steps * [int(index) for index in start])

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from .. import store as stores
-from ..metadata import OWN_METADATA, VERSIONS, NgffVersion, convention_attributes, image_attributes
+from ..metadata import OWN_METADATA, VERSIONS, NgffVersion, convention_attributes, image_attributes, namespace_of
 from ..metadata.display import Display, image_label_to_publish, omero_to_publish
 from ..metadata.geozarr import attributes_of_group, convention_with_geozarr, map_axes, stated_crs
 from ..metadata.json_values import json_attributes
@@ -86,7 +86,7 @@ def with_geozarr(
             target.group[group].attrs.update(attributes_of_group(axes, crs))
     if alone:
         # Where OME-NGFF's metadata would tell what is ours to replace, and how the levels were made.
-        (entry,) = attributes["ome"]["multiscales"]
+        (entry,) = namespace_of(attributes)["multiscales"]
         geospatial["multiscales"] = {**geospatial["multiscales"], OWN_METADATA: entry["metadata"]}
         return geospatial
     return {**attributes, **geospatial}

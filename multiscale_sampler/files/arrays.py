@@ -7,12 +7,12 @@ import weakref
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from threading import Lock
-from typing import Any, ClassVar, TypeAlias
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
-Box: TypeAlias = "tuple[slice, ...]"
+from ..image.boxes import Box
 
 # Numbers, truth values and times; of texts, objects and records there are no pyramids.
 NUMERIC_KINDS = frozenset("biufcmM")

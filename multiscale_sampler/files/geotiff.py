@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from ..image.axes import Axis
+from ..image.boxes import Box
 from ..image.dataarray import coordinate_variable
-from ..metadata import UNIT_NAMES
-from .arrays import Box, FileArray
+from ..metadata import unit_name
+from .arrays import FileArray
 from .contents import Coordinates, FileImage, channel_coordinate, check_level, reader_module
 
 
@@ -65,7 +66,7 @@ def _geo_unit(crs: Any) -> str | None:
     if crs.is_geographic:
         return "degree"
     unit = str(crs.linear_units)
-    return None if unit == "unknown" else UNIT_NAMES.get(unit, unit)
+    return None if unit == "unknown" else unit_name(unit)
 
 
 def _geo_attributes(file: Any) -> dict[str, Any]:

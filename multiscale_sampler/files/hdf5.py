@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from .arrays import Box, FileArray
+from ..image.boxes import Box
+from .arrays import FileArray
 from .contents import FileImage, Part, only_one, reader_module, spaced
 
 ENDINGS = (".h5", ".hdf5")

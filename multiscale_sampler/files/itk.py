@@ -12,18 +12,17 @@ import numpy as np
 import numpy.typing as npt
 
 from ..image.axes import Axis
+from ..image.boxes import Box
 from ..image.dataarray import coordinate_variable
-from ..image.orientation import orientations_along
-from ..metadata import UNIT_NAMES
-from .arrays import Box, FileArray
+from ..image.orientation import DIRECTION, ORIGIN, orientations_along
+from ..metadata import unit_name
+from .arrays import FileArray
 from .contents import Coordinates, FileImage, Part, reader_module, stem
 
 ENDINGS = (".mha", ".mhd", ".nrrd", ".nhdr")
 ITK_AXES = ("x", "y", "z")
 # Where the header of a file ends, of those that have one before their values.
 LONGEST_HEADER = 2**16
-# Attributes of an image that lies askew, as `interop` has them.
-DIRECTION, ORIGIN = "direction", "origin"
 
 
 class ItkArray(FileArray):
@@ -81,7 +80,7 @@ def _itk_coordinates(reader: Any, header: Mapping[str, str], direction: npt.NDAr
     words = orientations_along(direction, "LPS") if anatomical and len(direction) <= len(ITK_AXES) else ()
     coordinates = {}
     for number, name in enumerate(ITK_AXES[: len(direction)]):
-        unit = UNIT_NAMES.get(units[number], units[number]) if number < len(units) else None
+        unit = unit_name(units[number]) if number < len(units) else None
         axis = Axis(
             name,
             reader.GetSize()[number],

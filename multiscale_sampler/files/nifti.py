@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from ..image.boxes import Box
 from ..image.orientation import orientations_along
-from .arrays import Box, FileArray
+from .arrays import FileArray
 from .contents import FileImage, Part, reader_module, spaced, stem
 
 ENDINGS = (".nii", ".nii.gz")

@@ -13,7 +13,7 @@ import numpy as np
 import xarray as xr
 
 from ..image.dataarray import coordinate_variable, image_axes
-from ..metadata import UNIT_NAMES
+from ..metadata import unit_name
 from . import geotiff
 from .arrays import FileArray
 from .contents import Coordinates, FileImage, Part, channel_coordinate, check_level, reader_module, spaced, stem
@@ -143,7 +143,7 @@ def _ome_coordinates(text: str, series: int, names: Sequence[str | None], shape:
         unit = pixels.get(f"{key}Unit", default)
         # Then the size says nothing of the world.
         if unit not in ("pixel", "reference frame"):
-            scales[name], units[name] = float(pixels.get(key, 0)), UNIT_NAMES.get(unit, unit)
+            scales[name], units[name] = float(pixels.get(key, 0)), unit_name(unit)
     labels = [channel.get("Name") for channel in pixels.findall("{*}Channel")]
     return {**spaced(names, shape, scales, units), **channel_coordinate(names, shape, labels)}
 
@@ -157,6 +157,6 @@ def _imagej_coordinates(
     unit = str(metadata.get("unit", "pixel")).replace("\\u00B5", "µ")
     if unit not in ("pixel", "pixels"):
         scales.update(across, z=float(metadata.get("spacing", 0)))
-        units.update(dict.fromkeys("zyx", UNIT_NAMES.get(unit, unit)))
+        units.update(dict.fromkeys("zyx", unit_name(unit)))
     scales["t"], units["t"] = float(metadata.get("finterval", 0)), "second"
     return spaced(names, shape, scales, units)

@@ -42,6 +42,9 @@ LETTERS = {
     "I": "superior-to-inferior",
 }
 LETTERED_DIMS = ("x", "y", "z")
+# Attributes of an image whose axes are rotated in space: the directions of its axes, as itk's own bridge to xarray has
+# them, and the position of the sample that the rotation leaves in place.
+DIRECTION, ORIGIN = "direction", "origin"
 # Of two directions, an axis follows the one that it is nearer to; at 45 degrees it follows neither.
 DIAGONAL = 0.7072
 

@@ -8,6 +8,7 @@ OME-NGFF (https://ngff.openmicroscopy.org) is written as 0.4, 0.5 and 0.6, and r
 - `rewriting`: attributes of a group with a pyramid published in them, in another version, or with other levels.
 - `omero`: ``omero`` and ``image-label``, which say how channels and labels are displayed.
 - `display`: what an image states of its display, completed from the values of its coarsest level.
+- `units`: the names that OME-NGFF asks for, and other spellings of them.
 - `specification`: the rules of OME-NGFF for metadata, and what in a document breaks them.
 - `clients`: axes and dtypes that OME-NGFF allows and some of its readers refuse.
 - `multiscales_convention`: the ``multiscales`` convention of zarr, which does not know kinds of images.
@@ -38,6 +39,7 @@ from .rewriting import (
     with_published,
     with_recipe,
 )
+from .units import SI_PREFIXES, unit_name
 from .versions import (
     DEFAULT_VERSION,
     DEFAULT_VERSIONS,
@@ -57,7 +59,6 @@ from .versions import (
     namespace_of,
 )
 from .writing import (
-    UNIT_NAMES,
     axis_entry,
     check_exportable,
     image_attributes,
@@ -76,9 +77,9 @@ __all__ = [
     "MIXED_METHODS",
     "OMERO",
     "OWN_METADATA",
+    "SI_PREFIXES",
     "SYSTEMS",
     "TYPE_ORDER",
-    "UNIT_NAMES",
     "VERSIONS",
     "WRITTEN_VERSIONS",
     "Dataset",
@@ -111,6 +112,7 @@ __all__ = [
     "stated_method",
     "stated_recipe",
     "stated_version",
+    "unit_name",
     "with_channels",
     "with_published",
     "with_recipe",

@@ -29,15 +29,15 @@ def unread_by_clients(axes: Sequence[Axis], dtypes: Iterable[np.dtype[np.generic
     for name in dict.fromkeys(str(dtype.newbyteorder("=")) for dtype in dtypes):
         if clients := WITHOUT_DTYPE.get(name):
             remedy = f"; where values fit, write dtype={INSTEAD[name]!r}" if name in INSTEAD else ""
-            found.append(f"{name} is not read by {_listed(clients)}{remedy}")
+            found.append(f"{name} is not read by {_joined(clients)}{remedy}")
     if others := [axis.name for axis in axes if axis.name not in COMMON_NAMES]:
         named = ", ".join(map(repr, others))
         found.append(
-            f"axes of other names than t, c, z, y, x ({named}) are not read by {_listed(WITHOUT_OTHER_NAMES)}; "
+            f"axes of other names than t, c, z, y, x ({named}) are not read by {_joined(WITHOUT_OTHER_NAMES)}; "
             f"rename them, as in image.rename({{{others[0]!r}: 'y'}}), where that matters"
         )
     return tuple(found)
 
 
-def _listed(names: Sequence[str]) -> str:
+def _joined(names: Sequence[str]) -> str:
     return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)

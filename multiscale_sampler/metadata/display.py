@@ -20,7 +20,7 @@ from ..image.axes import Axis
 from ..image.dataarray import image_axes
 from .json_values import json_attributes
 from .omero import complete_omero, default_channel_labels, image_label_metadata, omero_metadata
-from .specification import DISPLAY, LABEL, Rule
+from .specification import DISPLAY, LABEL, Check
 from .versions import IMAGE_LABEL, OMERO, SYSTEMS, VERSIONS, NgffVersion
 
 # What is looked at to choose the contrast of a channel, per spatial axis of the coarsest level.
@@ -52,8 +52,8 @@ def stated_display(image: xr.DataArray, version: NgffVersion) -> Display:
     UserWarning
         If it is said of other channels or axes than the image has, or `version` cannot say it, and so is not written.
     """
-    omero = _checked(OMERO, stated_omero(image))
-    label = _checked(IMAGE_LABEL, image.attrs.get(IMAGE_LABEL))
+    omero = _plain_object(OMERO, stated_omero(image))
+    label = _plain_object(IMAGE_LABEL, image.attrs.get(IMAGE_LABEL))
     if omero is not None:
         axes, keys = image_axes(image), _channel_keys(image)
         blank = omero_metadata(_labels(axes, keys), [np.zeros(1)] * len(keys))
@@ -67,9 +67,9 @@ def stated_display(image: xr.DataArray, version: NgffVersion) -> Display:
             )
             omero = None
         else:
-            _check_by_rule(DISPLAY, OMERO, completed)
+            _refuse_findings(DISPLAY, OMERO, completed)
     if label is not None:
-        _check_by_rule(LABEL, IMAGE_LABEL, label)
+        _refuse_findings(LABEL, IMAGE_LABEL, label)
     return Display(omero, label, _stated_systems(image, version))
 
 
@@ -98,7 +98,7 @@ def stated_omero(image: xr.DataArray) -> Any:
     return next((attrs[OMERO] for attrs in carriers if OMERO in attrs), None)
 
 
-def _checked(key: str, stated: Any) -> Mapping[str, Any] | None:
+def _plain_object(key: str, stated: Any) -> Mapping[str, Any] | None:
     """Return what is stated as plain values, if its parts are objects where they must be."""
     if stated is None:
         return None
@@ -112,8 +112,8 @@ def _checked(key: str, stated: Any) -> Mapping[str, Any] | None:
     return plain  # type: ignore[no-any-return]  # an object, by the check above
 
 
-def _check_by_rule(rule: Rule, key: str, stated: Mapping[str, Any]) -> None:
-    for wrong in rule(key, stated):
+def _refuse_findings(check: Check, key: str, stated: Mapping[str, Any]) -> None:
+    for wrong in check(key, stated):
         raise ValueError(
             f"the attribute {key!r} is not as OME-NGFF has it: {wrong.location}: {wrong.message}; correct or remove it"
         )
@@ -132,12 +132,12 @@ def _channel_keys(image: xr.DataArray) -> tuple[Any, ...]:
     """Return what tells each channel from others: its label, else its number; of an image without, what it was."""
     axis = next((axis for axis in image_axes(image) if axis.type == "channel"), None)
     if axis is not None:
-        return tuple(_key(value) for value in axis.coordinates().tolist())
+        return tuple(_channel_key(value) for value in axis.coordinates().tolist())
     picked = [c for c in image.coords.values() if c.ndim == 0 and OMERO in c.attrs]
-    return (_key(picked[0].values.tolist()),) if picked else (None,)
+    return (_channel_key(picked[0].values.tolist()),) if picked else (None,)
 
 
-def _key(value: Any) -> Any:
+def _channel_key(value: Any) -> Any:
     """Return a label as text; a position as the number that it is in a list of channels, None if it is none."""
     if isinstance(value, int | float):
         return int(value) if float(value).is_integer() else None

@@ -123,7 +123,7 @@ def attributes_of_levels(
         # "Pixel-registered grids have cells lying between the grid-lines."
         "spatial:registration": "pixel",
     }
-    return shared, [_placed(*map_axes(axes)) for axes in levels]
+    return shared, [_spatial_attributes(*map_axes(axes)) for axes in levels]
 
 
 def _edge(axis: Axis) -> float:
@@ -131,7 +131,7 @@ def _edge(axis: Axis) -> float:
     return axis.translation - axis.scale / 2
 
 
-def _placed(rows: Axis, columns: Axis) -> dict[str, Any]:
+def _spatial_attributes(rows: Axis, columns: Axis) -> dict[str, Any]:
     # "(0, 0) is at the top-left corner of the top-left pixel"; "[a, b, c, d, e, f]"
     transform = [columns.scale, 0.0, _edge(columns), 0.0, rows.scale, _edge(rows)]
     return {"spatial:shape": [rows.size, columns.size], "spatial:transform": transform}

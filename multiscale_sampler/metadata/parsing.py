@@ -259,14 +259,14 @@ def level_axes(multiscales: Multiscales, shapes: Sequence[Sequence[int]]) -> tup
         Axis(name, size, unit=unit, type=kind, orientation=multiscales.orientations.get(name))
         for (name, kind, unit), size in zip(described, shapes[0], strict=True)
     ]
-    base = _placed(multiscales.datasets[0], axes)
+    base = _at_stated_positions(multiscales.datasets[0], axes)
     levels = [base]
     for dataset, shape in zip(multiscales.datasets[1:], shapes[1:], strict=True):
-        levels.append(_placed(dataset, _windows(base, shape)))
+        levels.append(_at_stated_positions(dataset, _coarsened_to(base, shape)))
     return levels, assumed
 
 
-def _placed(dataset: Dataset, axes: Sequence[Axis]) -> tuple[Axis, ...]:
+def _at_stated_positions(dataset: Dataset, axes: Sequence[Axis]) -> tuple[Axis, ...]:
     """Return a level's axes at the positions that its metadata state; what they leave out stays as it is."""
     scales = dataset.scale or [axis.scale for axis in axes]
     translations = dataset.translation or [axis.translation for axis in axes]
@@ -276,7 +276,7 @@ def _placed(dataset: Dataset, axes: Sequence[Axis]) -> tuple[Axis, ...]:
     )
 
 
-def _windows(base: Sequence[Axis], shape: Sequence[int]) -> tuple[Axis, ...]:
+def _coarsened_to(base: Sequence[Axis], shape: Sequence[int]) -> tuple[Axis, ...]:
     """Return the axes of a level of a shape whose samples are windows of the base's."""
     factors = [max(round(axis.size / size), 1) for axis, size in zip(base, shape, strict=True)]
     return tuple(

@@ -1,8 +1,8 @@
-"""What OME-NGFF asks of the metadata of images and labels, as rules that documents are held against; dicts only.
+"""What OME-NGFF asks of the metadata of images and labels, as checks of documents; dicts only.
 
 Versions 0.4, 0.5 and 0.6 have their rules here, in the terms of the official JSON schemas and, where those are
-silent, of the specification's text (https://ngff.openmicroscopy.org). A rule is a function of a value and its place
-in the document that yields what is wrong with it.
+silent, of the specification's text (https://ngff.openmicroscopy.org). A check is a function of a value and its place
+in the document that yields what is wrong with it; a rule is the sentence that asks for it.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
+from .units import SPACE_UNITS, TIME_UNITS
 from .versions import NAMESPACE, TYPE_ORDER, VERSIONS, WRITTEN_VERSIONS, RuleSet, Version, known_version, namespace_of
 from .writing import MOST_AXES
 
@@ -26,12 +27,6 @@ RULED = [row for row in VERSIONS.values() if row.rules is not None]
 NAMESPACED = [row for row in RULED if row.namespace is not None]
 KNOWN = ", ".join(row.name for row in RULED)
 LONGEST_SHOWN = 80
-
-PREFIXES = "yocto zepto atto femto pico nano micro milli centi deci hecto kilo mega giga tera peta exa zetta yotta"
-SPACE_UNITS = frozenset({f"{prefix}meter" for prefix in PREFIXES.split()}) | {
-    *("meter", "angstrom", "foot", "inch", "mile", "parsec", "yard")
-}
-TIME_UNITS = frozenset({f"{prefix}second" for prefix in PREFIXES.split()}) | {"second", "minute", "hour", "day"}
 
 
 @dataclass(frozen=True)
@@ -55,10 +50,10 @@ class Finding:
         return f"{self.found}; expected {self.expected}" if self.expected else self.found
 
 
-Rule: TypeAlias = Callable[[str, Any], Iterator[Finding]]
+Check: TypeAlias = Callable[[str, Any], Iterator[Finding]]
 
 
-# --- forms of rules --------------------------------------------------------------------------------------------
+# --- forms of checks -------------------------------------------------------------------------------------------
 
 
 def _shown(value: Any) -> str:
@@ -70,8 +65,8 @@ def _fault(place: str, found: str, expected: str, rule: str = "") -> Finding:
     return Finding("error", place, found, expected, rule)
 
 
-def _plain(expected: str, holds: Callable[[Any], bool]) -> Rule:
-    """Return the rule of a value without parts."""
+def _value(expected: str, holds: Callable[[Any], bool]) -> Check:
+    """Return the check of a value without parts."""
 
     def check(place: str, value: Any) -> Iterator[Finding]:
         if not holds(value):
@@ -88,16 +83,16 @@ def _is_integer(value: Any) -> bool:
     return _is_number(value) and value == int(value)
 
 
-TEXT = _plain("a text", lambda value: isinstance(value, str))
-SOME_TEXT = _plain("a text that is not empty", lambda value: isinstance(value, str) and value != "")
-NUMBER = _plain("a number", _is_number)
-INTEGER = _plain("an integer", _is_integer)
-FLAG = _plain("true or false", lambda value: isinstance(value, bool))
-ANYTHING = _plain("anything", lambda value: True)
+TEXT = _value("a text", lambda value: isinstance(value, str))
+SOME_TEXT = _value("a text that is not empty", lambda value: isinstance(value, str) and value != "")
+NUMBER = _value("a number", _is_number)
+INTEGER = _value("an integer", _is_integer)
+FLAG = _value("true or false", lambda value: isinstance(value, bool))
+ANYTHING = _value("anything", lambda value: True)
 
 
-def _record(required: Mapping[str, Rule], optional: Mapping[str, Rule] | None = None, *, rule: str = "") -> Rule:
-    """Return the rule of an object with keys that it must have and keys that it may have; others are free."""
+def _record(required: Mapping[str, Check], optional: Mapping[str, Check] | None = None, *, rule: str = "") -> Check:
+    """Return the check of an object with keys that it must have and keys that it may have; others are free."""
 
     def check(place: str, value: Any) -> Iterator[Finding]:
         if not isinstance(value, Mapping):
@@ -113,8 +108,8 @@ def _record(required: Mapping[str, Rule], optional: Mapping[str, Rule] | None = 
     return check
 
 
-def _listing(item: Rule, *, least: int = 0, most: int | None = None, distinct: bool = False, rule: str = "") -> Rule:
-    """Return the rule of a list."""
+def _listing(item: Check, *, least: int = 0, most: int | None = None, distinct: bool = False, rule: str = "") -> Check:
+    """Return the check of a list."""
     counts = f"{least} to {most}" if most not in (None, least) else f"{least}" if most else f"at least {least}"
 
     def check(place: str, value: Any) -> Iterator[Finding]:
@@ -132,8 +127,8 @@ def _listing(item: Rule, *, least: int = 0, most: int | None = None, distinct: b
     return check
 
 
-def _tagged(kinds: Mapping[str, Rule], *, rule: str = "") -> Rule:
-    """Return the rule of an object whose "type" decides which one it obeys."""
+def _tagged(kinds: Mapping[str, Check], *, rule: str = "") -> Check:
+    """Return the check of an object whose "type" decides which one it obeys."""
 
     def check(place: str, value: Any) -> Iterator[Finding]:
         kind = value.get("type") if isinstance(value, Mapping) else None
@@ -146,32 +141,32 @@ def _tagged(kinds: Mapping[str, Rule], *, rule: str = "") -> Rule:
     return check
 
 
-def _all_of(*rules: Rule) -> Rule:
+def _all_of(*checks: Check) -> Check:
     def check(place: str, value: Any) -> Iterator[Finding]:
-        for rule in rules:
-            yield from rule(place, value)
+        for each in checks:
+            yield from each(place, value)
 
     return check
 
 
-def _one_of_keys(rules: Mapping[str, Rule]) -> Rule:
-    """Return the rule of an object with exactly one of some keys."""
+def _one_of_keys(checks: Mapping[str, Check]) -> Check:
+    """Return the check of an object with exactly one of some keys."""
 
     def check(place: str, value: Any) -> Iterator[Finding]:
-        present = [key for key in rules if key in value]
+        present = [key for key in checks if key in value]
         if len(present) != 1:
-            yield _fault(place, f"the keys {sorted(map(str, value))!r}", f"exactly one of {', '.join(rules)}")
+            yield _fault(place, f"the keys {sorted(map(str, value))!r}", f"exactly one of {', '.join(checks)}")
         for key in present:
-            yield from rules[key](f"{place}.{key}", value[key])
+            yield from checks[key](f"{place}.{key}", value[key])
 
     return check
 
 
-def _if_sound(rule: Rule, then: Callable[[str, Any], Iterator[Finding]]) -> Rule:
-    """Return a rule that asks more of a value whose form is right."""
+def _if_sound(form: Check, then: Callable[[str, Any], Iterator[Finding]]) -> Check:
+    """Return a check that asks more of a value whose form is right."""
 
     def check(place: str, value: Any) -> Iterator[Finding]:
-        wrong = list(rule(place, value))
+        wrong = list(form(place, value))
         yield from wrong if wrong else then(place, value)
 
     return check
@@ -249,8 +244,8 @@ TRANSFORMS_OF_06 = (
     '"coordinateTransformations" MUST contain exactly one transformation: "identity", "scale", or a "sequence" of '
     'one "scale" followed by one "translation", from the path of the dataset to the coordinate system of all levels.'
 )
-POSITIVE = _plain("a number above 0", lambda value: _is_number(value) and value > 0)
-NOT_ZERO = _plain("a number other than 0", lambda value: _is_number(value) and value != 0)
+POSITIVE = _value("a number above 0", lambda value: _is_number(value) and value > 0)
+NOT_ZERO = _value("a number other than 0", lambda value: _is_number(value) and value != 0)
 
 
 def _scale_first(place: str, transforms: Sequence[Mapping[str, Any]]) -> Iterator[Finding]:
@@ -260,8 +255,8 @@ def _scale_first(place: str, transforms: Sequence[Mapping[str, Any]]) -> Iterato
         yield _fault(place, found, "one scale, then at most one translation", TRANSFORMS_UNTIL_05)
 
 
-def _moves(number: Rule, least: int, rule: str) -> Rule:
-    """Return the rule of a scale or a translation."""
+def _moves(number: Check, least: int, rule: str) -> Check:
+    """Return the check of a scale or a translation."""
     return _tagged(
         {
             "scale": _record({"scale": _listing(number, least=least)}, {"name": TEXT}),
@@ -276,14 +271,14 @@ LEVEL_UNTIL_05 = _if_sound(
 )
 
 INDICES = _listing(
-    _plain("an index from 0 to 4", lambda value: _is_integer(value) and 0 <= value <= 4), distinct=True, least=1, most=3
+    _value("an index from 0 to 4", lambda value: _is_integer(value) and 0 <= value <= 4), distinct=True, least=1, most=3
 )
 ORDER = _listing(
-    _plain("an index from 0 to 4", lambda value: _is_integer(value) and 0 <= value <= 4), distinct=True, least=2, most=5
+    _value("an index from 0 to 4", lambda value: _is_integer(value) and 0 <= value <= 4), distinct=True, least=2, most=5
 )
 FIELD = _record(
     {"path": TEXT},
-    {"interpolation": _plain("nearest, linear or cubic", lambda value: value in ("nearest", "linear", "cubic"))},
+    {"interpolation": _value("nearest, linear or cubic", lambda value: value in ("nearest", "linear", "cubic"))},
 )
 
 
@@ -313,7 +308,7 @@ TRANSFORM = _all_of(
             "mapAxis": _record({"mapAxis": ORDER}),
             "projectAxis": _all_of(_record({}, {"droppedInputs": INDICES, "createdOutputs": INDICES}), _projects),
             "affine": _one_of_keys({"path": TEXT, "affine": _listing(_listing(NUMBER))}),
-            "rotation": _one_of_keys({"path": TEXT, "rotation": _plain("a square of 2 to 5 rows", _is_square)}),
+            "rotation": _one_of_keys({"path": TEXT, "rotation": _value("a square of 2 to 5 rows", _is_square)}),
             "bijection": _record({"forward": _transform, "inverse": _transform}),
             "sequence": _record({"transformations": _listing(_transform)}),
             "byDimension": _record(
@@ -373,10 +368,10 @@ DATASETS = (
     'array for this resolution relative to the current zarr group, and the field "coordinateTransformations".'
 )
 MULTISCALES = 'Metadata about the image can be found under the "multiscales" key in the group-level metadata.'
-SYSTEMS = (
+SYSTEM_OF_LEVELS = (
     'MUST contain the field "coordinateSystems"; the transformations of all datasets MUST lead to the same one of them.'
 )
-OMERO = (
+OMERO_CHANNELS = (
     '"channels": each MUST contain "color", a text of 6 hexadecimal digits, and "window" with the numbers "min", '
     '"max", "start" and "end".'
 )
@@ -388,16 +383,16 @@ def _is_color(value: Any) -> bool:
 
 CHANNEL = _record(
     {
-        "window": _record(dict.fromkeys(("start", "min", "end", "max"), NUMBER), rule=OMERO),
-        "color": _plain("6 hexadecimal digits, as FF00FF", _is_color),
+        "window": _record(dict.fromkeys(("start", "min", "end", "max"), NUMBER), rule=OMERO_CHANNELS),
+        "color": _value("6 hexadecimal digits, as FF00FF", _is_color),
     },
     {"label": TEXT, "family": TEXT, "active": FLAG},
-    rule=OMERO,
+    rule=OMERO_CHANNELS,
 )
-DISPLAY = _record({"channels": _listing(CHANNEL, rule=OMERO)}, rule=OMERO)
+DISPLAY = _record({"channels": _listing(CHANNEL, rule=OMERO_CHANNELS)}, rule=OMERO_CHANNELS)
 
 
-def _datasets(level: Rule) -> Rule:
+def _datasets(level: Check) -> Check:
     return _listing(_record({"path": TEXT, "coordinateTransformations": level}, rule=DATASETS), least=1, rule=DATASETS)
 
 
@@ -406,7 +401,7 @@ def _systems(place: str, entry: Mapping[str, Any]) -> Iterator[Finding]:
     systems = entry["coordinateSystems"]
     names = [system["name"] for system in systems]
     if len(set(names)) < len(names):
-        yield _fault(f"{place}.coordinateSystems", f"the names {names!r}", "names that differ", SYSTEMS)
+        yield _fault(f"{place}.coordinateSystems", f"the names {names!r}", "names that differ", SYSTEM_OF_LEVELS)
     outputs = []
     for number, dataset in enumerate(entry["datasets"]):
         inside = f"{place}.datasets[{number}].coordinateTransformations[0]"
@@ -417,9 +412,9 @@ def _systems(place: str, entry: Mapping[str, Any]) -> Iterator[Finding]:
             # The official suites let this pass.
             yield Finding("warning", f"{inside}.input.path", found, expected, TRANSFORMS_OF_06)
         if outputs[-1] not in names:
-            yield _fault(f"{inside}.output.name", repr(outputs[-1]), f"one of {', '.join(names)}", SYSTEMS)
+            yield _fault(f"{inside}.output.name", repr(outputs[-1]), f"one of {', '.join(names)}", SYSTEM_OF_LEVELS)
     if len(set(outputs)) > 1:
-        yield _fault(f"{place}.datasets", f"outputs {outputs!r}", "the same for all levels", SYSTEMS)
+        yield _fault(f"{place}.datasets", f"outputs {outputs!r}", "the same for all levels", SYSTEM_OF_LEVELS)
     for number, system in enumerate(systems):
         if system["name"] in outputs:
             yield from _ordered(f"{place}.coordinateSystems[{number}].axes", system["axes"])
@@ -434,20 +429,22 @@ ENTRY_OF_06 = _if_sound(
     _record(
         {
             "datasets": _datasets(LEVEL_OF_06),
-            "coordinateSystems": _listing(_record({"name": SOME_TEXT, "axes": AXES_OF_06}), least=1, rule=SYSTEMS),
+            "coordinateSystems": _listing(
+                _record({"name": SOME_TEXT, "axes": AXES_OF_06}), least=1, rule=SYSTEM_OF_LEVELS
+            ),
         },
         {"name": TEXT, "coordinateTransformations": _listing(_all_of(TRANSFORM, ENDS_OF_SYSTEMS), least=1)},
-        rule=SYSTEMS,
+        rule=SYSTEM_OF_LEVELS,
     ),
     _systems,
 )
 
 
-def _multiscales(entry: Rule) -> Rule:
+def _multiscales(entry: Check) -> Check:
     return _listing(entry, least=1, distinct=True, rule=MULTISCALES)
 
 
-IMAGES: dict[RuleSet, Rule] = {
+IMAGES: dict[RuleSet, Check] = {
     "axes": _multiscales(ENTRY_UNTIL_05),
     "coordinateSystems": _multiscales(ENTRY_OF_06),
 }
@@ -463,7 +460,7 @@ LABEL = _record(
                 {"label-value": NUMBER},
                 {
                     "rgba": _listing(
-                        _plain("an integer from 0 to 255", lambda value: _is_integer(value) and 0 <= value <= 255),
+                        _value("an integer from 0 to 255", lambda value: _is_integer(value) and 0 <= value <= 255),
                         least=4,
                         most=4,
                         rule=LABEL_COLORS,
@@ -483,8 +480,8 @@ LABEL = _record(
 )
 
 
-def _label_version(version: Version) -> Rule:
-    return _record({}, {"version": _plain(version.name, lambda value: value == version.name)})
+def _label_version(version: Version) -> Check:
+    return _record({}, {"version": _value(version.name, lambda value: value == version.name)})
 
 
 # --- documents -------------------------------------------------------------------------------------------------
@@ -507,7 +504,7 @@ def document_findings(attributes: Mapping[str, Any], *, strict: bool = False) ->
     if not document.get("multiscales") and "image-label" not in document:
         yield _fault("multiscales", "no multiscales metadata", "the metadata of an image", MULTISCALES)
         return
-    stated, wrong = _version(attributes, document)
+    stated, wrong = _version_to_check(attributes, document)
     yield from wrong
     if stated is None or stated.rules is None:
         return
@@ -522,7 +519,9 @@ def document_findings(attributes: Mapping[str, Any], *, strict: bool = False) ->
     yield from _recommended(document, stated, "error" if strict else "warning")
 
 
-def _version(attributes: Mapping[str, Any], document: Mapping[str, Any]) -> tuple[Version | None, list[Finding]]:
+def _version_to_check(
+    attributes: Mapping[str, Any], document: Mapping[str, Any]
+) -> tuple[Version | None, list[Finding]]:
     """Return the version whose rules a document is to obey, None where there are none, and what is wrong with it."""
     entries = document.get("multiscales")
     first = entries[0] if isinstance(entries, list) and entries and isinstance(entries[0], Mapping) else {}

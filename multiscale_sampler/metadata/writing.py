@@ -10,21 +10,9 @@ import numpy as np
 from .._version import __version__
 from ..image.axes import Axis
 from ..image.orientation import check_orientations
+from .units import unit_name
 from .versions import DEFAULT_VERSION, SYSTEM, TYPE_ORDER, VERSIONS, NgffVersion, entry_version, in_namespace
 
-# The specification asks for names of the UDUNITS-2 database; these are the spellings that files have for them.
-UNIT_NAMES = {
-    **dict.fromkeys(("um", "µm", "μm", "micron", "microns", "micrometre", "micrometers"), "micrometer"),
-    **dict.fromkeys(("nm", "nanometre", "nanometers"), "nanometer"),
-    **dict.fromkeys(("mm", "millimetre", "millimeters"), "millimeter"),
-    **dict.fromkeys(("cm", "centimetre", "centimeters"), "centimeter"),
-    **dict.fromkeys(("m", "metre", "meters", "metres"), "meter"),
-    **dict.fromkeys(("km", "kilometre", "kilometers"), "kilometer"),
-    **dict.fromkeys(("s", "sec", "seconds"), "second"),
-    **dict.fromkeys(("ms", "milliseconds"), "millisecond"),
-    **dict.fromkeys(("min", "minutes"), "minute"),
-    **dict.fromkeys(("h", "hours"), "hour"),
-}
 NANOSECONDS = 1e-9
 # "the length of axes is 2-5"; versions before 0.3 had no axes and were always these five.
 MOST_AXES = 5
@@ -67,7 +55,7 @@ def check_exportable(axes: Sequence[Axis], version: NgffVersion = DEFAULT_VERSIO
 def ngff_line(axis: Axis) -> tuple[float, float, str | None]:
     """Return scale, translation and unit of an axis as OME-NGFF says them."""
     if axis.values is None:
-        return axis.scale, axis.translation, UNIT_NAMES.get(axis.unit or "", axis.unit)
+        return axis.scale, axis.translation, unit_name(axis.unit)
     if axis.type == "channel":
         # "scale ... defaulting to 1.0"; the labels themselves go to omero and to the coordinate array.
         return 1.0, 0.0, None

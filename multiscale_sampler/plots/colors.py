@@ -11,12 +11,16 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from ..metadata import CHANNEL_COLORS
+
 Color: TypeAlias = tuple[float, float, float]
 Values: TypeAlias = npt.NDArray[Any]
 
 # Single hot or dead voxels do not decide how the rest is seen.
 QUANTILES = (0.005, 0.995)
-CHANNEL_COLORS: tuple[Color, ...] = ((0, 1, 0), (1, 0, 1), (0, 1, 1), (1, 1, 0), (1, 0, 0), (0, 0, 1))
+DEFAULT_COLORS: tuple[Color, ...] = tuple(
+    (red / 255, green / 255, blue / 255) for red, green, blue in map(bytes.fromhex, CHANNEL_COLORS)
+)
 # 2**64 divided by the golden ratio: ids that follow each other get hues that are far apart, and the same id always
 # the same one, of 64 bits as well.
 GOLDEN_STEP = np.uint64(0x9E3779B97F4A7C15)
@@ -81,10 +85,10 @@ def channel_colors(omero: Any, count: int) -> tuple[list[Color], list[int] | Non
     """Return the colours of channels and which are shown, as ``omero`` says, else colours that can be told apart."""
     channels = _stated_channels(omero, count)
     if channels is None:
-        plain = [(1.0, 1.0, 1.0)] if count == 1 else [CHANNEL_COLORS[n % len(CHANNEL_COLORS)] for n in range(count)]
+        plain = [(1.0, 1.0, 1.0)] if count == 1 else [DEFAULT_COLORS[n % len(DEFAULT_COLORS)] for n in range(count)]
         return plain, None
     colors = [
-        _parsed(channel.get("color")) or CHANNEL_COLORS[n % len(CHANNEL_COLORS)] for n, channel in enumerate(channels)
+        _parsed(channel.get("color")) or DEFAULT_COLORS[n % len(DEFAULT_COLORS)] for n, channel in enumerate(channels)
     ]
     shown = [number for number, channel in enumerate(channels) if channel.get("active", True)]
     return colors, shown or None

@@ -10,18 +10,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from ..image.axes import Axis, AxisType
-from ..metadata import UNIT_NAMES
+from ..metadata import SI_PREFIXES, unit_name
 
 # By these the viewer knows lengths and times, and places images of different units over each other.
-LARGE = ("", "kilo", "mega", "giga", "tera", "peta", "exa", "zetta", "yotta")
-SMALL = ("milli", "micro", "nano", "pico", "femto", "atto", "zepto", "yocto")
-PREFIXES = {
-    **{prefix: 3 * number for number, prefix in enumerate(LARGE)},
-    **{prefix: -3 * number for number, prefix in enumerate(SMALL, 1)},
-} | {"hecto": 2, "deca": 1, "deci": -1, "centi": -2}
 UNITS: dict[str, tuple[float, str]] = {
     f"{prefix}{unit}": (float(f"1e{power}"), unit[0])
-    for prefix, power in PREFIXES.items()
+    for prefix, power in {"": 0, "deca": 1, **SI_PREFIXES}.items()
     for unit in ("meter", "second")
 } | {
     "angstrom": (1e-10, "m"),
@@ -96,7 +90,7 @@ def _counted(base: Axis, axis: Axis) -> ShownAxis:
 
 
 def _placed(axis: Axis) -> ShownAxis:
-    unit = UNIT_NAMES.get(axis.unit or "", axis.unit)
+    unit = unit_name(axis.unit)
     descends = axis.scale < 0
     origin = -axis.translation if descends else axis.translation
     known = unit if unit in UNITS else None
