@@ -23,12 +23,13 @@ from ..image.dataarray import coordinate_variable, image_axes, to_image, unread
 from ..metadata import check_exportable, default_channel_labels, listed_labels, with_channels
 from ..metadata.display import Display, omero_to_publish
 from ..methods.reducers import Method
+from ..plan.options import LevelOptions, StorageOptions
 from ..store.remote import in_one_commit
 from ..tasks.progress import ProgressCallback
 from .build import Build, level_images
 from .engine import run_passes, take_digests
 from .sources import AppendedBase, Base, base_of
-from .updating import Remaking, build_of_change, record_of_change, refuse_other_change
+from .updating import build_of_change, options_of_levels, record_of_change, refuse_other_change
 
 
 @in_one_commit
@@ -89,12 +90,12 @@ def append_pyramid(
     >>> ms.open_pyramid(store)["scale1/image"].shape
     (4, 32)
     """
+    storage = StorageOptions(memory_limit=memory_limit, workers=workers)
     with stores.StoredPyramid.claimed(store, path, storage_options=storage_options) as stored:
         refuse_other_change(stored, "append_pyramid")
         start = _start(stored, dim, resume=resume)
         addition = _Addition.of(image, stored, dim, start)
-        how = Remaking(method, None, memory_limit, workers)
-        build = _build_of_append(stored, addition, how)
+        build = _build_of_append(stored, addition, options_of_levels(stored, method), storage)
         record = record_of_change(build, stored, copy_base=True)
         record = replace(record, fingerprint={**record.fingerprint, "append": [dim, start]})
         target = stored.target(record, resume=resume)
@@ -253,7 +254,9 @@ def _start(stored: stores.StoredPyramid, dim: str, *, resume: bool) -> int:
     return int(begun[1]) if begun[0] == dim else size
 
 
-def _build_of_append(stored: stores.StoredPyramid, addition: _Addition, how: Remaking) -> Build:
+def _build_of_append(
+    stored: stores.StoredPyramid, addition: _Addition, options: LevelOptions, storage: StorageOptions
+) -> Build:
     stores.refuse_source_in_target([addition.source], stored.group)
     whole = addition.whole
     shapes = [array.shape for array in stored.arrays]
@@ -261,7 +264,7 @@ def _build_of_append(stored: stores.StoredPyramid, addition: _Addition, how: Rem
     base = AppendedBase(stores.Access.of(level_0), addition.base, addition.axis, addition.start)
     after = slice(addition.start, whole.shape[addition.axis])
     box = tuple(after if axis == addition.axis else slice(0, n) for axis, n in enumerate(whole.shape))
-    build = build_of_change(stored, whole, base, (box,), how)
+    build = build_of_change(stored, whole, base, (box,), options, storage)
     if len(build.levels) != len(shapes):
         raise ValueError(f"the store has {len(shapes)!r} levels, its metadata make {len(build.levels)!r}")
     return replace(build, data=(addition.source,), images=level_images(whole, build.plans[0]))

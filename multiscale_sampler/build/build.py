@@ -23,12 +23,13 @@ from ..image.boxes import Box
 from ..image.dataarray import image_axes, to_image, unread
 from ..image.tree import RECIPE_ATTRIBUTE, levels_of_tree
 from ..lazy.coarsening import aligned_weights, label_level
-from ..lazy.pyramid import levels_of_plan, recipe_of
+from ..lazy.pyramid import levels_of_plan
 from ..metadata import ngff_order
 from ..methods.reducers import Reducer
 from ..plan.changes import Selection, passes_of_change, selections
+from ..plan.options import LevelOptions, StorageOptions
 from ..plan.plan import Level, Pass, Plan
-from ..plan.planning import plan_pyramid
+from ..plan.planning import plan_image
 from ..tasks.crew import Crew, active_client
 from .dtypes import target_dtype
 from .region import BoundPass
@@ -123,8 +124,8 @@ def _method_identity(reducer: Reducer) -> str:
 def build_of_image(
     image: Any,
     target: stores.Location,
-    shaping: Mapping[str, Any],
-    storing: Mapping[str, Any],
+    options: LevelOptions,
+    storage: StorageOptions,
     *,
     dtype: npt.DTypeLike | None = None,
 ) -> Build:
@@ -133,19 +134,19 @@ def build_of_image(
     ordered, order = _in_ngff_order(image)
     read = image.dtype
     ordered = _retyped(ordered, dtype)
-    weights = weights_base(shaping.get("weights"), ordered)
     data = unread(image)
-    crew = crew_for([data], target) if weights is None or isinstance(weights.data, np.ndarray) else None
-    plan = _plan(ordered, read, shaping, resources_of(crew, storing))
+    lazy_weights = options.weights is not None and not isinstance(unread(options.weights), np.ndarray)
+    crew = None if lazy_weights else crew_for([data], target)
+    plan = _plan(ordered, read, options, resources_of(crew, storage))
     return Build(
         name=str(image.name),
         levels=plan.levels,
         images=level_images(ordered, plan),
         data=(data,),
         plans=(plan,),
-        recipe=recipe_of(plan),
+        recipe=LevelOptions.of_plan(plan).recipe(),
         bases=(base_of(image, order, ordered.dtype),),
-        weights=weights,
+        weights=weights_base(options.weights, ordered),
         source=stores.source_array(data),
         crew=crew,
     )
@@ -158,27 +159,18 @@ def level_images(image: xr.DataArray, plan: Plan) -> tuple[xr.DataArray, ...]:
 
 
 def build_of_tree(
-    tree: xr.DataTree,
-    target: stores.Location,
-    shaping: Mapping[str, Any],
-    storing: Mapping[str, Any],
-    *,
-    dtype: npt.DTypeLike | None = None,
+    tree: xr.DataTree, target: stores.Location, storage: StorageOptions, *, dtype: npt.DTypeLike | None = None
 ) -> Build:
     """Make a tree ready for writing: from its base where its levels are as `to_multiscale` made them, else as it is."""
-    if shaping:
-        raise ValueError(
-            f"the levels of a tree are decided, but {sorted(shaping)!r} would change them; pass the base image instead"
-        )
     levels = levels_of_tree(tree)
     recipe = dict(tree.attrs.get(RECIPE_ATTRIBUTE, {}))
     if recipe and _is_pristine(levels, recipe):
-        return build_of_image(levels[0], target, recipe, storing, dtype=dtype)
+        return build_of_image(levels[0], target, LevelOptions.of_recipe(recipe), storage, dtype=dtype)
     ordered = [(_retyped(level, dtype), order) for level, order in map(_in_ngff_order, levels)]
     data = tuple(map(unread, levels))
     crew = crew_for(data, target)
     plans = [
-        _plan(level, source.dtype, {"scale_factors": []}, resources_of(crew, storing))
+        _plan(level, source.dtype, LevelOptions(scale_factors=[]), resources_of(crew, storage))
         for source, (level, _) in zip(levels, ordered, strict=True)
     ]
     return Build(
@@ -210,13 +202,12 @@ def _retyped(image: xr.DataArray, dtype: npt.DTypeLike | None) -> xr.DataArray:
     return retyped
 
 
-def _plan(image: xr.DataArray, read: np.dtype[Any], shaping: Mapping[str, Any], storing: Mapping[str, Any]) -> Plan:
+def _plan(image: xr.DataArray, read: np.dtype[Any], options: LevelOptions, storage: StorageOptions) -> Plan:
     """Plan a pyramid of values that are read in another dtype than the image's, with the memory of both."""
-    plan = plan_pyramid(image, **shaping, **storing)
-    if read == image.dtype:
-        return plan
-    both = 1 + read.itemsize / image.dtype.itemsize
-    return plan_pyramid(image, **shaping, **{**storing, "memory_limit": int(plan.memory_limit / both)})
+    if read != image.dtype:
+        both = 1 + read.itemsize / image.dtype.itemsize
+        storage = replace(storage, memory_limit=int(storage.memory / both))
+    return plan_image(to_image(image), options, storage)
 
 
 def weights_base(weights: xr.DataArray | None, image: xr.DataArray) -> ArrayBase | None:
@@ -235,12 +226,15 @@ def crew_for(data: Iterable[Any], target: stores.Location) -> Crew | None:
     return None if any(map(stores.is_in_memory, places)) else Crew(client)
 
 
-def resources_of(crew: Crew | None, storing: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the options of storage with the cluster's threads and memory where the caller did not say."""
+def resources_of(crew: Crew | None, storage: StorageOptions) -> StorageOptions:
+    """Return the options of storage with the cluster's threads and memory where the caller specified none."""
     if crew is None:
-        return dict(storing)
-    of_cluster = {"workers": crew.threads, "memory_limit": crew.memory()}
-    return {key: of_cluster.get(key) if value is None else value for key, value in storing.items()}
+        return storage
+    return replace(
+        storage,
+        workers=crew.threads if storage.workers is None else storage.workers,
+        memory_limit=crew.memory() if storage.memory_limit is None else storage.memory_limit,
+    )
 
 
 def _is_pristine(levels: Sequence[xr.DataArray], recipe: Mapping[str, Any]) -> bool:
@@ -248,7 +242,7 @@ def _is_pristine(levels: Sequence[xr.DataArray], recipe: Mapping[str, Any]) -> b
     if any(level.chunks is None for level in levels):
         return False
     try:
-        plan = plan_pyramid(levels[0], **recipe, workers=1)
+        plan = plan_image(to_image(levels[0]), LevelOptions.of_recipe(recipe), StorageOptions(workers=1))
         again = levels_of_plan(levels[0], plan, rechunk=False)
     except (ValueError, TypeError):
         # The recipe does not even fit what the tree has become.

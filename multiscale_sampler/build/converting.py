@@ -35,6 +35,7 @@ from ..metadata import (
 from ..metadata.display import without_display
 from ..metadata.specification import document_findings
 from ..plan.factors import ChunkSizes
+from ..plan.options import StorageOptions
 from ..tasks.progress import ProgressCallback
 from .build import build_of_tree
 from .engine import run_passes
@@ -120,20 +121,19 @@ def convert(
     True
     """
     check_choice("version", version, WRITTEN_VERSIONS)
+    storage = StorageOptions(chunks=chunks, shards=shards, memory_limit=memory_limit, workers=workers)
     node = stores.open_node(source, path, storage_options=storage_options if isinstance(source, str) else None)
     if not isinstance(node, zarr.Group):
         raise ValueError(f"{node.store_path} is an array, not a pyramid; convert the group that holds it")
     # Labels may have been added since metadata were consolidated.
     group = zarr.open_group(node.store_path.store, path=node.path, mode="r", use_consolidated=False)
     images = list(_images(group, version))
-    storing = {"chunks": chunks, "shards": shards, "memory_limit": memory_limit, "workers": workers}
     if target is None:
-        given = [name for name, value in storing.items() if value is not None]
         by_default = isinstance(compressors, str) and compressors == "auto"
-        given += [] if by_default else ["compressors"]
-        _convert_in_place(node, images, version, [*given, "resume"] if resume else given)
+        of_copy = [*storage.specified, *([] if by_default else ["compressors"]), *(["resume"] if resume else [])]
+        _convert_in_place(node, images, version, of_copy)
         return
-    copy = _Copy(version, storing, compressors, resume, progress)
+    copy = _Copy(version, storage, compressors, resume, progress)
     options = storage_options if isinstance(target, str) else None
     with ExitStack() as claims:
         begun: list[tuple[stores.Target | None, _Image]] = []
@@ -232,7 +232,7 @@ class _Copy:
     """How images are copied."""
 
     version: NgffVersion
-    storing: Mapping[str, Any]
+    storage: StorageOptions
     compressors: Any
     resume: bool
     progress: bool | ProgressCallback | None
@@ -257,7 +257,7 @@ class _Copy:
                 return None
         claims.enter_context(stores.claim(stores.place_of(place)))
         zarr_format = VERSIONS[self.version].zarr_format
-        build = build_of_tree(_tree(image), stores.place_of(place), {}, self._storing(zarr_format))
+        build = build_of_tree(_tree(image), stores.place_of(place), self._storage(zarr_format))
         sources = list(image.arrays.values())
         encodings = [
             replace(stores.encoding_like(source, zarr_format, self.compressors), fill_value=source.fill_value)
@@ -335,13 +335,12 @@ class _Copy:
             new[region] = source[region]
         return True
 
-    def _storing(self, zarr_format: int) -> dict[str, Any]:
-        storing = dict(self.storing)
-        if zarr_format == 2:
-            if storing["shards"]:
-                raise ValueError(f"zarr v2 has no shards, found shards={storing['shards']!r}; leave them out")
-            storing["shards"] = False
-        return storing
+    def _storage(self, zarr_format: int) -> StorageOptions:
+        if zarr_format != 2:
+            return self.storage
+        if self.storage.shards:
+            raise ValueError(f"zarr v2 has no shards, found shards={self.storage.shards!r}; leave them out")
+        return replace(self.storage, shards=False)
 
     def _list_labels(self, image: _Image, root: zarr.Group) -> None:
         """Make the group of the labels, which lists them, where it is not yet."""

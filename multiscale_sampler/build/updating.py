@@ -8,7 +8,7 @@ with.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import Any, Literal
 
@@ -18,73 +18,19 @@ import xarray as xr
 from .. import store as stores
 from ..image.axes import position_tolerance
 from ..image.boxes import Box, whole_part
-from ..lazy.pyramid import recipe_of
+from ..image.dataarray import to_image
 from ..messages import check_choice
 from ..metadata import MIXED_METHODS, with_recipe
 from ..methods.reducers import REDUCERS, WEIGHTED_MEAN, Method, get_reducer
+from ..plan.options import LevelOptions, StorageOptions
 from ..plan.plan import Plan
-from ..plan.planning import plan_as_stored, plan_pyramid
+from ..plan.planning import plan_as_stored, plan_image
 from ..store.remote import in_one_commit
-from ..tasks.machine import available_cores
 from ..tasks.progress import ProgressCallback
 from .build import Build, crew_for, resources_of, weights_base
 from .engine import edited_boxes, run_passes, take_digests
 from .indexing import Selector, box_of
 from .sources import AppendedBase, Base
-
-
-@dataclass(frozen=True)
-class Remaking:
-    """How the levels of a stored pyramid are made anew, where it does not say so itself."""
-
-    method: Method | None
-    weights: xr.DataArray | None
-    memory_limit: int | str | None
-    workers: int | None
-    parameters: Mapping[str, Any] | None = None
-    """What is to be used in place of the store's own rules for missing values."""
-
-    def shaping(self, stored: stores.StoredPyramid) -> dict[str, Any]:
-        """Return the options by which the levels were made: what the store says of them, else what was given."""
-        recipe = dict(stored.recipe or {})
-        made_by = recipe.pop("method", None)
-        if "scale_factors" not in recipe:
-            described = stores.described_image(stored.group)
-            recipe = described.shaping(stored.unlabelled.dims)
-        if self.parameters is None and made_by == MIXED_METHODS:
-            raise ValueError(
-                f"the levels of {stored.group.store_path} were made by several rules, some having been made anew or "
-                "removed; make all of them anew with rebuild_levels"
-            )
-        if self.method is None and made_by not in REDUCERS:
-            how = "by another writer" if made_by is None else f"by method {made_by!r}"
-            raise ValueError(
-                f"the levels of {stored.group.store_path} were made {how}, which does not say how they follow from the "
-                "base; name the method, as in method='mean' (verify_pyramid finds it out)"
-            )
-        if self.parameters is None:
-            self._refuse_other_values(stored, made_by)
-        if self.weights is not None:
-            recipe["weights"] = self.weights
-        return {**recipe, **(self.parameters or {}), "method": made_by if self.method is None else self.method}
-
-    def _refuse_other_values(self, stored: stores.StoredPyramid, made_by: str | None) -> None:
-        """Refuse what would make a part of the levels otherwise than the rest."""
-        place = stored.group.store_path
-        if made_by == WEIGHTED_MEAN.name and self.weights is None:
-            raise ValueError(f"the levels of {place} are weighted means; give the weights that they were made with")
-        if made_by not in REDUCERS:
-            return
-        if self.method is not None and get_reducer(self.method).name != made_by:
-            raise ValueError(
-                f"the levels of {place} were made by method {made_by!r}, not by {get_reducer(self.method).name!r}; "
-                "leave the method out, or make all of them anew with rebuild_levels"
-            )
-        if self.weights is not None:
-            raise ValueError(
-                f"the levels of {place} were made without weights; leave them out, or make all levels anew with "
-                "rebuild_levels"
-            )
 
 
 @in_one_commit
@@ -156,16 +102,17 @@ def update_pyramid(
     check_choice("by", by, ("index", "coordinate"))
     if changed is not None:
         check_choice("changed", changed, ("auto",))
+    storage = StorageOptions(memory_limit=memory_limit, workers=workers)
     with stores.StoredPyramid.claimed(store, path, storage_options=storage_options) as stored:
-        remaking = Remaking(method, weights, memory_limit, workers)
         refuse_other_change(stored, "update_pyramid")
         begun = _edits_begun(stored)
         if region is None and changed is None and not (resume and begun):
             raise ValueError("name the region that was edited, as in region={'y': slice(0, 64), 'x': slice(0, 64)}")
-        more = tuple(box for box in _edits(stored, region, by, changed, workers) if box not in begun)
+        more = tuple(box for box in _edits(stored, region, by, changed, storage) if box not in begun)
         if begun or more:
+            options = options_of_levels(stored, method, weights)
             # What has been done of an update is of no use to a larger one, whose regions are others.
-            _remake(stored, begun + more, remaking, resume=resume and not more, progress=progress)
+            _remake(stored, begun + more, options, storage, resume=resume and not more, progress=progress)
 
 
 @in_one_commit
@@ -223,14 +170,17 @@ def rebuild_levels(
     >>> int(ms.open_pyramid(store)["scale1/image"][0, 0])
     100
     """
+    options = LevelOptions(method=method, skipna=skipna, nodata=nodata, min_valid=min_valid, weights=weights)
+    storage = StorageOptions(memory_limit=memory_limit, workers=workers)
     with stores.StoredPyramid.claimed(store, path, storage_options=storage_options) as stored:
         refuse_other_change(stored, "rebuild_levels")
         chosen = numbers_of_levels(levels, stored)
         remade = stored.only(chosen)
-        parameters = {"skipna": skipna, "nodata": nodata, "min_valid": min_valid}
-        remaking = Remaking(method, weights, memory_limit, workers, parameters)
+        windows = windows_of_levels(remade)
+        options = replace(options, scale_factors=windows.scale_factors, boundary=windows.boundary)
         whole = whole_part(stored.image.shape)
-        build = build_of_change(remade, stored.image, stores.Access.of(stored.arrays[0]), (whole,), remaking)
+        base = stores.Access.of(stored.arrays[0])
+        build = build_of_change(remade, stored.image, base, (whole,), options, storage)
         _check_positions(remade, build)
         if not resume:
             refuse_other_change(stored, None)
@@ -301,7 +251,7 @@ def _have_lost_parents(stored: stores.StoredPyramid, removed: Sequence[int]) -> 
     recipe = stored.recipe or {}
     if recipe.get("method") not in REDUCERS or REDUCERS[recipe["method"]].cascade == "exact":
         return False
-    plan = plan_pyramid(stored.unlabelled, workers=1, **recipe)
+    plan = plan_image(stored.unlabelled, LevelOptions.of_recipe(recipe), StorageOptions(workers=1))
     return any(level.parent in removed for level in plan.levels if level.index not in removed)
 
 
@@ -342,7 +292,7 @@ def _edits(
     region: Selector | None,
     by: Literal["index", "coordinate"],
     changed: Literal["auto"] | None,
-    workers: int | None,
+    storage: StorageOptions,
 ) -> list[Box]:
     """Return the boxes that were edited: the one that is named, those that are found."""
     boxes = [] if region is None else [box_of(region, stored.unlabelled if by == "index" else stored.image, by=by)]
@@ -354,20 +304,21 @@ def _edits(
             f"{stored.group.store_path} has no digests to tell what changed; name the region, or write the pyramid "
             "with digests=True"
         )
-    return boxes + edited_boxes(digests, workers or available_cores())
+    return boxes + edited_boxes(digests, storage.worker_count)
 
 
 def _remake(
     stored: stores.StoredPyramid,
     edited: tuple[Box, ...],
-    remaking: Remaking,
+    options: LevelOptions,
+    storage: StorageOptions,
     *,
     resume: bool,
     progress: bool | ProgressCallback | None,
 ) -> None:
     # Of labels, which cost as much to read as a small update takes, only weights ask.
-    image = stored.unlabelled if remaking.weights is None else stored.image
-    build = build_of_change(stored, image, stores.Access.of(stored.arrays[0]), edited, remaking)
+    image = stored.unlabelled if options.weights is None else stored.image
+    build = build_of_change(stored, image, stores.Access.of(stored.arrays[0]), edited, options, storage)
     target = stored.target(record_of_change(build, stored, copy_base=False), resume=resume)
     run_passes(build, dict(enumerate(stored.arrays)), target, progress)
     if (digests := stores.Digests.of(stored.group, stored.arrays[0])) is not None:
@@ -406,18 +357,82 @@ def refuse_other_change(stored: stores.StoredPyramid, ours: str | None) -> None:
         )
 
 
+def windows_of_levels(stored: stores.StoredPyramid) -> LevelOptions:
+    """Return the windows that stored levels were made of, as options: what the recipe states, else what sizes show.
+
+    Raises
+    ------
+    ValueError
+        If no integer factors make levels of these sizes.
+    """
+    if stored.recipe and "scale_factors" in stored.recipe:
+        return LevelOptions.of_recipe(stored.recipe)
+    return LevelOptions(**stores.described_image(stored.group).shaping(stored.unlabelled.dims))
+
+
+def options_of_levels(
+    stored: stores.StoredPyramid, method: Method | None, weights: xr.DataArray | None = None
+) -> LevelOptions:
+    """Return the options that made the levels of a store: what it states, else what the caller names.
+
+    Raises
+    ------
+    ValueError
+        If the method is not known, or is another than the one that made the levels, or weights do not go with it.
+    """
+    windows = windows_of_levels(stored)
+    made_by: Any = (stored.recipe or {}).get("method")
+    if made_by == MIXED_METHODS:
+        raise ValueError(
+            f"the levels of {stored.group.store_path} were made by several rules, some having been made anew or "
+            "removed; make all of them anew with rebuild_levels"
+        )
+    if method is None and made_by not in REDUCERS:
+        how = "by another writer" if made_by is None else f"by method {made_by!r}"
+        raise ValueError(
+            f"the levels of {stored.group.store_path} were made {how}, which does not say how they follow from the "
+            "base; name the method, as in method='mean' (verify_pyramid finds it out)"
+        )
+    _refuse_other_values(stored, made_by, method, weights)
+    return replace(windows, method=made_by if method is None else method, weights=weights)
+
+
+def _refuse_other_values(
+    stored: stores.StoredPyramid, made_by: str | None, method: Method | None, weights: xr.DataArray | None
+) -> None:
+    """Refuse what would make a part of the levels otherwise than the rest."""
+    place = stored.group.store_path
+    if made_by == WEIGHTED_MEAN.name and weights is None:
+        raise ValueError(f"the levels of {place} are weighted means; give the weights that they were made with")
+    if made_by not in REDUCERS:
+        return
+    if method is not None and get_reducer(method).name != made_by:
+        raise ValueError(
+            f"the levels of {place} were made by method {made_by!r}, not by {get_reducer(method).name!r}; "
+            "leave the method out, or make all of them anew with rebuild_levels"
+        )
+    if weights is not None:
+        raise ValueError(
+            f"the levels of {place} were made without weights; leave them out, or make all levels anew with "
+            "rebuild_levels"
+        )
+
+
 def build_of_change(
-    stored: stores.StoredPyramid, image: xr.DataArray, base: Base, edited: tuple[Box, ...], how: Remaking
+    stored: stores.StoredPyramid,
+    image: xr.DataArray,
+    base: Base,
+    edited: tuple[Box, ...],
+    options: LevelOptions,
+    storage: StorageOptions,
 ) -> Build:
     """Return what makes parts of a stored pyramid anew, whose base is read at `base` and labelled as `image`."""
-    shaping = how.shaping(stored)
-    local = isinstance(base, AppendedBase) or shaping.get("weights") is not None
+    local = isinstance(base, AppendedBase) or options.weights is not None
     crew = None if local else crew_for([stored.arrays[0]], stores.place_of(stored.group))
-    storing = {"memory_limit": how.memory_limit, "workers": how.workers}
-    plan = plan_pyramid(image, **shaping, **resources_of(crew, storing))
+    plan = plan_image(to_image(image), options, resources_of(crew, storage))
     if stored.begun is None:
         same = image.shape == stored.arrays[0].shape
-        now = plan if same else plan_pyramid(stored.unlabelled, workers=1, **{**shaping, "weights": None})
+        now = plan if same else plan_image(stored.unlabelled, replace(options, weights=None), StorageOptions(workers=1))
         _check_levels(stored, now)
     if plan.reduction.bands:
         raise ValueError(
@@ -433,9 +448,9 @@ def build_of_change(
         images=(image,),
         data=(stored.arrays[0],),
         plans=(plan,),
-        recipe=recipe_of(plan),
+        recipe=LevelOptions.of_plan(plan).recipe(),
         bases=(base,),
-        weights=weights_base(how.weights, image),
+        weights=weights_base(options.weights, image),
         source=stored.arrays[0],
         crew=crew,
         edited=edited,

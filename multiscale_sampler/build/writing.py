@@ -35,6 +35,7 @@ from ..metadata.display import Display, stated_display, without_display
 from ..metadata.json_values import json_attributes
 from ..methods.reducers import Method, get_reducer
 from ..plan.factors import ChunkSizes, ScaleFactors
+from ..plan.options import LevelOptions, StorageOptions, specified
 from ..store.remote import in_one_commit
 from ..tasks.progress import ProgressCallback
 from .build import Build, build_of_image, build_of_tree
@@ -159,28 +160,38 @@ def write_pyramid(
     check_choice("layout", layout, stores.LAYOUTS)
     check_choice("mode", mode, stores.MODES)
     metadata = _checked_metadata(metadata, version)
-    shaping = {
-        "scale_factors": scale_factors,
-        "method": method,
-        "boundary": boundary,
-        "max_levels": max_levels,
-        "min_size": min_size,
-        "skipna": skipna,
-        "nodata": nodata,
-        "min_valid": min_valid,
-        "weights": weights,
-    }
-    storing = {"chunks": chunks, "shards": shards, "memory_limit": memory_limit, "workers": workers}
+    shaping = specified(
+        scale_factors=scale_factors,
+        method=method,
+        boundary=boundary,
+        max_levels=max_levels,
+        min_size=min_size,
+        skipna=skipna,
+        nodata=nodata,
+        min_valid=min_valid,
+        weights=weights,
+    )
+    options = LevelOptions(**shaping)
+    storage = StorageOptions(chunks=chunks, shards=shards, memory_limit=memory_limit, workers=workers)
     place = stores.place_of(store)
     if isinstance(image_or_tree, xr.DataTree):
-        build = build_of_tree(image_or_tree, place, _given(shaping), storing, dtype=dtype)
+        _refuse_to_shape(shaping)
+        build = build_of_tree(image_or_tree, place, storage, dtype=dtype)
     else:
-        build = build_of_image(image_or_tree, place, _given(shaping), storing, dtype=dtype)
+        build = build_of_image(image_or_tree, place, options, storage, dtype=dtype)
     _warn_of_clients(build)
     how = Export(version, layout, mode, compressors, resume, progress, storage_options, metadata, digests)
     labels = label_trees(image_or_tree) if isinstance(image_or_tree, xr.DataTree) else {}
-    builds = {name: label_build(tree, place, storing) for name, tree in labels.items()}
+    builds = {name: label_build(tree, place, storage) for name, tree in labels.items()}
     export(build, store, place, how, labels=builds)
+
+
+def _refuse_to_shape(options: Mapping[str, Any]) -> None:
+    """Refuse options that shape levels, for a tree, which has them."""
+    if options:
+        raise ValueError(
+            f"the levels of a tree are decided, but {sorted(options)!r} would change them; pass the base image instead"
+        )
 
 
 def _warn_of_clients(build: Build) -> None:
@@ -341,6 +352,18 @@ def add_levels(
     >>> sorted(zarr.open_group(store))
     ['0', '1', '2']
     """
+    options = LevelOptions(
+        scale_factors=scale_factors,
+        method=method,
+        boundary=boundary,
+        max_levels=max_levels,
+        min_size=min_size,
+        skipna=skipna,
+        nodata=nodata,
+        min_valid=min_valid,
+        weights=weights,
+    )
+    storage = StorageOptions(chunks=chunks, shards=shards, memory_limit=memory_limit, workers=workers)
     group = stores.open_node(store, path, storage_options=storage_options)
     array = stores.base_array(group, base)
     image = stores.open_image(
@@ -353,23 +376,11 @@ def add_levels(
         orientation=orientation,
     )
     _check_base(image)
-    shaping = {
-        "scale_factors": scale_factors,
-        "method": method,
-        "boundary": boundary,
-        "max_levels": max_levels,
-        "min_size": min_size,
-        "skipna": skipna,
-        "nodata": nodata,
-        "min_valid": min_valid,
-        "weights": weights,
-    }
-    storing = {"chunks": chunks, "shards": shards, "memory_limit": memory_limit, "workers": workers}
     place = stores.place_of(group)
     above = stores.labels_group_above(cast("zarr.Group", group))
     if above is not None:
         check_labels(image.dtype, method)
-    build = build_of_image(image, place, shaping, storing)
+    build = build_of_image(image, place, options, storage)
     _check_base_stays(build)
     zarr_format = array.metadata.zarr_format
     version = DEFAULT_VERSIONS[zarr_format]
@@ -477,6 +488,7 @@ def write_labels(
     (32, 32)
     """
     check_choice("mode", mode, stores.MODES)
+    storage = StorageOptions(chunks=chunks, shards=shards, memory_limit=memory_limit, workers=workers)
     group = stores.open_node(store, path, storage_options=storage_options)
     image = stores.described_image(group)
     if image.version not in WRITTEN_VERSIONS:
@@ -485,9 +497,8 @@ def write_labels(
             f"{', '.join(map(repr, WRITTEN_VERSIONS))} first"
         )
     version = image.version
-    storing = {"chunks": chunks, "shards": shards, "memory_limit": memory_limit, "workers": workers}
     place = stores.place_of(group)
-    build = label_build(labels, place, storing, image=image, name=name, method=method)
+    build = label_build(labels, place, storage, image=image, name=name, method=method)
     _warn_of_clients(build)
     how = Export(version, image.layout, mode, compressors, resume, progress)
     root = stores.writable_group(cast("zarr.Group", group))
@@ -499,7 +510,7 @@ def write_labels(
 def label_build(
     labels: Any,
     place: stores.Location,
-    storing: Mapping[str, Any],
+    storage: StorageOptions,
     *,
     image: stores.DescribedImage | None = None,
     name: str | None = None,
@@ -507,7 +518,7 @@ def label_build(
 ) -> Build:
     """Make labels ready for writing, those of an image with its levels."""
     if isinstance(labels, xr.DataTree):
-        build = build_of_tree(labels, place, {}, storing)
+        build = build_of_tree(labels, place, storage)
         check_labels(build.levels[0].dtype, "mode")
         if image is not None and len(build.levels) != len(image.levels):
             # "the same number of scale levels as the original unlabeled image" (0.4, labels metadata)
@@ -517,8 +528,8 @@ def label_build(
         return build if name is None else replace(build, name=name)
     placed = cast("stores.DescribedImage", image).placed(labels, name)
     check_labels(placed.dtype, method)
-    shaping = {**cast("stores.DescribedImage", image).shaping(placed.dims), "method": method}
-    return build_of_image(placed, place, shaping, storing)
+    options = LevelOptions(**cast("stores.DescribedImage", image).shaping(placed.dims), method=method)
+    return build_of_image(placed, place, options, storage)
 
 
 def check_labels(dtype: np.dtype[Any], method: Method) -> None:
@@ -566,7 +577,3 @@ def _checked_metadata(metadata: Sequence[Metadata], version: NgffVersion) -> tup
         # Both have an attribute of the name "multiscales".
         raise ValueError(f"'geozarr' is of zarr v3, and OME-NGFF {version!r} of v2; write version '0.5'")
     return named
-
-
-def _given(options: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in options.items() if value is not None}

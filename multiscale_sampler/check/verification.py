@@ -22,9 +22,8 @@ from ..metadata import listed_labels, namespace_of, parse_multiscales, stated_me
 from ..metadata.specification import Finding
 from ..methods.reducers import REDUCERS, SAME_JOB
 from ..plan.factors import positive
-from ..plan.planning import memory_in_bytes
+from ..plan.options import StorageOptions
 from ..store import LABELS, Access, described_levels, open_node, pyramid_levels, release_buffers
-from ..tasks.machine import available_cores
 from ..tasks.progress import ProgressCallback, reporting
 from .downsampling_rules import ANY_SAMPLE, Rule
 from .registration import apart
@@ -212,11 +211,12 @@ def verify_pyramid(
     >>> report.ok, report.levels[0].rule
     (True, 'mean, rounded half to even')
     """
+    resources = StorageOptions(memory_limit=memory_limit, workers=workers)
     options = {
         "sample": positive("sample", sample),
         "seed": seed,
-        "memory": memory_in_bytes(memory_limit),
-        "workers": positive("workers", workers) or available_cores(),
+        "memory": resources.memory,
+        "workers": resources.worker_count,
     }
     group = open_node(store, path, storage_options=storage_options)
     if not isinstance(group, zarr.Group):

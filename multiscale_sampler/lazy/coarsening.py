@@ -22,9 +22,10 @@ from ..image.dataarray import coordinate_variable, image_axes, to_image
 from ..methods import Reduction, WeightedReduction
 from ..methods.reducers import Method, get_reducer
 from ..plan.factors import factors_of_entry
+from ..plan.options import LevelOptions, StorageOptions
 from ..plan.parts import windows_under
 from ..plan.plan import Plan
-from ..plan.planning import check_choices, check_weights, plan_ladder
+from ..plan.planning import plan_ladder
 
 # Blocks of coarser levels shrink with their factors; below this size neighbours are joined first.
 SMALLEST_BLOCK = 16 * 2**20
@@ -86,24 +87,22 @@ def coarsen(
     >>> ms.coarsen(image, 2).x.values
     array([ 5., 25.])
     """
-    image = to_image(image)
-    check_choices(image, boundary)
-    axes = image_axes(image)
-    by_axis = factors_of_entry("factors", factors, axes)
-    if all(factor == 1 for factor in by_axis):
-        return cast("xr.DataArray", image)
-    plan = plan_ladder(
-        image,
-        axes,
-        [by_axis],
+    options = LevelOptions(
+        scale_factors=[factors],
         method=method,
         boundary=boundary,
         skipna=skipna,
         nodata=nodata,
         min_valid=min_valid,
-        weighted=weights is not None,
-        workers=1,
+        weights=weights,
     )
+    image = to_image(image)
+    options.check_image(image)
+    axes = image_axes(image)
+    by_axis = factors_of_entry("factors", factors, axes)
+    if all(factor == 1 for factor in by_axis):
+        return cast("xr.DataArray", image)
+    plan = plan_ladder(image, axes, [by_axis], options, StorageOptions(workers=1))
     reduction, level = plan.reduction, plan.levels[1]
     if reduction.bands:
         raise ValueError(f"method {plan.reducer.name!r} makes the bands of a whole pyramid; use to_multiscale")
@@ -123,14 +122,7 @@ def whole_counts(plan: Plan, index: int) -> tuple[np.ndarray[Any, Any], ...]:
 
 
 def aligned_weights(weights: xr.DataArray, image: xr.DataArray) -> xr.DataArray:
-    """Return weights with the image's dims, in its order, and a size of 1 along those that they do not have.
-
-    Raises
-    ------
-    ValueError
-        As `check_weights`.
-    """
-    check_weights(weights, image)
+    """Return weights with the image's dims, in its order, and a size of 1 along those that they do not have."""
     bare = weights.drop_vars(weights.coords)
     return bare.expand_dims([dim for dim in image.dims if dim not in weights.dims]).transpose(*image.dims)
 

@@ -9,6 +9,7 @@ are made from pairs of neighbouring levels, by the same rule for numpy and dask 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, cast
 
 import dask.array as da
@@ -23,8 +24,9 @@ from ..image.tree import NODE_PREFIX, RECIPE_ATTRIBUTE, assemble, levels_of_tree
 from ..methods import BandReduction
 from ..methods.reducers import Method, get_reducer
 from ..plan.factors import ChunkSizes, ScaleFactors
+from ..plan.options import LevelOptions, StorageOptions
 from ..plan.plan import Plan
-from ..plan.planning import plan_pyramid
+from ..plan.planning import plan_image
 from .coarsening import base_state, finish_state, label_level, merge_state, rechunked, whole_counts
 
 
@@ -76,41 +78,44 @@ def to_multiscale(
     >>> tree["scale2/image"].sizes
     Frozen({'y': 16, 'x': 16})
     """
-    options = {
-        "boundary": boundary,
-        "max_levels": max_levels,
-        "min_size": min_size,
-        "chunks": chunks,
-        "skipna": skipna,
-        "nodata": nodata,
-        "min_valid": min_valid,
-        "weights": weights,
-    }
+    options = LevelOptions(
+        scale_factors=scale_factors,
+        boundary=boundary,
+        max_levels=max_levels,
+        min_size=min_size,
+        skipna=skipna,
+        nodata=nodata,
+        min_valid=min_valid,
+        weights=weights,
+    )
+    storage = StorageOptions(chunks=chunks, workers=1)
     if isinstance(image, xr.Dataset) and len(image.data_vars) > 1:
-        return _tree_of_dataset(image, scale_factors, method, options)
+        return _tree_of_dataset(image, _method_of_each(list(image.data_vars), method), options, storage)
     image = to_image(image)
-    if isinstance(method, Mapping):
-        method = _method_of_each([image.name], method)[image.name]
-    plan = plan_pyramid(image, scale_factors, method=method, workers=1, **options)
-    return tree_of_plan(image, plan, rechunk=chunks is not None, weights=weights)
+    method = _method_of_each([image.name], method)[image.name]
+    return _tree_of_image(image, replace(options, method=method), storage)
+
+
+def _tree_of_image(image: xr.DataArray, options: LevelOptions, storage: StorageOptions) -> xr.DataTree:
+    plan = plan_image(image, options, storage)
+    levels = levels_of_plan(image, plan, rechunk=storage.chunks is not None, weights=options.weights)
+    recipe = LevelOptions.of_plan(plan).recipe()
+    return assemble([level.to_dataset(name=level.name) for level in levels], recipe)
 
 
 def _tree_of_dataset(
-    dataset: xr.Dataset,
-    scale_factors: ScaleFactors,
-    method: Method | Mapping[str, Method],
-    options: Mapping[str, Any],
+    dataset: xr.Dataset, methods: Mapping[Any, Method], options: LevelOptions, storage: StorageOptions
 ) -> xr.DataTree:
     """Return the pyramids of all variables in one tree; the one with the most dims decides on the levels."""
-    methods = _method_of_each(list(dataset.data_vars), method)
     first, *others = sorted(dataset.data_vars, key=lambda name: -dataset[name].ndim)
-    trees = {first: to_multiscale(dataset[first], scale_factors, methods[first], **options)}
+    trees = {first: _tree_of_image(to_image(dataset[first]), replace(options, method=methods[first]), storage)}
     recipe = trees[first].attrs[RECIPE_ATTRIBUTE]
     # The levels are decided: what decided on them is not to do so again.
-    shaped = {**options, "max_levels": None, "min_size": None}
+    decided = replace(options, max_levels=None, min_size=None)
     for name in others:
-        ladder = [{d: f for d, f in by.items() if d in dataset[name].dims} for by in recipe["scale_factors"]]
-        trees[name] = to_multiscale(dataset[name], ladder, methods[name], **shaped)
+        factors = [{d: f for d, f in by.items() if d in dataset[name].dims} for by in recipe["scale_factors"]]
+        shaped = replace(decided, scale_factors=factors, method=methods[name])
+        trees[name] = _tree_of_image(to_image(dataset[name]), shaped, storage)
     levels = []
     for index in range(len(trees[first].children)):
         nodes = [tree[f"{NODE_PREFIX}{index}"].to_dataset() for tree in trees.values()]
@@ -130,12 +135,6 @@ def _method_of_each(names: Sequence[Any], method: Method | Mapping[str, Method])
     if set(method) != set(names):
         raise ValueError(f"method={dict(method)!r} must name the variables {list(names)!r}, each of them and no other")
     return dict(method)
-
-
-def tree_of_plan(image: xr.DataArray, plan: Plan, *, rechunk: bool, weights: xr.DataArray | None = None) -> xr.DataTree:
-    """Return the lazy tree that a plan describes; with `rechunk`, in the plan's chunks."""
-    levels = levels_of_plan(image, plan, rechunk=rechunk, weights=weights)
-    return assemble([level.to_dataset(name=level.name) for level in levels], recipe_of(plan))
 
 
 def levels_of_plan(
@@ -234,19 +233,6 @@ def _factors_between(finer: xr.DataArray, coarser: xr.DataArray) -> list[int]:
             )
         factors.append(factor)
     return factors
-
-
-def recipe_of(plan: Plan) -> dict[str, Any]:
-    """Return how a pyramid was made, as plain values that survive a round trip through JSON."""
-    factors = [dict(zip(plan.dims, level.factors, strict=True)) for level in plan.levels[1:]]
-    return {
-        "method": plan.reducer.name,
-        "boundary": plan.boundary,
-        "scale_factors": factors,
-        "skipna": plan.skipna,
-        "nodata": plan.nodata,
-        "min_valid": plan.min_valid,
-    }
 
 
 # A sample lies between two of the next level, of which one may be in the neighbouring block.

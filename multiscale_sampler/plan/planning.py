@@ -9,16 +9,15 @@ from typing import Any, Literal
 
 import numpy as np
 import xarray as xr
-from dask.utils import format_bytes, parse_bytes
+from dask.utils import format_bytes
 
-from ..image.axes import BOUNDARIES, Axis, Boundary
+from ..image.axes import Axis, Boundary
 from ..image.dataarray import image_axes, to_image
-from ..messages import check_choice
 from ..methods import Reduction
-from ..methods.reducers import Method, Reducer, get_reducer
-from ..tasks import machine
+from ..methods.reducers import Method, Reducer
 from .chunks import chunk_shape, shard_shape, source_chunks
-from .factors import ChunkSizes, ScaleFactors, ladder, per_axis, positive
+from .factors import ChunkSizes, ScaleFactors, ladder, per_axis
+from .options import LevelOptions, StorageOptions
 from .passes import with_passes
 from .plan import Level, Plan
 
@@ -104,65 +103,60 @@ def plan_pyramid(
     >>> [level.shape for level in plan.levels]
     [(512, 512), (256, 256), (128, 128), (64, 64)]
     """
-    image = to_image(image)
-    check_choices(image, boundary)
-    if weights is not None:
-        check_weights(weights, image)
-    positive("max_levels", max_levels)
-    axes = image_axes(image)
-    sizes = _min_sizes(axes, chunk_shape(image, axes, chunks), min_size, scale_factors)
-    return plan_ladder(
-        image,
-        axes,
-        ladder(axes, scale_factors, sizes, boundary, max_levels),
+    options = LevelOptions(
+        scale_factors=scale_factors,
         method=method,
         boundary=boundary,
-        chunks=chunks,
-        shards=shards,
+        max_levels=max_levels,
+        min_size=min_size,
         skipna=skipna,
         nodata=nodata,
         min_valid=min_valid,
-        weighted=weights is not None,
-        memory_limit=memory_limit,
-        workers=workers,
+        weights=weights,
     )
+    storage = StorageOptions(chunks=chunks, shards=shards, memory_limit=memory_limit, workers=workers)
+    return plan_image(to_image(image), options, storage)
+
+
+def plan_image(image: xr.DataArray, options: LevelOptions, storage: StorageOptions) -> Plan:
+    """Decide what the pyramid of a labelled image will look like."""
+    options.check_image(image)
+    axes = image_axes(image)
+    sizes = chunk_shape(image, axes, storage.chunks)
+    if options.min_size is not None:
+        sizes |= per_axis("min_size", options.min_size, axes)
+    factors = ladder(axes, options.scale_factors, sizes, options.boundary, options.max_levels)
+    return plan_ladder(image, axes, factors, options, storage)
 
 
 def plan_ladder(
     image: xr.DataArray,
     axes: tuple[Axis, ...],
     factors_of_levels: Sequence[tuple[int, ...]],
-    *,
-    method: Method,
-    boundary: Boundary,
-    chunks: ChunkSizes | None = None,
-    shards: ChunkSizes | Literal[False] | None = None,
-    skipna: bool | None = None,
-    nodata: Any = None,
-    min_valid: float = 0.0,
-    weighted: bool = False,
-    memory_limit: int | str | None = None,
-    workers: int | None = None,
+    options: LevelOptions,
+    storage: StorageOptions,
 ) -> Plan:
     """Decide everything about levels whose factors, cumulative from the base, are decided already."""
-    reducer = get_reducer(method, weighted=weighted)
-    chunk = chunk_shape(image, axes, chunks)
-    shard = shard_shape(image, axes, chunk, shards)
+    reducer = options.reducer
+    chunk = chunk_shape(image, axes, storage.chunks)
+    shard = shard_shape(image, axes, chunk, storage.shards)
     window = max((math.prod(factors) for factors in factors_of_levels), default=1)
-    reduction = reducer.bind(image.dtype, skipna=skipna, nodata=nodata, min_valid=min_valid, window=window)
-    levels = _levels(axes, factors_of_levels, reducer, reduction, boundary)
+    reduction = reducer.bind(
+        image.dtype, skipna=options.skipna, nodata=options.nodata, min_valid=options.min_valid, window=window
+    )
+    levels = _levels(axes, factors_of_levels, reducer, reduction, options.boundary)
     plan = Plan(
         name=str(image.name),
         dtype=image.dtype,
         reducer=reducer,
-        boundary=boundary,
-        skipna=reduction.binding.skip_nan if image.dtype.kind in "fcmM" else skipna,
+        boundary=options.boundary,
+        skipna=reduction.binding.skip_nan if image.dtype.kind in "fcmM" else options.skipna,
         nodata=reduction.binding.nodata,
-        min_valid=min_valid,
+        min_valid=options.min_valid,
         levels=tuple(_stored(level, chunk, shard) for level in levels),
         source_chunks=source_chunks(image),
-        workers=positive("workers", workers) or machine.available_cores(),
-        memory_limit=memory_in_bytes(memory_limit),
+        workers=storage.worker_count,
+        memory_limit=storage.memory,
     )
     return _checked_memory(with_passes(plan))
 
@@ -190,60 +184,6 @@ def plan_as_stored(
     )
     stored = replace(plan, levels=tuple(levels))
     return _checked_memory(with_passes(stored))
-
-
-def check_choices(image: xr.DataArray, boundary: str) -> None:
-    """Refuse a boundary rule that there is not, and an image without voxels."""
-    check_choice("boundary", boundary, BOUNDARIES)
-    if 0 in image.shape or not image.ndim:
-        raise ValueError(
-            f"an image of shape {image.shape!r} has no voxels; a pyramid needs at least one along each axis"
-        )
-
-
-def check_weights(weights: Any, image: xr.DataArray) -> None:
-    """Refuse weights of another dim or size than the image's, or that lie elsewhere, or are no numbers."""
-    if not isinstance(weights, xr.DataArray) or not set(weights.dims) <= set(image.dims):
-        raise ValueError(
-            f"weights must be a DataArray with dims of the image, {image.dims!r}; these are "
-            f"{getattr(weights, 'dims', type(weights).__name__)!r}"
-        )
-    if weights.dtype.kind not in "biuf":
-        raise ValueError(f"weights have dtype {str(weights.dtype)!r}; give real numbers, or a mask")
-    for dim in weights.dims:
-        if weights.sizes[dim] != image.sizes[dim]:
-            raise ValueError(f"weights have {weights.sizes[dim]!r} samples of {dim!r}, the image {image.sizes[dim]!r}")
-        if dim in weights.coords and not np.allclose(weights[dim], image[dim], rtol=1e-9):
-            raise ValueError(f"weights lie elsewhere along {dim!r} than the image; take them over with reindex_like")
-
-
-def memory_in_bytes(memory_limit: int | str | None) -> int:
-    """Return the memory that may be used, by default a part of what there is."""
-    if memory_limit is None:
-        return int(machine.available_memory() * machine.DEFAULT_MEMORY_FRACTION)
-    try:
-        limit = int(parse_bytes(memory_limit))
-    except (ValueError, TypeError) as error:
-        raise ValueError(f"memory_limit={memory_limit!r} is no amount of memory; write it as '512MiB'") from error
-    if limit < 1:
-        raise ValueError(f"memory_limit={memory_limit!r} leaves no memory; give a positive amount")
-    return limit
-
-
-def _min_sizes(
-    axes: Sequence[Axis],
-    chunk_shape: Mapping[str, int],
-    min_size: ChunkSizes | None,
-    scale_factors: ScaleFactors,
-) -> dict[str, int]:
-    if min_size is None:
-        return dict(chunk_shape)
-    if isinstance(scale_factors, Sequence | np.ndarray) and not isinstance(scale_factors, str):
-        raise ValueError(
-            f"min_size={min_size!r} ends a repeated step, but scale_factors={scale_factors!r} names every level; "
-            "leave one of them out"
-        )
-    return dict(chunk_shape) | per_axis("min_size", min_size, axes)
 
 
 def _checked_memory(plan: Plan) -> Plan:
