@@ -1,4 +1,4 @@
-"""The command line ``multiscale-sampler``: thin calls of the public functions.
+"""The command line ``multiscale-sampler``: each command calls the public function of the same job.
 
 Exit codes: 0 done, 1 the input or the store is wrong (one line says how), 2 wrong usage, 130 interrupted.
 """
@@ -13,8 +13,9 @@ from typing import Any
 
 from .. import __version__
 from . import building, changing, reading, showing
+from .commands import Parser
 
-# 128 + SIGINT, as shells count it.
+# 128 + SIGINT, as shells do.
 INTERRUPTED = 130
 
 
@@ -36,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def parser() -> argparse.ArgumentParser:
     """Return the parser of the command line, with all its commands."""
-    root = argparse.ArgumentParser(
+    root = Parser(
         prog="multiscale-sampler",
         description="From one zarr array to an exact, viewer-ready image pyramid (OME-Zarr).",
         epilog="example:\n  multiscale-sampler build raw.zarr out.ome.zarr --scale z=50,y=40,x=40 --unit micrometer",

@@ -1,26 +1,39 @@
-"""Commands that make pyramids, or say what would be made."""
+"""Commands that build pyramids, or show what would be built."""
 
 from __future__ import annotations
 
 import json
+from argparse import ArgumentParser
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
-from ..metadata import DEFAULT_VERSION, WRITTEN_VERSIONS
+from ..extras import required
 from . import values
+from .commands import Arguments, add_command, keywords
 from .options import (
-    Arguments,
-    add_cluster_options,
-    add_command,
-    add_label_options,
-    add_level_options,
-    add_run_options,
-    add_source,
-    add_storage_options,
-    label_options,
-    level_options,
-    on_cluster,
-    source_image,
+    AXIS_OPTIONS,
+    BASE,
+    BASE_PATH,
+    DIMS,
+    EITHER_PATH,
+    IMAGE_PATH,
+    LABEL_METHOD,
+    LABELS_PATH,
+    LEVEL_OPTIONS,
+    NAME,
+    OVERWRITE,
+    QUIET,
+    RESUME_BUILD,
+    SOURCE_OPTIONS,
+    STORAGE_OPTIONS,
+    WRITING_OPTIONS,
 )
+
+SOURCE = "a zarr array or group (v2 or v3), or a file such as TIFF: a path, a URL, a .zip or an .ozx file"
+
+# How long a scheduler may take to answer.
+CONNECT_SECONDS = 10
 
 
 def add_commands(commands: Any) -> None:
@@ -39,56 +52,22 @@ def _add_build(commands: Any) -> None:
         _build,
         "Write the pyramid of an array into a new store.",
         "raw.zarr out.ome.zarr --path 0 --scale z=50,y=40,x=40 --unit micrometer --factors 2",
+        {
+            "open_image": (*SOURCE_OPTIONS, NAME, *AXIS_OPTIONS),
+            "write_pyramid": (*WRITING_OPTIONS, RESUME_BUILD, QUIET, *LEVEL_OPTIONS),
+        },
     )
-    add_source(command)
+    command.add_argument("source", help=SOURCE)
     command.add_argument("target", help="the store to write: a path, a URL, a .zip or an .ozx file")
-    command.add_argument("--name", help="name of the image: brain (default: its own)")
-    command.add_argument(
-        "--ngff",
-        default=DEFAULT_VERSION,
-        choices=[*WRITTEN_VERSIONS],
-        help=f"version of OME-NGFF (default: {DEFAULT_VERSION})",
-    )
-    command.add_argument(
-        "--layout",
-        default="datatree",
-        choices=["datatree", "flat"],
-        help="levels as scale0/image, or as 0 (default: datatree)",
-    )
-    command.add_argument("--dtype", help="dtype of the values that are written: float32 (default: the source's)")
-    command.add_argument(
-        "--metadata",
-        type=values.names,
-        default=["ome"],
-        metavar="NAMES",
-        help="ome, geozarr, or ome,geozarr (default: ome)",
-    )
-    command.add_argument("--overwrite", action="store_true", help="replace a pyramid of multiscale-sampler there")
-    command.add_argument("--digests", action="store_true", help="store digests of chunks, for update --changed auto")
-    add_run_options(command)
-    add_cluster_options(command)
-    add_label_options(command)
-    add_level_options(command)
+    _add_scheduler(command)
 
 
 def _build(arguments: Arguments) -> int:
-    from .. import write_pyramid
+    from .. import open_image, write_pyramid
 
-    image = source_image(arguments, name=arguments.name)
-    with on_cluster(arguments):
-        write_pyramid(
-            image,
-            arguments.target,
-            dtype=arguments.dtype,
-            version=arguments.ngff,
-            layout=arguments.layout,
-            metadata=arguments.metadata,
-            mode="w" if arguments.overwrite else "w-",
-            digests=arguments.digests,
-            resume=arguments.resume,
-            progress=not arguments.quiet,
-            **level_options(arguments),
-        )
+    image = open_image(arguments.source, **keywords(arguments, "open_image"))
+    with _on_cluster(arguments):
+        write_pyramid(image, arguments.target, **keywords(arguments, "write_pyramid"))
     return 0
 
 
@@ -97,31 +76,19 @@ def _add_add_levels(commands: Any) -> None:
         commands,
         "add-levels",
         _add_levels,
-        "Add levels beside an existing base array, which stays untouched.",
+        "Add levels beside an existing base array, which is not changed.",
         "raw.zarr --scale z=50,y=40,x=40 --unit micrometer --factors 2,4,8",
+        {"add_levels": (BASE_PATH, BASE, RESUME_BUILD, QUIET, *AXIS_OPTIONS, *LEVEL_OPTIONS)},
     )
     command.add_argument("store", help="the zarr store: a path or a URL")
-    command.add_argument("--path", help="path of the group that holds the base: images (default: the root)")
-    command.add_argument("--base", default="0", help="name of the base array: s0 (default: 0)")
-    add_run_options(command)
-    add_cluster_options(command)
-    add_label_options(command)
-    add_level_options(command)
+    _add_scheduler(command)
 
 
 def _add_levels(arguments: Arguments) -> int:
     from .. import add_levels
 
-    with on_cluster(arguments):
-        add_levels(
-            arguments.store,
-            arguments.path,
-            base=arguments.base,
-            resume=arguments.resume,
-            progress=not arguments.quiet,
-            **label_options(arguments),
-            **level_options(arguments),
-        )
+    with _on_cluster(arguments):
+        add_levels(arguments.store, **keywords(arguments, "add_levels"))
     return 0
 
 
@@ -132,17 +99,17 @@ def _add_plan(commands: Any) -> None:
         _plan,
         "Show what build would write, without reading a voxel.",
         "raw.zarr --path 0 --factors isotropic --memory-limit 2GiB",
+        {"open_image": (*SOURCE_OPTIONS, *AXIS_OPTIONS), "plan_pyramid": LEVEL_OPTIONS},
     )
-    add_source(command)
+    command.add_argument("source", help=SOURCE)
     command.add_argument("--json", action="store_true", help="print JSON")
-    add_label_options(command)
-    add_level_options(command)
 
 
 def _plan(arguments: Arguments) -> int:
-    from .. import plan_pyramid
+    from .. import open_image, plan_pyramid
 
-    plan = plan_pyramid(source_image(arguments), **level_options(arguments))
+    image = open_image(arguments.source, **keywords(arguments, "open_image"))
+    plan = plan_pyramid(image, **keywords(arguments, "plan_pyramid"))
     print(json.dumps(plan.to_dict(), indent=2) if arguments.json else plan)
     return 0
 
@@ -152,30 +119,30 @@ def _add_explain(commands: Any) -> None:
         commands,
         "explain",
         _explain,
-        "Say why levels have their shapes, scales, translations and chunks.",
+        "Explain the shapes, scales, translations and chunks of levels.",
         "out.ome.zarr",
+        {
+            "explain": (EITHER_PATH,),
+            "open_image": (EITHER_PATH, *AXIS_OPTIONS),
+            "plan_pyramid": LEVEL_OPTIONS,
+        },
     )
     command.add_argument(
-        "source", help="a pyramid of any writer; or an array (or a pyramid, with any option below) that is to be built"
+        "source", help="a finished pyramid; or an array, or a pyramid with any option below, to explain what build does"
     )
-    command.add_argument("--path", help="path of the image's group, or of the array: images/0 (default: the root)")
-    add_label_options(command)
-    add_level_options(command)
-    command.set_defaults(usual=vars(command.parse_args(["source"])))
 
 
 def _explain(arguments: Arguments) -> int:
     from .. import explain, open_image, plan_pyramid
     from ..store import is_pyramid
 
-    asked = any(
-        vars(arguments)[name] != value for name, value in arguments.usual.items() if name not in ("source", "path")
-    )
-    if not asked and is_pyramid(arguments.source, arguments.path):
-        print(explain(arguments.source, arguments.path))
+    planned = any(option.name in arguments for option in (*AXIS_OPTIONS, *LEVEL_OPTIONS))
+    path = keywords(arguments, "explain")
+    if not planned and is_pyramid(arguments.source, **path):
+        print(explain(arguments.source, **path))
         return 0
-    image = open_image(arguments.source, arguments.path, **label_options(arguments))
-    print(explain(plan_pyramid(image, **level_options(arguments))))
+    image = open_image(arguments.source, **keywords(arguments, "open_image"))
+    print(explain(plan_pyramid(image, **keywords(arguments, "plan_pyramid"))))
     return 0
 
 
@@ -186,42 +153,62 @@ def _add_write_labels(commands: Any) -> None:
         _write_labels,
         "Write the pyramid of labels beside their image.",
         "cells.zarr out.ome.zarr cells",
+        {
+            "open_image": (LABELS_PATH, DIMS),
+            "write_labels": (IMAGE_PATH, LABEL_METHOD, *STORAGE_OPTIONS, OVERWRITE, RESUME_BUILD, QUIET),
+        },
     )
     command.add_argument("labels", help="an array of integers: a path, a URL, a .zip or an .ozx file")
-    command.add_argument("store", help="the OME-Zarr image that they label: a path or a URL")
+    command.add_argument("store", help="the OME-Zarr image to which they belong: a path or a URL")
     command.add_argument("name", help="name of the labels: cells")
-    command.add_argument("--labels-path", help="path of the array in its store: images/0 (default: the only array)")
-    command.add_argument("--path", help="path of the image's group in the store: images/a (default: the root)")
-    command.add_argument(
-        "--dims",
-        type=values.dims,
-        metavar="NAMES",
-        help="names of the axes of the labels: zyx (default: what is stored)",
-    )
-    command.add_argument(
-        "--method",
-        type=values.method,
-        default="mode",
-        metavar="METHOD",
-        help="a method that makes no ids: mode, mode_nonzero, nearest, label_gaussian (default: mode)",
-    )
-    add_storage_options(command)
-    command.add_argument("--overwrite", action="store_true", help="replace labels of multiscale-sampler there")
-    add_run_options(command)
 
 
 def _write_labels(arguments: Arguments) -> int:
     from .. import open_image, write_labels
 
-    labels = open_image(arguments.labels, arguments.labels_path, dims=arguments.dims)
-    names = ("method", "chunks", "shards", "memory_limit", "workers", "resume")
-    write_labels(
-        labels,
-        arguments.store,
-        arguments.name,
-        arguments.path,
-        mode="w" if arguments.overwrite else "w-",
-        progress=not arguments.quiet,
-        **{name: getattr(arguments, name) for name in names},
-    )
+    labels = open_image(arguments.labels, **keywords(arguments, "open_image"))
+    write_labels(labels, arguments.store, arguments.name, **keywords(arguments, "write_labels"))
     return 0
+
+
+# --- clusters --------------------------------------------------------------------------------------------------
+
+
+def _add_scheduler(command: ArgumentParser) -> None:
+    group = command.add_argument_group("Dask cluster")
+    group.add_argument(
+        "--scheduler",
+        type=values.scheduler,
+        metavar="ADDRESS",
+        help="build on the cluster of this scheduler: tcp://host:8786; or local: on --workers processes of this "
+        "machine, started for this build (default: threads of this process)",
+    )
+
+
+@contextmanager
+def _on_cluster(arguments: Arguments) -> Iterator[None]:
+    """Make the cluster of --scheduler the active one, on which builds run."""
+    address = arguments.scheduler
+    if address is None:
+        yield
+        return
+    need = f"--scheduler {address} needs dask.distributed"
+    distributed = required("distributed", need, "'multiscale-sampler[distributed]'")
+    if address == "local":
+        from ..tasks.machine import available_cores
+
+        processes = getattr(arguments, "workers", None) or available_cores()
+        with (
+            distributed.LocalCluster(n_workers=processes, threads_per_worker=1, dashboard_address=None) as cluster,
+            distributed.Client(cluster),
+        ):
+            yield
+        return
+    try:
+        client = distributed.Client(address, timeout=CONNECT_SECONDS)
+    except (OSError, ValueError) as error:
+        raise ConnectionError(
+            f"no scheduler answers at {address!r} ({error}); start it first, or correct the address"
+        ) from error
+    with client:
+        yield

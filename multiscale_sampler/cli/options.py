@@ -1,240 +1,330 @@
-"""Options that several commands have, and what they come to."""
+"""The table of options: each row is an option of the command line and the keyword argument that it sets.
+
+A row has no default: an option that is not used is not passed on, so that the defaults of the public functions apply
+and stand in one place.
+"""
 
 from __future__ import annotations
 
-import argparse
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import Any, TypeAlias
+from argparse import SUPPRESS, BooleanOptionalAction
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
 
-from ..extras import required
 from ..image.axes import BOUNDARIES
+from ..metadata import DEFAULT_VERSION, WRITTEN_VERSIONS
 from ..methods.reducers import REDUCERS
 from . import values
 
-Arguments: TypeAlias = argparse.Namespace
-
-# In which a scheduler is to answer.
-CONNECT_SECONDS = 10
+AXES = "axes and coordinates of the image (default: as stored)"
+LEVELS = "levels"
 
 
-def add_command(
-    commands: Any, name: str, run: Callable[[Arguments], int], summary: str, example: str | None = None
-) -> argparse.ArgumentParser:
-    """Add a subcommand; `example` is what follows its name in the example that its help ends with."""
-    command: argparse.ArgumentParser = commands.add_parser(
-        name,
-        help=summary,
-        description=summary,
-        epilog=f"example:\n  multiscale-sampler {name} {example}" if example else None,
-        # A command is there to be copied, in one line.
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    command.set_defaults(run=run)
-    return command
+def _as_parsed(value: Any) -> Any:
+    return value
 
 
-def add_label_options(command: argparse.ArgumentParser) -> None:
-    """Add what overrules the stored labels of an image."""
-    group = command.add_argument_group("labels of the image (default: what is stored)")
-    group.add_argument("--dims", type=values.dims, metavar="NAMES", help="names of the axes: zyx, or time,lat,lon")
-    group.add_argument(
+@dataclass(frozen=True)
+class Option:
+    """An option, and the keyword argument of a public function that it sets."""
+
+    flag: str
+    """The option as it is written: "--min-size"."""
+    keyword: str
+    """Name of the keyword argument: "min_size"."""
+    settings: Mapping[str, Any]
+    """How argparse parses the option, with its help."""
+    group: str | None = None
+    """Title of its group in the help; None for the first group."""
+    value: Callable[[Any], Any] = _as_parsed
+    """From what was parsed to the value of the keyword argument."""
+    absent: Any = SUPPRESS
+    """Value of the keyword argument without the option; by default the function's own."""
+
+    @property
+    def name(self) -> str:
+        """Attribute of the parsed arguments that contains the option, if it was used."""
+        return self.flag.removeprefix("--").replace("-", "_")
+
+    @property
+    def constant(self) -> Any:
+        """Value that a switch sets; None for an option with a value of its own."""
+        return self.settings.get("const")
+
+
+def option(flag: str, keyword: str, group: str | None = None, **settings: Any) -> Option:
+    """Return an option that takes a value; `settings` are those of argparse's ``add_argument``."""
+    return Option(flag, keyword, {"default": SUPPRESS, **settings}, group)
+
+
+def switch(flag: str, keyword: str, constant: Any, text: str, *, absent: Any = SUPPRESS) -> Option:
+    """Return an option without a value, which sets its keyword argument to a constant."""
+    settings = {"action": "store_const", "const": constant, "default": SUPPRESS, "help": text}
+    return Option(flag, keyword, settings, absent=absent)
+
+
+def _factors(parsed: list[Any]) -> Any:
+    """Return scale_factors: what --factors says, or one entry per level where it is repeated."""
+    return parsed[0] if len(parsed) == 1 else parsed
+
+
+# --- where the data are ----------------------------------------------------------------------------------------
+
+ARRAY_PATH = option("--path", "path", help="path of the array in the source: images/0 (default: the only array)")
+IMAGE_PATH = option("--path", "path", help="path of the image's group in the store: images/a (default: the root)")
+EITHER_PATH = option(
+    "--path", "path", help="path of the image's group, or of the array: images/0 (default: the root, or the only array)"
+)
+BASE_PATH = option("--path", "path", help="path of the group that contains the base: images (default: the root)")
+LABELS_PATH = option(
+    "--labels-path", "path", help="path of the array in the store of the labels: images/0 (default: the only array)"
+)
+STORE_PATH = option("--store-path", "path", help="path of the image's group in the store: images/a (default: the root)")
+SERIES = option("--series", "series", type=values.integer, help="image of a TIFF file, from 0: 1 (default: the first)")
+LEVEL = option(
+    "--level", "level", type=values.integer, help="level of a source that has several, from 0: 1 (default: 0)"
+)
+BASE = option("--base", "base", help="name of the base array: s0 (default: 0)")
+SOURCE_OPTIONS = (ARRAY_PATH, SERIES, LEVEL)
+
+# --- what the image is -----------------------------------------------------------------------------------------
+
+DIMS = option("--dims", "dims", AXES, type=values.axes, metavar="NAMES", help="names of the axes: zyx, or time,lat,lon")
+AXIS_OPTIONS = (
+    DIMS,
+    option(
         "--scale",
-        type=values.by_dim(float),
+        "scale",
+        AXES,
+        type=values.by_axis(values.decimal, "0.5"),
         metavar="NUMBERS",
         help="spacing of the samples, in --unit: 0.5, or z=50,y=40,x=40",
-    )
-    group.add_argument(
+    ),
+    option(
         "--translation",
-        type=values.by_dim(float),
+        "translation",
+        AXES,
+        type=values.by_axis(values.decimal, "0.5"),
         metavar="NUMBERS",
-        help="position of the first sample's centre, in --unit: 0, or z=25,y=20,x=20",
-    )
-    group.add_argument(
+        help="position of the center of the first sample, in --unit: 0, or z=25,y=20,x=20",
+    ),
+    option(
         "--unit",
+        "units",
+        AXES,
         type=values.units,
         metavar="UNITS",
         help="unit of the spatial axes: micrometer, or t=second,x=micrometer",
-    )
-    group.add_argument("--channel-names", type=values.names, metavar="NAMES", help="labels of the channels: DAPI,GFP")
-    group.add_argument(
+    ),
+    option(
+        "--channel-names",
+        "channel_names",
+        AXES,
+        type=values.names,
+        metavar="NAMES",
+        help="names of the channels: DAPI,GFP",
+    ),
+    option(
         "--orientation",
+        "orientation",
+        AXES,
         type=values.orientation,
         metavar="CODE",
         help="anatomical orientation of the axes: RAS, or z=superior-to-inferior",
-    )
+    ),
+)
+NAME = option("--name", "name", help="name of the image: brain (default: as stored)")
 
+# --- resources and runs ----------------------------------------------------------------------------------------
 
-def add_level_options(command: argparse.ArgumentParser) -> None:
-    """Add what decides on levels, and how they are stored."""
-    group = command.add_argument_group("levels")
-    group.add_argument(
-        "--factors",
-        type=values.factors,
-        action="append",
-        metavar="FACTORS",
-        help="a step that is repeated: 2 (default), y=2,x=2 or isotropic; or factors from the base: 2,4,8 "
-        "('2,' for one level); or one --factors z=1,y=2,x=2 for each level",
-    )
-    group.add_argument(
-        "--method",
-        type=values.method,
-        default="mean",
-        metavar="METHOD",
-        help=f"how voxels are reduced: {', '.join(REDUCERS)}, or a name that the spatial-image family has, as "
-        "xarray-coarsen or DASK_IMAGE_GAUSSIAN (default: mean)",
-    )
-    group.add_argument(
-        "--boundary",
-        default="pad",
-        choices=BOUNDARIES,
-        help="partial windows: pad reduces them, trim drops, exact refuses (default: pad)",
-    )
-    group.add_argument(
-        "--max-levels", type=int, metavar="N", help="the most levels, the base included: 4 (default: no limit)"
-    )
-    group.add_argument(
-        "--min-size",
-        type=values.by_dim(int),
-        metavar="VOXELS",
-        help="voxels at which an axis is small enough: 64, or z=16,y=256,x=256 (default: a chunk)",
-    )
-    group.add_argument(
-        "--nodata", type=values.number, metavar="VALUE", help="a value that is left out: -9999 (default: none but NaN)"
-    )
-    group.add_argument(
-        "--skipna", action=argparse.BooleanOptionalAction, help="leave NaN out (default: yes, for floats)"
-    )
-    group.add_argument(
-        "--min-valid",
-        type=float,
-        default=0.0,
-        metavar="FRACTION",
-        help="least valid fraction of a window: 0.5 (default: 0, one voxel will do)",
-    )
-    add_storage_options(group)
+RESOURCE_OPTIONS = (
+    option(
+        "--memory-limit",
+        "memory_limit",
+        metavar="BYTES",
+        help="memory to use: 512MiB, 8GB (default: half of what is available)",
+    ),
+    option(
+        "--workers", "workers", type=values.integer, metavar="N", help="regions at a time: 4 (default: one per core)"
+    ),
+)
+QUIET = switch("--quiet", "progress", False, "show no progress", absent=True)
+RESUME_BUILD = switch("--resume", "resume", True, "continue an interrupted build of the same image")
+RESUME_CHANGE = switch("--resume", "resume", True, "continue the same change after an interruption")
+RESUME_COPY = switch("--resume", "resume", True, "continue an interrupted copy")
 
+# --- how levels are made and stored ----------------------------------------------------------------------------
 
-def add_storage_options(command: Any) -> None:
-    """Add how values are stored, and with what memory and workers."""
-    command.add_argument(
+STORAGE_OPTIONS = (
+    option(
         "--chunks",
-        type=values.by_dim(int),
+        "chunks",
+        type=values.by_axis(values.integer, "64"),
         metavar="VOXELS",
         help="voxels per chunk: 64, or z=16,y=256,x=256 (default: as stored)",
-    )
-    command.add_argument(
+    ),
+    option(
         "--shards",
+        "shards",
         type=values.shards,
         metavar="VOXELS",
         help="voxels per shard: 512, or z=64,y=1024,x=1024, or none (default: as stored)",
-    )
-    add_resource_options(command)
+    ),
+    *RESOURCE_OPTIONS,
+)
+LEVEL_OPTIONS = (
+    Option(
+        "--factors",
+        "scale_factors",
+        {
+            "type": values.factors,
+            "action": "append",
+            "metavar": "FACTORS",
+            "default": SUPPRESS,
+            "help": "a step that is repeated: 2 (default), y=2,x=2 or isotropic; or one factor per level, each from "
+            "the base: 2,4,8 ('2,' for one level); or --factors z=1,y=2,x=2 once for each level",
+        },
+        LEVELS,
+        _factors,
+    ),
+    option(
+        "--method",
+        "method",
+        LEVELS,
+        type=values.method,
+        metavar="METHOD",
+        help=f"how voxels are reduced: {', '.join(REDUCERS)}, or a name that the spatial-image family uses, such as "
+        "xarray-coarsen or DASK_IMAGE_GAUSSIAN (default: mean)",
+    ),
+    option(
+        "--boundary",
+        "boundary",
+        LEVELS,
+        choices=BOUNDARIES,
+        help="partial windows at the end of an axis: pad reduces them, trim drops them, exact refuses them "
+        "(default: pad)",
+    ),
+    option(
+        "--max-levels",
+        "max_levels",
+        LEVELS,
+        type=values.integer,
+        metavar="N",
+        help="largest number of levels, including the base: 4 (default: no limit)",
+    ),
+    option(
+        "--min-size",
+        "min_size",
+        LEVELS,
+        type=values.by_axis(values.integer, "64"),
+        metavar="VOXELS",
+        help="stop reducing an axis once it has this many voxels or fewer: 64, or z=16,y=256,x=256 "
+        "(default: the chunk size)",
+    ),
+    option(
+        "--nodata",
+        "nodata",
+        LEVELS,
+        type=values.number,
+        metavar="VALUE",
+        help="a value to ignore: -9999 (default: none)",
+    ),
+    option("--skipna", "skipna", LEVELS, action=BooleanOptionalAction, help="ignore NaN (default: yes, for floats)"),
+    option(
+        "--min-valid",
+        "min_valid",
+        LEVELS,
+        type=values.decimal,
+        metavar="FRACTION",
+        help="smallest valid fraction of a window that gives a valid voxel: 0.5 (default: 0, one voxel is enough)",
+    ),
+    *(replace(each, group=LEVELS) for each in STORAGE_OPTIONS),
+)
+LABEL_METHOD = option(
+    "--method",
+    "method",
+    type=values.method,
+    metavar="METHOD",
+    help="a method that creates no new ids: mode, mode_nonzero, nearest, label_gaussian (default: mode)",
+)
+STORED_METHOD = option(
+    "--method",
+    "method",
+    type=values.method,
+    metavar="METHOD",
+    help="how the levels are made, one of the methods of build: mean (default: as the store states)",
+)
+NEW_METHOD = option(
+    "--method",
+    "method",
+    type=values.method,
+    metavar="METHOD",
+    help="how to recompute the levels, one of the methods of build: max (default: none; required without --remove)",
+)
 
+# --- what is written -------------------------------------------------------------------------------------------
 
-def add_resource_options(command: Any) -> None:
-    """Add what memory and how many workers there are."""
-    command.add_argument(
-        "--memory-limit", metavar="BYTES", help="memory to use: 512MiB, 8GB (default: half of what there is)"
-    )
-    command.add_argument("--workers", type=int, metavar="N", help="regions at a time: 4 (default: one for each core)")
+NGFF = option(
+    "--ngff", "version", choices=[*WRITTEN_VERSIONS], help=f"version of OME-NGFF to write (default: {DEFAULT_VERSION})"
+)
+NGFF_OF_COPY = option(
+    "--ngff", "version", choices=[*WRITTEN_VERSIONS], required=True, help="version of OME-NGFF to convert to"
+)
+OVERWRITE = switch("--overwrite", "mode", "w", "replace what multiscale-sampler wrote there before")
+WRITING_OPTIONS = (
+    NGFF,
+    option(
+        "--layout",
+        "layout",
+        choices=["datatree", "flat"],
+        help="paths of the levels: datatree for scale0/image, flat for 0 (default: datatree)",
+    ),
+    option("--dtype", "dtype", help="dtype of the values in the pyramid: float32 (default: as in the source)"),
+    option(
+        "--metadata", "metadata", type=values.names, metavar="NAMES", help="ome, geozarr or ome,geozarr (default: ome)"
+    ),
+    OVERWRITE,
+    switch("--digests", "digests", True, "store digests of chunks, for update --changed auto"),
+)
 
+# --- which part of a pyramid -----------------------------------------------------------------------------------
 
-def add_cluster_options(command: argparse.ArgumentParser) -> None:
-    """Add where a build runs."""
-    group = command.add_argument_group("Dask cluster")
-    group.add_argument(
-        "--scheduler",
-        help="build on the cluster of this scheduler, as tcp://host:8786; or local: on a cluster of --workers "
-        "processes of this machine, for the time of the build (default: threads of this process)",
-    )
+REGION = option(
+    "--region",
+    "region",
+    type=values.region,
+    help="what was edited: z=0:64,y=10:20, all of the other axes (default: see --changed)",
+)
+BY = option(
+    "--by",
+    "by",
+    choices=["index", "coordinate"],
+    help="whether --region counts samples or states positions in the image's units (default: index)",
+)
+CHANGED = option(
+    "--changed",
+    "changed",
+    choices=["auto"],
+    help="auto: find what was edited, from the digests of build --digests (default: --region alone)",
+)
+DIM = option("--dim", "dim", required=True, help="the axis to append along: t")
+CHANGED_LEVELS = option("--levels", "levels", type=values.levels, help="levels to change: 1,2 (default: all but 0)")
+VERIFIED_LEVELS = option("--levels", "levels", type=values.levels, help="levels to check: 1, or 1,2 (default: all)")
 
+# --- how a pyramid is checked and viewed -----------------------------------------------------------------------
 
-@contextmanager
-def on_cluster(arguments: Arguments) -> Iterator[None]:
-    """Let builds go to the cluster that was asked for, until this ends."""
-    if arguments.scheduler is None:
-        yield
-        return
-    need = f"--scheduler {arguments.scheduler} needs dask.distributed"
-    distributed = required("distributed", need, "'multiscale-sampler[distributed]'")
-    if arguments.scheduler == "local":
-        from ..tasks.machine import available_cores
-
-        with (
-            distributed.LocalCluster(
-                n_workers=arguments.workers or available_cores(), threads_per_worker=1, dashboard_address=None
-            ) as cluster,
-            distributed.Client(cluster),
-        ):
-            yield
-        return
-    if "://" not in arguments.scheduler:
-        raise ValueError(
-            f"--scheduler {arguments.scheduler!r} is no address; give one as tcp://host:8786, or local for processes "
-            "of this machine"
-        )
-    with distributed.Client(arguments.scheduler, timeout=CONNECT_SECONDS):
-        yield
-
-
-def label_options(arguments: Arguments) -> dict[str, Any]:
-    """Return the labels that were given, as `open_image` takes them."""
-    return {
-        "dims": arguments.dims,
-        "scale": arguments.scale,
-        "translation": arguments.translation,
-        "units": arguments.unit,
-        "channel_names": arguments.channel_names,
-        "orientation": arguments.orientation,
-    }
-
-
-def source_image(arguments: Arguments, **more: Any) -> Any:
-    """Open the source with the labels that were given."""
-    from .. import open_image
-
-    part = {"series": arguments.series, "level": arguments.level}
-    return open_image(arguments.source, arguments.path, **part, **label_options(arguments), **more)
-
-
-def level_options(arguments: Arguments) -> dict[str, Any]:
-    """Return what decides on levels, as `plan_pyramid` takes it."""
-    names = "method boundary max_levels min_size nodata skipna min_valid chunks shards memory_limit workers"
-    return {"scale_factors": _scale_factors(arguments.factors), **{n: getattr(arguments, n) for n in names.split()}}
-
-
-def _scale_factors(given: list[Any] | None) -> Any:
-    """Return what --factors mean: given once, the value itself; given again, one entry per level."""
-    if given is None:
-        return 2
-    return given[0] if len(given) == 1 else given
-
-
-def add_source(command: argparse.ArgumentParser) -> None:
-    """Add the array that a command reads."""
-    command.add_argument(
-        "source", help="a zarr array or group (v2 or v3), or a file as TIFF: a path, a URL, a .zip or an .ozx file"
-    )
-    command.add_argument("--path", help="path of the array in the source: images/0 (default: the only array)")
-    command.add_argument("--series", type=int, help="which image of a TIFF file, from 0: 1 (default: the first)")
-    command.add_argument(
-        "--level", type=int, default=0, help="which level of a source that has several: 1 (default: 0)"
-    )
-
-
-def add_run_options(command: argparse.ArgumentParser) -> None:
-    """Add how a build runs."""
-    command.add_argument("--resume", action="store_true", help="go on with an interrupted build of the same image")
-    add_quiet(command)
-
-
-def add_quiet(command: argparse.ArgumentParser) -> None:
-    """Add how to silence progress."""
-    command.add_argument("--quiet", action="store_true", help="show no progress")
-
-
-def add_pyramid(command: argparse.ArgumentParser) -> None:
-    """Add the pyramid that a command changes."""
-    command.add_argument("store", help="the OME-Zarr image: a path or a URL")
-    command.add_argument("--path", help="path of the image's group in the store: labels/cells (default: the root)")
+STRICT = switch("--strict", "strict", True, "count recommendations of the specification as requirements")
+METADATA_ONLY = switch("--metadata-only", "metadata_only", True, "check neither arrays nor labels, as schemas do")
+SAMPLE = option(
+    "--sample", "sample", type=values.integer, metavar="N", help="check N random regions: 20 (default: every voxel)"
+)
+SEED = option(
+    "--seed", "seed", type=values.integer, help="seed of the random choice of regions, with --sample: 1 (default: 0)"
+)
+PORT = option("--port", "port", type=values.integer, help="port to listen at: 8080 (default: one that is free)")
+HOST = option(
+    "--host",
+    "host",
+    help="address to listen at; 0.0.0.0 for everyone who has the URL (default: 127.0.0.1, this machine alone)",
+)
+NO_BROWSER = switch("--no-browser", "browser", False, "print the URL without opening a browser", absent=True)

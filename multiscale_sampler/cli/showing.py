@@ -7,7 +7,9 @@ import logging
 from pathlib import Path
 from typing import Any
 
-from .options import Arguments, add_command, add_quiet
+from . import values
+from .commands import Arguments, add_command, keywords
+from .options import HOST, IMAGE_PATH, NO_BROWSER, PORT, QUIET
 
 DEMO_SIZE = 256
 DEMO_CHUNK = 64
@@ -25,19 +27,12 @@ def _add_view(commands: Any) -> None:
         commands,
         "view",
         _view,
-        "Show pyramids in the browser, from this machine; Ctrl-C ends it.",
+        "View pyramids in the browser, served from this machine until Ctrl-C.",
         "out.ome.zarr other.ome.zarr",
+        {"view": (IMAGE_PATH, PORT, HOST, NO_BROWSER)},
     )
     command.add_argument("stores", nargs="+", metavar="STORE", help="a pyramid: a path, a URL, a .zip or an .ozx file")
-    command.add_argument("--path", help="path of the image's group in the stores: images/a (default: the root)")
-    command.add_argument("--port", type=int, default=0, help="port to listen at: 8080 (default: one that is free)")
-    command.add_argument(
-        "--host",
-        default="127.0.0.1",
-        help="address to listen at; 0.0.0.0 for everyone who has the URL (default: 127.0.0.1, this machine alone)",
-    )
-    command.add_argument("--no-browser", action="store_true", help="print the URL, and open no browser")
-    command.add_argument("--verbose", action="store_true", help="tell every request")
+    command.add_argument("--verbose", action="store_true", help="log every request")
 
 
 def _view(arguments: Arguments) -> int:
@@ -48,14 +43,7 @@ def _view(arguments: Arguments) -> int:
         logging.getLogger("multiscale_sampler").setLevel(logging.DEBUG)
     # Ctrl-C is how it ends.
     with contextlib.suppress(KeyboardInterrupt):
-        viewer = view(
-            *arguments.stores,
-            path=arguments.path,
-            host=arguments.host,
-            port=arguments.port,
-            browser=not arguments.no_browser,
-        )
-        viewer.wait()
+        view(*arguments.stores, **keywords(arguments, "view")).wait()
     return 0
 
 
@@ -66,16 +54,16 @@ def _add_demo(commands: Any) -> None:
         _demo,
         "Make a 3-D test image, build its pyramid, validate and draw it.",
         "demo-output --size 128",
+        {"create_test_image": (QUIET,), "write_pyramid": (QUIET,)},
     )
     command.add_argument("folder", type=Path, help="a new or empty folder for the results")
     command.add_argument(
         "--size",
-        type=int,
+        type=values.integer,
         default=DEMO_SIZE,
         metavar="VOXELS",
         help=f"voxels along each axis: 128 (default: {DEMO_SIZE})",
     )
-    add_quiet(command)
 
 
 def _demo(arguments: Arguments) -> int:
@@ -88,10 +76,10 @@ def _demo(arguments: Arguments) -> int:
     if folder.exists() and any(folder.iterdir()):
         raise FileExistsError(f"{str(folder)!r} is not empty; name a new folder")
     raw, target, picture = folder / "raw.zarr", folder / "demo.ome.zarr", folder / "levels.png"
-    progress = not arguments.quiet
-    create_test_image(raw, "image", shape=(arguments.size,) * 3, chunks=(DEMO_CHUNK,) * 3, progress=progress)
+    shape, chunks = (arguments.size,) * 3, (DEMO_CHUNK,) * 3
+    create_test_image(raw, "image", shape=shape, chunks=chunks, **keywords(arguments, "create_test_image"))
     image = open_image(raw, "image", dims="zyx", scale=DEMO_SPACING, units="micrometer")
-    write_pyramid(image, target, progress=progress)
+    write_pyramid(image, target, **keywords(arguments, "write_pyramid"))
     tree = open_pyramid(target)
     print(format_levels(describe_levels(tree)))
     report = validate(target)
@@ -100,5 +88,6 @@ def _demo(arguments: Arguments) -> int:
     print(f"\n{picture} shows one slice of every level. To open the pyramid in Python:\n")
     print("    import multiscale_sampler as ms")
     print(f"    tree = ms.open_pyramid({str(target)!r})")
-    print('    tree["scale1/image"].sel(z=100, method="nearest")')
+    coarsest = list(tree.children)[-1]
+    print(f'    tree["{coarsest}/image"].sel(z={arguments.size / 2 * DEMO_SPACING["z"]}, method="nearest")')
     return 0 if report.ok else 1

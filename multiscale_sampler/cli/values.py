@@ -1,9 +1,14 @@
-"""Texts of the command line, to values."""
+"""Parsers of option values: from the text on the command line to the value of a keyword argument.
+
+Each refuses at once what it cannot read, and says what it expects.
+"""
 
 from __future__ import annotations
 
-import argparse
-from collections.abc import Callable
+import math
+import re
+from argparse import ArgumentTypeError
+from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
 from ..messages import check_choice
@@ -11,106 +16,147 @@ from ..methods.reducers import REDUCERS, SAME_JOB
 
 T = TypeVar("T")
 
+# A date with a time of day contains the colon that also separates the ends of a range.
+REGION_END = r"\d{4}-\d\d-\d\d[T ]\d\d(?::\d\d){0,2}(?:\.\d+)?|[^:]*"
 
-def by_dim(number: Callable[[str], T]) -> Callable[[str], T | list[T] | dict[str, T]]:
-    """Return a parser of "2", "2,4" and "z=1,y=2" into a value, a list or a mapping."""
 
-    def parse(text: str) -> T | list[T] | dict[str, T]:
-        parts = [part for part in text.split(",") if part]
-        if not parts:
-            raise argparse.ArgumentTypeError("is empty; write a number, as 2, or numbers by axis, as z=1,y=2,x=2")
+def integer(text: str) -> int:
+    """Parse a whole number."""
+    try:
+        return int(text)
+    except ValueError:
+        raise ArgumentTypeError(f"{text!r} is not a whole number; write one, as 4") from None
+
+
+def decimal(text: str) -> float:
+    """Parse a finite number."""
+    value = number(text)
+    if not math.isfinite(value):
+        raise ArgumentTypeError(f"{text!r} is not a finite number; write one, as 0.5")
+    return float(value)
+
+
+def number(text: str) -> float | int:
+    """Parse any number, also nan and inf; without a decimal point it is an integer."""
+    for kind in (int, float):
         try:
-            if all("=" in part for part in parts):
-                return {dim.strip(): number(value) for dim, _, value in (part.partition("=") for part in parts)}
-            values = [number(part) for part in parts]
+            return kind(text)
         except ValueError:
-            raise argparse.ArgumentTypeError(
-                f"{text!r} is no number and no list of numbers by axis; write 2, or z=1,y=2,x=2"
-            ) from None
-        return values[0] if len(values) == 1 and "," not in text else values
+            continue
+    raise ArgumentTypeError(f"{text!r} is not a number; write one, as -9999 or 0.5")
 
-    return parse
+
+def by_axis(parse: Callable[[str], T], example: str) -> Callable[[str], T | list[T] | dict[str, T]]:
+    """Return a parser of one value ("2"), one per axis in order ("2,4"; "2," for one axis), or by name ("z=1,y=2").
+
+    `example` is a value as it could be written.
+    """
+    expected = f"write {example}, or values by axis, as y={example},x={example}"
+
+    def parse_all(text: str) -> T | list[T] | dict[str, T]:
+        parts = text.removesuffix(",").split(",")
+        if "=" in text:
+            return {name: parse(value) for name, value in _named(text, expected)}
+        if not all(part.strip() for part in parts):
+            raise ArgumentTypeError(f"{text!r} has an empty part; {expected}")
+        values = [parse(part) for part in parts]
+        return values if "," in text else values[0]
+
+    return parse_all
 
 
 def factors(text: str) -> Any:
-    """Parse the factors of levels, or "isotropic"."""
-    return text if text == "isotropic" else by_dim(int)(text)
+    """Parse the factors of one level or more, or "isotropic"."""
+    return text if text == "isotropic" else by_axis(integer, "2")(text)
 
 
 def shards(text: str) -> Any:
     """Parse the shape of shards, or "none"."""
-    return False if text == "none" else by_dim(int)(text)
+    return False if text == "none" else by_axis(integer, "512")(text)
 
 
-def dims(text: str) -> tuple[str, ...]:
-    """Parse names of axes, of one letter each or with commas."""
-    return tuple(text.split(",")) if "," in text else tuple(text)
+def axes(text: str) -> tuple[str, ...]:
+    """Parse names of axes: separated by commas, or one letter each."""
+    return tuple(names(text)) if "," in text else tuple(text)
 
 
 def units(text: str) -> str | dict[str, str]:
     """Parse one unit, or units by axis."""
-    parsed: Any = by_dim(str)(text)
+    parsed = by_axis(str.strip, "micrometer")(text)
     if isinstance(parsed, list):
-        raise argparse.ArgumentTypeError(f"{text!r} names several units; write t=second,x=micrometer, or one unit")
-    return parsed  # type: ignore[no-any-return]  # a text or a mapping of texts, by the parser above
+        raise ArgumentTypeError(f"{text!r} are several units; write one, or say of which axes: t=second,x=micrometer")
+    return parsed
 
 
 def orientation(text: str) -> str | dict[str, str]:
     """Parse an anatomical orientation: a code, or words by axis."""
-    parsed: Any = by_dim(str)(text)
-    return text if isinstance(parsed, list) else parsed
+    if "=" not in text:
+        return text
+    return dict(_named(text, "write a code, as RAS, or words by axis, as z=superior-to-inferior"))
 
 
 def method(text: str) -> str:
-    """Return a method of the table, by its own name or by one that the spatial-image family has, however written."""
+    """Return the name of a method, from its own name or one of the spatial-image family, in any spelling."""
     plain = text.lower().replace("-", "_")
-    if plain not in SAME_JOB:
+    if plain not in SAME_JOB and plain not in REDUCERS:
         try:
-            check_choice("method", plain, REDUCERS)
+            check_choice("method", text, REDUCERS)
         except ValueError as error:
-            raise argparse.ArgumentTypeError(str(error)) from None
+            raise ArgumentTypeError(str(error)) from None
     return plain
 
 
 def names(text: str) -> list[str]:
-    """Parse a list of names."""
-    return text.split(",")
+    """Parse names, separated by commas."""
+    parts = [part.strip() for part in text.split(",")]
+    if not all(parts):
+        raise ArgumentTypeError(f"{text!r} has an empty name; separate names by single commas, as a,b")
+    return parts
 
 
 def levels(text: str) -> list[int]:
-    """Parse a list of levels, by number."""
-    try:
-        return [int(part) for part in text.split(",")]
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} names no levels; write numbers, as 1,2") from None
+    """Parse numbers of levels, separated by commas."""
+    parts = text.split(",")
+    if not all(part.strip().isdecimal() for part in parts):
+        raise ArgumentTypeError(f"{text!r} are not numbers of levels; write one or more, as 1 or 1,2")
+    return [int(part) for part in parts]
 
 
-def number(text: str) -> float | int:
-    """Parse a number, whole where it can be."""
-    try:
-        return int(text)
-    except ValueError:
-        return float(text)
+def scheduler(text: str) -> str:
+    """Parse the address of a scheduler, or "local"."""
+    if text != "local" and "://" not in text:
+        raise ArgumentTypeError(f"{text!r} is not an address; write one, as tcp://host:8786, or local")
+    return text
 
 
 def region(text: str) -> dict[str, Any]:
-    """Parse z=0:64,y=10 to slices and single samples; numbers with a point are positions."""
-    region: dict[str, Any] = {}
+    """Parse z=0:64,y=10 to slices and single samples; the ends are numbers, or text such as dates."""
+    found: dict[str, Any] = {}
+    for name, ends in _named(text, "write a range by axis, as z=0:64,y=10:20"):
+        match = re.fullmatch(f"({REGION_END})(?::({REGION_END}))?", ends)
+        if match is None:
+            raise ArgumentTypeError(f"{ends!r} has more than two ends; write {name}=0:64")
+        start, stop = match.groups()
+        found[name] = _end(start) if stop is None else slice(_end(start), _end(stop))
+    return found
+
+
+def _named(text: str, expected: str) -> Iterable[tuple[str, str]]:
+    """Yield the parts of "z=1,y=2", each axis once."""
+    seen = set()
     for part in text.split(","):
-        dim, _, ends = part.partition("=")
-        if not dim or not ends:
-            raise argparse.ArgumentTypeError(f"{text!r} is no region; write z=0:64,y=10:20")
-        values = [_end(end) for end in ends.split(":")]
-        if len(values) > 2:
-            raise argparse.ArgumentTypeError(f"{ends!r} has more than two ends; write {dim}=0:64")
-        region[dim] = values[0] if len(values) == 1 else slice(*values)
-    return region
+        name, _, value = (each.strip() for each in part.partition("="))
+        if not name or not value:
+            raise ArgumentTypeError(f"{text!r} has no axis or no value in {part!r}; {expected}")
+        if name in seen:
+            raise ArgumentTypeError(f"{text!r} names the axis {name!r} twice; {expected}")
+        seen.add(name)
+        yield name, value
 
 
 def _end(text: str) -> Any:
-    if not text:
-        return None
+    """Return an end of a range: a number, other text as it stands, None for an open end."""
     try:
         return number(text)
-    except ValueError:
-        return text
+    except ArgumentTypeError:
+        return text or None
