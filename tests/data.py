@@ -1,16 +1,14 @@
-"""What tests read and expect: real images, made-up ones, and levels computed without the package.
+"""Data of the tests: real images, noise, and stores that record what is read and written.
 
 Real images are found through the environment variable MSS_DATA, by default in ``../shared/data`` beside the
-repository. Expected values come from Python's integers, fractions and `math.fsum`, window by window.
+repository.
 """
 
 import hashlib
 import importlib.util
 import json
-import math
 import os
 from collections import Counter
-from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -49,83 +47,6 @@ def noise(shape, dtype="uint16", seed=0):
         return (rng.integers(-400, 400, shape) / 8).astype(dtype)
     limits = np.iinfo(dtype)
     return rng.integers(limits.min, limits.max, shape, dtype=dtype, endpoint=True)
-
-
-def _half_even(total, count):
-    return round(Fraction(total, count))
-
-
-def _mean(values):
-    if isinstance(values[0], float):
-        return math.fsum(values) / len(values)
-    return _half_even(sum(map(int, values)), len(values))
-
-
-def _sum(values):
-    return math.fsum(values) if isinstance(values[0], float) else sum(values)
-
-
-def _median(values):
-    ordered = sorted(values)
-    low, high = ordered[(len(ordered) - 1) // 2], ordered[len(ordered) // 2]
-    return (low + high) / 2 if isinstance(low, float) else _half_even(int(low) + int(high), 2)
-
-
-def _mode(values):
-    counts = Counter(values)
-    most = max(counts.values())
-    return min(value for value, count in counts.items() if count == most)
-
-
-FUNCTIONS = {"mean": _mean, "sum": _sum, "min": min, "max": max, "median": _median, "mode": _mode}
-
-
-def reduced(array, factors, method="mean", *, boundary="pad", missing=None):
-    """Return an array reduced window by window; `missing` tells which values to leave out."""
-    sizes = [n // f if boundary == "trim" else -(-n // f) for n, f in zip(array.shape, factors, strict=True)]
-    if method == "nearest":
-        return array[tuple(slice(0, size * f, f) for size, f in zip(sizes, factors, strict=True))]
-    dtype = array.dtype if method != "sum" else array.sum().dtype
-    out = np.empty(sizes, dtype)
-    for index in np.ndindex(*sizes):
-        window = array[tuple(slice(i * f, (i + 1) * f) for i, f in zip(index, factors, strict=True))]
-        values = window.ravel().tolist()
-        if missing is not None:
-            values = [value for value in values if not missing(value)] or [values[0]]
-        out[index] = FUNCTIONS[method](values)
-    return out
-
-
-def positions(size, factor, *, scale=1.0, translation=0.0, first=False):
-    """Return where the samples of a level sit: at the centres of their windows, or at their first samples."""
-    offset = 0.0 if first else (factor - 1) / 2 * scale
-    return translation + offset + scale * factor * np.arange(size)
-
-
-def check_levels(tree, base, ladder, method="mean", *, boundary="pad", scale=(), translation=()):
-    """Hold every level of a tree against the base: values, dtype and coordinates."""
-    levels = [next(iter(node.data_vars.values())) for node in tree.children.values()]
-    assert len(levels) == len(ladder) + 1
-    np.testing.assert_array_equal(levels[0].values, base)
-    assert levels[0].dtype == base.dtype
-    spacing, origin = dict(scale), dict(translation)
-    for level, factors in zip(levels, [(1,) * base.ndim, *ladder], strict=True):
-        expected = reduced(base, factors, method, boundary=boundary) if max(factors) > 1 else base
-        np.testing.assert_array_equal(level.values, expected)
-        assert level.dtype == expected.dtype
-        for dim, size, factor in zip(level.dims, level.shape, factors, strict=True):
-            if level[dim].dtype.kind not in "iuf":
-                # Names of channels.
-                assert factor == 1
-                continue
-            along = positions(
-                size,
-                factor,
-                scale=spacing.get(dim, 1.0),
-                translation=origin.get(dim, 0.0),
-                first=method == "nearest",
-            )
-            np.testing.assert_allclose(level[dim].values, along, rtol=1e-12, atol=1e-12)
 
 
 def is_chunk(key):

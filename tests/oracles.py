@@ -1,7 +1,7 @@
-"""What a pyramid must hold, said a second time: plain loops over Python's own integers and fractions.
+"""Expected levels, computed with Python's integers and fractions, window by window.
 
-Nothing here is shared with the package. Values are exact (int, Fraction, or a float that is NaN or infinite)
-and kept in arrays of objects; `assert_level` holds the floats of a level against them.
+Nothing is shared with the package. Values are exact (int, Fraction, or a float that is NaN or infinite) and kept in
+arrays of objects; `expected_level` rounds them to the dtype of the level, `assert_level` compares within a tolerance.
 """
 
 from __future__ import annotations
@@ -13,14 +13,41 @@ from fractions import Fraction
 
 import numpy as np
 
-SPATIAL = "abdef"  # names of axes that stand for nothing else in the field's custom
-SELECTING = ("min", "max", "mode", "nearest")
-COMPOSING = ("mean", "sum", "min", "max", "nearest")
-STEPWISE = ("median", "mode")
-METHODS = ("mean", "sum", "min", "max", "median", "mode", "nearest")
+SPATIAL = "abdef"  # axis names that mean no time, no channel and no known direction
 INTEGERS = ("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64")
 FLOATS = ("float16", "float32", "float64")
 DTYPES = ("bool", *INTEGERS, *FLOATS)
+COMPLEX = ("complex64", "complex128")
+ALL_DTYPES = (*DTYPES, *COMPLEX, "datetime64[s]", "timedelta64[ms]", ">u2", ">f4")
+
+# Every method, and the kinds of dtype that it takes.
+FILTERS = ("gaussian", "linear", "cubic", "lanczos")
+TAKES = {
+    "mean": "biufc",
+    "sum": "biufc",
+    "min": "biufmM",
+    "max": "biufmM",
+    "std": "biufc",
+    "median": "biufmM",
+    "mode": "biufmM",
+    "mode_nonzero": "biuf",
+    "nearest": "biufcmM",
+    "any": "biufc",
+    "all": "biufc",
+    "count": "biufcmM",
+    "label_gaussian": "biu",
+    **dict.fromkeys((*FILTERS, "laplacian"), "biufc"),
+}
+# Methods that can mark a voxel as missing, and those whose levels are made from the level before.
+MARKS = ("mean", "sum", "min", "max", "std", "median", "mode", "mode_nonzero", "laplacian", *FILTERS)
+STEPS = ("median", "mode", "mode_nonzero", "label_gaussian", "laplacian", *FILTERS)
+# The methods of the laws: they take every real dtype, and look at their window alone.
+METHODS = ("mean", "sum", "min", "max", "median", "mode", "nearest")
+STEPWISE = tuple(method for method in METHODS if method in STEPS)
+COMPOSING = tuple(method for method in METHODS if method not in STEPS)
+# Their values are values of the window, so floats are compared to the bit.
+SELECTING = ("min", "max", "mode", "nearest")
+NOT_A_TIME = -(2**63)
 
 
 def level_size(size, factor, boundary="pad"):
@@ -29,10 +56,18 @@ def level_size(size, factor, boundary="pad"):
     return whole + (1 if rest and boundary == "pad" else 0)
 
 
-def output_dtype(dtype, method):
-    """The dtype that a level has: the base's, or that of numpy's sum."""
+def level_dtype(dtype, method):
+    """Return the dtype of a level: that of numpy's function of the name, else the base's in native byte order."""
     native = np.dtype(dtype).newbyteorder("=")
-    return np.sum(np.zeros(1, native)).dtype if method == "sum" else native
+    if method in ("any", "all"):
+        return np.dtype(bool)
+    if method == "count":
+        return np.dtype(np.int64)
+    if method in ("sum", "std"):
+        return getattr(np, method)(np.zeros(1, native)).dtype
+    if method == "laplacian":
+        return (np.zeros(1, native) * np.ones(1, np.float32)).dtype
+    return native
 
 
 def windows(array, factors, boundary="pad"):
@@ -42,13 +77,92 @@ def windows(array, factors, boundary="pad"):
         yield index, array[tuple(slice(i * f, (i + 1) * f) for i, f in zip(index, factors, strict=True))].ravel()
 
 
-def reduced(array, factors, method, *, boundary="pad", skipna=None, nodata=None):
-    """Reduce an array at once; the result is an array of exact objects."""
+def is_missing(array, skipna=None, nodata=None):
+    """Which voxels are left out: NaN and NaT unless told otherwise, and nodata."""
+    missing = np.zeros(array.shape, bool)
+    if array.dtype.kind in "fcmM" and skipna is not False:
+        missing |= array != array
+    if nodata is not None:
+        missing |= array == np.array(nodata, array.dtype)
+    return missing
+
+
+def reduced(array, factors, method, *, boundary="pad", skipna=None, nodata=None, min_valid=0.0):
+    """Reduce an array at once by a method that looks at its window alone.
+
+    Returns an array of exact objects; for complex numbers one array for each part.
+    """
+    missing = is_missing(array, skipna, nodata)
     shape = [level_size(n, f, boundary) for n, f in zip(array.shape, factors, strict=True)]
-    out = np.empty(shape, object)
-    for index, values in windows(array, factors, boundary):
-        out[index] = window_value(values, method, skipna=skipna, nodata=nodata)
-    return out
+    values = _parts(array)
+    out = [np.empty(shape, object) for _ in values]
+    rule = (method, array.dtype, nodata, min_valid)
+    for index, gone in windows(missing, factors, boundary):
+        inside = tuple(slice(i * f, (i + 1) * f) for i, f in zip(index, factors, strict=True))
+        for level, value in zip(out, _window(values[(slice(None), *inside)], gone, rule), strict=False):
+            level[index] = value
+    if array.dtype.kind == "c" and method in ("mean", "sum", "nearest"):
+        return out
+    return out[0]
+
+
+def expected_level(array, factors, method="mean", **rule):
+    """Return a level in its own dtype: what `reduced` returns for real numbers, each rounded once."""
+    return as_dtype(reduced(array, factors, method, **rule), level_dtype(array.dtype, method))
+
+
+def _parts(array):
+    """The real and the imaginary part, the ticks, or the values, along a leading axis."""
+    native = array.astype(array.dtype.newbyteorder("="))
+    if native.dtype.kind == "c":
+        return np.stack([native.real, native.imag])
+    return (native.view(np.int64) if native.dtype.kind in "mM" else native)[np.newaxis]
+
+
+def _window(parts, gone, rule):
+    """The values of a voxel, one for each part."""
+    method, dtype, nodata, min_valid = rule
+    parts = parts.reshape(len(parts), -1)
+    kept = [[exact(v) for v in part[~gone]] for part in parts]
+    if method == "nearest":
+        return [exact(part[0]) for part in parts]
+    if method == "count":
+        return [int((~gone).sum())]
+    if method in ("any", "all"):
+        return [getattr(np, method)((parts[:, ~gone] != 0).any(axis=0))]
+    if not kept[0] or len(kept[0]) < Fraction(min_valid) * gone.size:
+        return [_nothing(method, dtype, part, nodata) for part in range(len(parts))]
+    if dtype.kind in "mM":
+        return [NOT_A_TIME if NOT_A_TIME in kept[0] else REDUCTIONS[method](kept[0], np.dtype("int64"))]
+    number = parts.dtype
+    if method == "std":
+        return [_norm([_window_value(part, method, number) for part in kept])]
+    return [_window_value(part, method, number) for part in kept]
+
+
+def _nothing(method, dtype, part, nodata):
+    """What a voxel is for which too few samples are valid."""
+    if method == "std":
+        return math.nan
+    if dtype.kind in "mM":
+        return NOT_A_TIME if nodata is None else int(np.array(nodata, dtype).view(np.int64))
+    if nodata is None:
+        return math.nan
+    return exact(_parts(np.array([nodata], dtype))[part][0])
+
+
+def _norm(parts):
+    """The deviation of complex numbers from those of their parts."""
+    if len(parts) == 1 or any(isinstance(v, float) for v in parts):
+        return parts[0] if len(parts) == 1 else math.nan
+    square = sum(v * v for v in parts)
+    return Fraction(math.isqrt(square.numerator * square.denominator << 400), square.denominator << 200)
+
+
+def _window_value(kept, method, dtype):
+    if method not in ("mode", "mode_nonzero") and any(isinstance(v, float) and math.isnan(v) for v in kept):
+        return math.nan
+    return REDUCTIONS[method](kept, dtype)
 
 
 def exact(value):
@@ -59,26 +173,12 @@ def exact(value):
     return int(value)
 
 
-def window_value(values, method, *, skipna=None, nodata=None):
-    """What a voxel is, from the values of its window."""
-    dtype = values.dtype
-    if method == "nearest":
-        return exact(values[0])
-    skips = dtype.kind == "f" and skipna is not False
-    kept = [exact(v) for v in values if not (skips and v != v) and not (nodata is not None and v == nodata)]
-    if not kept:
-        return math.nan if nodata is None else exact(dtype.type(nodata))
-    if method != "mode" and any(isinstance(v, float) and math.isnan(v) for v in kept):
-        return math.nan
-    return REDUCTIONS[method](kept, dtype)
-
-
 def _sum(kept, dtype):
     total = _plain_sum(kept)
     if dtype.kind == "f":
         return total
-    bits = 8 * output_dtype(dtype, "sum").itemsize
-    signed = output_dtype(dtype, "sum").kind == "i"
+    bits = 8 * level_dtype(dtype, "sum").itemsize
+    signed = level_dtype(dtype, "sum").kind == "i"
     total %= 2**bits
     return total - 2**bits if signed and total >= 2 ** (bits - 1) else total
 
@@ -114,6 +214,15 @@ def _mode(kept, dtype):
     return min(tied) if tied else math.nan
 
 
+def _deviation(kept):
+    """The standard deviation of a window, to 200 bits behind the point."""
+    if any(isinstance(v, float) for v in kept):
+        return math.nan
+    mean = Fraction(sum(kept)) / len(kept)
+    variance = sum((v - mean) ** 2 for v in kept) / len(kept)
+    return Fraction(math.isqrt(variance.numerator * variance.denominator << 400), variance.denominator << 200)
+
+
 REDUCTIONS = {
     "mean": _mean,
     "sum": _sum,
@@ -121,6 +230,8 @@ REDUCTIONS = {
     "max": lambda kept, dtype: max(kept),
     "median": _median,
     "mode": _mode,
+    "mode_nonzero": lambda kept, dtype: _mode([v for v in kept if v != 0] or [0], dtype),
+    "std": lambda kept, dtype: _deviation(kept),
 }
 
 
@@ -200,138 +311,34 @@ def parent_of(levels, index):
 
 def images_of(tree):
     """The images of a tree, the base first."""
-    return [next(iter(tree[f"scale{k}"].data_vars.values())) for k in range(len(tree.children))]
+    return [next(iter(node.data_vars.values())) for node in tree.children.values()]
 
 
-# All methods
-
-REDUCTIONS |= {
-    "std": lambda kept, dtype: _deviation(kept),
-    "mode_nonzero": lambda kept, dtype: _mode([v for v in kept if v != 0] or [0], dtype),
-}
-FILTERS = ("gaussian", "linear", "cubic", "lanczos")
-MARKS = ("mean", "sum", "min", "max", "std", "median", "mode", "mode_nonzero", "laplacian", *FILTERS)
-STEPS = ("median", "mode", "mode_nonzero", "label_gaussian", "laplacian", *FILTERS)
-TAKES = {
-    "mean": "biufc",
-    "sum": "biufc",
-    "min": "biufmM",
-    "max": "biufmM",
-    "std": "biufc",
-    "median": "biufmM",
-    "mode": "biufmM",
-    "mode_nonzero": "biuf",
-    "nearest": "biufcmM",
-    "any": "biufc",
-    "all": "biufc",
-    "count": "biufcmM",
-    "label_gaussian": "biu",
-    **dict.fromkeys((*FILTERS, "laplacian"), "biufc"),
-}
-NOT_A_TIME = -(2**63)
+def positions(size, factor, *, scale=1.0, translation=0.0, first=False):
+    """Return where the samples of a level are: at the centres of their windows, or at their first samples."""
+    offset = 0.0 if first else (factor - 1) / 2 * scale
+    return translation + offset + scale * factor * np.arange(size)
 
 
-def _deviation(kept):
-    """The standard deviation of a window, to 200 bits behind the point."""
-    if any(isinstance(v, float) for v in kept):
-        return math.nan
-    mean = Fraction(sum(kept)) / len(kept)
-    variance = sum((v - mean) ** 2 for v in kept) / len(kept)
-    return Fraction(math.isqrt(variance.numerator * variance.denominator << 400), variance.denominator << 200)
-
-
-def level_dtype(dtype, method):
-    """The dtype of a level, of any method: as numpy's function of the name has it, else the base's."""
-    native = np.dtype(dtype).newbyteorder("=")
-    if method in ("any", "all"):
-        return np.dtype(bool)
-    if method == "count":
-        return np.dtype(np.int64)
-    if method == "std":
-        return np.std(np.zeros(1, native)).dtype
-    if method == "laplacian":
-        return (np.zeros(1, native) * np.ones(1, np.float32)).dtype
-    return output_dtype(native, method) if method == "sum" else native
-
-
-def is_missing(array, skipna=None, nodata=None):
-    """Which voxels are left out: NaN and NaT unless told otherwise, and nodata."""
-    missing = np.zeros(array.shape, bool)
-    if array.dtype.kind in "fcmM" and skipna is not False:
-        missing |= array != array
-    if nodata is not None:
-        missing |= array == np.array(nodata, array.dtype)
-    return missing
-
-
-def level_of(array, factors, method, *, boundary="pad", skipna=None, nodata=None, min_valid=0.0):
-    """A level of a method that looks at its window alone: exact objects, of complex numbers a pair of such arrays."""
-    missing = is_missing(array, skipna, nodata)
-    shape = [level_size(n, f, boundary) for n, f in zip(array.shape, factors, strict=True)]
-    values = _parts(array)
-    out = [np.empty(shape, object) for _ in values]
-    rule = (method, array.dtype, nodata, min_valid)
-    for index, gone in windows(missing, factors, boundary):
-        inside = tuple(slice(i * f, (i + 1) * f) for i, f in zip(index, factors, strict=True))
-        for level, value in zip(out, _window(values[(slice(None), *inside)], gone, rule), strict=False):
-            level[index] = value
-    if array.dtype.kind == "c" and method in ("mean", "sum", "nearest"):
-        return out
-    return out[0]
-
-
-def _parts(array):
-    """The real and the imaginary part, the ticks, or the values, along a leading axis."""
-    native = array.astype(array.dtype.newbyteorder("="))
-    if native.dtype.kind == "c":
-        return np.stack([native.real, native.imag])
-    return (native.view(np.int64) if native.dtype.kind in "mM" else native)[np.newaxis]
-
-
-def _window(parts, gone, rule):
-    """The values of a voxel, one for each part."""
-    method, dtype, nodata, min_valid = rule
-    parts = parts.reshape(len(parts), -1)
-    kept = [[exact(v) for v in part[~gone]] for part in parts]
-    if method == "nearest":
-        return [exact(part[0]) for part in parts]
-    if method == "count":
-        return [int((~gone).sum())]
-    if method in ("any", "all"):
-        return [getattr(np, method)((parts[:, ~gone] != 0).any(axis=0))]
-    if not kept[0] or len(kept[0]) < Fraction(min_valid) * gone.size:
-        return [_nothing(method, dtype, part, nodata) for part in range(len(parts))]
-    if dtype.kind in "mM":
-        return [NOT_A_TIME if NOT_A_TIME in kept[0] else REDUCTIONS[method](kept[0], np.dtype("int64"))]
-    number = parts.dtype
-    if method == "std":
-        return [_norm([_window_value(part, method, number) for part in kept])]
-    return [_window_value(part, method, number) for part in kept]
-
-
-def _nothing(method, dtype, part, nodata):
-    """What a voxel is for which too few samples are valid."""
-    if method == "std":
-        return math.nan
-    if dtype.kind in "mM":
-        return NOT_A_TIME if nodata is None else int(np.array(nodata, dtype).view(np.int64))
-    if nodata is None:
-        return math.nan
-    return exact(_parts(np.array([nodata], dtype))[part][0])
-
-
-def _norm(parts):
-    """The deviation of complex numbers from those of their parts."""
-    if len(parts) == 1 or any(isinstance(v, float) for v in parts):
-        return parts[0] if len(parts) == 1 else math.nan
-    square = sum(v * v for v in parts)
-    return Fraction(math.isqrt(square.numerator * square.denominator << 400), square.denominator << 200)
-
-
-def _window_value(kept, method, dtype):
-    if method not in ("mode", "mode_nonzero") and any(isinstance(v, float) and math.isnan(v) for v in kept):
-        return math.nan
-    return REDUCTIONS[method](kept, dtype)
+def check_levels(tree, base, ladder, method="mean", *, boundary="pad", scale=(), translation=()):
+    """Compare every level of a tree with the base reduced at once: values, dtypes and coordinates."""
+    spacing, origin = dict(scale), dict(translation)
+    for level, factors in zip(images_of(tree), [(1,) * base.ndim, *ladder], strict=True):
+        expected = expected_level(base, factors, method, boundary=boundary) if max(factors) > 1 else base
+        np.testing.assert_array_equal(level.values, expected)
+        assert level.dtype == expected.dtype
+        for dim, size, factor in zip(level.dims, level.shape, factors, strict=True):
+            if level[dim].dtype.kind not in "iuf":
+                assert factor == 1, f"names along {dim!r} cannot be averaged"
+                continue
+            along = positions(
+                size,
+                factor,
+                scale=spacing.get(dim, 1.0),
+                translation=origin.get(dim, 0.0),
+                first=method == "nearest",
+            )
+            np.testing.assert_allclose(level[dim].values, along, rtol=1e-12, atol=1e-12)
 
 
 def pyramid_of(array, levels, method, *, boundary="pad", **rule):
@@ -347,7 +354,7 @@ def pyramid_of(array, levels, method, *, boundary="pad", **rule):
         if method == "label_gaussian":
             level = elected(typed[parent], factors, boundary, rule.get("nodata"))
         else:
-            level = level_of(typed[parent], factors, method, boundary=boundary, **rule)
+            level = reduced(typed[parent], factors, method, boundary=boundary, **rule)
         made.append(level)
         if method in STEPS:
             ticks = native.dtype.kind in "mM"

@@ -8,7 +8,8 @@ import zarr
 
 import multiscale_sampler as ms
 
-from .data import check_levels, noise
+from .data import noise
+from .oracles import check_levels
 
 BASE = noise((3, 32, 48))
 NAMES = ["DAPI", "GFP", "RFP"]

@@ -10,7 +10,8 @@ import zarr
 
 from multiscale_sampler import add_levels, open_pyramid, to_image, write_pyramid
 
-from .data import make_array, noise, reduced, strict_json
+from .data import make_array, noise, strict_json
+from .oracles import expected_level
 
 RANKS = {
     "yx": (11, 14),
@@ -49,7 +50,7 @@ def pyramid(request, tmp_path_factory):
     )
     write_pyramid(image, place, scale_factors=[2, 3], layout=layout, version=version, chunks={"y": 4, "x": 4})
     spatial = [tuple(factor if dim in "zyx" else 1 for dim in dims) for factor in (1, 2, 3)]
-    levels = [base, *(reduced(base, factors) for factors in spatial[1:])]
+    levels = [base, *(expected_level(base, factors) for factors in spatial[1:])]
     return place, version, dims, levels, spatial
 
 
@@ -109,7 +110,7 @@ def test_tensorstore__reads_shards(tmp_path):
     write_pyramid(base, tmp_path / "p.zarr", scale_factors=[2], chunks=4, shards=8)
     spec = {"driver": "zarr3", "kvstore": {"driver": "file", "path": f"{tmp_path}/p.zarr/scale1/image/"}}
     values = tensorstore.open(spec, read=True).result().read().result()
-    np.testing.assert_array_equal(values, reduced(base, (2, 2)))
+    np.testing.assert_array_equal(values, expected_level(base, (2, 2)))
 
 
 @pytest.mark.parametrize("zarr_format", [2, 3])
@@ -124,7 +125,7 @@ def test_clients__read_what_add_levels_made(tmp_path, zarr_format):
     client("yaozarrs").validate_zarr_store(str(place))
     client("ome_zarr_models").open_ome_zarr(zarr.open_group(place, mode="r"))
     for number, factor in enumerate((1, 2, 3)):
-        values = base if factor == 1 else reduced(base, (factor,) * 3)
+        values = base if factor == 1 else expected_level(base, (factor,) * 3)
         np.testing.assert_array_equal(np.asarray(multiscales.images[number].data), values)
         np.testing.assert_array_equal(np.asarray(node.data[number]), values)
         assert multiscales.images[number].scale["z"] == 2.0 * factor

@@ -11,7 +11,8 @@ import multiscale_sampler as ms
 from multiscale_sampler.cli import main
 from multiscale_sampler.methods.reducers import REDUCERS, get_reducer
 
-from .data import check_levels, make_array, noise
+from .data import make_array, noise
+from .oracles import check_levels
 
 # Of multiscale-spatial-image 2.1.0 and ngff-zarr 0.50.0, with the method of ours that does the same job.
 SAME_JOB = {

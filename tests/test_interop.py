@@ -10,7 +10,8 @@ import xarray as xr
 
 import multiscale_sampler as ms
 
-from .data import check_levels, noise, reduced
+from .data import noise
+from .oracles import check_levels, expected_level
 
 # itk's modules are made by a SWIG that Python warns of; as an error, that ends the process.
 pytestmark = pytest.mark.filterwarnings("ignore:builtin type .* has no __module__ attribute:DeprecationWarning")
@@ -50,7 +51,7 @@ def test_to_ngff_multiscales__says_what_the_tree_says(dims):
     for image, factor in zip(multiscales.images, (1, 2, 3), strict=True):
         factors = tuple(factor if dim in "zyx" else 1 for dim in dims)
         base = noise(SHAPES[dims])
-        np.testing.assert_array_equal(image.data, reduced(base, factors) if factor > 1 else base)
+        np.testing.assert_array_equal(image.data, expected_level(base, factors) if factor > 1 else base)
         assert image.dims == tuple(dims)
         assert image.scale["x"] == 0.25 * factor
         assert image.translation["x"] == -3.0 + (factor - 1) / 2 * 0.25
@@ -93,7 +94,7 @@ def test_to_ngff_multiscales__puts_axes_in_the_order_of_ngff():
     tree = ms.to_multiscale(labelled("tczyx"), [2]).multiscale.transpose("z", "y", "x", "c", "t")
     image = ms.to_ngff_multiscales(tree).images[1]
     assert image.dims == ("t", "c", "z", "y", "x")
-    np.testing.assert_array_equal(image.data, reduced(noise(SHAPES["tczyx"]), (1, 1, 2, 2, 2)))
+    np.testing.assert_array_equal(image.data, expected_level(noise(SHAPES["tczyx"]), (1, 1, 2, 2, 2)))
 
 
 def test_from_ngff_multiscales__takes_what_ngff_zarr_made():

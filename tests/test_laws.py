@@ -52,7 +52,7 @@ def assert_cascade(array, ladder, method, boundary="pad", **rule):
     assert len(levels) == len(expected)
     for level, factors in zip(levels[1:], expected[1:], strict=True):
         exact = oracles.reduced(array, factors, method, boundary=boundary, **rule)
-        dtype = oracles.output_dtype(array.dtype, method)
+        dtype = oracles.level_dtype(array.dtype, method)
         assert_level(level, exact, dtype, **tolerance(array, factors, method, boundary))
 
 
@@ -66,7 +66,7 @@ def assert_steps(array, ladder, method, boundary="pad", **rule):
         source = levels[parent].values
         relative = tuple(f // g for f, g in zip(expected[index], expected[parent], strict=True))
         exact = oracles.reduced(source, relative, method, boundary=boundary, **rule)
-        dtype = oracles.output_dtype(array.dtype, method)
+        dtype = oracles.level_dtype(array.dtype, method)
         assert_level(levels[index], exact, dtype, **tolerance(source, relative, method, boundary))
 
 
@@ -132,7 +132,7 @@ def test_cascade__takes_a_ladder_per_axis(seed, boundary, method):
     for level, factors in zip(levels, [(1, 1, 1), (1, 2, 1), (3, 2, 1), (3, 6, 5)], strict=True):
         if factors != (1, 1, 1):
             exact = oracles.reduced(array, factors, method, boundary=boundary)
-            assert_level(level, exact, oracles.output_dtype("int16", method))
+            assert_level(level, exact, oracles.level_dtype("int16", method))
 
 
 @pytest.mark.parametrize("dtype", [">u2", ">i8", ">f4", ">f8"])
@@ -304,7 +304,7 @@ def test_constants__stay_for_every_dtype_at_the_ends_of_its_range(method, dtype)
     for level, factor in zip(levels_of(image_of(array), ladder, method), (1, 2, 3, 5), strict=True):
         if method == "sum" and factor > 1:
             exact = oracles.reduced(array, (1, factor, factor), "sum")
-            assert_level(level, exact, oracles.output_dtype(dtype, "sum"), ulps=1)
+            assert_level(level, exact, oracles.level_dtype(dtype, "sum"), ulps=1)
         else:
             assert level.dtype == np.dtype(dtype)
             assert (level.values == values).all()
@@ -395,7 +395,7 @@ def test_boundary__sizes_round_up_down_or_not_at_all(method, size, other, factor
         if fits and not (array.shape[0] == 1 and factor > 1):
             level = ms.coarsen(image, factor, method=method, boundary=boundary)
             exact = oracles.reduced(array, (factor, factor), method, boundary=boundary)
-            assert_level(level, exact, oracles.output_dtype("int16", method))
+            assert_level(level, exact, oracles.level_dtype("int16", method))
         elif boundary == "exact" and array.shape[0] > 1:
             with pytest.raises(ValueError, match=rf"{array.shape[0]}.*'a'.*{factor}.*pad"):
                 ms.coarsen(image, factor, method=method, boundary=boundary)

@@ -11,7 +11,8 @@ import zarr
 
 from multiscale_sampler import open_image, open_pyramid, to_image, to_multiscale, validate, write_pyramid
 
-from .data import load, positions, real
+from .data import load, real
+from .oracles import positions
 
 # Whole volumes take minutes where kernels run in the interpreter.
 compiled = pytest.mark.skipif(bool(numba.config.DISABLE_JIT), reason="NUMBA_DISABLE_JIT: too many voxels")

@@ -7,8 +7,7 @@ import zarr
 from multiscale_sampler import create_test_image, open_image
 
 from .data import hashes
-
-DTYPES = ["bool", "uint8", "int8", "uint16", "int16", "uint32", "int64", "uint64", "float16", "float32", "float64"]
+from .oracles import DTYPES
 
 
 @pytest.mark.parametrize("kind", ["image", "labels"])
@@ -87,7 +86,7 @@ def test_create_test_image__overwrites_nothing(tmp_path):
 
 
 def test_create_test_image__refuses_an_unknown_kind():
-    with pytest.raises(ValueError, match=r"'picture'.*'image' or 'labels'"):
+    with pytest.raises(ValueError, match=r"'picture'.*'image', 'labels'"):
         create_test_image({}, shape=(8, 8), chunks=(8, 8), kind="picture")
 
 

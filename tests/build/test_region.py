@@ -1,8 +1,5 @@
 """Regions of sparse images: what is not stored is neither computed nor written, and counts all the same."""
 
-import operator
-from functools import partial
-
 import numpy as np
 import pytest
 import zarr
@@ -13,9 +10,7 @@ from multiscale_sampler import add_levels, open_pyramid, write_pyramid
 from multiscale_sampler.build import region as regions_module
 from multiscale_sampler.methods.reducers import SumReduction
 
-from ..data import reduced
-
-METHODS = ("mean", "sum", "min", "median", "mode", "nearest")
+from ..oracles import METHODS, STEPWISE, expected_level
 
 
 def stored(array):
@@ -56,14 +51,13 @@ def test_sparse__levels_are_those_of_the_whole_array(
         tree = open_pyramid(place / "p.zarr")
         levels = [tree[f"scale{index}/image"].values for index in range(3)]
     np.testing.assert_array_equal(levels[0], base[:])
-    missing = None if nodata is None else partial(operator.eq, nodata)
     expected = base[:]
     for level, factors in zip(levels[1:], ((2, 2), (4, 4)), strict=True):
-        if method in ("median", "mode"):
+        if method in STEPWISE:
             # Step by step: each level from the one before.
-            expected = reduced(expected, (2, 2), method, boundary=boundary, missing=missing)
+            expected = expected_level(expected, (2, 2), method, boundary=boundary, nodata=nodata)
         else:
-            expected = reduced(base[:], factors, method, boundary=boundary, missing=missing)
+            expected = expected_level(base[:], factors, method, boundary=boundary, nodata=nodata)
         np.testing.assert_array_equal(level, expected)
 
 
@@ -87,14 +81,14 @@ def test_sparse__nan_as_fill_stays_missing(tmp_path):
     level = zarr.open_array(tmp_path / "p.zarr/scale1/image")
     assert stored(level) == 1
     assert np.isnan(level[8:]).all()
-    np.testing.assert_array_equal(level[:2, :2], reduced(base[:4, :4], (2, 2), "mean", missing=np.isnan))
+    np.testing.assert_array_equal(level[:2, :2], expected_level(base[:4, :4], (2, 2), "mean"))
 
 
 def test_sparse__zarr_v2_without_a_fill_value_counts_as_zero(tmp_path):
     base = sparse(tmp_path / "b.zarr", None, zarr_format=2)
     write_pyramid(base, tmp_path / "p.zarr", scale_factors=[2], version="0.4")
     np.testing.assert_array_equal(
-        open_pyramid(tmp_path / "p.zarr")["scale1/image"], reduced(np.asarray(base[:]), (2, 2), "mean")
+        open_pyramid(tmp_path / "p.zarr")["scale1/image"], expected_level(np.asarray(base[:]), (2, 2), "mean")
     )
 
 
@@ -114,7 +108,9 @@ def test_sparse__only_what_is_stored_is_reduced(tmp_path, monkeypatch, shards):
     write_pyramid(base, tmp_path / "p.zarr", scale_factors=[2])
     # The one region that anything is stored of, and windows of fill to learn what becomes of them.
     assert sum(seen) < 512
-    np.testing.assert_array_equal(open_pyramid(tmp_path / "p.zarr")["scale1/image"], reduced(base[:], (2, 2), "mean"))
+    np.testing.assert_array_equal(
+        open_pyramid(tmp_path / "p.zarr")["scale1/image"], expected_level(base[:], (2, 2), "mean")
+    )
 
 
 def test_sparse__regions_of_nothing_read_nothing(tmp_path, monkeypatch):

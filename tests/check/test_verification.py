@@ -17,7 +17,8 @@ from multiscale_sampler.check.registration import Crop, located
 from multiscale_sampler.cli import main
 from multiscale_sampler.store import Access
 
-from ..data import load, noise, real, reduced
+from ..data import load, noise, real
+from ..oracles import expected_level
 
 SPACING = {"c": 1.0, "t": 1.0, "z": 2.0, "y": 0.5, "x": 0.5}
 
@@ -213,8 +214,8 @@ def test_verify__tells_how_ties_are_broken():
     base = np.random.default_rng(0).integers(0, 3, (64, 64)).astype(np.uint32)
     ties = {
         "as COUNTLESS takes it": countless(base),
-        "the least": reduced(base, (2, 2), "mode"),
-        "the greatest": 2 - reduced(2 - base, (2, 2), "mode"),
+        "the least": expected_level(base, (2, 2), "mode"),
+        "the greatest": 2 - expected_level(2 - base, (2, 2), "mode"),
     }
     for tie, level in ties.items():
         report = verify_pyramid(store_of([base, level], labels=True))
@@ -293,7 +294,7 @@ def test_rules__modes_are_those_of_counting(values, tie):
 @pytest.mark.parametrize("labels", [False, True])
 def test_verify__reports_a_translation_that_is_missing(labels):
     base = segments((20, 24, 28)) if labels else structured((20, 24, 28))
-    levels = [base, reduced(base, (1, 2, 2), "mode" if labels else "mean")]
+    levels = [base, expected_level(base, (1, 2, 2), "mode" if labels else "mean")]
     unmoved = [((1, 1, 1), (0, 0, 0)), ((1, 2, 2), (0, 0, 0))]
     report = verify_pyramid(store_of(levels, unmoved, labels=labels))
     (finding,) = report.findings
@@ -392,7 +393,7 @@ def test_verify__lets_chunks_be_missing_that_are_all_fill():
 
 def test_verify__finds_another_method_than_the_one_that_is_stated():
     base = structured((32, 32))
-    level = reduced(base, (2, 2), "max")
+    level = expected_level(base, (2, 2), "max")
     assert verify_pyramid(store_of([base, level], kind="max")).ok
     (finding,) = verify_pyramid(store_of([base, level], kind="mean")).findings
     assert finding.message == (
@@ -402,11 +403,11 @@ def test_verify__finds_another_method_than_the_one_that_is_stated():
 
 def test_verify__finds_ids_that_are_not_in_level_0_and_ids_that_moved():
     base = segments((40, 40), "uint64") + np.uint64(2**60)
-    rounded = reduced(base, (2, 2), "mode").astype(np.float64).astype(np.uint64)
+    rounded = expected_level(base, (2, 2), "mode").astype(np.float64).astype(np.uint64)
     report = verify_pyramid(store_of([base, rounded], labels=True))
     assert errors(report, "ids that level 0 does not have")
     assert report.levels[0].strange_ids == len(np.setdiff1d(rounded, base))
-    shuffled = np.random.default_rng(0).permutation(reduced(base, (2, 2), "mode").ravel()).reshape(20, 20)
+    shuffled = np.random.default_rng(0).permutation(expected_level(base, (2, 2), "mode").ravel()).reshape(20, 20)
     report = verify_pyramid(store_of([base, shuffled], labels=True))
     assert not errors(report, "ids that level 0 does not have")
     assert errors(report, "nowhere in their window")

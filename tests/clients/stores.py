@@ -6,7 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from multiscale_sampler import to_image, write_labels, write_pyramid
-from tests.data import noise, reduced
+from tests.data import noise
+from tests.oracles import expected_level
 
 LAYOUTS = ("datatree", "flat")
 VERSIONS = ("0.4", "0.5", "0.6")
@@ -85,7 +86,7 @@ def _level(base, dims, factor):
     along = {dim: factor if dim not in ("t", "c") else 1 for dim in dims}
     placed = [dim for dim in dims if dim != "c"]
     return Level(
-        checksum(base if factor == 1 else reduced(base, tuple(along.values()))),
+        checksum(base if factor == 1 else expected_level(base, tuple(along.values()))),
         tuple(dims),
         {dim: SPACING[dim] * along[dim] for dim in placed},
         # A mean belongs to the centre of its window.

@@ -13,7 +13,7 @@ from multiscale_sampler.plan import passes as planning
 from tests import oracles, strategies
 from tests.oracles import level_dtype
 
-NUMBERS = (*oracles.DTYPES, "complex64", "complex128")
+NUMBERS = (*oracles.DTYPES, *oracles.COMPLEX)
 
 
 def image_of(array, blocks=None):

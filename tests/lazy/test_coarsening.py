@@ -20,7 +20,7 @@ def test_coarsen__takes_a_factor_per_axis(method, data, array):
     level = ms.coarsen(ms.to_image(array, dims), dict(zip(dims, factors, strict=True)), method=method)
     exact = oracles.reduced(array, factors, method)
     ulps = int(method in ("mean", "sum", "median"))
-    assert_level(level, exact, oracles.output_dtype(array.dtype, method), ulps=ulps)
+    assert_level(level, exact, oracles.level_dtype(array.dtype, method), ulps=ulps)
 
 
 def test_coarsen__an_int_is_for_spatial_axes():

@@ -47,14 +47,14 @@ def test_get_reducer__takes_names_and_rows():
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("method", METHODS)
 def test_bind__decides_the_dtype_of_the_levels(method, dtype):
-    assert REDUCERS[method].bind(dtype).output_dtype == oracles.output_dtype(dtype, method)
+    assert REDUCERS[method].bind(dtype).output_dtype == oracles.level_dtype(dtype, method)
 
 
 @pytest.mark.parametrize("dtype", [">u2", ">f8", ">i8"])
 @pytest.mark.parametrize("method", METHODS)
 def test_bind__makes_the_order_of_bytes_native(method, dtype):
     output = REDUCERS[method].bind(dtype).output_dtype
-    assert output == oracles.output_dtype(dtype, method)
+    assert output == oracles.level_dtype(dtype, method)
     assert output.isnative
 
 
@@ -164,7 +164,7 @@ def test_reduction__merges_states_to_the_state_of_the_whole(method, data, block,
         # What a sum in double precision loses of windows that span more than its bits.
         lost = summed and block.dtype.kind == "f"
         slack = oracles.magnitudes(block, total) * Fraction(1, 2**50) if lost else None
-        oracles.assert_level(out, exact, oracles.output_dtype(block.dtype, method), ulps=summed, slack=slack)
+        oracles.assert_level(out, exact, oracles.level_dtype(block.dtype, method), ulps=summed, slack=slack)
 
 
 @pytest.mark.parametrize("window", [1, 2**22, 2**24])

@@ -13,7 +13,8 @@ import xarray as xr
 
 from multiscale_sampler import open_image, open_pyramid, to_image, validate, write_pyramid
 from multiscale_sampler.cli import main
-from tests.data import check_levels, is_chunk, noise
+from tests.data import is_chunk, noise
+from tests.oracles import check_levels
 
 BASE = noise((40, 50))
 STORES = {

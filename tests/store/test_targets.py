@@ -13,7 +13,8 @@ import zarr
 from multiscale_sampler import add_levels, open_image, open_pyramid, to_image, validate, write_pyramid
 from multiscale_sampler.store import level_paths
 
-from ..data import Recording, check_levels, hashes, make_array, noise, strict_json
+from ..data import Recording, hashes, make_array, noise, strict_json
+from ..oracles import check_levels
 
 BASE = noise((12, 20))
 OTHER = noise((9, 9), seed=1)
