@@ -20,7 +20,7 @@ from .. import store as stores
 from ..image.axes import position_tolerance
 from ..image.boxes import Box
 from ..image.dataarray import coordinate_variable, image_axes, to_image, unread
-from ..metadata import check_exportable, default_channel_labels, listed_labels, with_channels
+from ..metadata import check_exportable, default_channel_labels, with_channels
 from ..metadata.display import Display, omero_to_publish
 from ..methods.reducers import Method
 from ..plan.options import LevelOptions, StorageOptions
@@ -91,20 +91,21 @@ def append_pyramid(
     (4, 32)
     """
     storage = StorageOptions(memory_limit=memory_limit, workers=workers)
-    with stores.StoredPyramid.claimed(store, path, storage_options=storage_options) as stored:
+    with stores.PyramidChange.claimed(store, path, storage_options=storage_options) as change:
+        stored = change.pyramid
         refuse_other_change(stored, "append_pyramid")
         start = _start(stored, dim, resume=resume)
         addition = _Addition.of(image, stored, dim, start)
         build = _build_of_append(stored, addition, options_of_levels(stored, method), storage)
         record = record_of_change(build, stored, copy_base=True)
         record = replace(record, fingerprint={**record.fingerprint, "append": [dim, start]})
-        target = stored.target(record, resume=resume)
-        arrays = stored.with_room([level.shape for level in build.levels])
+        target = change.target(record, resume=resume)
+        arrays = change.with_room([level.shape for level in build.levels])
         run_passes(build, dict(enumerate(arrays)), target, progress)
         if (digests := stores.Digests.of(stored.group, arrays[0])) is not None:
             take_digests(digests.grown(), cast("tuple[Box, ...]", build.edited), build.workers)
-        stored.publish_shapes(target, build.images)
-        stored.finish(partial(_with_channels, stored=stored, build=build, addition=addition))
+        change.publish_shapes(target, build.images)
+        change.finish(partial(_with_channels, stored=stored, build=build, addition=addition))
     _warn_of_labels(stored, dim)
 
 
@@ -260,7 +261,7 @@ def _build_of_append(
     stores.refuse_source_in_target([addition.source], stored.group)
     whole = addition.whole
     shapes = [array.shape for array in stored.arrays]
-    (level_0,) = replace(stored, arrays=stored.arrays[:1]).grown([whole.shape])
+    (level_0,) = stores.grown_arrays(stored.arrays[:1], [whole.shape])
     base = AppendedBase(stores.Access.of(level_0), addition.base, addition.axis, addition.start)
     after = slice(addition.start, whole.shape[addition.axis])
     box = tuple(after if axis == addition.axis else slice(0, n) for axis, n in enumerate(whole.shape))
@@ -283,9 +284,7 @@ def _with_channels(
 
 
 def _warn_of_labels(stored: stores.StoredPyramid, dim: str) -> None:
-    labels = stored.group.get(stores.LABELS)
-    listed = listed_labels(labels.attrs.asdict()) if isinstance(labels, zarr.Group) else ()
-    if listed:
+    if listed := list(stored.labels):
         warnings.warn(
             f"the labels {', '.join(map(repr, listed))} keep their size along {dim!r}; append to each of them too, "
             f"with path='{stores.LABELS}/{listed[0]}'",

@@ -13,12 +13,10 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal, cast
 
 import numpy as np
-import xarray as xr
 import zarr
 
 from .. import store as stores
 from ..check.validation import validate
-from ..image.axes import Axis
 from ..image.boxes import pieces, whole_part
 from ..messages import check_choice
 from ..metadata import (
@@ -28,7 +26,6 @@ from ..metadata import (
     converted_attributes,
     further_system_names,
     has_ome_metadata,
-    listed_labels,
     namespace_of,
     relocated_attributes,
 )
@@ -48,11 +45,9 @@ SAMPLE = 64
 class _Image:
     """An image to be converted."""
 
-    group: zarr.Group
+    stored: stores.StoredPyramid
     inside: str
     """Its path below the source: none for the image itself, "labels/..." for its labels."""
-    arrays: dict[str, zarr.Array[Any]]
-    """The levels by path, finest first."""
     attributes: dict[str, Any]
     """The attributes of its group in the new version."""
 
@@ -123,15 +118,13 @@ def convert(
     check_choice("version", version, WRITTEN_VERSIONS)
     storage = StorageOptions(chunks=chunks, shards=shards, memory_limit=memory_limit, workers=workers)
     node = stores.open_node(source, path, storage_options=storage_options if isinstance(source, str) else None)
-    if not isinstance(node, zarr.Group):
-        raise ValueError(f"{node.store_path} is an array, not a pyramid; convert the group that holds it")
     # Labels may have been added since metadata were consolidated.
-    group = zarr.open_group(node.store_path.store, path=node.path, mode="r", use_consolidated=False)
-    images = list(_images(group, version))
+    stored = stores.StoredPyramid.by_ngff(stores.open_node(node, use_consolidated=False))
+    images = list(_images(stored, version))
     if target is None:
         by_default = isinstance(compressors, str) and compressors == "auto"
         of_copy = [*storage.specified, *([] if by_default else ["compressors"]), *(["resume"] if resume else [])]
-        _convert_in_place(node, images, version, of_copy)
+        _convert_in_place(cast("zarr.Group", node), images, version, of_copy)
         return
     copy = _Copy(version, storage, compressors, resume, progress)
     options = storage_options if isinstance(target, str) else None
@@ -140,22 +133,22 @@ def convert(
         for image in images:
             root = cast("stores.Target", begun[0][0]).group if begun else None
             begun.append((copy.begin(image, root, target, options, claims), image))
-        left = copy.copy_rest(group, _rest(group, images), cast("stores.Target", begun[0][0]).group)
+        left = copy.copy_rest(stored.group, _rest(stored.group, images), cast("stores.Target", begun[0][0]).group)
         # The image itself last: what it says is what readers see first.
         for new, image in reversed(begun):
             if new is not None:
                 new.publish(image.attributes)
     if left:
         warnings.warn(
-            f"{', '.join(left)} of {group.store_path} are not copied: they are images of their own, or cannot be "
-            "stored in the other zarr format; convert or copy them by themselves",
+            f"{', '.join(left)} of {stored.group.store_path} are not copied: they are images of their own, or cannot "
+            "be stored in the other zarr format; convert or copy them by themselves",
             UserWarning,
             stacklevel=2,
         )
     _verify_copy(images, stores.open_node(target, storage_options=options))
 
 
-def _images(group: zarr.Group, version: NgffVersion) -> Iterator[_Image]:
+def _images(stored: stores.StoredPyramid, version: NgffVersion) -> Iterator[_Image]:
     """Yield an image and its labels as they will be.
 
     Raises
@@ -163,37 +156,33 @@ def _images(group: zarr.Group, version: NgffVersion) -> Iterator[_Image]:
     ValueError
         If the version cannot say what their metadata do.
     """
-    yield _image(group, "", version)
-    labels = group.get(stores.LABELS)
-    for name in listed_labels(labels.attrs.asdict()) if isinstance(labels, zarr.Group) else ():
-        node = group.get(f"{stores.LABELS}/{name}")
+    yield _image(stored, "", version)
+    for name, node in stored.labels.items():
         if not isinstance(node, zarr.Group):
             raise ValueError(
-                f"{group.store_path} lists the labels {name!r}, but there are none; correct the list first"
+                f"{stored.group.store_path} lists the labels {name!r}, but there are none; correct the list first"
             )
-        yield _image(node, f"{stores.LABELS}/{name}", version)
+        yield _image(stores.StoredPyramid.by_ngff(node), f"{stores.LABELS}/{name}", version)
 
 
-def _image(group: zarr.Group, inside: str, version: NgffVersion) -> _Image:
-    attributes = group.attrs.asdict()
-    multiscales, arrays, levels, assumed = stores.pyramid_levels(group, stores.read_multiscales(group))
+def _image(stored: stores.StoredPyramid, inside: str, version: NgffVersion) -> _Image:
+    place, attributes, assumed = stored.group.store_path, stored.attributes, stored.assumed
     entries: Any = namespace_of(attributes)["multiscales"]
     if len(entries) > 1:
-        raise ValueError(f"{group.store_path} describes {len(entries)} images, and only one at a time can be converted")
+        raise ValueError(f"{place} describes {len(entries)} images, and only one at a time can be converted")
     lost = further_system_names(attributes) if not VERSIONS[version].has_systems else ()
     if lost:
-        assumed = [*assumed, f"that the coordinate systems {', '.join(lost)} may go, which only 0.6 knows"]
+        assumed += (f"that the coordinate systems {', '.join(lost)} may go, which only 0.6 knows",)
     if assumed:
-        message = f"{group.store_path} is converted to {version}; assumed: {'; '.join(assumed)}"
+        message = f"{place} is converted to {version}; assumed: {'; '.join(assumed)}"
         warnings.warn(message, UserWarning, stacklevel=4)
-    by_path: dict[str, tuple[Axis, ...]] = {d.path: axes for d, axes in zip(multiscales.datasets, levels, strict=True)}
-    new = converted_attributes(attributes, by_path, version, restated=bool(assumed))
+    levels = dict(zip(stored.paths, stored.levels, strict=True))
+    new = converted_attributes(attributes, levels, version, restated=bool(assumed))
     if wrong := [finding for finding in document_findings(new) if finding.severity == "error"]:
         raise ValueError(
-            f"OME-NGFF {version} cannot say what the metadata of {group.store_path} do: {wrong[0].location}: "
-            f"{wrong[0].message}"
+            f"OME-NGFF {version} cannot say what the metadata of {place} do: {wrong[0].location}: {wrong[0].message}"
         )
-    return _Image(group, inside, dict(zip(by_path, arrays, strict=True)), new)
+    return _Image(stored, inside, new)
 
 
 # --- in place --------------------------------------------------------------------------------------------------
@@ -208,7 +197,7 @@ def _convert_in_place(group: zarr.Group, images: list[_Image], version: NgffVers
             f"OME-NGFF {version} is zarr v{zarr_format}, and {group.store_path} is v{group.metadata.zarr_format}; name "
             "a target for the copy"
         )
-    if stores.read_multiscales(group).version == version:
+    if images[0].stored.version == version:
         raise ValueError(f"{group.store_path} is OME-NGFF {version} already; there is nothing to convert")
     with stores.claim(stores.place_of(group)):
         was_consolidated = group.metadata.consolidated_metadata is not None
@@ -257,16 +246,16 @@ class _Copy:
                 return None
         claims.enter_context(stores.claim(stores.place_of(place)))
         zarr_format = VERSIONS[self.version].zarr_format
-        build = build_of_tree(_tree(image), stores.place_of(place), self._storage(zarr_format))
-        sources = list(image.arrays.values())
+        build = build_of_tree(image.stored.tree(), stores.place_of(place), self._storage(zarr_format))
+        sources = image.stored.arrays
         encodings = [
             replace(stores.encoding_like(source, zarr_format, self.compressors), fill_value=source.fill_value)
             for source in sources
         ]
-        paths = tuple(image.arrays)
+        paths = image.stored.paths
         beside = all(_coordinate_names(image, path) for path in paths)
         written = stores.written_paths("datatree" if beside else "flat", paths, build.images)
-        layout: stores.Layout = "datatree" if all("/" in path for path in paths) else "flat"
+        layout = image.stored.layout
         new = stores.create_target(
             place,
             sources,
@@ -285,7 +274,7 @@ class _Copy:
             if beside:
                 new.write_coordinates(level.index, without_display(build.images[level.index]))
         for parent in sorted({path.rpartition("/")[0] for path in paths} - {""}):
-            kept = _foreign(image.group[parent])
+            kept = _foreign(image.stored.group[parent])
             if kept:
                 new.group.require_group(parent).attrs.update(kept)
         run_passes(build, arrays, new, self.progress)
@@ -346,17 +335,10 @@ class _Copy:
         """Make the group of the labels, which lists them, where it is not yet."""
         if stores.LABELS not in root:
             names = image.inside.split("/")[1:]
-            above = image.group.store_path
+            above = image.stored.group.store_path
             parent = "/".join(above.path.split("/")[: -len(names)])
             listing = zarr.open_group(above.store, path=parent, mode="r")
             root.create_group(stores.LABELS, attributes=relocated_attributes(listing.attrs.asdict(), self.version))
-
-
-def _tree(image: _Image) -> xr.DataTree:
-    with warnings.catch_warnings():
-        # What is assumed of it has been said.
-        warnings.filterwarnings("ignore", message=".*assumed:", category=UserWarning)
-        return stores.open_pyramid(image.group)
 
 
 def _foreign(node: zarr.Array[Any] | zarr.Group) -> dict[str, Any]:
@@ -367,13 +349,13 @@ def _foreign(node: zarr.Array[Any] | zarr.Group) -> dict[str, Any]:
 def _coordinate_names(image: _Image, path: str) -> list[str]:
     """Return the names of the arrays beside a level, in a group of its own."""
     parent = path.rpartition("/")[0]
-    holder = image.group.get(parent) if parent else None
+    holder = image.stored.group.get(parent) if parent else None
     return [name for name in holder if f"{parent}/{name}" != path] if isinstance(holder, zarr.Group) else []
 
 
 def _rest(group: zarr.Group, images: list[_Image]) -> list[str]:
     """Return the names of the arrays and groups that are neither levels nor labels, each after the group it is in."""
-    copied = {"/".join(filter(None, (image.inside, path))) for image in images for path in image.arrays}
+    copied = {"/".join(filter(None, (image.inside, path))) for image in images for path in image.stored.paths}
     above = {"/".join(path.split("/")[:depth]) for path in copied for depth in range(1, path.count("/") + 1)}
     inside = {path.rpartition("/")[0] for path in copied if path.rpartition("/")[0] in above - {stores.LABELS}}
     owned = {image.inside for image in images}
@@ -396,7 +378,7 @@ def _verify_copy(images: list[_Image], copy: zarr.Array[Any] | zarr.Group) -> No
     if not report.ok:
         raise ValueError(f"the copy is not valid, which its source may not be either:\n{report}")
     for image in images:
-        for path, source in image.arrays.items():
+        for path, source in zip(image.stored.paths, image.stored.arrays, strict=True):
             place = "/".join(filter(None, (image.inside, path)))
             level = cast("zarr.Group", copy)[place]
             for block in _samples(source.shape):

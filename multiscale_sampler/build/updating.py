@@ -103,7 +103,8 @@ def update_pyramid(
     if changed is not None:
         check_choice("changed", changed, ("auto",))
     storage = StorageOptions(memory_limit=memory_limit, workers=workers)
-    with stores.StoredPyramid.claimed(store, path, storage_options=storage_options) as stored:
+    with stores.PyramidChange.claimed(store, path, storage_options=storage_options) as change:
+        stored = change.pyramid
         refuse_other_change(stored, "update_pyramid")
         begun = _edits_begun(stored)
         if region is None and changed is None and not (resume and begun):
@@ -112,7 +113,7 @@ def update_pyramid(
         if begun or more:
             options = options_of_levels(stored, method, weights)
             # What has been done of an update is of no use to a larger one, whose regions are others.
-            _remake(stored, begun + more, options, storage, resume=resume and not more, progress=progress)
+            _remake(change, begun + more, options, storage, resume=resume and not more, progress=progress)
 
 
 @in_one_commit
@@ -172,7 +173,8 @@ def rebuild_levels(
     """
     options = LevelOptions(method=method, skipna=skipna, nodata=nodata, min_valid=min_valid, weights=weights)
     storage = StorageOptions(memory_limit=memory_limit, workers=workers)
-    with stores.StoredPyramid.claimed(store, path, storage_options=storage_options) as stored:
+    with stores.PyramidChange.claimed(store, path, storage_options=storage_options) as change:
+        stored = change.pyramid
         refuse_other_change(stored, "rebuild_levels")
         chosen = numbers_of_levels(levels, stored)
         remade = stored.only(chosen)
@@ -186,13 +188,13 @@ def rebuild_levels(
             refuse_other_change(stored, None)
         record = record_of_change(build, remade, copy_base=False)
         record = replace(record, fingerprint={**record.fingerprint, "rebuild": list(chosen)})
-        target = remade.target(record, resume=resume)
+        target = replace(change, pyramid=remade).target(record, resume=resume)
         run_passes(build, dict(enumerate(remade.arrays)), target, progress)
         made_all = len(chosen) == len(stored.arrays) - 1
         if made_all or not _is_repair(remade, build):
-            stored.finish(partial(with_recipe, recipe=build.recipe, whole=made_all))
+            change.finish(partial(with_recipe, recipe=build.recipe, whole=made_all))
         else:
-            stored.finish()
+            change.finish()
 
 
 @in_one_commit
@@ -233,11 +235,12 @@ def remove_levels(
     >>> ms.open_pyramid(store)["scale1/image"].shape
     (16, 16)
     """
-    with stores.StoredPyramid.claimed(store, path, storage_options=storage_options) as stored:
+    with stores.PyramidChange.claimed(store, path, storage_options=storage_options) as change:
+        stored = change.pyramid
         refuse_other_change(stored, None)
         # The same call again, of a removal that was interrupted, is done: the numbers are now those of other levels.
-        if not stored.removed or set(levels) != set(stored.removed):
-            stored.remove(numbers_of_levels(levels, stored), mixed=_have_lost_parents(stored, levels))
+        if not change.removed or set(levels) != set(change.removed):
+            change.remove(numbers_of_levels(levels, stored), mixed=_have_lost_parents(stored, levels))
 
 
 def _is_repair(stored: stores.StoredPyramid, build: Build) -> bool:
@@ -308,7 +311,7 @@ def _edits(
 
 
 def _remake(
-    stored: stores.StoredPyramid,
+    change: stores.PyramidChange,
     edited: tuple[Box, ...],
     options: LevelOptions,
     storage: StorageOptions,
@@ -316,14 +319,15 @@ def _remake(
     resume: bool,
     progress: bool | ProgressCallback | None,
 ) -> None:
+    stored = change.pyramid
     # Of labels, which cost as much to read as a small update takes, only weights ask.
     image = stored.unlabelled if options.weights is None else stored.image
     build = build_of_change(stored, image, stores.Access.of(stored.arrays[0]), edited, options, storage)
-    target = stored.target(record_of_change(build, stored, copy_base=False), resume=resume)
+    target = change.target(record_of_change(build, stored, copy_base=False), resume=resume)
     run_passes(build, dict(enumerate(stored.arrays)), target, progress)
     if (digests := stores.Digests.of(stored.group, stored.arrays[0])) is not None:
         take_digests(digests, edited, build.workers)
-    stored.finish()
+    change.finish()
 
 
 def _edits_begun(stored: stores.StoredPyramid) -> tuple[Box, ...]:
@@ -363,11 +367,16 @@ def windows_of_levels(stored: stores.StoredPyramid) -> LevelOptions:
     Raises
     ------
     ValueError
-        If no integer factors make levels of these sizes.
+        If no integer factors make levels of these sizes, or no OME-NGFF metadata state their positions.
     """
     if stored.recipe and "scale_factors" in stored.recipe:
         return LevelOptions.of_recipe(stored.recipe)
-    return LevelOptions(**stores.described_image(stored.group).shaping(stored.unlabelled.dims))
+    if not stored.is_ngff:
+        raise ValueError(
+            f"{stored.group.store_path} has no OME-NGFF multiscales metadata, which would state how its levels follow "
+            "from the base; write it again with write_pyramid"
+        )
+    return stored.level_options(stored.unlabelled.dims)
 
 
 def options_of_levels(

@@ -490,7 +490,7 @@ def write_labels(
     check_choice("mode", mode, stores.MODES)
     storage = StorageOptions(chunks=chunks, shards=shards, memory_limit=memory_limit, workers=workers)
     group = stores.open_node(store, path, storage_options=storage_options)
-    image = stores.described_image(group)
+    image = stores.StoredPyramid.by_ngff(group)
     if image.version not in WRITTEN_VERSIONS:
         raise ValueError(
             f"{group.store_path} is OME-NGFF {image.version}, which is not written; convert it to one of "
@@ -501,9 +501,9 @@ def write_labels(
     build = label_build(labels, place, storage, image=image, name=name, method=method)
     _warn_of_clients(build)
     how = Export(version, image.layout, mode, compressors, resume, progress)
-    root = stores.writable_group(cast("zarr.Group", group))
+    root = stores.writable_group(image.group)
     _put_labels(build, root, name, how)
-    if image.was_consolidated:
+    if image.is_consolidated:
         stores.consolidate(root)
 
 
@@ -512,7 +512,7 @@ def label_build(
     place: stores.Location,
     storage: StorageOptions,
     *,
-    image: stores.DescribedImage | None = None,
+    image: stores.StoredPyramid | None = None,
     name: str | None = None,
     method: Method = "mode",
 ) -> Build:
@@ -526,9 +526,10 @@ def label_build(
                 f"the labels have {len(build.levels)!r} levels, the image {len(image.levels)!r}; OME-NGFF wants as many"
             )
         return build if name is None else replace(build, name=name)
-    placed = cast("stores.DescribedImage", image).placed(labels, name)
+    stored = cast("stores.StoredPyramid", image)
+    placed = stores.placed_labels(labels, stored, name)
     check_labels(placed.dtype, method)
-    options = LevelOptions(**cast("stores.DescribedImage", image).shaping(placed.dims), method=method)
+    options = replace(stored.level_options(placed.dims), method=method)
     return build_of_image(placed, place, options, storage)
 
 

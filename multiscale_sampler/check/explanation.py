@@ -22,7 +22,7 @@ from ..image.tree import RECIPE_ATTRIBUTE, describe_levels, levels_of_tree
 from ..metadata import stated_method
 from ..methods.reducers import REDUCERS, Reducer
 from ..plan.plan import Plan
-from ..store import open_node, pyramid_levels, read_multiscales
+from ..store import StoredPyramid, open_node
 
 # Ratios and offsets, in voxels, come rounded from files.
 TOLERANCE = 1e-3
@@ -142,15 +142,15 @@ def _of_store(store: Any, path: str | None, storage_options: Mapping[str, Any] |
     group = open_node(store, path, storage_options=storage_options)
     if not isinstance(group, zarr.Group):
         raise ValueError(f"{group.store_path} is an array, not a pyramid; explain a plan of one, from plan_pyramid")
-    multiscales, arrays, axes, assumed = pyramid_levels(group, read_multiscales(group))
+    stored = StoredPyramid.by_ngff(group)
     levels = tuple(
-        _Level(each, np.dtype(array.dtype), array.chunks, array.shards)
-        for each, array in zip(axes, arrays, strict=True)
+        _Level(axes, np.dtype(array.dtype), array.chunks, array.shards)
+        for axes, array in zip(stored.levels, stored.arrays, strict=True)
     )
-    method = stated_method(group.attrs.asdict())
+    method = stated_method(stored.attributes)
     by = f" The metadata name the method {method!r}{_what(REDUCERS.get(method))}." if method else ""
-    title = f"{group.store_path}: OME-NGFF {multiscales.version}, {len(levels)} levels.{by}"
-    notes = tuple(f"The metadata do not say all; assumed: {text}." for text in assumed)
+    title = f"{group.store_path}: OME-NGFF {stored.version}, {len(levels)} levels.{by}"
+    notes = tuple(f"The metadata do not say all; assumed: {text}." for text in stored.assumed)
     return _Pyramid(title, levels, method, None, notes)
 
 

@@ -17,9 +17,9 @@ import numpy as np
 import zarr
 
 from ..image.axes import Axis, position_tolerance
-from ..metadata import Multiscales, Version, known_version, level_axes, namespace_of, parse_multiscales, stated_version
+from ..metadata import Version, known_version, namespace_of, parse_multiscales, stated_version
 from ..metadata.specification import Finding, Severity, document_findings
-from ..store import LABELS, dimension_names, open_node
+from ..store import LABELS, StoredPyramid, dimension_names, open_node
 
 ARRAY_PATH = '"path": its value contains the path to the array for this resolution relative to the current zarr group.'
 JSON_DOCUMENT = "The metadata of zarr are JSON documents."
@@ -166,8 +166,9 @@ def _content_findings(group: zarr.Group, known: Sequence[Finding]) -> Iterator[F
         else:
             yield Finding("error", dataset.path, "there is none", "the array that the metadata name", ARRAY_PATH)
     if len(arrays) == len(multiscales.datasets):
-        yield from _array_findings(multiscales, arrays, labels="image-label" in namespace_of(attributes))
-        yield from geometry_findings(group, multiscales, arrays)
+        stored = StoredPyramid.as_listed(group, multiscales, arrays)
+        yield from _array_findings(stored)
+        yield from geometry_findings(stored)
 
 
 def _labels_findings(group: zarr.Group, *, strict: bool) -> Iterator[Finding]:
@@ -217,22 +218,21 @@ def _integer_findings(group: zarr.Group, place: str) -> Iterator[Finding]:
             yield Finding("error", f"{place}/{name}", f"dtype {array.dtype}", "integers", INTEGER_LABELS)
 
 
-def _array_findings(multiscales: Multiscales, arrays: Sequence[zarr.Array[Any]], *, labels: bool) -> Iterator[Finding]:
+def _array_findings(stored: StoredPyramid) -> Iterator[Finding]:
     """Yield what is wrong with the arrays as such."""
-    names = tuple(name for name, _, _ in multiscales.axes or ())
-    version = known_version(multiscales.version)
-    for dataset, array in zip(multiscales.datasets, arrays, strict=True):
-        place = dataset.path
+    names = tuple(name for name, _, _ in stored.multiscales.axes or ())
+    version = known_version(stored.version)
+    for place, array in zip(stored.paths, stored.arrays, strict=True):
         if names and array.ndim != len(names):
             sentence = 'The length of "axes" MUST be equal to the dimensionality of the zarr arrays.'
             yield Finding("error", place, f"{array.ndim} axes", f"{len(names)}, as the metadata describe", sentence)
-        if array.dtype != arrays[0].dtype:
+        if array.dtype != stored.arrays[0].dtype:
             found = f"dtype {array.dtype}"
-            expected = f"{arrays[0].dtype}, as level 0 has; some clients refuse another"
+            expected = f"{stored.arrays[0].dtype}, as level 0 has; some clients refuse another"
             sentence = "0.6: all arrays MUST have the same data type."
             severity: Severity = "error" if version is not None and version.one_dtype else "warning"
             yield Finding(severity, place, found, expected, sentence)
-        if labels and array.dtype.kind not in "iu":
+        if stored.is_labels and array.dtype.kind not in "iu":
             yield Finding("error", place, f"dtype {array.dtype}", "integers", INTEGER_LABELS)
         if version is not None:
             yield from _storage_findings(place, array, names, version)
@@ -252,29 +252,27 @@ def _storage_findings(
         yield Finding("warning", place, found, expected, sentence)
 
 
-def geometry_findings(
-    group: zarr.Group, multiscales: Multiscales, arrays: Sequence[zarr.Array[Any]]
-) -> Iterator[Finding]:
+def geometry_findings(stored: StoredPyramid) -> Iterator[Finding]:
     """Yield where shapes and positions contradict each other."""
-    if any(array.ndim != arrays[0].ndim for array in arrays):
+    if any(array.ndim != stored.arrays[0].ndim for array in stored.arrays):
         found = "levels differ in the number of their axes"
         yield Finding(
             "error", "datasets", found, "the same number", "All arrays MUST have the same number of dimensions."
         )
         return
     try:
-        levels, _ = level_axes(multiscales, [array.shape for array in arrays])
+        levels = stored.levels
     except ValueError as error:
         yield Finding("error", "coordinateTransformations", str(error), "positions that fit the arrays", LENGTHS)
         return
-    for dataset, axes, finer in zip(multiscales.datasets[1:], levels[1:], levels, strict=False):
+    for path, axes, finer in zip(stored.paths[1:], levels[1:], levels, strict=False):
         if any(axis.size > other.size for axis, other in zip(axes, finer, strict=True)):
             found, expected = "larger than the level before", "a smaller one"
             sentence = 'The "path"s MUST be ordered from largest (i.e. highest resolution) to smallest.'
-            yield Finding("error", dataset.path, found, expected, sentence)
-    for dataset, axes in zip(multiscales.datasets, levels, strict=True):
-        yield from _extent_findings(dataset.path, axes, levels[0])
-        yield from _coordinate_findings(group, dataset.path, axes)
+            yield Finding("error", path, found, expected, sentence)
+    for path, axes in zip(stored.paths, levels, strict=True):
+        yield from _extent_findings(path, axes, levels[0])
+        yield from _coordinate_findings(stored.group, path, axes)
 
 
 def _extent_findings(path: str, axes: Sequence[Axis], base: Sequence[Axis]) -> Iterator[Finding]:

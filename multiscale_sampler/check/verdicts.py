@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..image.axes import Axis
-from ..store import Access
+from ..store import Access, StoredPyramid
 from ..tasks.threads import Call, run
 from .downsampling_rules import PIECE, Rule, candidates
 from .registration import Crop, Line, apart, located
@@ -48,18 +48,29 @@ Pairs: TypeAlias = "Sequence[tuple[int, ...]]"
 
 
 @dataclass(frozen=True)
-class Pyramid:
-    """The levels of one image, as stored and as described."""
+class CheckedPyramid:
+    """A stored pyramid, with what its values are compared by."""
 
-    paths: tuple[str, ...]
+    stored: StoredPyramid
+    """The pyramid."""
     arrays: tuple[Access, ...]
-    axes: tuple[tuple[Axis, ...], ...]
+    """Its levels, to be read."""
     labels: bool
     """Whether values are ids."""
     method: str | None = None
     """The method that the metadata name, which is believed where it fits as well as others."""
     evidence: Evidence = "rules"
     """What tells how a level was made and where it sits: rules, or where none stands for the method, at most pixels."""
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """The path of every level's array."""
+        return self.stored.paths
+
+    @property
+    def axes(self) -> tuple[tuple[Axis, ...], ...]:
+        """The axes of every level, as the metadata state them."""
+        return self.stored.levels
 
     @property
     def shapes(self) -> list[tuple[int, ...]]:
@@ -150,7 +161,7 @@ class Verdict:
 
 
 def survey_of(
-    pyramid: Pyramid,
+    pyramid: CheckedPyramid,
     levels: Sequence[int],
     *,
     sample: int | None,
@@ -221,7 +232,7 @@ def _chosen(count: int, sample: int | None, rng: np.random.Generator) -> Sequenc
     return sorted(int(number) for number in rng.choice(count, sample, replace=False, shuffle=False))
 
 
-def _passes(pyramid: Pyramid, levels: Sequence[int], memory: int) -> Iterator[ComparisonPass]:
+def _passes(pyramid: CheckedPyramid, levels: Sequence[int], memory: int) -> Iterator[ComparisonPass]:
     """Yield the passes by which every level is compared with the base and with the level that it follows from."""
     shapes = pyramid.shapes
     itemsize = max(access.array.dtype.itemsize for access in pyramid.arrays)
@@ -259,7 +270,7 @@ def _passes(pyramid: Pyramid, levels: Sequence[int], memory: int) -> Iterator[Co
             yield ComparisonPass(parent, region, {parent: (1,) * len(region), level: step.factors}, (step,))
 
 
-def _without_unused(pyramid: Pyramid, pass_: ComparisonPass) -> ComparisonPass:
+def _without_unused(pyramid: CheckedPyramid, pass_: ComparisonPass) -> ComparisonPass:
     """Return a pass without the levels that nothing is compared with."""
     used = {pass_.source, *(c.level for c in pass_.comparisons), *(c.source for c in pass_.comparisons)}
     return replace(pass_, relative={level: f for level, f in pass_.relative.items() if level in used})
@@ -283,13 +294,13 @@ def _parent(level: int, factors: Mapping[int, Factors | None], shapes: Pairs) ->
     return 0
 
 
-def _step(pyramid: Pyramid, level: int, parent: int) -> Comparison:
+def _step(pyramid: CheckedPyramid, level: int, parent: int) -> Comparison:
     along = pyramid.factors(level) or ()
     finer = pyramid.factors(parent) if parent else (1,) * len(along)
     return _comparison(pyramid, level, parent, tuple(a // b for a, b in zip(along, finer or (), strict=True)))
 
 
-def _comparison(pyramid: Pyramid, level: int, source: int, factors: Factors) -> Comparison:
+def _comparison(pyramid: CheckedPyramid, level: int, source: int, factors: Factors) -> Comparison:
     coarse, fine = pyramid.arrays[level].array, pyramid.arrays[source].array
     sizes = zip(fine.shape, coarse.shape, factors, strict=True)
     partial = any(size < count * factor for size, count, factor in sizes)
@@ -299,7 +310,7 @@ def _comparison(pyramid: Pyramid, level: int, source: int, factors: Factors) -> 
     return Comparison(level, source, factors, rules, pyramid.labels)
 
 
-def _scouted(pyramid: Pyramid, pass_: ComparisonPass, numbers: Sequence[int]) -> ComparisonPass:
+def _scouted(pyramid: CheckedPyramid, pass_: ComparisonPass, numbers: Sequence[int]) -> ComparisonPass:
     """Return a pass with the rules that are worth holding against every window."""
     survey = Survey(pyramid.arrays, pyramid.labels, windows=SCOUTED_WINDOWS)
     # Spread out, the ends included.
@@ -333,7 +344,7 @@ def _leading(comparison: Comparison, tally: Tally | None, stated: str | None) ->
 # --- judging ---------------------------------------------------------------------------------------------------
 
 
-def verdicts_of(pyramid: Pyramid, levels: Sequence[int], survey: Survey, seed: int) -> list[Verdict]:
+def verdicts_of(pyramid: CheckedPyramid, levels: Sequence[int], survey: Survey, seed: int) -> list[Verdict]:
     """Return what a survey has found of each level."""
     known: dict[int, Verdict] = {}
     lines: dict[int, tuple[Line, ...] | None] = {0: ((0.0, 1.0),) * len(pyramid.shapes[0])}
@@ -347,7 +358,9 @@ def verdicts_of(pyramid: Pyramid, levels: Sequence[int], survey: Survey, seed: i
     return list(known.values())
 
 
-def _judged(pyramid: Pyramid, level: int, survey: Survey, lines: Mapping[int, tuple[Line, ...] | None]) -> Verdict:
+def _judged(
+    pyramid: CheckedPyramid, level: int, survey: Survey, lines: Mapping[int, tuple[Line, ...] | None]
+) -> Verdict:
     tallies = {c: tally for c, tally in survey.tallies.items() if c.level == level}
     matches = [
         Match(rule, c, int(tally.differing[i]), tally.telling, int(tally.clean[i]) / max(tally.regions, 1))
@@ -398,7 +411,7 @@ def agrees(found: Sequence[Line], stated: Sequence[Line], sizes: Sequence[int], 
     return all(apart(*along) <= most for along, most in zip(pairs, tolerance, strict=True))
 
 
-def _by_pixels(pyramid: Pyramid, verdict: Verdict, rng: np.random.Generator) -> Verdict:
+def _by_pixels(pyramid: CheckedPyramid, verdict: Verdict, rng: np.random.Generator) -> Verdict:
     """Return a verdict with positions that least squares find."""
     level = verdict.index
     shapes = pyramid.shapes
@@ -419,7 +432,7 @@ def _by_pixels(pyramid: Pyramid, verdict: Verdict, rng: np.random.Generator) -> 
     return replace(verdict, lines=best.lines, tolerance=tolerance, by="pixels")
 
 
-def _crops(pyramid: Pyramid, level: int, nominal: Sequence[Line], rng: np.random.Generator) -> Iterator[Crop]:
+def _crops(pyramid: CheckedPyramid, level: int, nominal: Sequence[Line], rng: np.random.Generator) -> Iterator[Crop]:
     """Yield parts of a level with the base around them, the first and the last part of it among them."""
     shape, size = pyramid.shapes[level], pyramid.shapes[0]
     steps = [step for _, step in nominal]

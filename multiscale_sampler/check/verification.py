@@ -18,18 +18,18 @@ import numpy as np
 import zarr
 
 from ..messages import table
-from ..metadata import listed_labels, namespace_of, parse_multiscales, stated_method, stated_recipe
+from ..metadata import stated_method
 from ..metadata.specification import Finding
 from ..methods.reducers import REDUCERS, SAME_JOB
 from ..plan.factors import positive
 from ..plan.options import StorageOptions
-from ..store import LABELS, Access, described_levels, open_node, pyramid_levels, release_buffers
+from ..store import LABELS, Access, StoredPyramid, holds_image, open_node, release_buffers
 from ..tasks.progress import ProgressCallback, reporting
 from .downsampling_rules import ANY_SAMPLE, Rule
 from .registration import apart
 from .survey import SHOWN, Damage, Survey, Tally
 from .validation import Report, geometry_findings
-from .verdicts import Evidence, Match, Pyramid, Verdict, agrees, survey_of, verdicts_of
+from .verdicts import CheckedPyramid, Evidence, Match, Verdict, agrees, survey_of, verdicts_of
 
 # Methods that rules stand for, as metadata name them.
 FAMILIES = ("mean", "sum", "nearest", "median", "mode", "mode_nonzero", "min", "max")
@@ -218,15 +218,13 @@ def verify_pyramid(
         "memory": resources.memory,
         "workers": resources.worker_count,
     }
-    group = open_node(store, path, storage_options=storage_options)
-    if not isinstance(group, zarr.Group):
-        raise ValueError(f"{group.store_path} is an array, not a pyramid; name its group")
+    stored = StoredPyramid.of(open_node(store, path, storage_options=storage_options))
     wanted = [levels] if isinstance(levels, int) else levels
     findings: list[Finding] = []
     found: list[LevelReport] = []
     read = there = 0
     try:
-        for place, image in _images(group):
+        for place, image in _images(stored):
             show = partial(reporting, progress, title=f"verifying {place}".rstrip())
             part = _verified(image, wanted, place, show, options)
             found += part.levels
@@ -235,40 +233,35 @@ def verify_pyramid(
     finally:
         release_buffers()
     chosen = seed if read < there else None
-    return Verification(str(group.store_path), tuple(findings), tuple(found), (read, there), chosen)
+    return Verification(str(stored.group.store_path), tuple(findings), tuple(found), (read, there), chosen)
 
 
-def _images(group: zarr.Group) -> Iterator[tuple[str, zarr.Group]]:
-    """Yield the image of a group and the labels that it lists, with their places below it."""
-    described_levels(group)
-    yield "", group
-    labels = group.get(LABELS)
-    for name in listed_labels(labels.attrs.asdict()) if isinstance(labels, zarr.Group) else ():
-        node = labels.get(name) if isinstance(labels, zarr.Group) else None
-        if isinstance(node, zarr.Group) and parse_multiscales(node.attrs.asdict()) is not None:
-            yield f"{LABELS}/{name}", node
+def _images(stored: StoredPyramid) -> Iterator[tuple[str, StoredPyramid]]:
+    """Yield an image and the labels that it lists, with their places below it."""
+    yield "", stored
+    for name, node in stored.labels.items():
+        if holds_image(node):
+            yield f"{LABELS}/{name}", StoredPyramid.of(node)
 
 
 def _verified(
-    group: zarr.Group, wanted: Sequence[int] | None, place: str, show: Any, options: Mapping[str, Any]
+    stored: StoredPyramid, wanted: Sequence[int] | None, place: str, show: Any, options: Mapping[str, Any]
 ) -> Verification:
     """Return the report on one image."""
-    multiscales, arrays, axes, _ = pyramid_levels(group, described_levels(group))
-    stated, evidence = _stated_method(group)
-    labels = "image-label" in namespace_of(group.attrs.asdict()) or stated in LABEL_METHODS
-    labels = labels and all(array.dtype.kind in "iu" for array in arrays)
-    paths = tuple(dataset.path for dataset in multiscales.datasets)
-    pyramid = Pyramid(paths, tuple(Access.of(array) for array in arrays), tuple(axes), labels, stated, evidence)
-    levels = _checked_levels(wanted, len(paths))
+    method, evidence = _stated_method(stored)
+    labels = stored.is_labels or method in LABEL_METHODS
+    labels = labels and all(array.dtype.kind in "iu" for array in stored.arrays)
+    pyramid = CheckedPyramid(stored, tuple(map(Access.of, stored.arrays)), labels, method, evidence)
+    levels = _checked_levels(wanted, len(stored.arrays))
     survey, read = survey_of(pyramid, levels, reporting=show, **options)
     verdicts = verdicts_of(pyramid, levels, survey, options["seed"])
-    findings = [*_damage_findings(pyramid, survey.damage), *geometry_findings(group, multiscales, arrays)]
+    findings = [*_damage_findings(pyramid, survey.damage), *geometry_findings(stored)]
     for verdict in verdicts:
-        described = multiscales.datasets[verdict.index].scale is not None
-        findings += _level_findings(pyramid, verdict, survey, stated, described=described)
+        described = stored.multiscales.datasets[verdict.index].scale is not None
+        findings += _level_findings(pyramid, verdict, survey, method, described=described)
     prefix = f"{place}/" if place else ""
     return Verification(
-        str(group.store_path),
+        str(stored.group.store_path),
         tuple(dataclasses.replace(f, location=f"{prefix}{f.location}") for f in findings),
         tuple(_level_report(pyramid, verdict, survey, prefix) for verdict in verdicts),
         (read["regions"], read["of"]),
@@ -286,15 +279,14 @@ def _checked_levels(wanted: Sequence[int] | None, count: int) -> list[int]:
     return sorted(set(wanted))
 
 
-def _stated_method(group: zarr.Group) -> tuple[str | None, Evidence]:
+def _stated_method(stored: StoredPyramid) -> tuple[str | None, Evidence]:
     """Return the method that the metadata name, if it is known here, and what tells whether a level is made by it.
 
     Of a method of this package that no rule stands for, or that leaves out a value, or weighs voxels, a rule that fits
     would fit by chance.
     """
-    attributes = group.attrs.asdict()
-    recipe = stated_recipe(attributes)
-    name = str(stated_method(attributes) or (recipe or {}).get("method", "")).lower()
+    recipe = stored.recipe
+    name = str(stated_method(stored.attributes) or (recipe or {}).get("method", "")).lower()
     name = SAME_JOB.get(name, name)
     if recipe is None:
         return (name if name in REDUCERS else None), "rules"
@@ -309,7 +301,7 @@ def _stated_method(group: zarr.Group) -> tuple[str | None, Evidence]:
 # --- findings --------------------------------------------------------------------------------------------------
 
 
-def _damage_findings(pyramid: Pyramid, damage: set[Damage]) -> Iterator[Finding]:
+def _damage_findings(pyramid: CheckedPyramid, damage: set[Damage]) -> Iterator[Finding]:
     for each in sorted(damage, key=lambda each: (each.level, each.key)):
         place = f"{pyramid.paths[each.level]}/{each.key}"
         if each.reason:
@@ -319,7 +311,7 @@ def _damage_findings(pyramid: Pyramid, damage: set[Damage]) -> Iterator[Finding]
 
 
 def _level_findings(
-    pyramid: Pyramid, verdict: Verdict, survey: Survey, stated: str | None, *, described: bool
+    pyramid: CheckedPyramid, verdict: Verdict, survey: Survey, stated: str | None, *, described: bool
 ) -> Iterator[Finding]:
     place = pyramid.paths[verdict.index]
     if described:
@@ -331,7 +323,7 @@ def _level_findings(
         yield from _brightness_findings(verdict, place)
 
 
-def _position_findings(pyramid: Pyramid, verdict: Verdict, place: str) -> Iterator[Finding]:
+def _position_findings(pyramid: CheckedPyramid, verdict: Verdict, place: str) -> Iterator[Finding]:
     """Yield where a level does not sit as stated, all axes in one finding."""
     stated, shape = pyramid.stated(verdict.index), pyramid.shapes[verdict.index]
     if verdict.lines is None or agrees(verdict.lines, stated, shape, verdict.tolerance):
@@ -439,7 +431,7 @@ def _is_whole(tally: Tally) -> bool:
 # --- the report on a level -------------------------------------------------------------------------------------
 
 
-def _level_report(pyramid: Pyramid, verdict: Verdict, survey: Survey, prefix: str) -> LevelReport:
+def _level_report(pyramid: CheckedPyramid, verdict: Verdict, survey: Survey, prefix: str) -> LevelReport:
     index, match, tally = verdict.index, verdict.match, verdict.tally
     shape, array = pyramid.shapes[index], pyramid.arrays[index].array
     shown = match or next(iter(_strict(verdict)), None)

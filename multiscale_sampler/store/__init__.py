@@ -7,14 +7,13 @@ beside their image, `digests` tell which of a base's chunks were edited, `chunks
 chunks to other readers.
 """
 
-from .arrays import pyramid_levels
-from .changing import StoredPyramid
+from .changing import PyramidChange, grown_arrays
 from .chunks import Access, buffer, release_buffers
 from .digests import Digests
 from .documents import consolidate
 from .encoding import Encoding, encoding_like
 from .journal import Journal, claim
-from .label_groups import DescribedImage, described_image, is_finished, label_place, labels_group_above, register_label
+from .label_groups import is_finished, label_place, labels_group_above, placed_labels, register_label
 from .layout import DIGESTS_PATH, LABELS, LAYOUTS, V2_DIMENSIONS, Layout, level_paths, written_paths
 from .nodes import (
     Location,
@@ -29,8 +28,9 @@ from .nodes import (
     zarr_arrays,
 )
 from .raw_chunks import ByteRange, described_in_v3, is_inside, read_region, read_stored, stored_size
-from .reading import described_levels, is_pyramid, open_image, open_pyramid, read_multiscales
+from .reading import is_pyramid, open_image, open_pyramid
 from .remote import transaction
+from .stored_pyramid import StoredPyramid, holds_image
 from .targets import MODES, Mode, Record, Target, base_array, create_target, open_target, rehearse, writable_group
 
 __all__ = [
@@ -41,13 +41,13 @@ __all__ = [
     "V2_DIMENSIONS",
     "Access",
     "ByteRange",
-    "DescribedImage",
     "Digests",
     "Encoding",
     "Journal",
     "Layout",
     "Location",
     "Mode",
+    "PyramidChange",
     "Record",
     "StoredPyramid",
     "Target",
@@ -56,11 +56,11 @@ __all__ = [
     "claim",
     "consolidate",
     "create_target",
-    "described_image",
     "described_in_v3",
-    "described_levels",
     "dimension_names",
     "encoding_like",
+    "grown_arrays",
+    "holds_image",
     "is_finished",
     "is_in_memory",
     "is_inside",
@@ -75,8 +75,7 @@ __all__ = [
     "open_pyramid",
     "open_target",
     "place_of",
-    "pyramid_levels",
-    "read_multiscales",
+    "placed_labels",
     "read_region",
     "read_stored",
     "refuse_source_in_target",

@@ -1,13 +1,11 @@
-"""What a store says of an array: labels from the metadata above it, coordinate arrays beside it, its dimension names.
+"""One stored array as a labelled image: its dimension names, the coordinate arrays beside it, how it is stored.
 
-No chunk of an image is read to make them. `reading` opens images and pyramids by it.
+No chunk of an image is read.
 """
 
 from __future__ import annotations
 
 import copy
-import dataclasses
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -23,10 +21,10 @@ from zarr.abc.store import Store
 from ..files import FileArray
 from ..image.axes import Axis, are_regular
 from ..image.dataarray import label_array
-from ..metadata import IMAGE_LABEL, OMERO, SYSTEMS, Multiscales, finest_first, level_axes, parse_multiscales
+from ..metadata import IMAGE_LABEL, OMERO, SYSTEMS, Multiscales
 from .codecs import ZarrFormat
 from .layout import V2_DIMENSIONS
-from .nodes import arrays_at, dimension_names, nodes_at, values_of
+from .nodes import dimension_names, nodes_at, values_of
 
 CF_PACKING = ("scale_factor", "add_offset", "_FillValue", "missing_value")
 # Attributes that say how the array is stored, not what it is.
@@ -39,24 +37,7 @@ MOST_ANCESTORS = 3
 LARGEST_COORDINATE = 64 * 2**20
 
 
-def labelled_by_ngff(array: zarr.Array[Any], chunks: Any) -> xr.DataArray | None:
-    """Label an array from the OME-NGFF metadata of a group above it, if there are any that name it."""
-    for group, relative in _ancestors(array):
-        multiscales = parse_multiscales(group.attrs.asdict())
-        if multiscales is None or relative not in [dataset.path for dataset in multiscales.datasets]:
-            continue
-        # A level that the metadata name and that is gone is no reason not to open another.
-        there = tuple(dataset for dataset in multiscales.datasets if isinstance(group.get(dataset.path), zarr.Array))
-        multiscales, _, levels, assumed = pyramid_levels(group, dataclasses.replace(multiscales, datasets=there))
-        # The caller of open_image.
-        warn_of(assumed, group, multiscales.version, stacklevel=4)
-        index = [dataset.path for dataset in multiscales.datasets].index(relative)
-        values = lazy_array(array, chunks, [axis.name for axis in levels[index]])
-        return level_image(array, values, levels[index], multiscales).rename(image_name(group, multiscales))
-    return None
-
-
-def _ancestors(array: zarr.Array[Any]) -> Iterator[tuple[zarr.Group, str]]:
+def ancestors(array: zarr.Array[Any]) -> Iterator[tuple[zarr.Group, str]]:
     """Yield the groups above an array with its path relative to each, also those above a local store's root."""
     store, zarr_format = array.store_path.store, array.metadata.zarr_format
     parts = array.path.split("/") if array.path else []
@@ -75,45 +56,6 @@ def _group_at(store: Store, path: str, relative: str, zarr_format: ZarrFormat) -
         yield zarr.open_group(store, path=path, mode="r", zarr_format=zarr_format), relative
     except (FileNotFoundError, NotADirectoryError):
         return
-
-
-def pyramid_levels(
-    group: zarr.Group, multiscales: Multiscales
-) -> tuple[Multiscales, list[zarr.Array[Any]], list[tuple[Axis, ...]], list[str]]:
-    """Return the levels of a pyramid from the largest to the smallest, with their arrays and axes.
-
-    Returns also what had to be assumed.
-    """
-    arrays = arrays_at(group, [dataset.path for dataset in multiscales.datasets])
-    order = finest_first([array.shape for array in arrays])
-    datasets = tuple(multiscales.datasets[index] for index in order)
-    ordered = dataclasses.replace(multiscales, datasets=datasets)
-    arrays = [arrays[index] for index in order]
-    levels, assumed = level_axes(ordered, [array.shape for array in arrays])
-    if datasets != multiscales.datasets:
-        assumed.append(f"levels in the order of their sizes, {', '.join(dataset.path for dataset in datasets)}")
-    return ordered, arrays, levels, assumed
-
-
-def warn_of(assumed: Sequence[str], group: zarr.Group, version: str, *, stacklevel: int) -> None:
-    """Say what had to be assumed of a pyramid, to the caller of so many frames above."""
-    if assumed:
-        warnings.warn(
-            f"the metadata of {group.store_path} (OME-NGFF {version}) are incomplete or irregular; assumed: "
-            f"{'; '.join(assumed)}",
-            UserWarning,
-            stacklevel=stacklevel + 1,
-        )
-
-
-def image_name(group: zarr.Group, multiscales: Multiscales) -> str:
-    """Return the name of an image: that of its arrays where they share one, else what the metadata or group say."""
-    names = {dataset.path.rpartition("/")[2] for dataset in multiscales.datasets}
-    shared = names.pop() if len(names) == 1 and "/" in multiscales.datasets[0].path else None
-    taken = {name for name, _, _ in multiscales.axes or ()}
-    # Writers put anything there; "/" and the names of coordinates are no names of variables.
-    usable = (name for name in (shared, multiscales.name, group.basename) if name and "/" not in name)
-    return next((name for name in usable if name not in taken), "image")
 
 
 def level_image(array: zarr.Array[Any], values: Any, axes: Sequence[Axis], multiscales: Multiscales) -> xr.DataArray:
@@ -193,7 +135,7 @@ def _packing(array: zarr.Array[Any]) -> dict[str, Any]:
 
 def _stored_coordinates(array: zarr.Array[Any], names: Sequence[str]) -> dict[Any, Any]:
     """Return the coordinates that xarray finds beside an array, decoded and in memory."""
-    group = next((group for group, relative in _ancestors(array) if "/" not in relative), None)
+    group = next((group for group, relative in ancestors(array) if "/" not in relative), None)
     if group is None:
         return {}
     sizes = dict(zip(names, array.shape, strict=True))

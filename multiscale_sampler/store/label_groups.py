@@ -5,8 +5,6 @@ OME-NGFF has them in the group ``labels`` of the image's group, whose attributes
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,98 +12,40 @@ import xarray as xr
 import zarr
 from zarr.storage import StorePath
 
-from ..image.axes import Axis
 from ..image.dataarray import coordinate_variable, to_image
-from ..metadata import NgffVersion, label_list_attributes, listed_labels, parse_multiscales, with_published
-from .arrays import pyramid_levels
-from .layout import LABELS, Layout
-from .nodes import Node, open_node
-from .reading import read_multiscales
+from ..metadata import NgffVersion, label_list_attributes, listed_labels, with_published
+from .layout import LABELS
+from .nodes import open_node
+from .stored_pyramid import StoredPyramid, holds_image
 from .targets import writable_group
 
 
-@dataclass(frozen=True)
-class DescribedImage:
-    """A stored image as its metadata describe it: what labels of it must fit."""
-
-    version: str
-    """Version of OME-NGFF."""
-    layout: Layout
-    """Where its levels are."""
-    levels: tuple[tuple[Axis, ...], ...]
-    """The axes of every level."""
-    was_consolidated: bool
-    """Whether its metadata are gathered at its group."""
-
-    def placed(self, labels: Any, name: str | None) -> xr.DataArray:
-        """Return labels with the positions of the image, if they have none themselves.
-
-        Raises
-        ------
-        ValueError
-            If they are not of the image's size.
-        """
-        given = isinstance(labels, xr.DataArray)
-        sizes = {axis.name: axis.size for axis in self.levels[0]}
-        of_space = {axis.name: axis.size for axis in self.levels[0] if axis.type != "channel"}
-        found = (
-            dict(labels.sizes)
-            if given
-            else next((named for named in (sizes, of_space) if tuple(named.values()) == tuple(labels.shape)), {})
-        )
-        if not found or any(sizes.get(dim) != size for dim, size in found.items()):
-            raise ValueError(
-                f"labels of shape {tuple(labels.shape)!r} do not fit an image of {sizes!r}; give them its sizes"
-            )
-        image = to_image(labels, tuple(found))
-        axes = {axis.name: axis for axis in self.levels[0]}
-        unplaced = [dim for dim in found if not given or dim not in labels.coords]
-        image = image.assign_coords({dim: coordinate_variable(axes[dim], {}) for dim in unplaced})
-        return image.rename(name or image.name)
-
-    def shaping(self, dims: Sequence[Hashable]) -> dict[str, Any]:
-        """Return the factors and the boundary by which labels with these dims get the levels of the image.
-
-        Raises
-        ------
-        ValueError
-            If there are no such integers.
-        """
-        base = self.levels[0]
-        factors = [
-            {a.name: max(round(b.scale / a.scale), 1) for a, b in zip(base, axes, strict=True) if a.name in dims}
-            for axes in self.levels[1:]
-        ]
-        sizes = [{axis.name: axis.size for axis in axes} for axes in self.levels]
-        along = [
-            (sizes[0][dim], factor, sizes[index][dim])
-            for index, by_dim in enumerate(factors, 1)
-            for dim, factor in by_dim.items()
-        ]
-        if all(reduced == -(-size // factor) for size, factor, reduced in along):
-            return {"scale_factors": factors, "boundary": "pad"}
-        if all(reduced == size // factor for size, factor, reduced in along):
-            return {"scale_factors": factors, "boundary": "trim"}
-        raise ValueError(
-            f"the levels of the image have sizes {sizes!r}, which no integer factors make; pass a tree with levels of "
-            "your own"
-        )
-
-
-def described_image(node: Node) -> DescribedImage:
-    """Return what the metadata of an image's group say.
+def placed_labels(labels: Any, image: StoredPyramid, name: str | None) -> xr.DataArray:
+    """Return labels with the positions of the image that they label, if they have none themselves.
 
     Raises
     ------
     ValueError
-        If it is no OME-Zarr image.
+        If they are not of the image's size.
     """
-    if isinstance(node, zarr.Array):
-        raise ValueError(f"{node.store_path} is an array, and labels go beside an OME-Zarr image; name its group")
-    multiscales, _, levels, _ = pyramid_levels(node, read_multiscales(node))
-    nested = all("/" in dataset.path for dataset in multiscales.datasets)
-    consolidated = node.metadata.consolidated_metadata is not None
-    return DescribedImage(multiscales.version, "datatree" if nested else "flat", tuple(levels), consolidated)
+    given = isinstance(labels, xr.DataArray)
+    base = image.levels[0]
+    sizes = {axis.name: axis.size for axis in base}
+    of_space = {axis.name: axis.size for axis in base if axis.type != "channel"}
+    found = (
+        dict(labels.sizes)
+        if given
+        else next((named for named in (sizes, of_space) if tuple(named.values()) == tuple(labels.shape)), {})
+    )
+    if not found or any(sizes.get(dim) != size for dim, size in found.items()):
+        raise ValueError(
+            f"labels of shape {tuple(labels.shape)!r} do not fit an image of {sizes!r}; give them its sizes"
+        )
+    placed = to_image(labels, tuple(found))
+    axes = {axis.name: axis for axis in base}
+    unplaced = [dim for dim in found if not given or dim not in labels.coords]
+    placed = placed.assign_coords({dim: coordinate_variable(axes[dim], {}) for dim in unplaced})
+    return placed.rename(name or placed.name)
 
 
 def label_place(image: zarr.Group, name: str) -> StorePath:
@@ -127,7 +67,7 @@ def is_finished(place: StorePath) -> bool:
         node = open_node(place)
     except FileNotFoundError:
         return False
-    return isinstance(node, zarr.Group) and parse_multiscales(node.attrs.asdict()) is not None
+    return holds_image(node)
 
 
 def labels_group_above(group: zarr.Group) -> zarr.Group | None:

@@ -203,6 +203,31 @@ def arrays_at(group: zarr.Group, paths: Sequence[str]) -> list[zarr.Array[Any]]:
     return cast("list[zarr.Array[Any]]", found)
 
 
+def only_array(group: zarr.Group) -> zarr.Array[Any]:
+    """Return the array that a group stands for: the only one in it that is not a coordinate.
+
+    Raises
+    ------
+    ValueError
+        If there is none, or several.
+    """
+    arrays = dict(group.arrays())
+    beside = f"{group.attrs.get('coordinates', '')}".split()
+    images = {
+        name: array
+        for name, array in arrays.items()
+        if array.ndim and dimension_names(array) != (name,) and name not in beside
+    }
+    if len(images) == 1:
+        return next(iter(images.values()))
+    found = ", ".join(f"{name!r} {array.shape}" for name, array in sorted(images.items())) or "none"
+    below = ", ".join(repr(name) for name, _ in sorted(group.groups())) or "none"
+    raise ValueError(
+        f"the group {group.store_path!s} does not stand for one array (arrays: {found}; groups: {below}); "
+        "name one with path="
+    )
+
+
 def source_array(data: Any) -> zarr.Array[Any] | None:
     """Return the zarr array that a lazy array is a plain view of, or None if it is anything else."""
     if not isinstance(data, da.Array):

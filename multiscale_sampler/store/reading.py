@@ -1,49 +1,27 @@
-"""Opening what is stored, images and pyramids, as lazy, labelled arrays: `labelling` says what each of them is."""
+"""`open_image` and `open_pyramid`: what is stored, in any format, as lazy, labelled arrays."""
 
 from __future__ import annotations
 
 import dataclasses
 import os
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeAlias, cast
+from typing import Any, cast
 
 import numpy as np
 import xarray as xr
 import zarr
 
 from ..files import Part, is_file_of_images, level_count, read_file
-from ..image.dataarray import PerAxis, coordinate_variable, image_axes, to_image
+from ..image.dataarray import PerAxis, to_image
 from ..image.orientation import OrientationOption
 from ..image.tree import assemble
-from ..metadata import (
-    DEFAULT_VERSION,
-    Dataset,
-    Multiscales,
-    finest_first,
-    geozarr,
-    listed_images,
-    listed_labels,
-    parse_multiscales,
-)
-from .arrays import (
-    ENCODING_ATTRIBUTES,
-    encoding_of,
-    image_name,
-    labelled_by_names,
-    labelled_by_ngff,
-    lazy_array,
-    level_image,
-    own_name,
-    pyramid_levels,
-    warn_of,
-)
-from .layout import BUILD_ATTRIBUTE, LABELS, foreign_attributes
-from .nodes import arrays_at, dimension_names, is_zarr, local_path, open_node, url_options
-
-# The name of an image, its levels, and their paths.
-_Found: TypeAlias = "tuple[str, list[xr.DataArray], list[str]]"
+from ..metadata import parse_multiscales
+from .arrays import ENCODING_ATTRIBUTES, ancestors, encoding_of, labelled_by_names, lazy_array, own_name
+from .layout import LABELS
+from .nodes import is_zarr, local_path, nodes_at, only_array, open_node, url_options
+from .stored_pyramid import StoredPyramid, holds_image
 
 
 def open_image(
@@ -174,7 +152,7 @@ def _image_of_file(place: Path, part: Part, dims: Sequence[str] | str | None, ch
 
 def _labelled(array: zarr.Array[Any], dims: Sequence[str] | str | None, chunks: Any) -> xr.DataArray:
     """Label an array by what is known of it; other `dims` than the stored ones take nothing but the attributes."""
-    stored = labelled_by_ngff(array, chunks)
+    stored = _labelled_by_ngff(array, chunks)
     if stored is None:
         stored = labelled_by_names(array, chunks)
     if stored is not None and (dims is None or tuple(dims) == stored.dims):
@@ -185,6 +163,24 @@ def _labelled(array: zarr.Array[Any], dims: Sequence[str] | str | None, chunks: 
     return to_image(lazy_array(array, chunks, names), names).assign_attrs(attrs)
 
 
+def _labelled_by_ngff(array: zarr.Array[Any], chunks: Any) -> xr.DataArray | None:
+    """Label an array from the OME-NGFF metadata of a group above it, if there are any that name it."""
+    for group, relative in ancestors(array):
+        multiscales = parse_multiscales(group.attrs.asdict())
+        if multiscales is None or relative not in (paths := [dataset.path for dataset in multiscales.datasets]):
+            continue
+        # A level that the metadata name and that is gone is no reason not to open another.
+        levels = zip(multiscales.datasets, nodes_at(group, paths), strict=True)
+        there = [(dataset, node) for dataset, node in levels if isinstance(node, zarr.Array)]
+        described = dataclasses.replace(multiscales, datasets=tuple(dataset for dataset, _ in there))
+        stored = StoredPyramid.as_listed(group, described, [node for _, node in there]).finest_first()
+        stored = dataclasses.replace(stored, chunks=chunks)
+        # The caller of open_image.
+        stored.warn_of_assumptions(stacklevel=4)
+        return stored.level(stored.paths.index(relative)).rename(stored.name)
+    return None
+
+
 def _auto_chunks(image: xr.DataArray) -> dict[Any, Any]:
     stored = image.encoding.get("preferred_chunks") or dict.fromkeys(image.dims, "auto")
     return {dim: stored.get(dim, "auto") for dim in image.dims}
@@ -192,32 +188,14 @@ def _auto_chunks(image: xr.DataArray) -> dict[Any, Any]:
 
 def _one_array(node: zarr.Array[Any] | zarr.Group, level: int = 0) -> zarr.Array[Any]:
     """Return the array that a node stands for, of a pyramid a level."""
-    multiscales = parse_multiscales(node.attrs.asdict()) if isinstance(node, zarr.Group) else None
-    if multiscales is not None:
-        levels = arrays_at(cast("zarr.Group", node), [dataset.path for dataset in multiscales.datasets])
-        order = finest_first([array.shape for array in levels])
-        if not 0 <= level < len(order):
-            raise ValueError(f"level={level!r} is none of {node.store_path}, which has {len(order)}, numbered from 0")
-        return levels[order[level]]
+    if holds_image(node):
+        arrays = StoredPyramid.by_ngff(node).arrays
+        if not 0 <= level < len(arrays):
+            raise ValueError(f"level={level!r} is none of {node.store_path}, which has {len(arrays)}, numbered from 0")
+        return arrays[level]
     if level:
         raise ValueError(f"level={level!r} goes with a pyramid, and {node.store_path} is none; leave it out")
-    if isinstance(node, zarr.Array):
-        return node
-    arrays = dict(node.arrays())
-    beside = f"{node.attrs.get('coordinates', '')}".split()
-    images = {
-        name: array
-        for name, array in arrays.items()
-        if array.ndim and dimension_names(array) != (name,) and name not in beside
-    }
-    if len(images) == 1:
-        return next(iter(images.values()))
-    found = ", ".join(f"{name!r} {array.shape}" for name, array in sorted(images.items())) or "none"
-    below = ", ".join(repr(name) for name, _ in sorted(node.groups())) or "none"
-    raise ValueError(
-        f"the group {node.store_path!s} does not stand for one array (arrays: {found}; groups: {below}); "
-        "name one with path="
-    )
+    return node if isinstance(node, zarr.Array) else only_array(node)
 
 
 def _name_of(image: xr.DataArray, array: zarr.Array[Any]) -> str | None:
@@ -291,22 +269,26 @@ def open_pyramid(
         return assemble([level.to_dataset() for level in levels])
     if series is not None:
         raise ValueError(f"series={series!r} goes with TIFF files; leave it out, or name a path in the store")
-    group = open_node(store, path, storage_options=storage_options)
-    if not isinstance(group, zarr.Group):
-        raise ValueError(f"{group.store_path} is an array, not a pyramid; open it with open_image")
-    name, images, _ = _by_convention(group, chunks) or _by_ngff(group, chunks)
-    images = [_with_crs(image, group) for image in images]
-    if _is_changing(group):
+    stored = StoredPyramid.of(open_node(store, path, storage_options=storage_options), chunks=chunks)
+    stored.warn_of_assumptions(stacklevel=2)
+    tree = stored.tree()
+    if stored.is_changing:
         warnings.warn(
-            f"a change of {group.store_path} is in progress or was interrupted, and its levels may not be those of its "
-            "base as yet; go on with it by the same call with resume=True",
+            f"a change of {stored.group.store_path} is in progress or was interrupted, and its levels may not be those "
+            "of its base as yet; go on with it by the same call with resume=True",
             UserWarning,
             stacklevel=2,
         )
-    tree = assemble([image.to_dataset(name=name) for image in images])
-    tree.attrs = foreign_attributes(group.attrs.asdict())
-    for label, labels in _label_groups(group):
-        tree[f"{LABELS}/{label}"] = open_pyramid(labels, chunks=chunks)
+    for label, node in stored.labels.items():
+        if holds_image(node):
+            tree[f"{LABELS}/{label}"] = open_pyramid(node, chunks=chunks)
+        else:
+            warnings.warn(
+                f"{stored.group.store_path / LABELS} lists {label!r}, of which there is no OME-Zarr image; these "
+                "labels are left out",
+                UserWarning,
+                stacklevel=2,
+            )
     return tree
 
 
@@ -321,157 +303,4 @@ def is_pyramid(store: Any, path: str | None = None) -> bool:
     place = local_path(store)
     if place is not None and is_file_of_images(place):
         return False
-    node = open_node(store, path)
-    return isinstance(node, zarr.Group) and parse_multiscales(node.attrs.asdict()) is not None
-
-
-def _is_changing(group: zarr.Group) -> bool:
-    """Whether parts of the levels are being made anew; where levels are only added, the others are as they were."""
-    begun: Any = group.attrs.get(BUILD_ATTRIBUTE)
-    return begun is not None and "edited" in begun.get("fingerprint", {})
-
-
-def _by_ngff(group: zarr.Group, chunks: Any) -> _Found:
-    """Return the name of an image and its levels with their paths, as OME-NGFF describes them."""
-    multiscales, arrays, levels, assumed = pyramid_levels(group, read_multiscales(group))
-    # The caller of open_pyramid.
-    warn_of(assumed, group, multiscales.version, stacklevel=3)
-    images = [
-        level_image(array, lazy_array(array, chunks, [axis.name for axis in axes]), axes, multiscales)
-        for array, axes in zip(arrays, levels, strict=True)
-    ]
-    return image_name(group, multiscales), images, [dataset.path for dataset in multiscales.datasets]
-
-
-def described_levels(group: zarr.Group) -> Multiscales:
-    """Return the description of the levels in a group: that of OME-NGFF, or what only the convention says, in its form.
-
-    Raises
-    ------
-    ValueError
-        If it has neither.
-    """
-    found = _by_convention(group, "auto")
-    if found is None:
-        return read_multiscales(group)
-    name, images, paths = found
-    levels = [image_axes(image) for image in images]
-    axes = tuple((axis.name, axis.type, axis.unit) for axis in levels[0])
-    # Labels and dates come from the coordinate arrays.
-    lines = [[(axis.scale, axis.translation) if axis.is_regular else (1.0, 0.0) for axis in level] for level in levels]
-    datasets = tuple(
-        Dataset(path, *map(tuple, zip(*line, strict=True))) for path, line in zip(paths, lines, strict=True)
-    )
-    return Multiscales(DEFAULT_VERSION, name, axes, datasets, {}, None)
-
-
-def _by_convention(group: zarr.Group, chunks: Any) -> _Found | None:
-    """Return the levels that only the convention ``multiscales`` of zarr describes; None if there is more or less."""
-    attributes = group.attrs.asdict()
-    convention: Any = attributes.get("multiscales")
-    if "ome" in attributes or not isinstance(convention, Mapping) or not convention.get("layout"):
-        return None
-    entries = {str(entry["asset"]): entry for entry in convention["layout"]}
-    arrays = {asset: _array_of_asset(group, asset) for asset in entries}
-    levels: dict[str, xr.DataArray] = {}
-    for asset, entry in entries.items():
-        image = labelled_by_names(arrays[asset], chunks)
-        if image is None:
-            raise ValueError(
-                f"{arrays[asset].store_path} has no names of dimensions; open it with open_image and dims="
-            )
-        placed = {**attributes, **arrays[asset].attrs.asdict(), **entry}
-        image = _placed_by_convention(image, placed, levels.get(str(entry.get("derived_from"))))
-        image.encoding = encoding_of(arrays[asset])
-        levels[asset] = image
-    images = list(levels.values())
-    names = {own_name(array) for array in arrays.values()}
-    shared = names.pop() if len(names) == 1 else None
-    name = shared if shared and shared not in images[0].coords else "image"
-    order = finest_first([image.shape for image in images])
-    paths = [array.path.removeprefix(f"{group.path}/" if group.path else "") for array in arrays.values()]
-    return name, [images[index].rename(name) for index in order], [paths[index] for index in order]
-
-
-def _array_of_asset(group: zarr.Group, asset: str) -> zarr.Array[Any]:
-    """Return the array of a level, of which its group may hold only one beside coordinates."""
-    node = group.get(asset)
-    if node is None:
-        raise ValueError(f"the metadata of {group.store_path} name {asset!r}, but there is none")
-    return _one_array(node)
-
-
-def _placed_by_convention(image: xr.DataArray, said: Mapping[str, Any], finer: xr.DataArray | None) -> xr.DataArray:
-    """Return a level with positions along the axes that have no coordinates of their own.
-
-    "spatial:transform should be treated as the authoritative geospatial transformation"; other axes follow from those
-    of the level that this one is derived from.
-    """
-    axes = {axis.name: axis for axis in image_axes(image)}
-    dims, transform = said.get("spatial:dimensions"), said.get("spatial:transform")
-    if dims and transform and len(dims) == 2 and set(dims) <= axes.keys():
-        on_map = geozarr.axes_of_transform(transform, axes[dims[0]], axes[dims[1]])
-        axes |= {axis.name: axis for axis in on_map or ()}
-    relative = said.get("transform")
-    if finer is not None and isinstance(relative, Mapping) and finer.dims == image.dims:
-        scales, offsets = (
-            relative.get(key, [default] * image.ndim) for key, default in (("scale", 1), ("translation", 0))
-        )
-        for source, scale, offset in zip(image_axes(finer), scales, offsets, strict=True):
-            if source.is_regular and source.name not in (dims or ()):
-                axes[source.name] = dataclasses.replace(
-                    axes[source.name],
-                    scale=source.scale * scale,
-                    translation=source.translation + source.scale * offset,
-                    unit=source.unit,
-                )
-    missing = {name: axis for name, axis in axes.items() if name not in image.coords}
-    return image.assign_coords({name: coordinate_variable(axis) for name, axis in missing.items()})
-
-
-def _with_crs(image: xr.DataArray, group: zarr.Group) -> xr.DataArray:
-    """Attach the coordinate reference system that the group states, where the image itself states none."""
-    stated = geozarr.read_crs(group.attrs.asdict())
-    if stated is None or geozarr.states_crs(image):
-        return image
-    return image.assign_attrs(crs=stated) if isinstance(stated, str) else image.assign_attrs({"proj:projjson": stated})
-
-
-def _label_groups(image: zarr.Group) -> Iterator[tuple[str, zarr.Group]]:
-    """Yield the groups of the labels that an image lists."""
-    # Labels may have been added since metadata were consolidated.
-    place = "/".join(part for part in (image.path, LABELS) if part)
-    try:
-        labels = zarr.open_group(image.store_path.store, path=place, mode="r", use_consolidated=False)
-    except FileNotFoundError:
-        return
-    for name in listed_labels(labels.attrs.asdict()):
-        node = labels.get(name)
-        if isinstance(node, zarr.Group) and parse_multiscales(node.attrs.asdict()) is not None:
-            yield name, node
-        else:
-            warnings.warn(
-                f"{labels.store_path} lists {name!r}, of which there is no OME-Zarr image; these labels are left out",
-                UserWarning,
-                stacklevel=3,
-            )
-
-
-def read_multiscales(group: zarr.Group) -> Multiscales:
-    """Return the OME-NGFF description of a group.
-
-    Raises
-    ------
-    ValueError
-        If it has none.
-    """
-    attributes = group.attrs.asdict()
-    multiscales = parse_multiscales(attributes)
-    if multiscales is not None:
-        return multiscales
-    if BUILD_ATTRIBUTE in attributes:
-        raise ValueError(f"{group.store_path} is a pyramid whose build has not finished; build it again")
-    if (places := listed_images(attributes)) is not None:
-        named = f"as path={places[0]!r}" if places else "but it names none"
-        raise ValueError(f"{group.store_path} is no image but a group of images; open one of them, {named}")
-    raise ValueError(f"{group.store_path} has no OME-NGFF multiscales metadata; open an array of it with open_image")
+    return holds_image(open_node(store, path))
