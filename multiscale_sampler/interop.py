@@ -23,6 +23,7 @@ from .image.tree import NODE_PREFIX, RECIPE_ATTRIBUTE, assemble, levels_of_tree
 from .messages import check_choice
 from .metadata import LATEST_VERSION, OMERO, TYPE_ORDER, axis_entry, check_exportable, ngff_line, ngff_order
 from .metadata.display import stated_display
+from .tasks.crew import usable_scheduler
 
 ItkLibrary: TypeAlias = "Literal['itk', 'itkwasm']"
 Matrix: TypeAlias = "npt.NDArray[np.float64]"
@@ -346,7 +347,8 @@ def to_itk(image: Any, *, library: ItkLibrary = "itk") -> Any:
     if str(image.dtype.newbyteorder("=")) not in ITK_DTYPES:
         raise TypeError(f"ITK has no images of dtype {str(image.dtype)!r}; convert it, as in image.astype('uint8')")
     ordered = image.transpose(*(axis.name for axis in (*spatial, *channels)))
-    values = np.ascontiguousarray(ordered.values, dtype=image.dtype.newbyteorder("="))
+    computed = ordered.compute(scheduler=usable_scheduler())
+    values = np.ascontiguousarray(computed.values, dtype=image.dtype.newbyteorder("="))
     if library == "itk":
         return _native(module, values, spacing, first, direction, str(image.name), vector=bool(channels))
     components = values.shape[-1] if channels else 1

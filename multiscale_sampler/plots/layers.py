@@ -15,6 +15,7 @@ from ..image.dataarray import image_axes
 from ..image.tree import RECIPE_ATTRIBUTE, levels_of_tree
 from ..messages import check_choice
 from ..metadata.display import stated_omero
+from ..tasks.crew import usable_scheduler
 from .colors import QUANTILES, Color, as_numbers, channel_colors, composite, contrast, label_colors
 from .planes import Cut, cut_of, extent_of, fitted, has_common_scale, level_for, plane_nbytes, plane_of, points_up
 
@@ -75,7 +76,7 @@ class Scene:
 
     def read(self, level: int) -> Layer:
         """Read the plane of a level."""
-        plane = plane_of(self.levels[level], self.cut).load()
+        plane = plane_of(self.levels[level], self.cut).load(scheduler=usable_scheduler())
         if self.cut.channel is not None and self.kind in ("labels", "numbers"):
             plane = plane.isel({self.cut.channel: 0})
         return Layer(level, plane, self.kind, self.colors, self.nodata)

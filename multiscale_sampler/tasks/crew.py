@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import dask
 from dask.base import get_scheduler
@@ -24,7 +24,27 @@ ANSWER_SECONDS = 120.0
 
 
 def active_client() -> Client | None:
-    """Return the Dask client that computations go to at present, None without one."""
+    """Return the Dask client that computations go to at present, None without one that runs."""
+    client = _chosen_client()
+    return client if client is not None and client.status == "running" else None
+
+
+def usable_scheduler() -> Literal["threads"] | None:
+    """Return the scheduler to name to dask: threads where its choice is a client that does not run, else none.
+
+    A client that was given no proper address stays dask's choice while its error is kept, as notebooks do, and what it
+    is asked to compute never ends.
+    """
+    try:
+        client = _chosen_client()
+    except RuntimeError:
+        # What dask refuses, it refuses once there is something to compute.
+        return None
+    return None if client is None or client.status == "running" else "threads"
+
+
+def _chosen_client() -> Client | None:
+    """Return the client that dask would choose, whether it runs or not."""
     if "distributed" not in sys.modules:
         return None
     chosen = dask.config.get("scheduler", None)
@@ -33,7 +53,7 @@ def active_client() -> Client | None:
     from distributed import Client
 
     client = getattr(get_scheduler(), "__self__", None)
-    return client if isinstance(client, Client) and client.status != "closed" else None
+    return client if isinstance(client, Client) else None
 
 
 @dataclass(frozen=True)

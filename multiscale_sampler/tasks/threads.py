@@ -17,10 +17,10 @@ from itertools import islice
 from queue import SimpleQueue
 from typing import Any, Protocol, TypeAlias, TypeVar
 
-from .crew import Crew, active_client
+from .crew import Crew, active_client, usable_scheduler
 from .progress import Advance
 
-__all__ = ["Call", "Crew", "active_client", "run", "spread"]
+__all__ = ["Call", "Crew", "active_client", "run", "spread", "usable_scheduler"]
 
 Item = TypeVar("Item")
 

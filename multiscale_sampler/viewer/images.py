@@ -18,6 +18,7 @@ from ..image.tree import NODE_PREFIX, assemble, levels_of_tree
 from ..metadata import DEFAULT_VERSION, IMAGE_LABEL, OMERO, level_transformations, parse_multiscales
 from ..metadata.display import stated_omero
 from ..store import LABELS, is_zarr, local_path, open_image, open_node, open_pyramid, source_array
+from ..tasks.crew import usable_scheduler
 from .levels import ServedLevel, served_level, shown_dtype
 from .space import ShownAxis, shown_axes
 
@@ -170,7 +171,7 @@ def sample(levels: Sequence[xr.DataArray], limit: int) -> xr.DataArray:
         if size == 1:
             break
         chosen = chosen.isel({dim: slice(size // 4, size // 4 + -(-size // 2))})
-    loaded = chosen.load()
+    loaded = chosen.load(scheduler=usable_scheduler())
     match loaded.dtype.kind:
         case "b":
             return loaded.astype(np.uint8)

@@ -15,6 +15,7 @@ import xarray as xr
 import zarr
 
 from ..store import ByteRange, described_in_v3, is_inside, read_region, read_stored, source_array, stored_size
+from ..tasks.crew import usable_scheduler
 
 SHOWN_CODECS = frozenset({"blosc", "bytes", "crc32c", "gzip", "sharding_indexed", "transpose", "zlib", "zstd"})
 # Larger chunks take long to arrive and may be larger than a texture of the graphics card.
@@ -76,8 +77,10 @@ class MadeLevel:
             slice(place * chunk, min((place + 1) * chunk, size))
             for place, chunk, size in zip(index, self.chunks, self.data.shape, strict=True)
         ]
-        stored = isinstance(self.data, zarr.Array)
-        values = read_region(self.data, region) if stored else np.asarray(self.data[tuple(region)])
+        if isinstance(self.data, zarr.Array):
+            values = read_region(self.data, region)
+        else:
+            values = xr.DataArray(self.data[tuple(region)]).compute(scheduler=usable_scheduler()).values
         whole = np.zeros(self.chunks, self.dtype.newbyteorder("<"))
         whole[tuple(slice(0, size) for size in values.shape)] = _converted(values, self.dtype)
         content = whole.tobytes()

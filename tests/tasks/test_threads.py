@@ -4,6 +4,7 @@ import asyncio
 import os
 import signal
 import threading
+import urllib.request
 from contextlib import nullcontext
 from functools import partial
 
@@ -13,8 +14,19 @@ import numpy as np
 import pytest
 import xarray as xr
 import zarr
+from dask.base import get_scheduler
 
-from multiscale_sampler import add_levels, open_image, open_pyramid, plan_pyramid, to_multiscale, write_pyramid
+from multiscale_sampler import (
+    add_levels,
+    open_image,
+    open_pyramid,
+    plan_pyramid,
+    to_image,
+    to_itk,
+    to_multiscale,
+    view,
+    write_pyramid,
+)
 from multiscale_sampler.build import engine as engine_module
 from multiscale_sampler.cli import main
 from multiscale_sampler.tasks import threads as executors
@@ -389,3 +401,59 @@ def test_active_client__is_none_once_it_is_closed(cluster):
     with distributed.Client(cluster) as client:
         client.close()
         assert active_client() is None
+
+
+@pytest.fixture
+def half_made(monkeypatch):
+    """Leave dask a client that never connected, as in a notebook, which keeps the last error; refuse to ask it."""
+    with pytest.raises(ValueError, match="missing port") as kept:
+        distributed.Client("tcp://127.0.0.1")
+    client = distributed.default_client()
+    assert client.status == "connecting"
+    assert get_scheduler().__self__ is client
+    monkeypatch.setattr(distributed.Client, "get", refuse_client)
+    monkeypatch.setattr(distributed.Client, "sync", refuse_client)
+    yield client
+    monkeypatch.undo()
+    client.close()
+    del kept
+
+
+def refuse_client(client, *arguments, **options):
+    raise AssertionError(f"a client that is {client.status} was asked to compute")
+
+
+def test_active_client__is_none_where_it_never_connected(half_made):
+    assert active_client() is None
+
+
+def test_write_pyramid__computes_here_beside_a_client_that_never_connected(half_made, tmp_path):
+    values = noise((40, 48), "uint8")
+    write_pyramid(da.from_array(values, chunks=16) + np.uint8(0), tmp_path / "p.zarr", chunks=16, max_levels=2)
+    np.testing.assert_array_equal(zarr.open_group(tmp_path / "p.zarr")["scale0/image"], values)
+
+
+LAZILY = {
+    "to_itk": ("itkwasm", lambda image: to_itk(image, library="itkwasm").data),
+    "thumbnail": ("PIL", lambda image: to_multiscale(image, [2]).multiscale.thumbnail(20)),
+    "view": ("neuroglancer", lambda image: shown(to_multiscale(image, [2]))),
+}
+
+
+def shown(tree):
+    """Return the values of the first chunk of every level, as a viewer gets them."""
+    with view(tree) as viewer:
+        chunks = []
+        for level in ("0", "1"):
+            with urllib.request.urlopen(f"{viewer.url}0/{level}/c/0/0") as answer:
+                chunks.append(np.frombuffer(answer.read(), np.uint8))
+    return np.concatenate(chunks)
+
+
+@pytest.mark.parametrize("name", LAZILY)
+def test_lazy_images__are_computed_here_beside_a_client_that_never_connected(half_made, name):
+    needed, use = LAZILY[name]
+    pytest.importorskip(needed, reason="the extra 'test' brings it")
+    values = noise((40, 48), "uint8")
+    lazy = da.from_array(values, chunks=48) + np.uint8(0)
+    np.testing.assert_array_equal(use(to_image(lazy)), use(to_image(values)))
