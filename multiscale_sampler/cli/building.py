@@ -205,6 +205,8 @@ def _on_cluster(arguments: Arguments) -> Iterator[None]:
             yield
         return
     try:
+        # A client finds out too late that this is not an address: by then, dask sends all computations to it.
+        distributed.comm.get_address_host(address)
         client = distributed.Client(address, timeout=CONNECT_SECONDS)
     except (OSError, ValueError) as error:
         raise ConnectionError(

@@ -257,7 +257,14 @@ def test_scheduler__local_is_a_cluster_of_as_many_processes_as_workers(base, tmp
     assert len(open_pyramid(tmp_path / "out").children) > 1
 
 
-@pytest.mark.parametrize(("address", "said"), [("tcp://127.0.0.1:9", "127.0.0.1:9"), ("nothing://a", "nothing")])
+@pytest.mark.parametrize(
+    ("address", "said"),
+    [
+        ("tcp://127.0.0.1:9", "127.0.0.1:9"),
+        ("nothing://a", "nothing"),
+        ("tcp://127.0.0.1", "missing port"),
+    ],
+)
 def test_scheduler__that_is_not_there_is_one_clear_line(base, tmp_path, monkeypatch, capsys, address, said):
     monkeypatch.setattr("multiscale_sampler.cli.building.CONNECT_SECONDS", 1)
     place = str(base.store_path).removeprefix("file://")
@@ -265,6 +272,8 @@ def test_scheduler__that_is_not_there_is_one_clear_line(base, tmp_path, monkeypa
     (line,) = [line for line in capsys.readouterr().err.splitlines() if "multiscale-sampler: error: " in line]
     assert said in line
     assert not (tmp_path / "out").exists()
+    with pytest.raises(ValueError, match="No clients found"):
+        distributed.default_client()
 
 
 def test_run__a_cluster_that_goes_away_ends_in_one_clear_error():
