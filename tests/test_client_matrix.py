@@ -40,6 +40,43 @@ class Row:
         return self.sees.strip("`") in seen if self.sees.startswith("`") else self.sees == seen
 
 
+# Of the table, what is no longer true, or not told, since a release: client, its releases, versions of OME-NGFF, why.
+UNSETTLED = (
+    (
+        "ome-zarr",
+        ">=0.21",
+        ("0.6",),
+        "the lines of 0.6 end before 0.21, whose reader takes its axes for t, c, z, y, x as before",
+    ),
+    (
+        "ome-zarr-models",
+        ">=1.8",
+        ("0.5",),
+        "the line of labels in the default layout ends before 1.8, which refuses them as before: 'scale0/nuclei'",
+    ),
+    (
+        "ome-zarr-models",
+        ">=1.8",
+        ("0.6",),
+        "the lines of 0.6 end before 1.8, which reads it, with axes elsewhere, but labels of the flat layout only",
+    ),
+    (
+        "napari-ome-zarr",
+        ">=0.11",
+        stores.VERSIONS,
+        "its lines are of releases before 0.11, which gives napari no affine, and a layer for each channel",
+    ),
+)
+
+
+@pytest.fixture
+def unsettled(request, client, version):
+    """Expect a part of the table to be untrue."""
+    for name, releases, versions, reason in UNSETTLED:
+        if name == client[0] and version in versions and release_of(name) in SpecifierSet(releases, prereleases=True):
+            request.applymarker(pytest.mark.xfail(strict=True, raises=AssertionError, reason=reason))
+
+
 def table():
     """Return the lines of the table in docs/clients.md."""
     lines = [line for line in DOCUMENT.read_text().splitlines() if line.startswith("| ")]
@@ -85,6 +122,7 @@ def seen_of(read, stored):
         return f"{type(error).__name__}: {error}"
 
 
+@pytest.mark.usefixtures("unsettled")
 @pytest.mark.parametrize("version", stores.VERSIONS)
 def test_clients__see_what_the_table_says_and_change_nothing(matrix, client, version):
     folder, by_version, before = matrix
@@ -93,8 +131,7 @@ def test_clients__see_what_the_table_says_and_change_nothing(matrix, client, ver
     used, wrong = set(), []
     for stored in by_version[version]:
         row = next((row for row in rows if row.fits(stored)), None)
-        if row is None:
-            pytest.skip(f"docs/clients.md does not tell what {name} {release_of(name)} sees of OME-NGFF {version}")
+        assert row is not None, f"docs/clients.md does not tell what {name} sees of OME-NGFF {version}"
         used.add(row)
         if not row.holds(seen := seen_of(read, stored)):
             wrong.append((row, stored.layout, stored.image, seen[:400]))
