@@ -24,7 +24,8 @@ from .image.dataarray import to_image
 from .interop import from_itk, from_ngff_multiscales, to_itk, to_ngff_multiscales
 from .lazy.coarsening import coarsen
 from .lazy.pyramid import reconstruct, to_multiscale
-from .methods.reducers import Methods, Reducer
+from .methods.reducer import Reducer
+from .methods.reducers import Methods
 from .plan.plan import Plan
 from .plan.planning import plan_pyramid
 from .sample_data import create_test_image

@@ -25,7 +25,7 @@ from ..image.tree import RECIPE_ATTRIBUTE, levels_of_tree
 from ..lazy.coarsening import aligned_weights, label_level
 from ..lazy.pyramid import levels_of_plan
 from ..metadata import ngff_order
-from ..methods.reducers import Reducer
+from ..methods.reducer import Reducer
 from ..plan.changes import Selection, passes_of_change, selections
 from ..plan.options import LevelOptions, StorageOptions
 from ..plan.plan import Level, Pass, Plan

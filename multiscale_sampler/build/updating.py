@@ -20,8 +20,8 @@ from ..image.axes import position_tolerance
 from ..image.boxes import Box, whole_part
 from ..image.dataarray import to_image
 from ..messages import check_choice
-from ..metadata import MIXED_METHODS, with_recipe
-from ..methods.reducers import REDUCERS, WEIGHTED_MEAN, Method, get_reducer
+from ..metadata import is_mixed, with_recipe
+from ..methods.reducers import REDUCERS, Method, get_reducer, needs_weights
 from ..plan.options import LevelOptions, StorageOptions
 from ..plan.plan import Plan
 from ..plan.planning import plan_as_stored, plan_image
@@ -391,7 +391,7 @@ def options_of_levels(
     """
     windows = windows_of_levels(stored)
     made_by: Any = (stored.recipe or {}).get("method")
-    if made_by == MIXED_METHODS:
+    if is_mixed(stored.recipe or {}):
         raise ValueError(
             f"the levels of {stored.group.store_path} were made by several rules, some having been made anew or "
             "removed; make all of them anew with rebuild_levels"
@@ -411,7 +411,7 @@ def _refuse_other_values(
 ) -> None:
     """Refuse what would make a part of the levels otherwise than the rest."""
     place = stored.group.store_path
-    if made_by == WEIGHTED_MEAN.name and weights is None:
+    if needs_weights(made_by) and weights is None:
         raise ValueError(f"the levels of {place} are weighted means; give the weights that they were made with")
     if made_by not in REDUCERS:
         return

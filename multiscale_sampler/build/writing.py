@@ -33,7 +33,7 @@ from ..metadata import (
 from ..metadata.clients import unread_by_clients
 from ..metadata.display import Display, stated_display, without_display
 from ..metadata.json_values import json_attributes
-from ..methods.reducers import Method, get_reducer
+from ..methods.reducers import REDUCERS, Method, get_reducer
 from ..plan.factors import ChunkSizes, ScaleFactors
 from ..plan.options import LevelOptions, StorageOptions, specified
 from ..store.remote import in_one_commit
@@ -47,7 +47,6 @@ Metadata: TypeAlias = Literal["ome", "geozarr"]
 # Where labels have their image.
 LABELLED_IMAGE = "../../"
 METADATA: tuple[Metadata, ...] = ("ome", "geozarr")
-LABEL_METHODS = ("mode", "mode_nonzero", "nearest", "label_gaussian", "min", "max")
 
 
 @in_one_commit
@@ -519,7 +518,7 @@ def label_build(
     """Make labels ready for writing, those of an image with its levels."""
     if isinstance(labels, xr.DataTree):
         build = build_of_tree(labels, place, storage)
-        check_labels(build.levels[0].dtype, "mode")
+        check_labels(build.levels[0].dtype)
         if image is not None and len(build.levels) != len(image.levels):
             # "the same number of scale levels as the original unlabeled image" (0.4, labels metadata)
             raise ValueError(
@@ -533,8 +532,8 @@ def label_build(
     return build_of_image(placed, place, options, storage)
 
 
-def check_labels(dtype: np.dtype[Any], method: Method) -> None:
-    """Refuse what are no labels, and methods that make ids that are not there.
+def check_labels(dtype: np.dtype[Any], method: Method | None = None) -> None:
+    """Refuse what are no labels, and a method that makes ids that are not there.
 
     Raises
     ------
@@ -544,11 +543,10 @@ def check_labels(dtype: np.dtype[Any], method: Method) -> None:
     # "all label images MUST be integer" (0.4, labels metadata)
     if dtype.kind not in "iu":
         raise TypeError(f"labels have dtype {str(dtype)!r}, OME-NGFF wants integers; convert them by astype('uint8')")
-    reducer = get_reducer(method)
-    if reducer.function is None and reducer.name not in LABEL_METHODS:
-        raise ValueError(
-            f"method {reducer.name!r} makes ids that are not there; choose one of {', '.join(map(repr, LABEL_METHODS))}"
-        )
+    reducer = None if method is None else get_reducer(method)
+    if reducer is not None and reducer.function is None and reducer.labels == "no":
+        fitting = ", ".join(repr(name) for name, row in REDUCERS.items() if row.labels != "no")
+        raise ValueError(f"method {reducer.name!r} makes ids that are not there; choose one of {fitting}")
 
 
 def label_trees(tree: xr.DataTree) -> dict[str, xr.DataTree]:

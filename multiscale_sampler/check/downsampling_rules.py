@@ -30,6 +30,8 @@ SIGNED_ROUNDINGS = ("half away from zero", "towards zero")
 TIES = ("the least", "the greatest", "the first", "the last")
 COUNTLESS = "as COUNTLESS takes it"
 NAN_LEFT_OUT = "NaN left out"
+# Of votes no rule counts NaN as a value, whether or not the writer did.
+VOTES: tuple[Family, ...] = ("mode", "mode_nonzero")
 # Rules that only say what a voxel may be, for writers with a rounding, or a choice, of their own.
 ANY_ROUNDING, ANY_TIE, ANY_SAMPLE = "up or down", "any of them", "some sample of it"
 # Up to so many samples in a window every one is tried as the one that was taken, else corners and the middle.
@@ -66,6 +68,26 @@ class Rule:
     """The sample that "nearest" takes, by axis."""
     ending: str = ""
     """What becomes of partial windows; empty where there are none."""
+
+    @property
+    def is_placed(self) -> bool:
+        """Whether it takes the sample at one place of the window, whatever the values."""
+        return self.offset is not None
+
+    @property
+    def is_vote(self) -> bool:
+        """Whether it takes the value that is most frequent, which none is where all differ."""
+        return self.family == "mode"
+
+    @property
+    def keeps_brightness(self) -> bool:
+        """Whether the mean of the level is that of its windows, but for rounding."""
+        return self.family == "mean"
+
+    @property
+    def keeps_constants(self) -> bool:
+        """Whether it makes of samples that are all equal that value."""
+        return self.family != "sum"
 
     @property
     def is_loose(self) -> bool:

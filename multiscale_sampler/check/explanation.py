@@ -20,7 +20,8 @@ from ..image.axes import Axis, Boundary
 from ..image.dataarray import image_axes
 from ..image.tree import RECIPE_ATTRIBUTE, describe_levels, levels_of_tree
 from ..metadata import stated_method
-from ..methods.reducers import REDUCERS, Reducer
+from ..methods.reducer import Reducer
+from ..methods.reducers import REDUCERS
 from ..plan.plan import Plan
 from ..store import StoredPyramid, open_node
 

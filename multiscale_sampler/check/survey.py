@@ -209,7 +209,7 @@ class Survey:
                 continue
             tally = self._compare(comparison, source, values, places[comparison.level])
             # Where every value is one of its window, none is strange.
-            picked = any(not tally.of(rule) for rule in comparison.rules if rule.family in ("window", "nearest"))
+            picked = any(not tally.of(rule) for rule in comparison.rules if rule.is_placed or rule.family == "window")
             if self.labels and comparison.source == 0 and base is not None and self.windows is None and not picked:
                 self._note_strangers(comparison.level, values, base)
 
@@ -336,7 +336,7 @@ def tally_of(
     for found, partial in windows_of(source, values, first, size, comparison.factors):
         for ending, windows in found.items():
             # Samples that agree may not do so with zeros beside them.
-            every = ending == "zeros" or any(rule.family == "sum" for rule in comparison.rules)
+            every = ending == "zeros" or not all(rule.keeps_constants for rule in comparison.rules)
             rules = [
                 (i, replace(rule, ending=""))
                 for i, rule in enumerate(comparison.rules)

@@ -10,12 +10,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from ..image.axes import Axis
+from ..methods.reducer import Evidence
 from ..store import Access, StoredPyramid
 from ..tasks.threads import Call, run
 from .downsampling_rules import PIECE, Rule, candidates
@@ -42,7 +43,6 @@ CROP_MARGIN = 1
 # Bytes of a worker that do not depend on the region: windows that are put in order.
 WORKING_BYTES = 12 * 8 * PIECE
 
-Evidence: TypeAlias = Literal["rules", "pixels", "nothing"]
 Factors: TypeAlias = "tuple[int, ...]"
 Pairs: TypeAlias = "Sequence[tuple[int, ...]]"
 
@@ -378,9 +378,9 @@ def _judged(
     tolerance = tuple(0.01 + 1e-6 * size for size in pyramid.shapes[0])
     stated = pyramid.stated(level)
     equals = verdict.equals
-    if any(match.rule.family == "nearest" for match in equals) and pyramid.method != "mode":
+    if any(match.rule.is_placed for match in equals):
         # Where no value occurs twice, the first of equals is the first voxel, and nothing is said for a vote.
-        equals = tuple(match for match in equals if match.rule.family != "mode")
+        equals = tuple(match for match in equals if not match.rule.is_vote or match.rule.family == pyramid.method)
     placed = [found for match in equals if (found := _placed(match, lines)) is not None]
     if not placed:
         return verdict

@@ -20,23 +20,18 @@ import zarr
 from ..messages import table
 from ..metadata import stated_method
 from ..metadata.specification import Finding
-from ..methods.reducers import REDUCERS, SAME_JOB
+from ..methods.reducer import Evidence
+from ..methods.reducers import ALIASES, REDUCERS
 from ..plan.factors import positive
 from ..plan.options import StorageOptions
 from ..store import LABELS, Access, StoredPyramid, holds_image, open_node, release_buffers
 from ..tasks.progress import ProgressCallback, reporting
-from .downsampling_rules import ANY_SAMPLE, Rule
+from .downsampling_rules import ANY_SAMPLE, VOTES, Rule
 from .registration import apart
 from .survey import SHOWN, Damage, Survey, Tally
 from .validation import Report, geometry_findings
-from .verdicts import CheckedPyramid, Evidence, Match, Verdict, agrees, survey_of, verdicts_of
+from .verdicts import CheckedPyramid, Match, Verdict, agrees, survey_of, verdicts_of
 
-# Methods that rules stand for, as metadata name them.
-FAMILIES = ("mean", "sum", "nearest", "median", "mode", "mode_nonzero", "min", "max")
-# Methods that keep images where they are and as bright as they are, whose values depend on more than their windows.
-FILTERS = ("gaussian", "linear", "cubic", "lanczos")
-# Levels of labels are made by these.
-LABEL_METHODS = ("mode", "mode_nonzero", "nearest", "label_gaussian")
 # Brightness drifts if it does by more than so many standard errors and this part of a grey value.
 DRIFT_ERRORS = 4.0
 LEAST_DRIFT = 0.02
@@ -249,7 +244,7 @@ def _verified(
 ) -> Verification:
     """Return the report on one image."""
     method, evidence = _stated_method(stored)
-    labels = stored.is_labels or method in LABEL_METHODS
+    labels = stored.is_labels or _is_of_labels(method)
     labels = labels and all(array.dtype.kind in "iu" for array in stored.arrays)
     pyramid = CheckedPyramid(stored, tuple(map(Access.of, stored.arrays)), labels, method, evidence)
     levels = _checked_levels(wanted, len(stored.arrays))
@@ -267,6 +262,12 @@ def _verified(
         (read["regions"], read["of"]),
         read["seed"],
     )
+
+
+def _is_of_labels(stated: str | None) -> bool:
+    """Whether values are taken for ids by the method of their levels: ids have no order that one could ask for."""
+    row = REDUCERS.get(stated or "")
+    return row is not None and row.labels != "no" and row.packed != "order"
 
 
 def _checked_levels(wanted: Sequence[int] | None, count: int) -> list[int]:
@@ -287,15 +288,19 @@ def _stated_method(stored: StoredPyramid) -> tuple[str | None, Evidence]:
     """
     recipe = stored.recipe
     name = str(stated_method(stored.attributes) or (recipe or {}).get("method", "")).lower()
-    name = SAME_JOB.get(name, name)
+    name = ALIASES.get(name, name)
     if recipe is None:
         return (name if name in REDUCERS else None), "rules"
     special = recipe.get("nodata") is not None or recipe.get("min_valid") or recipe.get("weights")
-    if recipe.get("skipna") is False and name in ("mode", "mode_nonzero"):
+    if recipe.get("skipna") is False and name in VOTES:
         special = True
-    if special or name not in (*FAMILIES, *FILTERS):
-        return name, "nothing"
-    return name, "rules" if name in FAMILIES else "pixels"
+    return name, _evidence_of(name) if not special else "nothing"
+
+
+def _evidence_of(stated: str | None) -> Evidence:
+    """Return what levels of the method that the metadata name are judged by."""
+    row = REDUCERS.get(stated or "")
+    return "nothing" if row is None else row.evidence
 
 
 # --- findings --------------------------------------------------------------------------------------------------
@@ -359,7 +364,7 @@ def _rule_findings(verdict: Verdict, stated: str | None, place: str) -> Iterator
     """Yield voxels that the level's rule does not make, and a method other than the stated one."""
     match = verdict.match
     families = {each.rule.family for each in verdict.equals}
-    exact = stated in FAMILIES
+    exact = _evidence_of(stated) == "rules"
     if match is None:
         closest = next(iter(_strict(verdict)), None)
         if exact and closest is not None and closest.telling:
@@ -412,7 +417,7 @@ def _strange_labels(verdict: Verdict) -> tuple[int, int]:
 def _brightness_findings(verdict: Verdict, place: str) -> Iterator[Finding]:
     """Yield levels that are brighter, or darker, than rounding without bias makes them."""
     tally, match = verdict.tally, verdict.match
-    if tally is None or not tally.windows or (match is not None and match.rule.family != "mean"):
+    if tally is None or not tally.windows or (match is not None and not match.rule.keeps_brightness):
         return
     drift = tally.surplus / tally.windows
     spread = math.sqrt(max(tally.surplus_squared / tally.windows - drift**2, 0.0) / tally.windows)
@@ -425,7 +430,7 @@ def _brightness_findings(verdict: Verdict, place: str) -> Iterator[Finding]:
 
 
 def _is_whole(tally: Tally) -> bool:
-    return any(rule.how for rule in tally.rules if rule.family == "mean")
+    return any(rule.how for rule in tally.rules if rule.keeps_brightness)
 
 
 # --- the report on a level -------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
 from ..messages import check_choice
-from ..methods.reducers import REDUCERS, SAME_JOB
+from ..methods.reducers import ALIASES, REDUCERS
 
 T = TypeVar("T")
 
@@ -98,7 +98,7 @@ def orientation(text: str) -> str | dict[str, str]:
 def method(text: str) -> str:
     """Return the name of a method, from its own name or one of the spatial-image family, in any spelling."""
     plain = text.lower().replace("-", "_")
-    if plain not in SAME_JOB and plain not in REDUCERS:
+    if plain not in ALIASES and plain not in REDUCERS:
         try:
             check_choice("method", text, REDUCERS)
         except ValueError as error:

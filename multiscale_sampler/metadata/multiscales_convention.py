@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..image.axes import Axis
+from ..methods.reducers import REDUCERS
 from .versions import MIXED_METHODS
 from .writing import ngff_line
 
@@ -16,7 +17,6 @@ MULTISCALES_CONVENTION = {
     "schema_url": "https://raw.githubusercontent.com/zarr-conventions/multiscales/refs/tags/v0.1/schema.json",
     "spec_url": "https://github.com/zarr-conventions/multiscales/blob/v0.1/README.md",
 }
-RESAMPLING_NAMES = {"mean": "average", MIXED_METHODS: "custom"}
 
 
 def convention_attributes(
@@ -39,7 +39,9 @@ def convention_attributes(
 
 def resampling_name(method: str) -> str:
     """Return what the convention calls a method."""
-    return RESAMPLING_NAMES.get(method, method)
+    if method == MIXED_METHODS:
+        return "custom"
+    return (method in REDUCERS and REDUCERS[method].convention_name) or method
 
 
 def relative_line(axis: Axis, finer: Axis) -> tuple[float, float]:

@@ -137,6 +137,11 @@ def stated_recipe(attributes: Mapping[str, Any]) -> Mapping[str, Any] | None:
     return metadata.get("kwargs") if ours else None
 
 
+def is_mixed(recipe: Mapping[str, Any]) -> bool:
+    """Whether a recipe is that of levels that were made by several methods, of which it names none."""
+    return recipe.get("method") == MIXED_METHODS
+
+
 def with_recipe(attributes: Mapping[str, Any], recipe: Mapping[str, Any], *, whole: bool) -> dict[str, Any]:
     """Return the attributes of an image whose levels were made anew by a recipe: all of them (`whole`), or some.
 

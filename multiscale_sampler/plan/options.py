@@ -15,7 +15,8 @@ from dask.utils import parse_bytes
 
 from ..image.axes import BOUNDARIES, Boundary
 from ..messages import check_choice
-from ..methods.reducers import Method, Reducer, get_reducer
+from ..methods.reducer import Reducer
+from ..methods.reducers import Method, get_reducer
 from ..tasks import machine
 from .factors import ChunkSizes, ScaleFactors, positive
 from .plan import Plan

@@ -24,7 +24,7 @@ from dask.utils import format_bytes
 from ..image.axes import Axis, Boundary
 from ..messages import shape_text, table
 from ..methods import Reduction
-from ..methods.reducers import Reducer
+from ..methods.reducer import Reducer
 from .pickling import OfOneVersion
 
 

@@ -14,7 +14,8 @@ from dask.utils import format_bytes
 from ..image.axes import Axis, Boundary
 from ..image.dataarray import image_axes, to_image
 from ..methods import Reduction
-from ..methods.reducers import Method, Reducer
+from ..methods.reducer import Reducer
+from ..methods.reducers import Method
 from .chunks import chunk_shape, shard_shape, source_chunks
 from .factors import ChunkSizes, ScaleFactors, ladder, per_axis
 from .options import LevelOptions, StorageOptions

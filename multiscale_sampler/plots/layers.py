@@ -15,6 +15,7 @@ from ..image.dataarray import image_axes
 from ..image.tree import RECIPE_ATTRIBUTE, levels_of_tree
 from ..messages import check_choice
 from ..metadata.display import stated_omero
+from ..methods.reducers import REDUCERS
 from ..tasks.crew import usable_scheduler
 from .colors import QUANTILES, Color, as_numbers, channel_colors, composite, contrast, label_colors
 from .planes import Cut, cut_of, extent_of, fitted, has_common_scale, level_for, plane_nbytes, plane_of, points_up
@@ -28,7 +29,6 @@ Limits: TypeAlias = tuple[float | None, float | None]
 READ_BUDGET = 16 * 2**20
 # Pixels for each sample, at most, in a picture that keeps to that budget.
 MOST_BLUR = 2.0
-LABEL_METHODS = frozenset({"mode", "mode_nonzero", "label_gaussian"})
 TRUE_COLORS = (3, 4)
 
 
@@ -175,4 +175,5 @@ def is_labels(tree: xr.DataTree, base: xr.DataArray) -> bool:
     among = tree.parent is not None and tree.parent.name == "labels"
     made = tree.attrs.get(RECIPE_ATTRIBUTE, {})
     method = made.get("method") if isinstance(made, Mapping) else None
-    return base.dtype.kind in "iub" and (among or (isinstance(method, str) and method in LABEL_METHODS))
+    by_labels_method = isinstance(method, str) and method in REDUCERS and REDUCERS[method].labels == "only"
+    return base.dtype.kind in "iub" and (among or by_labels_method)

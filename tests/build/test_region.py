@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from multiscale_sampler import add_levels, open_pyramid, write_pyramid
 from multiscale_sampler.build import region as regions_module
-from multiscale_sampler.methods.reducers import SumReduction
+from multiscale_sampler.methods import SumReduction
 
 from ..oracles import METHODS, STEPWISE, expected_level
 

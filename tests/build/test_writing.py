@@ -22,7 +22,7 @@ from multiscale_sampler import (
     validate,
     write_pyramid,
 )
-from multiscale_sampler.methods.reducers import SumReduction
+from multiscale_sampler.methods import SumReduction
 
 from ..data import Recording, hashes, make_array, noise, strict_json
 from ..oracles import COMPOSING, DTYPES, METHODS, STEPWISE, check_levels, expected_level, positions

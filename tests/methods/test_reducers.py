@@ -1,4 +1,5 @@
 from fractions import Fraction
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -6,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import multiscale_sampler as ms
-from multiscale_sampler.methods.reducers import REDUCERS, get_reducer
+from multiscale_sampler.check.downsampling_rules import Family
+from multiscale_sampler.methods.reducers import REDUCERS, WEIGHTED_MEAN, get_reducer, needs_weights
 from tests import oracles, strategies
 from tests.oracles import COMPOSING, DTYPES, METHODS, STEPWISE
 
@@ -35,6 +37,43 @@ def test_reducers__say_what_they_are(method):
     assert "window" in reducer.summary
     assert reducer.position == ("first" if method == "nearest" else "center")
     assert isinstance(reducer, ms.Reducer)
+
+
+def names_by(field):
+    """The names of the methods of the table by the value that they have in a field."""
+    found = {}
+    for name, row in REDUCERS.items():
+        found.setdefault(getattr(row, field), set()).add(name)
+    return found
+
+
+def test_reducers__say_which_are_for_labels():
+    assert names_by("labels") == {
+        "only": {"mode", "mode_nonzero", "label_gaussian"},
+        "also": {"nearest", "min", "max"},
+        "no": {"mean", "sum", "std", "median", "any", "all", "count", "laplacian", *oracles.FILTERS},
+    }
+
+
+def test_reducers__say_how_packed_values_are_taken():
+    assert names_by("packed") == {
+        "packed": {"mean", "median", "nearest", "mode", *oracles.FILTERS},
+        "order": {"min", "max"},
+        "decoded": {"sum", "std", "any", "all", "count", "mode_nonzero", "laplacian", "label_gaussian"},
+    }
+    assert WEIGHTED_MEAN.packed == "packed"
+
+
+def test_reducers__say_what_their_levels_are_judged_by():
+    by = names_by("evidence")
+    assert by["rules"] == set(get_args(Family)) - {"window"}
+    assert by["pixels"] == set(oracles.FILTERS)
+
+
+def test_reducers__say_which_have_other_names():
+    assert {name: row.convention_name for name, row in REDUCERS.items() if row.convention_name} == {"mean": "average"}
+    assert needs_weights(get_reducer("mean", weighted=True).name)
+    assert not any(map(needs_weights, [None, *REDUCERS]))
 
 
 def test_get_reducer__takes_names_and_rows():
