@@ -210,7 +210,7 @@ def _state_of_values(plan: Plan, index: int, part: Box, states: Mapping[int, Blo
     factors = plan.relative_factors(coarser, index)
     pairs = zip(part, known[coarser], factors, strict=True)
     offsets = [along.start - held.start * factor for along, held, factor in pairs]
-    return cast("BandReduction", plan.reduction).band(state, states[coarser], factors, offsets)
+    return cast("BandReduction", plan.reduction).relative(state, states[coarser], factors, offsets)
 
 
 def _windows(

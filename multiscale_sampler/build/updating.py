@@ -443,7 +443,7 @@ def build_of_change(
         same = image.shape == stored.arrays[0].shape
         now = plan if same else plan_image(stored.unlabelled, replace(options, weights=None), StorageOptions(workers=1))
         _check_levels(stored, now)
-    if plan.reduction.bands:
+    if plan.reducer.bands:
         raise ValueError(
             f"level 0 of method {plan.reducer.name!r} is a band, and the image that the levels were made of is not "
             "stored; write the pyramid anew with write_pyramid"

@@ -418,7 +418,7 @@ def _check_base(image: xr.DataArray) -> None:
 
 def _check_base_stays(build: Build) -> None:
     """Refuse a method by which the base would not stay level 0."""
-    if build.plans[0].reduction.bands:
+    if build.plans[0].reducer.bands:
         raise ValueError(
             f"method {build.plans[0].reducer.name!r} makes a band of level 0 too, and the base is not touched; write a "
             "new store with write_pyramid"

@@ -104,7 +104,7 @@ def coarsen(
         return cast("xr.DataArray", image)
     plan = plan_ladder(image, axes, [by_axis], options, StorageOptions(workers=1))
     reduction, level = plan.reduction, plan.levels[1]
-    if reduction.bands:
+    if plan.reducer.bands:
         raise ValueError(f"method {plan.reducer.name!r} makes the bands of a whole pyramid; use to_multiscale")
     counts = whole_counts(plan, 1)
     if isinstance(image.data, np.ndarray) and weights is None:

@@ -21,7 +21,7 @@ from ..image.axes import Boundary
 from ..image.boxes import Block
 from ..image.dataarray import image_axes, to_image
 from ..image.tree import NODE_PREFIX, RECIPE_ATTRIBUTE, assemble, levels_of_tree
-from ..methods import BandReduction
+from ..methods import BandReduction, Reduction
 from ..methods.reducers import Method, get_reducer
 from ..plan.factors import ChunkSizes, ScaleFactors
 from ..plan.options import LevelOptions, StorageOptions
@@ -155,8 +155,8 @@ def levels_of_plan(
             states[level.index] = base_state(base, factors, reduction, plan.boundary, weights)
         else:
             states[level.index] = merge_state(states[level.parent], factors, reduction, plan.boundary)
-    if reduction.bands:
-        states = _bands(plan, base.data, states)
+    if reduction.makes_base:
+        states = _relative_states(plan, base.data, states)
         levels = []
     for index, state in sorted(states.items()):
         data = finish_state(state, whole_counts(plan, index), reduction)
@@ -165,12 +165,11 @@ def levels_of_plan(
     return levels
 
 
-def _bands(plan: Plan, base: Any, states: Mapping[int, Any]) -> dict[int, Any]:
-    """Return the states of bands from those of levels, that of the base among them."""
-    reduction = cast("BandReduction", plan.reduction)
-    known = {0: lift(base, reduction), **states}
+def _relative_states(plan: Plan, base: Any, states: Mapping[int, Any]) -> dict[int, Any]:
+    """Return the states of the values of all levels, level 0 included, from those of the levels."""
+    known = {0: lift(base, plan.reduction), **states}
     return {
-        index: band(state, known[index + 1], plan.relative_factors(index + 1, index), reduction)
+        index: relative(state, known[index + 1], plan.relative_factors(index + 1, index), plan.reduction)
         if index + 1 in known
         else state
         for index, state in known.items()
@@ -239,8 +238,8 @@ def _factors_between(finer: xr.DataArray, coarser: xr.DataArray) -> list[int]:
 DEPTH = 1
 
 
-def lift(array: da.Array, reduction: BandReduction) -> da.Array:
-    """Return the state of a base."""
+def lift(array: da.Array, reduction: Reduction) -> da.Array:
+    """Return a base as a state."""
     return cast(
         "da.Array",
         da.map_blocks(
@@ -254,13 +253,13 @@ def lift(array: da.Array, reduction: BandReduction) -> da.Array:
     )
 
 
-def band(state: da.Array, coarser: da.Array, factors: Sequence[int], reduction: BandReduction) -> da.Array:
-    """Return the state of a band from a level's and the next one's."""
-    return _joined(state, coarser, factors, reduction.band)
+def relative(state: da.Array, coarser: da.Array, factors: Sequence[int], reduction: Reduction) -> da.Array:
+    """Return the state of a level's values from its own and the next one's."""
+    return _joined(state, coarser, factors, reduction.relative)
 
 
 def add_band(state: da.Array, coarser: da.Array, factors: Sequence[int], reduction: BandReduction) -> da.Array:
-    """Return the state of a level from its band's and the next level's: what `band` took off it is put back."""
+    """Return the state of a level from its band's and the next level's: what `relative` took off it is put back."""
     return _joined(state, coarser, factors, reduction.add_band)
 
 

@@ -28,35 +28,43 @@ class BandReduction(FilterReduction):
         return True
 
     @property
+    def makes_base(self) -> bool:
+        """Level 0 is a band."""
+        return True
+
+    @property
+    def relative_itemsize(self) -> int:
+        """A band is made of its state, and of as much that the next level tells of it."""
+        return 2 * self.components * self.state_dtype.itemsize
+
+    @property
+    def coarser_neighbours(self) -> int:
+        """A sample lies between two of the next level, either of which may be beyond those over a part."""
+        return 2
+
+    def coarser_samples(self, start: int, stop: int, factor: int, size: int) -> slice:
+        """Return the samples of the next level that those from `start` to `stop` are expanded from."""
+        lower = (2 * start + 1 - factor) // (2 * factor)
+        upper = (2 * stop - 1 - factor) // (2 * factor) + 1
+        return slice(min(max(lower, 0), size - 1), min(max(upper, 0), size - 1) + 1)
+
+    def written(self, source: int, made: Sequence[int], count: int) -> tuple[int, ...]:
+        """Return the levels of which the next one is known; the last level has none."""
+        known = sorted({source, *made})
+        return tuple(known if known[-1] == count - 1 else known[:-1])
+
+    @property
     def output_dtype(self) -> np.dtype[Any]:
         """Floats that hold differences of the base's values: of 8 and 16 bits in single precision."""
         return np.result_type(self.dtype.newbyteorder("="), np.float32)
 
-    def lift(self, block: Block) -> Block:
-        """Return the state of the base itself."""
-        from .kernels.channels import to_channels
-
-        return to_channels(block, self.missing).astype(np.float64)
-
-    def band(self, state: Block, coarser: Block, factors: Sequence[int], offsets: Sequence[int]) -> Block:
-        """Return the state of a band.
-
-        Parameters
-        ----------
-        state
-            The part of a level's state.
-        coarser
-            The samples of the next level's state that it lies between.
-        factors
-            Samples per sample of the next level, along each axis.
-        offsets
-            Samples from the beginning of `coarser` to that of `state`, along each axis.
-        """
+    def relative(self, state: Block, coarser: Block, factors: Sequence[int], offsets: Sequence[int]) -> Block:
+        """Return the state of a band: what the next level, expanded, does not have."""
         with np.errstate(all="ignore"):
             return np.asarray(state - _expanded(coarser, factors, offsets, state.shape[1:]))
 
     def add_band(self, state: Block, coarser: Block, factors: Sequence[int], offsets: Sequence[int]) -> Block:
-        """Return the state of a level from its band's and the next level's, with the arguments of `band`."""
+        """Return the state of a level from its band's and the next level's, with the arguments of `relative`."""
         with np.errstate(all="ignore"):
             return np.asarray(state + _expanded(coarser, factors, offsets, state.shape[1:]))
 

@@ -5,6 +5,12 @@
 The *state* is what travels from level to level. For methods that pick a value it is the level itself; for others it
 is what a coarser level needs to be exact: unrounded sums, counts, moments. Methods whose value depends on more than
 the window get *margins* around the block.
+
+Values may depend on the next, coarser level as well, as those of bands do. Then `relative` comes before `finish`:
+
+    relative(state, coarser state) -> state of the values
+
+and level 0 is made like other levels, of the base as a state (`lift`).
 """
 
 from __future__ import annotations
@@ -95,6 +101,37 @@ class Reduction(ABC):
         """Whether a level is what its state has and the next, coarser one does not tell (`BandReduction`)."""
         return False
 
+    @property
+    def makes_base(self) -> bool:
+        """Whether level 0 is made as other levels are, and is not the base itself."""
+        return False
+
+    @property
+    def base_dtype(self) -> np.dtype[Any]:
+        """What level 0 has."""
+        return self.output_dtype if self.makes_base else self.dtype
+
+    @property
+    def relative_itemsize(self) -> int:
+        """Bytes for each sample of a source that `relative` needs beside the states."""
+        return 0
+
+    @property
+    def coarser_neighbours(self) -> int:
+        """Most samples of the next level, beside those over a part of a level, that its values depend on."""
+        return 0
+
+    def coarser_samples(self, start: int, stop: int, factor: int, size: int) -> slice:
+        """Return which of the `size` samples of the next level the values of samples from `start` to `stop` depend on.
+
+        `factor` is the number of samples of a level for each of the next one.
+        """
+        return slice(0, 0)
+
+    def written(self, source: int, made: Sequence[int], count: int) -> tuple[int, ...]:
+        """Return which of `count` levels have values where the state of one is known, and those of some made of it."""
+        return tuple(made)
+
     def halo(self, factor: int) -> int:
         """Return how many samples beyond a window its value depends on, on either side of an axis."""
         return 0
@@ -114,6 +151,26 @@ class Reduction(ABC):
     @abstractmethod
     def finish(self, state: Block, counts: Counts) -> Block:
         """Return the level's values; `counts` are the base samples of each window, axis by axis."""
+
+    def lift(self, block: Block) -> Block:
+        """Return a block of the base as a state, of windows of one voxel."""
+        return self.first(block, (1,) * block.ndim)
+
+    def relative(self, state: Block, coarser: Block, factors: Sequence[int], offsets: Sequence[int]) -> Block:
+        """Return the state of the values of a part of a level.
+
+        Parameters
+        ----------
+        state
+            The state of the part.
+        coarser
+            The state of the next level, of the samples that the values depend on.
+        factors
+            Samples for each sample of the next level, along each axis.
+        offsets
+            Samples from the beginning of `coarser` to that of `state`, along each axis.
+        """
+        return state
 
     def at_once(self, block: Block, factors: tuple[int, ...], margins: Margins, counts: Counts) -> Block:
         """Reduce a block to a level from which no other follows."""

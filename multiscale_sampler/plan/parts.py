@@ -29,7 +29,7 @@ def known_parts(plan: Plan, pass_: Pass, region: Box) -> dict[int, Box]:
     """
     known = {index: part_of_level(plan, index, pass_.source, region) for index in pass_.levels}
     known[pass_.source] = region
-    if plan.reduction.bands:
+    if plan.reduction.coarser_neighbours:
         known |= {
             index: _with_neighbours(plan, index, known[index - 1], known[index]) for index in pass_.levels if index
         }
@@ -43,10 +43,10 @@ def known_parts(plan: Plan, pass_: Pass, region: Box) -> dict[int, Box]:
 
 
 def _with_neighbours(plan: Plan, index: int, finer: Box, part: Box) -> Box:
-    """Return the part of a level with the samples that a part of the level before it is expanded from."""
+    """Return the part of a level with the samples that the values of a part of the level before it depend on."""
     factors, sizes = plan.relative_factors(index, index - 1), plan.levels[index].shape
     pairs = zip(finer, factors, sizes, strict=True)
-    under = tuple(samples_under(along.start, along.stop, factor, size) for along, factor, size in pairs)
+    under = tuple(plan.reduction.coarser_samples(x.start, x.stop, factor, size) for x, factor, size in pairs)
     return under if is_empty(part) else hull(part, under)
 
 
@@ -61,10 +61,3 @@ def windows_under(
         inside.append(slice(lower - before, upper + behind))
         margins.append((before, behind))
     return tuple(inside), tuple(margins)
-
-
-def samples_under(start: int, stop: int, factor: int, size: int) -> slice:
-    """Return which of `size` coarse samples a `BandReduction` expands to the finer ones from `start` to `stop`."""
-    lower = (2 * start + 1 - factor) // (2 * factor)
-    upper = (2 * stop - 1 - factor) // (2 * factor) + 1
-    return slice(min(max(lower, 0), size - 1), min(max(upper, 0), size - 1) + 1)

@@ -26,7 +26,7 @@ def update_passes(plan: Plan, *, with_base: bool) -> tuple[Pass, ...]:
     Where the values of a level are all that the next ones need of it, these read it as it is stored: far less
     than what the base has under their windows.
     """
-    if plan.reduction.components or plan.reduction.bands:
+    if plan.reduction.components:
         return plan.export_passes if with_base else plan.passes
     return tuple(_passes(plan, copy_base=with_base, deep=False))
 
@@ -81,11 +81,7 @@ def _passes(plan: Plan, *, copy_base: bool, deep: bool = True) -> Iterator[Pass]
 
 def _written(plan: Plan, source: int, made: Sequence[int]) -> tuple[int, ...]:
     """Return which levels a pass writes that makes some from a source."""
-    if not plan.reduction.bands:
-        return tuple(made)
-    # A band wants the next level, which the last one made has in a later pass, if there is one.
-    known = sorted({source, *made})
-    return tuple(known if known[-1] == len(plan.levels) - 1 else known[:-1])
+    return plan.reduction.written(source, made, len(plan.levels))
 
 
 def _region_budget(plan: Plan) -> int:
@@ -139,8 +135,7 @@ def _region_nbytes(plan: Plan, source: int, levels: Sequence[int], region: tuple
     total = math.prod(spans[source]) * itemsize
     for index in levels:
         total += math.prod(spans[index]) * (plan.levels[index].dtype.itemsize + state) if index else 0
-    # A band is made of its state, and of as much that the next level tells of it.
-    return total + (2 * state * math.prod(spans[source]) if reduction.bands else 0)
+    return total + math.prod(spans[source]) * reduction.relative_itemsize
 
 
 def _spans(plan: Plan, source: int, levels: Sequence[int], region: tuple[int, ...]) -> dict[int, tuple[int, ...]]:
@@ -148,8 +143,7 @@ def _spans(plan: Plan, source: int, levels: Sequence[int], region: tuple[int, ..
     spans = {source: region}
     for index in levels:
         relative = plan.relative_factors(index, source)
-        # A sample of a band lies between two of the next level, which may be beyond the region.
-        beyond = 2 if plan.reduction.bands and index != source else 0
+        beyond = plan.reduction.coarser_neighbours if index != source else 0
         spans[index] = tuple(-(-n // f) + beyond for n, f in zip(region, relative, strict=True))
     for index in reversed(levels):
         parent = plan.levels[index].parent

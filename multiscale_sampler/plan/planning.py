@@ -205,15 +205,14 @@ def _levels(
     boundary: Boundary,
 ) -> list[Level]:
     none = tuple(axis.size for axis in axes)
-    dtype = reduction.output_dtype if reduction.bands else reduction.dtype
-    levels = [Level(0, axes, (1,) * len(axes), 0, dtype, none, None)]
+    levels = [Level(0, axes, (1,) * len(axes), 0, reduction.base_dtype, none, None)]
     for index, factors in enumerate(ladder, 1):
         coarser = tuple(
             axis.coarsen(factor, boundary=boundary, position=reducer.position)
             for axis, factor in zip(axes, factors, strict=True)
         )
         parent = _parent(levels, factors)
-        if reduction.bands and parent != index - 1:
+        if reducer.bands and parent != index - 1:
             raise ValueError(
                 f"levels of method {reducer.name!r} are expanded one into the other, but the factors {factors!r} are "
                 f"no multiples of {levels[-1].factors!r}; choose factors that are"
