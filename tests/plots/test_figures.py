@@ -375,7 +375,7 @@ def test_plot__draws_into_the_current_axes(axes):
         ({"across": ("y", "q")}, ValueError, "'q'"),
         ({"level": 2}, ValueError, "levels 0 to 1"),
         ({"labels": "cells"}, ValueError, r"labels='cells': the tree has the labels \[\]"),
-        ({"kind": "picture"}, ValueError, "'image' or 'labels'"),
+        ({"kind": "picture"}, ValueError, "choose one of 'image', 'labels'"),
         ({"kind": "labels"}, TypeError, "float32"),
         ({"nbytes": "much"}, ValueError, "'much' is no amount"),
     ],
