@@ -18,7 +18,7 @@ import numpy as np
 import zarr
 
 from ..image.boxes import Block, Box, is_empty, overlap, pieces, whole_part, within
-from ..methods import BandReduction, WeightedReduction
+from ..methods import WeightedReduction
 from ..plan.changes import Selection
 from ..plan.parts import known_parts, part_of_level, windows_under
 from ..plan.passes import cell_shape
@@ -64,10 +64,10 @@ class BoundPass:
         """Return a pass over a base that fills the arrays of its levels, or changes what is in them."""
         levels = {index: Access.of(array, in_use=selection is not None) for index, array in arrays.items()}
         stored = base if isinstance(base, Access) and pass_.source == 0 else None
-        values = 0 in pass_.levels and not plan.reduction.bands
+        values = 0 in pass_.levels and not plan.reduction.makes_base
         copies = stored if stored and values and levels[0].copies_from(stored) else None
         # What becomes of a window of fill is known beforehand, unless it is a matter of weights or of neighbours.
-        known = stored is not None and weights is None and not plan.reduction.bands
+        known = stored is not None and weights is None and not plan.reduction.makes_base
         blanks = _blank_states(plan, cast("Access", stored)) if known else {}
         # What became blank by a change has left something behind in the levels.
         keeps_blank = known and selection is None and _keeps_blank(plan, pass_, cast("Access", stored), levels)
@@ -128,8 +128,8 @@ class BoundPass:
         plan, pass_ = self.plan, self.pass_
         direct = tuple(index for index in pass_.levels if index and plan.levels[index].parent == 0)
         plain = isinstance(self.base, Access) and self.base.chunks is not None and pass_.source == 0
-        whole = self.selection is not None or plan.reduction.bands or any(index in pass_.carried for index in direct)
-        reaches = any(any(plan.halos(index)) for index in pass_.levels if index)
+        whole = self.selection is not None or any(index in pass_.carried for index in direct)
+        reaches = plan.reduction.makes_base or any(any(plan.halos(index)) for index in pass_.levels if index)
         local = all(self.levels[index].chunks is not None for index in direct)
         return direct if plain and local and not (whole or reaches) and cell_shape(plan, pass_, direct) else ()
 
@@ -196,21 +196,21 @@ def last_part(bound: BoundPass, carried: Mapping[int, Access], region: Box) -> t
             return carried[index], (slice(0, plan.reduction.components), *part)
     for index in reversed(pass_.written):
         part = part_of_level(plan, index, pass_.source, region)
-        if (index or plan.reduction.bands) and not is_empty(part):
+        if (index or plan.reduction.makes_base) and not is_empty(part):
             return bound.levels[index], part
     return None
 
 
 def _state_of_values(plan: Plan, index: int, part: Box, states: Mapping[int, Block], known: Mapping[int, Box]) -> Block:
-    """Return the state of the values of a level's part: its own or, of a band, what the next level does not tell."""
+    """Return the state of the values of a level's part, from its own and the next level's if that is known."""
     state: Block = states[index][within(part, known[index])]
     coarser = index + 1
-    if not plan.reduction.bands or coarser == len(plan.levels):
+    if coarser not in states:
         return state
     factors = plan.relative_factors(coarser, index)
     pairs = zip(part, known[coarser], factors, strict=True)
     offsets = [along.start - held.start * factor for along, held, factor in pairs]
-    return cast("BandReduction", plan.reduction).relative(state, states[coarser], factors, offsets)
+    return plan.reduction.relative(state, states[coarser], factors, offsets)
 
 
 def _windows(
@@ -272,7 +272,7 @@ def _base_states(bound: BoundPass, region: Box, known: Mapping[int, Box]) -> dic
     """Write level 0 where it is to be written, and return the states of the levels that follow from it."""
     plan = bound.plan
     direct = [index for index in bound.pass_.levels if index and plan.levels[index].parent == 0]
-    writes = 0 in bound.pass_.levels and bound.copies is None and not plan.reduction.bands
+    writes = 0 in bound.pass_.levels and bound.copies is None and not plan.reduction.makes_base
     if bound.copies is not None:
         bound.levels[0].copy(bound.copies, region)
     states: dict[int, Block] = {}
@@ -280,8 +280,8 @@ def _base_states(bound: BoundPass, region: Box, known: Mapping[int, Box]) -> dic
     for tile, block in _tiles_of_base(bound, region, known[0], direct, writes=part is not None):
         if part is not None and not is_empty(inside := overlap(part, tile)):
             bound.levels[0].write(inside, _values(bound, tile, block)[within(inside, tile)])
-        if plan.reduction.bands:
-            states[0] = cast("BandReduction", plan.reduction).lift(_values(bound, tile, block))
+        if plan.reduction.makes_base:
+            states[0] = plan.reduction.lift(_values(bound, tile, block))
         for index in direct:
             _reduce_tile(bound, index, known, tile, block, states)
     return states
@@ -295,7 +295,7 @@ def _tiles_of_base(
     As one tile where values depend on samples beyond their windows.
     """
     plan = bound.plan
-    if plan.reduction.bands or any(halo for index in direct for halo in plan.halos(index)):
+    if plan.reduction.makes_base or any(halo for index in direct for halo in plan.halos(index)):
         block = bound.base.read(known)
         # Where it is not known what becomes of fill, it is as good as any other values.
         is_fill = bool(bound.blanks) and cast("Access", bound.base).is_fill(block)

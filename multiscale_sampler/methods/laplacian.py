@@ -23,11 +23,6 @@ class BandReduction(FilterReduction):
     """Bands of the levels that a filter makes, as floats; what is missing is NaN."""
 
     @property
-    def bands(self) -> bool:
-        """They are."""
-        return True
-
-    @property
     def makes_base(self) -> bool:
         """Level 0 is a band."""
         return True

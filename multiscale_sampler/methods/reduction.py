@@ -97,11 +97,6 @@ class Reduction(ABC):
         return self.dtype.itemsize
 
     @property
-    def bands(self) -> bool:
-        """Whether a level is what its state has and the next, coarser one does not tell (`BandReduction`)."""
-        return False
-
-    @property
     def makes_base(self) -> bool:
         """Whether level 0 is made as other levels are, and is not the base itself."""
         return False
