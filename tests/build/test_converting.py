@@ -1,6 +1,7 @@
 """Conversion between versions: the same pixels in the same places, and nothing else lost on the way and back."""
 
 import itertools
+import json
 import shutil
 
 import numpy as np
@@ -9,9 +10,9 @@ import xarray as xr
 import zarr
 
 from multiscale_sampler import cli, convert, open_pyramid, to_image, validate, write_pyramid
-from multiscale_sampler.build import converting
+from multiscale_sampler.build import copying
 
-from ..data import hashes, make_array, noise, real
+from ..data import Recording, hashes, is_chunk, make_array, noise, real
 
 VERSIONS = ("0.4", "0.5", "0.6")
 PAIRS = list(itertools.permutations(VERSIONS, 2))
@@ -59,6 +60,27 @@ def add_labels(place, version):
     else:
         group.attrs.put({"ome": {"version": version, "labels": ["nuclei"]}})
         nuclei.put({"ome": {**nuclei.asdict()["ome"], "image-label": colors}})
+
+
+class Publications(Recording):
+    """A store that records whether what is written makes its group an image."""
+
+    async def set(self, key, value):
+        self.log.setdefault("images", []).append((key, makes_an_image(key, value.to_bytes())))
+        await super().set(key, value)
+
+    def order(self):
+        """Return the chunks that were written, and the groups that became images, both with their turns."""
+        turns = list(enumerate(self.log["images"]))
+        chunks = {key: turn for turn, (key, _) in turns if is_chunk(key)}
+        return chunks, {key.rpartition("/")[0]: turn for turn, (key, is_image) in turns if is_image}
+
+
+def makes_an_image(key, value):
+    if not key.endswith(("zarr.json", ".zattrs")):
+        return False
+    document = json.loads(value)
+    return "multiscales" in (document if key.endswith(".zattrs") else document["attributes"].get("ome", {}))
 
 
 # --- copies ----------------------------------------------------------------------------------------------------
@@ -206,7 +228,7 @@ def test_convert__an_interrupted_copy_is_gone_on_with(tmp_path, monkeypatch, sto
             raise KeyboardInterrupt
         return kept(*arguments, **options)
 
-    owner, name = (converting.stores.Target, "publish") if stop == "publishing" else (converting, "run_passes")
+    owner, name = (copying.stores.Target, "publish") if stop == "publishing" else (copying, "run_passes")
     kept = getattr(owner, name)
     with monkeypatch.context() as patch:
         patch.setattr(owner, name, break_down)
@@ -242,7 +264,7 @@ def test_convert__a_system_that_only_0_6_knows_stays_behind_and_is_named(tmp_pat
 def test_convert__a_copy_that_was_interrupted_is_no_image(tmp_path, monkeypatch):
     write_pyramid(image(), tmp_path / "a", scale_factors=[2], layout="flat")
     add_labels(tmp_path / "a", "0.5")
-    whole, calls = converting.run_passes, []
+    whole, calls = copying.run_passes, []
 
     def stopped(*args):
         calls.append(args)
@@ -250,7 +272,7 @@ def test_convert__a_copy_that_was_interrupted_is_no_image(tmp_path, monkeypatch)
             raise KeyboardInterrupt
         whole(*args)
 
-    monkeypatch.setattr(converting, "run_passes", stopped)
+    monkeypatch.setattr(copying, "run_passes", stopped)
     with pytest.raises(KeyboardInterrupt):
         convert(tmp_path / "a", tmp_path / "b", version="0.4")
     for inside in (None, "labels/nuclei"):
@@ -258,15 +280,32 @@ def test_convert__a_copy_that_was_interrupted_is_no_image(tmp_path, monkeypatch)
             open_pyramid(tmp_path / "b", inside)
 
 
+@pytest.mark.parametrize("version", ["0.4", "0.6"])
+@pytest.mark.parametrize("layout", ["datatree", "flat"])
+def test_convert__publishes_metadata_when_all_chunks_are_there_and_the_image_last(tmp_path, version, layout):
+    write_pyramid(image(), tmp_path / "a", scale_factors=[2, 4], layout=layout)
+    add_labels(tmp_path / "a", "0.5")
+    group = zarr.open_group(tmp_path / "a", mode="r+", use_consolidated=False)
+    group.create_array("areas", data=noise((7, 5), "float32"), chunks=(3, 2))
+    copy = Publications(zarr.storage.MemoryStore())
+    convert(tmp_path / "a", copy, version=version)
+    chunks, images = copy.order()
+    assert list(images) == ["labels/nuclei", ""]
+    assert max(chunks.values()) < min(images.values())
+    # Chunks of all kinds were seen: of levels, of labels, and of further arrays.
+    prefixes = ("scale2/" if layout == "datatree" else "2/", "labels/nuclei/2/", "areas/")
+    assert all(any(key.startswith(prefix) for key in chunks) for prefix in prefixes)
+
+
 def test_convert__holds_the_copy_against_its_source(tmp_path, monkeypatch):
     write_pyramid(image(), tmp_path / "a", scale_factors=[2], layout="flat")
-    whole = converting.run_passes
+    whole = copying.run_passes
 
     def broken(build, arrays, *rest):
         whole(build, arrays, *rest)
         arrays[1][0, 0, 0] += 1
 
-    monkeypatch.setattr(converting, "run_passes", broken)
+    monkeypatch.setattr(copying, "run_passes", broken)
     with pytest.raises(ValueError, match=r"b/1 differs from .*a/1"):
         convert(tmp_path / "a", tmp_path / "b", version="0.4")
 
@@ -292,6 +331,15 @@ def test_convert__in_place_writes_documents_only(tmp_path, layout):
     convert(tmp_path / "a", version="0.5")
     assert_equal(tmp_path / "a", tmp_path / "before")
     assert attributes(tmp_path / "a", "labels") == attributes(tmp_path / "before", "labels")
+
+
+def test_convert__in_place_rewrites_the_image_last(tmp_path):
+    write_pyramid(image(), tmp_path / "a", scale_factors=[2, 4], layout="flat")
+    add_labels(tmp_path / "a", "0.5")
+    store = Publications(zarr.storage.LocalStore(tmp_path / "a"))
+    convert(store, version="0.6")
+    assert store.log["written"] == ["labels/nuclei/zarr.json", "labels/zarr.json", "zarr.json"]
+    assert list(store.order()[1]) == ["labels/nuclei", ""]
 
 
 # --- refusals --------------------------------------------------------------------------------------------------
