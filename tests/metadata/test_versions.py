@@ -16,18 +16,20 @@ MODULES = sorted(set(PACKAGE.rglob("*.py")) - {TABLE})
 
 
 def named_versions(source):
-    """Return the line and text of every version in a module, but for defaults of public functions."""
-    tree = ast.parse(source)
-    defaults = {
-        id(default)
-        for node in ast.walk(tree)
-        if isinstance(node, ast.FunctionDef) and not node.name.startswith("_")
-        for default in (*node.args.defaults, *node.args.kw_defaults)
-    }
+    """Return the line and text of every version in a module, but for defaults of public functions.
+
+    What is passed by its position may be any text, such as a number on the command line.
+    """
+    tree, allowed = ast.parse(source), set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef) and not node.name.startswith("_"):
+            allowed |= {id(default) for default in (*node.args.defaults, *node.args.kw_defaults)}
+        elif isinstance(node, ast.Call):
+            allowed |= {id(argument) for argument in node.args}
     return [
         (node.lineno, node.value)
         for node in ast.walk(tree)
-        if isinstance(node, ast.Constant) and node.value in VERSIONS and id(node) not in defaults
+        if isinstance(node, ast.Constant) and node.value in VERSIONS and id(node) not in allowed
     ]
 
 
@@ -45,6 +47,9 @@ def test_versions__no_other_module_names_one(path):
         ('match version:\n    case "0.6rc0": pass', ["0.6rc0"]),
         ('version = "0.4" if zarr_format == 2 else None', ["0.4"]),
         ('def _f(version="0.5"): pass', ["0.5"]),
+        ('f(version="0.5")', ["0.5"]),
+        ('f(["0.4"])', ["0.4"]),
+        ('by_axis(decimal, "0.5")', []),
         ('def f(a, version="0.5", *, other="0.4"): pass', []),
         ('"""Of 0.4 and 0.5."""\nscale = 0.5\ntext = "0.4 is zarr v2"', []),
     ],
