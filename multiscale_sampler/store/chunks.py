@@ -164,12 +164,16 @@ class Chunks:
             whole[tuple(slice(0, n) for n in block.shape)] = block
             block = whole
         block = np.ascontiguousarray(block, dtype=self.array.dtype)
-        self._store(index, self._encode(block.reshape(-1).view(np.uint8)))
+        self._store(index, self._encode(block.reshape(-1)))
 
-    def _encode(self, plain: Block) -> Any:
-        if isinstance(self.codec, numcodecs.Zstd):
-            return _zstd_compressor(self.codec.level, self.codec.checksum).compress(memoryview(cast("Any", plain)))
-        return plain if self.codec is None else self.codec.encode(plain)
+    def _encode(self, values: Block) -> Any:
+        if self.codec is not None and not isinstance(self.codec, numcodecs.Zstd):
+            # As values, not bytes: Blosc sorts bytes by their place in a sample.
+            return self.codec.encode(values)
+        plain = values.view(np.uint8)
+        if self.codec is None:
+            return plain
+        return _zstd_compressor(self.codec.level, self.codec.checksum).compress(memoryview(cast("Any", plain)))
 
     def copy(self, index: Index, target: Chunks) -> None:
         """Copy a chunk into another array of the same grid and codecs as it is stored."""

@@ -1,4 +1,4 @@
-"""Codecs between zarr v2, zarr v3 and numcodecs."""
+"""One compression in three languages: the codecs of zarr v2 (numcodecs), of zarr v3, and zarr v3's JSON."""
 
 from __future__ import annotations
 
@@ -9,51 +9,15 @@ import numcodecs
 import zarr
 from numcodecs.abc import Codec
 from zarr import codecs
+from zstandard import ZstdError, frame_content_size
 
 from ..image.boxes import Block
 
+ZarrFormat: TypeAlias = Literal[2, 3]
 
-def carried_compressors(source: zarr.Array[Any], zarr_format: ZarrFormat) -> Any:
-    """Return the source's compressors for a zarr format, "auto" where the format has no equal."""
-    used = source.compressors
-    if source.metadata.zarr_format == zarr_format:
-        return used or None
-    translated = [_translated(codec, zarr_format) for codec in used]
-    if None in translated:
-        return "auto"
-    return (tuple(translated) if zarr_format == 3 else translated[0]) if translated else None
-
-
-def _translated(codec: Any, zarr_format: ZarrFormat) -> Any:
-    """Return the same compression in the other zarr format, or None if it has no such codec."""
-    if zarr_format == 3:
-        config = codec.get_config()
-        match config["id"]:
-            case "zstd":
-                return codecs.ZstdCodec(level=config["level"])
-            case "gzip":
-                return codecs.GzipCodec(level=config["level"])
-            case "blosc":
-                shuffles = {-1: "bitshuffle", 0: "noshuffle", 1: "shuffle", 2: "bitshuffle"}
-                return codecs.BloscCodec(
-                    cname=config["cname"],
-                    clevel=config["clevel"],
-                    shuffle=cast("Any", shuffles[config["shuffle"]]),
-                )
-        return None
-    import numcodecs
-
-    document = codec.to_dict()
-    settings = document.get("configuration", {})
-    match document["name"]:
-        case "zstd":
-            return numcodecs.Zstd(level=settings["level"])
-        case "gzip":
-            return numcodecs.GZip(level=settings["level"])
-        case "blosc":
-            numbers = {"noshuffle": 0, "shuffle": 1, "bitshuffle": 2}
-            return numcodecs.Blosc(settings["cname"], settings["clevel"], numbers[settings["shuffle"]])
-    return None
+# By the numbers that Blosc itself has for them.
+BLOSC_SHUFFLES = ("noshuffle", "shuffle", "bitshuffle")
+BLOSC_AUTOMATIC = -1
 
 
 def is_auto(value: Any) -> bool:
@@ -61,7 +25,73 @@ def is_auto(value: Any) -> bool:
     return isinstance(value, str) and value == "auto"
 
 
-ZarrFormat: TypeAlias = Literal[2, 3]
+def carried_compressors(source: zarr.Array[Any], zarr_format: ZarrFormat) -> Any:
+    """Return the source's compressors for a zarr format, "auto" where the format has no equal."""
+    used = source.compressors
+    if source.metadata.zarr_format == zarr_format:
+        return used or None
+    if zarr_format == 3:
+        translated = [codec_in_v3(codec) for codec in used]
+        return "auto" if None in translated else tuple(translated) or None
+    carried = [_codec_to_store_in_v2(codec) for codec in used]
+    return "auto" if None in carried else carried[0] if carried else None
+
+
+def codec_in_v3(codec: Codec, itemsize: int | None = None) -> Any:
+    """Return the codec of zarr v3 that compresses as one of zarr v2 does, None if there is none.
+
+    What Blosc chooses by the size of a sample is decided for `itemsize`, or, without one, by the array that gets the
+    codec.
+    """
+    settings = codec.get_config()
+    match settings["id"]:
+        case "zstd":
+            return codecs.ZstdCodec(level=settings["level"])
+        case "gzip":
+            return codecs.GzipCodec(level=settings["level"])
+        case "blosc":
+            return codecs.BloscCodec(
+                typesize=itemsize,
+                cname=settings["cname"],
+                clevel=settings["clevel"],
+                shuffle=cast("Any", _blosc_shuffle(settings["shuffle"], itemsize)),
+                blocksize=settings["blocksize"],
+            )
+    return None
+
+
+def _blosc_shuffle(number: int, itemsize: int | None) -> str | None:
+    """Return the name of a shuffle of Blosc; None leaves the automatic one to zarr, which decides as numcodecs does."""
+    if number != BLOSC_AUTOMATIC:
+        return BLOSC_SHUFFLES[number]
+    if itemsize is None:
+        return None
+    # "bit-shuffle will be used for buffers with itemsize 1, and byte-shuffle will be used otherwise" (numcodecs)
+    return "bitshuffle" if itemsize == 1 else "shuffle"
+
+
+def codec_in_numcodecs(codec: Any) -> Codec | None:
+    """Return the codec of numcodecs that makes the same bytes as one of zarr v3, None if there is none."""
+    match codec:
+        case codecs.ZstdCodec():
+            return numcodecs.Zstd(level=codec.level, checksum=codec.checksum)
+        case codecs.GzipCodec():
+            return numcodecs.GZip(level=codec.level)
+        case codecs.BloscCodec():
+            shuffle = BLOSC_SHUFFLES.index(_text(codec.shuffle))
+            return numcodecs.Blosc(_text(codec.cname), codec.clevel, shuffle, codec.blocksize, codec.typesize)
+    return None
+
+
+def _codec_to_store_in_v2(codec: Any) -> Codec | None:
+    found = codec_in_numcodecs(codec)
+    # A checksum would be a setting that older readers of zarr v2 do not know.
+    return numcodecs.Zstd(level=found.level) if isinstance(found, numcodecs.Zstd) else found
+
+
+def _text(choice: Any) -> str:
+    """Return a codec's choice as text: zarr has made its enumerations literal strings."""
+    return str(getattr(choice, "value", choice))
 
 
 def plain_compressors(array: zarr.Array[Any]) -> list[Codec] | None:
@@ -73,21 +103,12 @@ def plain_compressors(array: zarr.Array[Any]) -> list[Codec] | None:
     serializer, *rest = metadata.codecs
     if not isinstance(serializer, codecs.BytesCodec) or (array.dtype.itemsize > 1 and not _is_native(serializer)):
         return None
-    found = [_numcodec(codec) for codec in rest]
+    found = [codec_in_numcodecs(codec) for codec in rest]
     return None if None in found else found
 
 
-def _numcodec(codec: Any) -> Codec | None:
-    """Return numcodecs' codec of the same format, which decodes into a given buffer; None if there is none."""
-    match codec:
-        case codecs.ZstdCodec():
-            return numcodecs.Zstd(level=codec.level, checksum=codec.checksum)
-        case codecs.GzipCodec():
-            return numcodecs.GZip(level=codec.level)
-        case codecs.BloscCodec():
-            shuffle = {"noshuffle": 0, "shuffle": 1, "bitshuffle": 2}[_text(codec.shuffle)]
-            return numcodecs.Blosc(_text(codec.cname), codec.clevel, shuffle, codec.blocksize)
-    return None
+def _is_native(serializer: codecs.BytesCodec) -> bool:
+    return _text(serializer.endian) == sys.byteorder
 
 
 def decoded_size(codec: Codec, encoded: Block) -> int | None:
@@ -95,58 +116,33 @@ def decoded_size(codec: Codec, encoded: Block) -> int | None:
     if isinstance(codec, numcodecs.Blosc):
         # The second of the four-byte words of a Blosc header (c-blosc, README_CHUNK_FORMAT).
         return int.from_bytes(encoded[4:8].tobytes(), "little")
-    if isinstance(codec, numcodecs.Zstd) and encoded.nbytes > 4 and encoded[:4].tobytes() == ZSTD_MAGIC:
-        # Frame_Header_Descriptor of RFC 8878, section 3.1.1.1.1.
-        descriptor = int(encoded[4])
-        single_segment = descriptor >> 5 & 1
-        length = (single_segment, 2, 4, 8)[descriptor >> 6]
-        start = 6 - single_segment + (0, 1, 2, 4)[descriptor & 3]
-        if length:
-            size = int.from_bytes(encoded[start : start + length].tobytes(), "little")
-            return size + 256 if length == 2 else size
+    if isinstance(codec, numcodecs.Zstd):
+        try:
+            size = frame_content_size(memoryview(cast("Any", encoded)))
+        except ZstdError:
+            # Decoding it says what is wrong.
+            return None
+        return size if size >= 0 else None
     return None
 
 
-ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
-
-
-def _is_native(serializer: codecs.BytesCodec) -> bool:
-    return _text(serializer.endian) == sys.byteorder
-
-
-def _text(choice: Any) -> str:
-    """Return a codec's choice as text: zarr has made its enumerations literal strings."""
-    return str(getattr(choice, "value", choice))
-
-
 def codecs_of_v2(array: zarr.Array[Any]) -> list[dict[str, Any]] | None:
-    """Return the codecs of an array of zarr v2 by their names in v3 (``zlib`` has none there and keeps its own)."""
+    """Return the codecs of an array of zarr v2 as zarr v3 writes them (``zlib``, which it has not, by its own name)."""
     metadata: Any = array.metadata
     if metadata.filters:
         return None
-    codecs: list[dict[str, Any]] = []
+    found: list[dict[str, Any]] = []
     if metadata.order == "F" and array.ndim > 1:
-        codecs.append({"name": "transpose", "configuration": {"order": list(range(array.ndim))[::-1]}})
-    codecs.append({"name": "bytes", "configuration": {"endian": _endianness(metadata)}})
+        found.append({"name": "transpose", "configuration": {"order": list(range(array.ndim))[::-1]}})
+    found.append({"name": "bytes", "configuration": {"endian": _endianness(metadata)}})
     if metadata.compressor is None:
-        return codecs
+        return found
     settings = metadata.compressor.get_config()
-    match settings["id"]:
-        case "gzip" | "zlib" | "zstd":
-            codecs.append({"name": settings["id"], "configuration": {"level": settings["level"]}})
-        case "blosc":
-            size = array.dtype.itemsize
-            shuffle = settings["shuffle"] if settings["shuffle"] >= 0 else 2 if size == 1 else 1
-            configuration = {key: settings[key] for key in ("cname", "clevel", "blocksize")}
-            by_name = {"shuffle": BLOSC_SHUFFLES[shuffle], "typesize": size}
-            codecs.append({"name": "blosc", "configuration": {**configuration, **by_name}})
-        case _:
-            return None
-    return codecs
+    if settings["id"] == "zlib":
+        return [*found, {"name": "zlib", "configuration": {"level": settings["level"]}}]
+    compressor = codec_in_v3(metadata.compressor, array.dtype.itemsize)
+    return None if compressor is None else [*found, compressor.to_dict()]
 
 
 def _endianness(metadata: Any) -> str:
     return "big" if metadata.dtype.to_native_dtype().byteorder == ">" else "little"
-
-
-BLOSC_SHUFFLES = ("noshuffle", "shuffle", "bitshuffle")
