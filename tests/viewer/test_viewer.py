@@ -25,7 +25,7 @@ import zarr
 
 import multiscale_sampler as ms
 from multiscale_sampler.cli import main
-from multiscale_sampler.viewer.levels import MadeLevel, StoredLevel
+from multiscale_sampler.viewer.levels import MadeLevel, StoredLevel, served_level
 from tests.data import Recording, noise, real
 
 pytestmark = pytest.mark.skipif(importlib.util.find_spec("neuroglancer") is None, reason="needs the extra 'view'")
@@ -229,7 +229,7 @@ def test_view__shows_trees_in_memory(lazy):
 
 
 def test_view__cuts_large_blocks_into_chunks_of_a_bounded_size():
-    level = ms.viewing.levels.served_level(xr.DataArray(np.ones((1500, 1300), "u2")), np.dtype("u2"))
+    level = served_level(xr.DataArray(np.ones((1500, 1300), "u2")), np.dtype("u2"))
     assert math.prod(level.chunks) * 2 <= 2 * 2**20
     values = np.frombuffer(level.read((1, 1), None), "<u2").reshape(level.chunks)
     assert values.sum() == np.prod([min(2 * c, n) - c for c, n in zip(level.chunks, (1500, 1300), strict=True)])
