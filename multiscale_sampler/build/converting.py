@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from typing import Any, Literal, cast
 
 import zarr
@@ -106,7 +105,7 @@ def convert(
         _check_in_place(stored, version, of_copy)
         _rewrite_documents(cast("zarr.Group", node), images, version)
         return
-    how = CopyOptions(version, _storage_of_copy(storage, version), compressors, resume, progress)
+    how = CopyOptions(version, storage.in_zarr_format(VERSIONS[version].zarr_format), compressors, resume, progress)
     options = storage_options if isinstance(target, str) else None
     if not_copied := copy_group(stored.group, images, target, how, options):
         warnings.warn(
@@ -116,15 +115,6 @@ def convert(
             stacklevel=2,
         )
     verify_copy(images, stores.open_node(target, storage_options=options))
-
-
-def _storage_of_copy(storage: StorageOptions, version: NgffVersion) -> StorageOptions:
-    """Return how a copy is stored, checked against the zarr format of a version."""
-    if VERSIONS[version].zarr_format != 2:
-        return storage
-    if storage.shards:
-        raise ValueError(f"zarr v2 has no shards, found shards={storage.shards!r}; leave them out")
-    return replace(storage, shards=False)
 
 
 def _images(stored: stores.StoredPyramid, version: NgffVersion) -> Iterator[ConvertedImage]:

@@ -172,6 +172,7 @@ def write_pyramid(
     )
     options = LevelOptions(**shaping)
     storage = StorageOptions(chunks=chunks, shards=shards, memory_limit=memory_limit, workers=workers)
+    storage = storage.in_zarr_format(VERSIONS[version].zarr_format)
     place = stores.place_of(store)
     if isinstance(image_or_tree, xr.DataTree):
         _refuse_to_shape(shaping)
@@ -365,6 +366,7 @@ def add_levels(
     storage = StorageOptions(chunks=chunks, shards=shards, memory_limit=memory_limit, workers=workers)
     group = stores.open_node(store, path, storage_options=storage_options)
     array = stores.base_array(group, base)
+    storage = storage.in_zarr_format(array.metadata.zarr_format)
     image = stores.open_image(
         array,
         dims=dims,
@@ -497,6 +499,7 @@ def write_labels(
         )
     version = image.version
     place = stores.place_of(group)
+    storage = storage.in_zarr_format(VERSIONS[version].zarr_format)
     build = label_build(labels, place, storage, image=image, name=name, method=method)
     _warn_of_clients(build)
     how = Export(version, image.layout, mode, compressors, resume, progress)

@@ -6,7 +6,7 @@ A public function makes these values where it begins, which checks them, and pas
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -146,6 +146,20 @@ class StorageOptions:
     def specified(self) -> tuple[str, ...]:
         """The names of the options that are not left to their defaults."""
         return tuple(field.name for field in fields(self) if getattr(self, field.name) is not None)
+
+    def in_zarr_format(self, zarr_format: int) -> StorageOptions:
+        """Return the options for a format: zarr v2 has no shards, and ignores those of the source.
+
+        Raises
+        ------
+        ValueError
+            If shards are asked for in zarr v2.
+        """
+        if zarr_format != 2:
+            return self
+        if self.shards is not None and self.shards is not False:
+            raise ValueError(f"zarr v2 has no shards, found shards={self.shards!r}; leave them out, or write zarr v3")
+        return replace(self, shards=False)
 
     @property
     def worker_count(self) -> int:

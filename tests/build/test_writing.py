@@ -20,6 +20,7 @@ from multiscale_sampler import (
     to_image,
     to_multiscale,
     validate,
+    write_labels,
     write_pyramid,
 )
 from multiscale_sampler.methods import SumReduction
@@ -612,6 +613,22 @@ def test_write_pyramid__the_same_values_as_the_lazy_tree(tmp_path, dtype):
 
 
 # --- chunks and shards -----------------------------------------------------------------------------------------
+
+
+def test_write_pyramid__zarr_v2_has_no_shards(tmp_path):
+    image = open_image(make_array(tmp_path / "a.zarr", noise((32, 32)), chunks=(4, 4), shards=(8, 8)))
+    write_pyramid(image, tmp_path / "b.zarr", scale_factors=[2], version="0.4", layout="flat")
+    level = zarr.open_array(tmp_path / "b.zarr", path="1", mode="r")
+    assert (level.metadata.zarr_format, level.chunks) == (2, (4, 4))
+    make_array(tmp_path / "d.zarr", noise((32, 32)), zarr_format=2)
+    for call in (
+        lambda: write_pyramid(image, tmp_path / "c.zarr", version="0.4", shards=8),
+        lambda: write_labels(noise((32, 32)), tmp_path / "b.zarr", "cells", shards=8),
+        lambda: add_levels(tmp_path / "d.zarr", shards=8),
+    ):
+        with pytest.raises(ValueError, match="zarr v2 has no shards, found shards=8; leave them out"):
+            call()
+    assert not (tmp_path / "c.zarr").exists()
 
 
 def test_write_pyramid__chunks_and_shards_as_asked(tmp_path):
