@@ -335,6 +335,11 @@ def _usable_group(node: Node, mode: Mode, zarr_format: ZarrFormat, *, resume: bo
     # A blank group is what a build leaves that was stopped before it could say what it is.
     if resume and mode == "w-" and (len(node.attrs) or len(node)):
         raise FileExistsError(f"{node.store_path} exists and is no interrupted build; there is nothing to resume")
+    if mode == "w-" and _begun(node) is not None:
+        raise FileExistsError(
+            f"{node.store_path} contains an interrupted build; continue it with resume=True, or start over with "
+            "mode='w'"
+        )
     if mode == "w-" and not resume:
         raise FileExistsError(
             f"{node.store_path} exists; choose another store, or replace the pyramid in it with mode='w'"
