@@ -9,11 +9,12 @@ import argparse
 import sys
 import warnings
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from .. import __version__
 from . import building, changing, reading, showing
-from .commands import Parser
+from .commands import Arguments, Parser
 
 # 128 + SIGINT, as shells do.
 INTERRUPTED = 130
@@ -24,14 +25,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser().parse_args(argv)
     with warnings.catch_warnings():
         warnings.simplefilter("default", UserWarning)
-        warnings.showwarning = _show_warning
+        warnings.showwarning = partial(_show_warning, arguments)
         try:
             return int(arguments.run(arguments))
         except (ValueError, TypeError, OSError, ModuleNotFoundError) as error:
-            print(" ".join(["multiscale-sampler: error:", str(error), *_notes(error)]), file=sys.stderr)
+            _show(arguments, f"error: {_text_of(error)}", error)
             return 1
         except KeyboardInterrupt as stop:
-            print(" ".join(["multiscale-sampler: interrupted.", *_notes(stop)]), file=sys.stderr)
+            _show(arguments, "interrupted.", stop)
             return INTERRUPTED
 
 
@@ -47,12 +48,30 @@ def parser() -> argparse.ArgumentParser:
     commands = root.add_subparsers(title="commands", required=True, metavar="COMMAND")
     for module in (building, reading, changing, showing):
         module.add_commands(commands)
+    calls = [command.get_default("calls") for command in commands.choices.values()]
+    root.set_defaults(known={option.keyword: option for each in calls for row in each.values() for option in row})
     return root
 
 
-def _notes(error: BaseException) -> list[str]:
-    return getattr(error, "__notes__", [])
+def _text_of(error: Exception) -> str:
+    """Return what an error says, without the number that Python puts before what the system says."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror if error.filename is None else f"{error.strerror}: {error.filename!r}"
+    return str(error)
 
 
-def _show_warning(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
-    print(f"multiscale-sampler: warning: {message}", file=sys.stderr)
+def _show(arguments: Arguments, text: str, error: BaseException | None = None) -> None:
+    """Print a message, with the notes of an error, in the words of the command line."""
+    from .words import options_by_keyword, translated
+
+    notes = getattr(error, "__notes__", [])
+    options = options_by_keyword(arguments.known, arguments.calls, error)
+    _print(translated(" ".join([text, *notes]), options))
+
+
+def _show_warning(arguments: Arguments, message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
+    _show(arguments, f"warning: {message}")
+
+
+def _print(text: str) -> None:
+    print(f"multiscale-sampler: {text}", file=sys.stderr)
