@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+import traceback
 import warnings
 from collections.abc import Sequence
 from functools import partial
@@ -28,8 +29,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         warnings.showwarning = partial(_show_warning, arguments)
         try:
             return int(arguments.run(arguments))
-        except (ValueError, TypeError, OSError, ModuleNotFoundError) as error:
-            _show(arguments, f"error: {_text_of(error)}", error)
+        except Exception as error:
+            _show_error(arguments, error)
             return 1
         except KeyboardInterrupt as stop:
             _show(arguments, "interrupted.", stop)
@@ -51,6 +52,19 @@ def parser() -> argparse.ArgumentParser:
     calls = [command.get_default("calls") for command in commands.choices.values()]
     root.set_defaults(known={option.keyword: option for each in calls for row in each.values() for option in row})
     return root
+
+
+def _show_error(arguments: Arguments, error: Exception) -> None:
+    """Print an error: one line, after its traceback where that was asked for or the error is a bug."""
+    from .faults import is_expected, where_to_report
+
+    expected = is_expected(error)
+    if arguments.traceback or not expected:
+        traceback.print_exception(error)
+    text = _text_of(error) if expected else f"{type(error).__name__}: {error}"
+    _show(arguments, f"error: {text}", error)
+    if not expected:
+        _print(f"this looks like a bug; if the input is sound, please report all of the above to {where_to_report()}")
 
 
 def _text_of(error: Exception) -> str:

@@ -49,6 +49,7 @@ def add_command(
         if option.group not in groups:
             groups[option.group] = command.add_argument_group(option.group)
         groups[option.group].add_argument(option.flag, **option.settings)
+    command.add_argument("--traceback", action="store_true", help="show where in the code an error was raised")
     command.set_defaults(run=run, command=command, calls=calls)
     return command
 

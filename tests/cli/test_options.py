@@ -209,7 +209,7 @@ def test_option__every_one_of_a_command_is_in_the_table(command):
         for word in options.split()
         if name == command and word.startswith("--")
     }
-    assert flags - {"-h", "--help"} == listed | OTHERS.get(command, set())
+    assert flags - {"-h", "--help", "--traceback"} == listed | OTHERS.get(command, set())
 
 
 def test_option__the_table_has_every_command_and_call():
