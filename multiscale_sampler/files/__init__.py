@@ -1,53 +1,67 @@
-"""Files that are no zarr: what they hold as arrays read slice by slice, and how they label it.
+"""Image files in formats other than zarr: lazily readable arrays, with the axes and coordinates that the files state.
 
-One reader for each family of formats, in a module and behind an extra of its own; which one, a file's ending tells.
-`read_file` tells what a file holds, without its values; `store.reading` makes a lazy image of that.
+Each family of formats has a module, which needs an optional package; the ending of a file's name chooses the format.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
-from . import hdf5, itk, netcdf, nifti, raster_images, tiff
 from .arrays import FileArray
-from .contents import FileImage, Part, ending_of
+from .contents import FileImage, Format, Part, ending_of
+from .hdf5 import HDF5
+from .itk import ITK
+from .netcdf import NETCDF
+from .nifti import NIFTI
+from .raster_images import PICTURE
+from .tiff import TIFF
 
 __all__ = ["FileArray", "FileImage", "Part", "is_file_of_images", "level_count", "read_file"]
 
-READERS: Mapping[str, Callable[[Path, Part], FileImage]] = {
-    ending: family.read for family in (tiff, nifti, hdf5, netcdf, itk, raster_images) for ending in family.ENDINGS
+FORMATS: Mapping[str, Format] = {
+    ending: file_format for file_format in (TIFF, NIFTI, HDF5, NETCDF, ITK, PICTURE) for ending in file_format.endings
 }
 
 
-def is_file_of_images(place: Path | None) -> bool:
-    """Whether there is a local file at a place of a format that is read here."""
-    return place is not None and ending_of(place, READERS) is not None and place.is_file()
+def is_file_of_images(path: Path | None) -> bool:
+    """Whether a path is that of an existing file whose ending is one of `FORMATS`."""
+    return path is not None and ending_of(path, FORMATS) is not None and path.is_file()
 
 
-def read_file(place: Path, part: Part) -> FileImage:
-    """Return what a file holds, without reading its values.
+def read_file(path: Path, part: Part) -> FileImage:
+    """Return an image in a file, without reading its values.
 
     Parameters
     ----------
-    place
-        The file.
+    path
+        The file, for which `is_file_of_images` is true.
     part
-        Which part of it.
+        Which array, series and level of the file to open.
 
     Raises
     ------
+    FileNotFoundError
+        If the file does not contain the array that `part` names.
     ModuleNotFoundError
-        If the reader of the format is not installed; the text says what installs it.
+        If the package that reads the format is not installed; the message says how to install it.
     ValueError
-        If the file holds no image, or several and `path` names none.
+        If the file is damaged or of another format, contains several arrays and `part` does not name one, or `part`
+        does not fit the format.
     """
-    return READERS[ending_of(place, READERS) or ""](place, part)
+    return _format_of(path).read(path, part)
 
 
-def level_count(place: Path, series: int | None) -> int:
-    """Return how many levels an image in a file has: of TIFF as many as are stored, of others one."""
-    if ending_of(place, READERS) in tiff.ENDINGS:
-        return tiff.level_count(place, series)
-    Part(series=series).refuse(place, "such", "series")
-    return 1
+def level_count(path: Path, series: int | None) -> int:
+    """Return the number of levels of an image in a file: those stored in a TIFF file, 1 for all other formats.
+
+    Raises
+    ------
+    ValueError
+        If the file does not have that series.
+    """
+    return _format_of(path).level_count(path, series)
+
+
+def _format_of(path: Path) -> Format:
+    return FORMATS[ending_of(path, FORMATS) or ""]

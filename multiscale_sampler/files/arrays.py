@@ -1,4 +1,4 @@
-"""An array in a file that is no zarr: read box by box, the same in every process."""
+"""Arrays in files of formats other than zarr, which dask reads box by box."""
 
 from __future__ import annotations
 
@@ -14,33 +14,54 @@ import numpy.typing as npt
 
 from ..image.boxes import Box
 
-# Numbers, truth values and times; of texts, objects and records there are no pyramids.
+# Booleans, numbers, dates and durations; strings, objects and records cannot be reduced.
 NUMERIC_KINDS = frozenset("biufcmM")
 
 
 class FileArray:
-    """An array in a file, from which any box can be read.
+    """An array in a file, indexed as dask indexes its sources.
 
-    A copy of it in another process opens the file by itself.
+    The file is opened at the first read. A pickled copy opens it again in its own process.
+
+    Parameters
+    ----------
+    path
+        The file.
+    key
+        Which array of the file, in the words of the format.
+    shape
+        Shape of the array.
+    dtype
+        Type of the values as they are read; the byte order becomes that of this machine.
+    chunks
+        Shape of the blocks in which the file stores the array; None for files without blocks.
+
+    Raises
+    ------
+    ValueError
+        If the values are neither numbers nor times, or the array has no axes.
     """
 
     shards: ClassVar[None] = None
-    """A file has none; here for those who ask zarr arrays for theirs."""
+    """Always None, as for a zarr array without shards."""
 
     def __init__(
-        self, place: Path, key: str, shape: Sequence[int], dtype: npt.DTypeLike, chunks: Sequence[int] | None
+        self, path: Path, key: str, shape: Sequence[int], dtype: npt.DTypeLike, chunks: Sequence[int] | None
     ) -> None:
         dtype = np.dtype(dtype)
         if dtype.kind not in NUMERIC_KINDS or not shape:
-            raise ValueError(f"{os.fspath(place)!r} holds {dtype} of shape {tuple(shape)!r}, which is no image")
-        self.place = place
+            raise ValueError(
+                f"{os.fspath(path)!r} contains {dtype} values of shape {tuple(shape)!r}, which are not an image; "
+                "choose an array of numbers with at least one axis"
+            )
+        self.path = path
         self.key = key
         self.shape = tuple(map(int, shape))
-        # Kernels are compiled for this machine's order of bytes.
+        # numba compiles kernels for the native byte order only.
         self.dtype = dtype.newbyteorder("=")
-        # Where the file has no blocks, one plane can be read as well as the next.
+        # Without blocks in the file, planes along the last two axes are as cheap to read as any other part.
         self.chunks = tuple(map(int, chunks or [*[1] * (len(shape) - 2), *shape[-2:]]))
-        self._stamp = _stamp(place)
+        self._stamp = _modification_stamp(path)
         self._lock = Lock()
         self._opened: Any = None
 
@@ -50,58 +71,66 @@ class FileArray:
         return len(self.shape)
 
     def __getitem__(self, index: Any) -> npt.NDArray[Any]:
-        """Return what is stored there; lists of positions are taken axis by axis, as dask does."""
+        """Return values by integers, slices and lists of positions, each axis independently of the others."""
         items: tuple[Any, ...] = index if isinstance(index, tuple) else (index,)
         items += (slice(None),) * (self.ndim - len(items))
-        picked = [_picked(item, size) for item, size in zip(items, self.shape, strict=True)]
-        box = tuple(along for along, _ in picked)
-        if any(along.start == along.stop for along in box):
-            values: npt.NDArray[Any] = np.empty([along.stop - along.start for along in box], self.dtype)
+        split = [_split_index(item, size) for item, size in zip(items, self.shape, strict=True)]
+        box = tuple(span for span, _ in split)
+        if any(span.start == span.stop for span in box):
+            values: npt.NDArray[Any] = np.empty([span.stop - span.start for span in box], self.dtype)
         else:
             values = np.asarray(self._read(box)).astype(self.dtype, copy=False)
-        # From the last axis to the first, so that an axis that goes leaves the numbers of the others alone.
-        for axis, (_, rest) in reversed(list(enumerate(picked))):
-            values = values[(slice(None),) * axis + (rest,)]
+        # From the last axis to the first, because an integer removes its axis and shifts those after it.
+        for axis, (_, within) in reversed(list(enumerate(split))):
+            values = values[(slice(None),) * axis + (within,)]
         return values
 
     def _open(self) -> tuple[Any, Callable[[], None] | None]:
-        """Return what boxes are read from, and what closes it."""
+        """Return an object that `_read` indexes, and a function that closes it, None if nothing has to be closed."""
         raise NotImplementedError
 
     def _read(self, box: Box) -> Any:
+        """Return the values in a box that is not empty."""
         return self._source()[box]
 
     def _source(self) -> Any:
-        """Return what boxes are read from; opened once and closed with this array."""
+        """Return the opened object of `_open`, which is closed when this array is deleted.
+
+        Raises
+        ------
+        ValueError
+            If the file has changed since this array was created.
+        """
         with self._lock:
             if self._opened is None:
-                if _stamp(self.place) != self._stamp:
-                    raise ValueError(f"{os.fspath(self.place)!r} has changed since it was opened; open it again")
+                if _modification_stamp(self.path) != self._stamp:
+                    raise ValueError(f"{os.fspath(self.path)!r} has changed since it was opened; open it again")
                 self._opened, close = self._open()
                 if close is not None:
                     weakref.finalize(self, close)
             return self._opened
 
     def __getstate__(self) -> dict[str, Any]:
-        """Return all but what is bound to this process."""
+        """Return the state without the lock and the opened file, which cannot be pickled."""
         return {key: value for key, value in self.__dict__.items() if key not in ("_lock", "_opened")}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        """Take over another process's array."""
+        """Restore the state; the file is opened again at the next read."""
         self.__dict__.update(state, _lock=Lock(), _opened=None)
 
     def __dask_tokenize__(self) -> tuple[Any, ...]:
-        """Return what tells this array from others: the same in every process, until the file is changed."""
-        return type(self).__name__, os.path.realpath(self.place), self._stamp, self.key, self.shape, self.dtype.str
+        """Return a token that is the same in every process until the file changes."""
+        return type(self).__name__, os.path.realpath(self.path), self._stamp, self.key, self.shape, self.dtype.str
 
 
-def _stamp(place: Path) -> tuple[int, int]:
-    status = place.stat()
+def _modification_stamp(path: Path) -> tuple[int, int]:
+    """Return the time of a file's last change, in nanoseconds, and its size in bytes."""
+    status = path.stat()
     return status.st_mtime_ns, status.st_size
 
 
-def _picked(item: Any, size: int) -> tuple[slice, Any]:
-    """Return the span that an index of one axis covers, and the index within that span."""
+def _split_index(item: Any, size: int) -> tuple[slice, Any]:
+    """Return the smallest span of an axis that contains an index along it, and the index relative to that span."""
     if isinstance(item, slice):
         positions = range(size)[item]
         if not positions:

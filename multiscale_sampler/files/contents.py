@@ -1,10 +1,10 @@
-"""What a file holds and which part of it is meant, and what the readers of all formats say alike."""
+"""What a file format and an image in a file are, and what the readers of all formats share."""
 
 from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -17,91 +17,127 @@ from ..image.axes import CHANNEL_NAMES, Axis
 from ..image.dataarray import coordinate_variable
 from .arrays import FileArray
 
+Coordinates: TypeAlias = "dict[str, xr.Variable]"
+
 
 @dataclass(frozen=True)
 class FileImage:
-    """What a file holds, as far as it says."""
+    """An image in a file: its array, and the labels that the file states."""
 
     array: FileArray
-    """The values."""
+    """The values, read on demand."""
     names: tuple[str | None, ...]
-    """Names of the axes; None for those that the file does not name."""
+    """Names of the axes; None for an axis that the file does not name."""
     name: str | None = None
     """Name of the image."""
     coordinates: Coordinates = field(default_factory=dict)
-    """Coordinates along axes that have a name."""
+    """Coordinates by name; an axis without a stated position or spacing has none."""
     attrs: Mapping[Any, Any] = field(default_factory=dict)
-    """What else is to be kept."""
+    """Attributes of the image."""
 
 
 @dataclass(frozen=True)
 class Part:
-    """Which part of a file is meant."""
+    """Which image of a file to open."""
 
     path: str | None = None
-    """Which of its arrays; None for the only one."""
+    """Name of the array in the file (HDF5, netCDF); None for the only one."""
     series: int | None = None
-    """Which of its images, of TIFF; None for the first."""
+    """Number of the image in a TIFF file; None for the first."""
     level: int = 0
-    """Which of the levels that the image has already, of TIFF."""
+    """Number of the stored level of a TIFF file."""
 
-    def refuse(self, place: Path, kind: str, *names: str) -> None:
-        """Refuse what a kind of file has none of.
+    def refuse(self, path: Path, format_name: str, *options: str) -> None:
+        """Check that options that a format does not have keep their defaults.
 
         Raises
         ------
         ValueError
-            If it was asked for.
+            If one of the options is set.
         """
-        for name in names:
-            if value := getattr(self, name):
+        for option in options:
+            if value := getattr(self, option):
                 raise ValueError(
-                    f"{name}={value!r} leads nowhere in {os.fspath(place)!r}: {kind} files hold one image; leave it out"
+                    f"{option}={value!r} does not apply to {format_name} files, such as {os.fspath(path)!r}; "
+                    "leave it out"
                 )
 
 
-def ending_of(place: Path, endings: Iterable[str]) -> str | None:
-    """Return the longest of some endings that a file's name has; None where it has none."""
-    return max((ending for ending in endings if place.name.lower().endswith(ending)), key=len, default=None)
-
-
-def stem(place: Path, endings: Iterable[str]) -> str:
-    """Return the name of a file without its ending, of those that its format has."""
-    return place.name[: -len(ending_of(place, endings) or "") or None] or "image"
-
-
-def reader_module(module: str, extra: str, kind: str) -> Any:
-    """Return the module that reads a kind of file; where it is missing, the error says what installs it."""
-    return required(module, f"{kind} files need {module}", f"'multiscale-sampler[{extra}]'")
-
-
-def only_one(place: str, shapes: Mapping[str, tuple[int, ...]]) -> str:
-    """Return the name of the only array of a file that may hold several."""
-    if len(shapes) == 1:
-        return next(iter(shapes))
-    listed = ", ".join(f"{name!r} {shape}" for name, shape in shapes.items()) or "none"
-    raise ValueError(f"{place!r} does not stand for one array (arrays: {listed}); name one with path=")
-
-
-def check_level(level: int, count: int, place: Path) -> None:
-    """Refuse a level that an image does not have.
+def one_level(path: Path, series: int | None) -> int:
+    """Return 1, the number of levels in files of formats that do not store pyramids.
 
     Raises
     ------
     ValueError
-        If there is none of that number.
+        If a series other than the first is asked for.
+    """
+    Part(series=series).refuse(path, "non-TIFF", "series")
+    return 1
+
+
+@dataclass(frozen=True)
+class Format:
+    """A family of file formats with one reader."""
+
+    endings: tuple[str, ...]
+    """Endings of file names, in lower case."""
+    read: Callable[[Path, Part], FileImage]
+    """Opens an image of a file, as `read_file` does."""
+    level_count: Callable[[Path, int | None], int] = one_level
+    """Returns the number of levels of one series of a file."""
+
+
+def ending_of(path: Path, endings: Iterable[str]) -> str | None:
+    """Return the longest of some endings that a file's name has, ignoring case; None if it has none of them."""
+    return max((ending for ending in endings if path.name.lower().endswith(ending)), key=len, default=None)
+
+
+def image_name(path: Path, endings: Iterable[str]) -> str:
+    """Return a file's name without its ending: the name of the only image in it."""
+    return path.name[: -len(ending_of(path, endings) or "") or None] or "image"
+
+
+def import_reader(module: str, extra: str, format_name: str) -> Any:
+    """Return a module that reads a file format.
+
+    Raises
+    ------
+    ModuleNotFoundError
+        If it is not installed; the message names the extra that installs it.
+    """
+    return required(module, f"{format_name} files need {module}", f"'multiscale-sampler[{extra}]'")
+
+
+def only_array_name(path: str, shapes: Mapping[str, tuple[int, ...]]) -> str:
+    """Return the name of the only array in a file, from the shapes of all arrays by name.
+
+    Raises
+    ------
+    ValueError
+        If the file contains none or several.
+    """
+    if len(shapes) == 1:
+        return next(iter(shapes))
+    listed = ", ".join(f"{name!r} {shape}" for name, shape in shapes.items()) or "none"
+    raise ValueError(f"{path!r} does not contain exactly one array (arrays: {listed}); name one with path=")
+
+
+def check_level(level: int, count: int, path: Path) -> None:
+    """Check that an image with `count` levels has a level.
+
+    Raises
+    ------
+    ValueError
+        If it does not.
     """
     if not 0 <= level < count:
-        raise ValueError(f"level={level!r} is none of {os.fspath(place)!r}, which has {count}, numbered from 0")
+        raise ValueError(f"level={level!r} does not exist in {os.fspath(path)!r}; choose one from 0 to {count - 1}")
 
 
-Coordinates: TypeAlias = "dict[str, xr.Variable]"
-
-
-def spaced(
+def spaced_coordinates(
     names: Sequence[str | None], shape: Sequence[int], scales: Mapping[str, float], units: Mapping[str, str | None]
 ) -> Coordinates:
-    """Return the coordinates of the axes that have a spacing; one that is no distance counts as none."""
+    """Return coordinates from 0 for the axes with a spacing; one that is not positive and finite is ignored."""
     coordinates = {}
     for name, size in zip(names, shape, strict=True):
         scale = scales.get(name or "", 0.0)
@@ -111,7 +147,7 @@ def spaced(
 
 
 def channel_coordinate(names: Sequence[str | None], shape: Sequence[int], labels: Sequence[Any]) -> Coordinates:
-    """Return the labels of channels as a coordinate, where there is one for each and no two are the same."""
+    """Return channel labels as a coordinate; empty unless there is a channel axis and a unique label per channel."""
     for name, size in zip(names, shape, strict=True):
         if name in CHANNEL_NAMES and len(labels) == size == len(set(labels)) and all(labels):
             return {name: xr.Variable((name,), np.asarray(labels, dtype=str))}

@@ -1,4 +1,4 @@
-"""GeoTIFF files, which GDAL reads: their bands, their overviews, and where on the earth they lie."""
+"""GeoTIFF files, read by rasterio (GDAL): bands, overviews and the coordinate reference system."""
 
 from __future__ import annotations
 
@@ -10,45 +10,45 @@ from ..image.boxes import Box
 from ..image.dataarray import coordinate_variable
 from ..metadata import unit_name
 from .arrays import FileArray
-from .contents import Coordinates, FileImage, channel_coordinate, check_level, reader_module
+from .contents import Coordinates, FileImage, channel_coordinate, check_level, import_reader
 
 
 class GeoTiffArray(FileArray):
-    """The bands of a GeoTIFF file; without an axis of bands where there is one of them."""
+    """A level of a GeoTIFF file, of axes (band, y, x), or (y, x) if it has one band; its key is the level's number."""
 
     def _read(self, box: Box) -> Any:
-        rasterio = reader_module("rasterio", "geotiff", "GeoTIFF")
+        rasterio = import_reader("rasterio", "geotiff", "GeoTIFF")
         *bands, rows, columns = box
         window = rasterio.windows.Window.from_slices((rows.start, rows.stop), (columns.start, columns.stop))
-        # Opened for every box: a data set of GDAL is one thread's.
-        with _raster(self.place, int(self.key)) as file:
+        # Opened for every box, because threads must not share a GDAL dataset.
+        with _open_level(self.path, int(self.key)) as file:
             return file.read([band + 1 for band in range(*bands[0].indices(file.count))] if bands else 1, window=window)
 
 
-def _raster(place: Path, level: int) -> Any:
-    """Open a level of a GeoTIFF file: its overviews are the levels from 1 on."""
-    rasterio = reader_module("rasterio", "geotiff", "GeoTIFF")
-    return rasterio.open(place, **({"overview_level": level - 1} if level else {}))
+def _open_level(path: Path, level: int) -> Any:
+    """Return a rasterio dataset of a level: 0 is the image, n its overview n - 1."""
+    rasterio = import_reader("rasterio", "geotiff", "GeoTIFF")
+    return rasterio.open(path, **({"overview_level": level - 1} if level else {}))
 
 
-def read(place: Path, level: int, name: str) -> FileImage:
-    """Return what a level of a GeoTIFF file holds."""
-    rasterio = reader_module("rasterio", "geotiff", "GeoTIFF")
-    with rasterio.open(place) as base:
-        check_level(level, 1 + len(base.overviews(1)), place)
-    with _raster(place, level) as file:
+def read_geotiff(path: Path, level: int, name: str) -> FileImage:
+    """Return a level of a GeoTIFF file, as an image of that name."""
+    rasterio = import_reader("rasterio", "geotiff", "GeoTIFF")
+    with rasterio.open(path) as base:
+        check_level(level, 1 + len(base.overviews(1)), path)
+    with _open_level(path, level) as file:
         several = file.count > 1
         names = ("band", "y", "x") if several else ("y", "x")
         shape = (file.count, file.height, file.width)[not several :]
-        together = file.count if file.profile.get("interleave") == "pixel" else 1
-        chunks = (together, *file.block_shapes[0])[not several :]
-        array = GeoTiffArray(place, str(level), shape, file.dtypes[0], chunks)
+        bands_per_block = file.count if file.profile.get("interleave") == "pixel" else 1
+        chunks = (bands_per_block, *file.block_shapes[0])[not several :]
+        array = GeoTiffArray(path, str(level), shape, file.dtypes[0], chunks)
         coordinates = {**_geo_coordinates(file), **channel_coordinate(names, shape, file.descriptions)}
         return FileImage(array, names, name, coordinates, _geo_attributes(file))
 
 
 def _geo_coordinates(file: Any) -> Coordinates:
-    """Return where the centres of pixels are; none for an image that lies askew, whose rows have no one y."""
+    """Return the positions of pixel centres along y and x; empty for a rotated grid, where they depend on both axes."""
     transform = file.transform
     if transform.b or transform.d or not transform.a or not transform.e:
         return {}
@@ -75,13 +75,13 @@ def _geo_attributes(file: Any) -> dict[str, Any]:
         attrs["nodata"] = file.nodata
     if file.transform.b or file.transform.d:
         attrs["transform"] = list(file.transform)[:6]
-    # Values are as stored; by these they become quantities.
+    # rasterio returns packed values; physical ones are value * scale + offset.
     if set(file.scales) != {1.0} or set(file.offsets) != {0.0}:
         attrs["scales"], attrs["offsets"] = list(file.scales), list(file.offsets)
     return attrs
 
 
-def level_count(place: Path) -> int:
-    """Return how many levels a GeoTIFF file has: the image, and its overviews."""
-    with reader_module("rasterio", "geotiff", "GeoTIFF").open(place) as raster:
+def geotiff_level_count(path: Path) -> int:
+    """Return the number of levels of a GeoTIFF file: the image and its overviews."""
+    with import_reader("rasterio", "geotiff", "GeoTIFF").open(path) as raster:
         return 1 + len(raster.overviews(1))

@@ -1,4 +1,4 @@
-"""HDF5 files: one of their datasets."""
+"""HDF5 files, read by h5py: one dataset as an image."""
 
 from __future__ import annotations
 
@@ -9,55 +9,59 @@ import numpy as np
 
 from ..image.boxes import Box
 from .arrays import FileArray
-from .contents import FileImage, Part, only_one, reader_module, spaced
-
-ENDINGS = (".h5", ".hdf5")
+from .contents import FileImage, Format, Part, import_reader, only_array_name, spaced_coordinates
 
 
 class Hdf5Array(FileArray):
-    """A dataset of an HDF5 file."""
+    """A dataset of an HDF5 file; its key is the dataset's path in the file."""
 
     def _read(self, box: Box) -> Any:
-        # Opened for every box: an open file is locked for those who would write it.
-        with reader_module("h5py", "hdf5", "HDF5").File(self.place, "r") as file:
+        # Opened for every box, because HDF5 locks an open file against writers.
+        with import_reader("h5py", "hdf5", "HDF5").File(self.path, "r") as file:
             return file[self.key][box]
 
 
-def read(place: Path, part: Part) -> FileImage:
-    """Return what a dataset of an HDF5 file holds."""
-    part.refuse(place, "HDF5", "series", "level")
-    h5py = reader_module("h5py", "hdf5", "HDF5")
-    with h5py.File(place, "r") as file:
-        dataset = _dataset(h5py, file, part.path)
+def read_hdf5(path: Path, part: Part) -> FileImage:
+    """Return a dataset of an HDF5 file.
+
+    Axes are named by the dataset's dimension labels; without them, two axes are y, x and three are z, y, x.
+    The attribute ``element_size_um``, which Fiji and ilastik write, is the spacing along z, y, x in micrometers.
+    """
+    part.refuse(path, "HDF5", "series", "level")
+    h5py = import_reader("h5py", "hdf5", "HDF5")
+    with h5py.File(path, "r") as file:
+        dataset = _dataset_at(h5py, file, part.path)
         key = dataset.name.strip("/")
-        array = Hdf5Array(place, key, dataset.shape, dataset.dtype, dataset.chunks)
+        array = Hdf5Array(path, key, dataset.shape, dataset.dtype, dataset.chunks)
         labels = tuple(dimension.label or None for dimension in dataset.dims)
-        named = all(labels) and len(set(labels)) == len(labels)
-        names = labels if named else _default_names(len(labels))
-        # As Fiji and ilastik write it; z, y, x whatever the other axes.
+        are_names = all(labels) and len(set(labels)) == len(labels)
+        names = labels if are_names else _default_names(len(labels))
         sizes = [float(size) for size in np.ravel(dataset.attrs.get("element_size_um", ()))]
         scales = dict(zip("zyx", sizes, strict=True)) if len(sizes) == 3 else {}
-        units = dict.fromkeys("zyx", "micrometer")
-        return FileImage(array, names, key.rpartition("/")[2], spaced(names, dataset.shape, scales, units))
+        coordinates = spaced_coordinates(names, dataset.shape, scales, dict.fromkeys("zyx", "micrometer"))
+        return FileImage(array, names, key.rpartition("/")[2], coordinates)
 
 
 def _default_names(count: int) -> tuple[str | None, ...]:
-    """Return the names of an unlabelled array's axes, for which the custom of `to_image` is good enough."""
+    """Return the axis names of a dataset without dimension labels, as `to_image` has them for two and three axes."""
     return {2: ("y", "x"), 3: ("z", "y", "x")}.get(count, (None,) * count)
 
 
-def _dataset(h5py: Any, file: Any, path: str | None) -> Any:
-    """Return the dataset that is named, or the only one."""
-    found: dict[str, Any] = {}
+def _dataset_at(h5py: Any, file: Any, path: str | None) -> Any:
+    """Return the dataset at a path in an open file, or the only one if the path is None."""
+    datasets: dict[str, Any] = {}
 
-    def keep(name: str, node: Any) -> None:
+    def collect(name: str, node: Any) -> None:
         if isinstance(node, h5py.Dataset) and node.ndim > 0 and not node.is_scale:
-            found[name] = node
+            datasets[name] = node
 
     if path is not None:
         node = file.get(path)
         if not isinstance(node, h5py.Dataset):
-            raise FileNotFoundError(f"no dataset at {path!r} in {file.filename!r}")
+            raise FileNotFoundError(f"no dataset at {path!r} in {file.filename!r}; give the path of one as path=")
         return node
-    file.visititems(keep)
-    return found[only_one(file.filename, {name: node.shape for name, node in found.items()})]
+    file.visititems(collect)
+    return datasets[only_array_name(file.filename, {name: node.shape for name, node in datasets.items()})]
+
+
+HDF5 = Format((".h5", ".hdf5"), read_hdf5)

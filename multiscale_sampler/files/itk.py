@@ -1,4 +1,4 @@
-"""MetaImage and NRRD files, which ITK reads: pixels, and how they lie in space."""
+"""MetaImage and NRRD files, read by SimpleITK: pixels, spacing, origin and orientation."""
 
 from __future__ import annotations
 
@@ -17,67 +17,77 @@ from ..image.dataarray import coordinate_variable
 from ..image.orientation import DIRECTION, ORIGIN, orientations_along
 from ..metadata import unit_name
 from .arrays import FileArray
-from .contents import Coordinates, FileImage, Part, reader_module, stem
+from .contents import Coordinates, FileImage, Format, Part, image_name, import_reader
 
-ENDINGS = (".mha", ".mhd", ".nrrd", ".nhdr")
 ITK_AXES = ("x", "y", "z")
-# Where the header of a file ends, of those that have one before their values.
+# Bytes that are searched for a text header; pixels may follow it in the same file.
 LONGEST_HEADER = 2**16
 
 
 class ItkArray(FileArray):
-    """The pixels of a file that ITK reads, its axes reversed, components of a pixel last."""
+    """The pixels of a file that ITK reads: ITK's axes in reverse order, then the components of a pixel.
+
+    Its key is "whole" if the file is compressed: it is then decompressed at the first read and kept in memory. Else "".
+    """
 
     def _open(self) -> tuple[Any, None]:
-        # What is compressed as a whole is decompressed once, and held as long as this array.
-        sitk = reader_module("SimpleITK", "itk", "MetaImage and NRRD")
-        return (sitk.GetArrayFromImage(sitk.ReadImage(os.fspath(self.place))) if self.key else None), None
+        sitk = import_reader("SimpleITK", "itk", "MetaImage and NRRD")
+        return (sitk.GetArrayFromImage(sitk.ReadImage(os.fspath(self.path))) if self.key else None), None
 
     def _read(self, box: Box) -> Any:
         whole = self._source()
         if whole is not None:
             return whole[box]
-        sitk = reader_module("SimpleITK", "itk", "MetaImage and NRRD")
+        sitk = import_reader("SimpleITK", "itk", "MetaImage and NRRD")
         reader = sitk.ImageFileReader()
-        reader.SetFileName(os.fspath(self.place))
+        reader.SetFileName(os.fspath(self.path))
         reader.ReadImageInformation()
-        along = box[: reader.GetDimension()][::-1]
-        reader.SetExtractIndex([each.start for each in along])
-        reader.SetExtractSize([each.stop - each.start for each in along])
+        spans = box[: reader.GetDimension()][::-1]
+        reader.SetExtractIndex([span.start for span in spans])
+        reader.SetExtractSize([span.stop - span.start for span in spans])
         values = sitk.GetArrayFromImage(reader.Execute())
-        return values[(slice(None),) * len(along) + box[len(along) :]]
+        return values[(slice(None),) * len(spans) + box[len(spans) :]]
 
 
-def read(place: Path, part: Part) -> FileImage:
-    """Return what a MetaImage or NRRD file holds."""
-    part.refuse(place, "MetaImage and NRRD", "path", "series", "level")
-    sitk = reader_module("SimpleITK", "itk", "MetaImage and NRRD")
+def read_itk(path: Path, part: Part) -> FileImage:
+    """Return the image in a MetaImage or NRRD file.
+
+    Its attributes ``direction`` and ``origin``, in the order of its axes, state how a rotated or flipped grid lies in
+    space.
+    """
+    part.refuse(path, "MetaImage and NRRD", "path", "series", "level")
+    sitk = import_reader("SimpleITK", "itk", "MetaImage and NRRD")
     reader = sitk.ImageFileReader()
-    reader.SetFileName(os.fspath(place))
+    reader.SetFileName(os.fspath(path))
     try:
         reader.ReadImageInformation()
     except RuntimeError as error:
-        raise ValueError(f"{os.fspath(place)!r} is no MetaImage or NRRD file that ITK reads") from error
+        raise ValueError(
+            f"{os.fspath(path)!r} is not a MetaImage or NRRD file that ITK can read; check it, or rename it if it is "
+            "of another format"
+        ) from error
     count, components = reader.GetDimension(), reader.GetNumberOfComponents()
-    header = _itk_header(place)
+    header = _text_header(path)
     compressed = header.get("compresseddata", "false").lower() == "true" or header.get("encoding", "raw") != "raw"
     shape = (*reader.GetSize()[::-1], *([components] if components > 1 else []))
     dtype = sitk.GetArrayFromImage(sitk.Image([1] * count, reader.GetPixelID(), components)).dtype
-    array = ItkArray(place, "whole" if compressed else "", shape, dtype, None)
+    array = ItkArray(path, "whole" if compressed else "", shape, dtype, None)
     names = [*ITK_AXES[:count], *[None] * (count - len(ITK_AXES))][::-1] + ["c"] * (components > 1)
     direction = np.array(reader.GetDirection(), np.float64).reshape(count, count)
     coordinates = _itk_coordinates(reader, header, direction)
-    straight = (direction == np.eye(count)).all()
-    askew = {} if straight else {DIRECTION: np.flip(direction).tolist(), ORIGIN: list(reader.GetOrigin()[::-1])}
-    return FileImage(array, tuple(names), stem(place, ENDINGS), coordinates, askew)
+    if (direction == np.eye(count)).all():
+        attrs = {}
+    else:
+        attrs = {DIRECTION: np.flip(direction).tolist(), ORIGIN: list(reader.GetOrigin()[::-1])}
+    return FileImage(array, tuple(names), image_name(path, ITK.endings), coordinates, attrs)
 
 
 def _itk_coordinates(reader: Any, header: Mapping[str, str], direction: npt.NDArray[np.float64]) -> Coordinates:
-    """Return where pixels are along the image's own axes, and which way these lead where the file knows of a body."""
+    """Return coordinates along the image's own axes, with anatomical orientations if the header states that space."""
     units = re.findall(r'"([^"]*)"', header.get("space units", ""))
-    # "Space" of NRRD, and of MetaImage what its letters say: that directions are those of a body.
+    # NRRD names an anatomical space in "space"; MetaImage writes "???" where the orientation is unknown.
     anatomical = bool(header.get("space")) or "?" not in header.get("anatomicalorientation", "?")
-    words = orientations_along(direction, "LPS") if anatomical and len(direction) <= len(ITK_AXES) else ()
+    orientations = orientations_along(direction, "LPS") if anatomical and len(direction) <= len(ITK_AXES) else ()
     coordinates = {}
     for number, name in enumerate(ITK_AXES[: len(direction)]):
         unit = unit_name(units[number]) if number < len(units) else None
@@ -87,22 +97,25 @@ def _itk_coordinates(reader: Any, header: Mapping[str, str], direction: npt.NDAr
             float(reader.GetSpacing()[number]),
             float(reader.GetOrigin()[number]),
             unit,
-            orientation=words[number] if number < len(words) else None,
+            orientation=orientations[number] if number < len(orientations) else None,
         )
         coordinates[name] = coordinate_variable(axis)
     return coordinates
 
 
-def _itk_header(place: Path) -> dict[str, str]:
-    """Return the lines "key: value" or "key = value" at the beginning of a file, keys in lower case."""
-    with open(place, "rb") as file:
+def _text_header(path: Path) -> dict[str, str]:
+    """Return the "key: value" and "key = value" lines of a header, keys in lower case."""
+    with open(path, "rb") as file:
         lines = file.read(LONGEST_HEADER).split(b"\n")
-    said = {}
+    entries = {}
     for line in lines:
         key, equals, value = line.decode("latin-1").partition(": " if b": " in line else " = ")
-        # An empty line ends the header of NRRD, the place of the values that of MetaImage.
+        # An empty line ends a NRRD header, the element "ElementDataFile" a MetaImage header.
         if not line.strip() or key == "ElementDataFile":
             break
         if equals:
-            said[key.strip().lower()] = value.strip()
-    return said
+            entries[key.strip().lower()] = value.strip()
+    return entries
+
+
+ITK = Format((".mha", ".mhd", ".nrrd", ".nhdr"), read_itk)

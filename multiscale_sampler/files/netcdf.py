@@ -1,4 +1,4 @@
-"""netCDF files: one of their variables, decoded by the CF conventions."""
+"""netCDF files, read by xarray: one variable as an image, decoded by the CF conventions."""
 
 from __future__ import annotations
 
@@ -11,45 +11,48 @@ import numpy as np
 import xarray as xr
 
 from .arrays import FileArray
-from .contents import Coordinates, FileImage, Part, only_one, reader_module
+from .contents import Coordinates, FileImage, Format, Part, import_reader, only_array_name
 
-ENDINGS = (".nc",)
-# Coordinates are held in memory.
-LARGEST_COORDINATE = 64 * 2**20
+# Coordinates are loaded into memory; larger ones are dropped.
+MAX_COORDINATE_BYTES = 64 * 2**20
 
 
 class NetcdfArray(FileArray):
-    """A variable of a netCDF file, decoded by the CF conventions."""
+    """A variable of a netCDF file, decoded by the CF conventions; its key is the variable's name."""
 
     def _open(self) -> tuple[Any, Callable[[], None]]:
-        dataset = _netcdf(self.place)
+        dataset = _open_dataset(self.path)
         return dataset[self.key].variable, dataset.close
 
 
-def _netcdf(place: Path, *, decode_times: bool = True) -> xr.Dataset:
-    reader_module("netCDF4", "netcdf", "netCDF")
+def _open_dataset(path: Path, *, decode_times: bool = True) -> xr.Dataset:
+    import_reader("netCDF4", "netcdf", "netCDF")
     return xr.open_dataset(
-        place, engine="netcdf4", cache=False, decode_coords="all", decode_times=decode_times, decode_timedelta=False
+        path, engine="netcdf4", cache=False, decode_coords="all", decode_times=decode_times, decode_timedelta=False
     )
 
 
-def read(place: Path, part: Part) -> FileImage:
-    """Return what a variable of a netCDF file holds."""
-    part.refuse(place, "netCDF", "series", "level")
-    path = part.path
-    with _netcdf(place) as dataset, _netcdf(place, decode_times=False) as undecoded:
+def read_netcdf(path: Path, part: Part) -> FileImage:
+    """Return a variable of a netCDF file with its coordinates."""
+    part.refuse(path, "netCDF", "series", "level")
+    with _open_dataset(path) as dataset, _open_dataset(path, decode_times=False) as undecoded:
         shapes = {str(name): variable.shape for name, variable in dataset.data_vars.items()}
-        key = only_one(os.fspath(place), shapes) if path is None else path.strip("/")
+        key = only_array_name(os.fspath(path), shapes) if part.path is None else part.path.strip("/")
         if key not in dataset.variables:
-            raise FileNotFoundError(f"no variable {path!r} in {os.fspath(place)!r}")
+            raise FileNotFoundError(
+                f"no variable {part.path!r} in {os.fspath(path)!r}; choose one of {sorted(shapes)!r} as path="
+            )
         image = dataset[key]
         sizes = image.variable.encoding.get("preferred_chunks", {})
         chunks = [sizes[dim] for dim in image.dims] if sizes else None
-        array = NetcdfArray(place, key, image.shape, image.dtype, chunks)
+        array = NetcdfArray(path, key, image.shape, image.dtype, chunks)
         coordinates: Coordinates = {}
         for name, coordinate in image.coords.items():
-            if coordinate.nbytes <= LARGEST_COORDINATE and name != key:
-                # Dates of a calendar that numpy has none of: the numbers are still the positions.
+            if coordinate.nbytes <= MAX_COORDINATE_BYTES and name != key:
+                # numpy has no dates of calendars such as "360_day"; the undecoded numbers are still positions.
                 plain = undecoded[name].variable if coordinate.dtype.kind == "O" else coordinate.variable
                 coordinates[str(name)] = xr.Variable(plain.dims, np.asarray(plain.values), plain.attrs)
         return FileImage(array, tuple(map(str, image.dims)), key, coordinates, image.attrs)
+
+
+NETCDF = Format((".nc",), read_netcdf)

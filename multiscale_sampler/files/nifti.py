@@ -1,4 +1,4 @@
-"""NIfTI files: volumes, the size of their voxels, and which way they lie in the body."""
+"""NIfTI files, read by nibabel: volumes, voxel sizes and anatomical orientation."""
 
 from __future__ import annotations
 
@@ -11,9 +11,8 @@ import numpy as np
 from ..image.boxes import Box
 from ..image.orientation import orientations_along
 from .arrays import FileArray
-from .contents import FileImage, Part, reader_module, spaced, stem
+from .contents import FileImage, Format, Part, image_name, import_reader, spaced_coordinates
 
-ENDINGS = (".nii", ".nii.gz")
 NIFTI_AXES = ("x", "y", "z", "t", "c")
 NIFTI_UNITS = {
     "meter": "meter",
@@ -26,49 +25,55 @@ NIFTI_UNITS = {
 
 
 class NiftiArray(FileArray):
-    """The volumes of a NIfTI file, its axes reversed: files have x first and fastest."""
+    """The scaled values of a NIfTI file, its axes in reverse order, because x comes first in the file."""
 
     def _open(self) -> tuple[Any, None]:
-        # The proxy opens the file for every read, and keeps it open where it can jump within gzip.
-        return reader_module("nibabel", "nifti", "NIfTI").load(self.place).dataobj, None
+        # nibabel's proxy opens the file as needed and closes it by itself.
+        return import_reader("nibabel", "nifti", "NIfTI").load(self.path).dataobj, None
 
     def _read(self, box: Box) -> Any:
         return np.asarray(self._source()[box[::-1]]).T
 
 
-def read(place: Path, part: Part) -> FileImage:
-    """Return what a NIfTI file holds."""
-    part.refuse(place, "NIfTI", "path", "series", "level")
-    nibabel = reader_module("nibabel", "nifti", "NIfTI")
+def read_nifti(path: Path, part: Part) -> FileImage:
+    """Return the image in a NIfTI file; its attribute ``affine`` is the file's 4 x 4 matrix, for x, y, z."""
+    part.refuse(path, "NIfTI", "path", "series", "level")
+    nibabel = import_reader("nibabel", "nifti", "NIfTI")
     try:
-        file = nibabel.load(place)
+        file = nibabel.load(path)
     except nibabel.filebasedimages.ImageFileError as error:
-        raise ValueError(f"{os.fspath(place)!r} is no NIfTI file: {error}") from error
+        raise ValueError(
+            f"{os.fspath(path)!r} is not a NIfTI file: {error}; check it, or rename it if it is of another format"
+        ) from error
     count = len(file.shape)
-    # One voxel tells what dtype the scaling of the header makes.
+    # The dtype of scaled values depends on the header; one voxel shows it.
     dtype = np.asarray(file.dataobj[(slice(0, 1),) * count]).dtype
-    array = NiftiArray(place, "", file.shape[::-1], dtype, None)
+    array = NiftiArray(path, "", file.shape[::-1], dtype, None)
     names = [*NIFTI_AXES[:count], *[None] * (count - len(NIFTI_AXES))]
     space, time = file.header.get_xyzt_units()
     scales = dict(zip("xyzt", map(float, file.header.get_zooms()), strict=False))
     units = {**dict.fromkeys("xyz", NIFTI_UNITS.get(space)), "t": NIFTI_UNITS.get(time)}
-    # A time axis in hertz, ppm or radians is none of time.
+    # The fourth axis may be a spectrum, in hertz, ppm or radians per second.
     if time not in ("unknown", "sec", "msec", "usec"):
         scales.pop("t", None)
-    coordinates = spaced(names, file.shape, scales, units)
-    for name, word in _nifti_orientations(file).items():
+    coordinates = spaced_coordinates(names, file.shape, scales, units)
+    for name, orientation in _nifti_orientations(file).items():
         if name in coordinates:
-            coordinates[name].attrs["orientation"] = word
-    return FileImage(array, tuple(names[::-1]), stem(place, ENDINGS), coordinates, {"affine": file.affine.tolist()})
+            coordinates[name].attrs["orientation"] = orientation
+    attrs = {"affine": file.affine.tolist()}
+    return FileImage(array, tuple(names[::-1]), image_name(path, NIFTI.endings), coordinates, attrs)
 
 
 def _nifti_orientations(file: Any) -> dict[str, str]:
-    """Return which way the axes of voxels lead through the body, where the file says so.
+    """Return the anatomical orientations of x, y and z, for axes that run along the body.
 
-    Without a code for either of its transformations, nobody does: the affine is made from the size of voxels alone.
+    Empty if neither transformation of the header has a code: nibabel then makes the affine from voxel sizes alone.
     """
     if not (file.header["qform_code"] or file.header["sform_code"]):
         return {}
     # "+x = Right, +y = Anterior, +z = Superior" (nifti1.h)
-    words = orientations_along(file.affine[:3, :3], "RAS")
-    return {name: word for name, word in zip("xyz", words, strict=True) if word is not None}
+    orientations = orientations_along(file.affine[:3, :3], "RAS")
+    return {name: word for name, word in zip("xyz", orientations, strict=True) if word is not None}
+
+
+NIFTI = Format((".nii", ".nii.gz"), read_nifti)

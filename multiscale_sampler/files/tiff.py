@@ -1,4 +1,4 @@
-"""TIFF files, of any kind that tifffile knows (OME, ImageJ, plain): images, their levels, their labels."""
+"""TIFF files (OME-TIFF, ImageJ, plain TIFF), read by tifffile: images, stored levels and labels."""
 
 from __future__ import annotations
 
@@ -14,95 +14,104 @@ import xarray as xr
 
 from ..image.dataarray import coordinate_variable, image_axes
 from ..metadata import unit_name
-from . import geotiff
 from .arrays import FileArray
-from .contents import Coordinates, FileImage, Part, channel_coordinate, check_level, reader_module, spaced, stem
+from .contents import (
+    Coordinates,
+    FileImage,
+    Format,
+    Part,
+    channel_coordinate,
+    check_level,
+    image_name,
+    import_reader,
+    spaced_coordinates,
+)
+from .geotiff import geotiff_level_count, read_geotiff
 
-ENDINGS = (".tif", ".tiff", ".ome.tif", ".ome.tiff")
-# Letters that tifffile has for axes; samples of a pixel are channels. Others stand for anything.
+# tifffile's letters for axes; samples of a pixel ("S") are channels. Axes of other letters stay unnamed.
 TIFF_AXES = {"T": "t", "C": "c", "S": "c", "Z": "z", "Y": "y", "X": "x"}
-# Names of ResolutionUnit. Of an inch none: that is how large to print, and most often nobody's choice.
+# Values of the tag ResolutionUnit. Inches (2) are left out: they are a print size, most often a program's default.
 TIFF_UNITS = {3: "centimeter", 4: "millimeter", 5: "micrometer"}
 
 
 class TiffArray(FileArray):
-    """A level of a series of a TIFF file, its key "series/level"."""
+    """A level of a series of a TIFF file; its key is "series/level"."""
 
     def _open(self) -> tuple[Any, Callable[[], None]]:
         import zarr
 
         series, level = map(int, self.key.split("/"))
-        file = reader_module("tifffile", "tiff", "TIFF").TiffFile(self.place)
+        file = import_reader("tifffile", "tiff", "TIFF").TiffFile(self.path)
         return zarr.open_array(file.series[series].aszarr(level=level), mode="r"), file.close
 
 
-def read(place: Path, part: Part) -> FileImage:
-    """Return what a TIFF file holds; of one that is placed on the earth, what GDAL reads."""
-    part.refuse(place, "TIFF", "path")
-    tifffile = reader_module("tifffile", "tiff", "TIFF")
-    with tifffile.TiffFile(place) as file:
+def read_tiff(path: Path, part: Part) -> FileImage:
+    """Return a level of an image in a TIFF file; GeoTIFF files are read by rasterio."""
+    part.refuse(path, "TIFF", "path")
+    tifffile = import_reader("tifffile", "tiff", "TIFF")
+    name = image_name(path, TIFF.endings)
+    with tifffile.TiffFile(path) as file:
         if file.is_geotiff:
-            part.refuse(place, "GeoTIFF", "series")
-            return geotiff.read(place, part.level, stem(place, ENDINGS))
-        base = _series_of(file, part.series, place)
-        check_level(part.level, len(base.levels), place)
+            part.refuse(path, "GeoTIFF", "series")
+            return read_geotiff(path, part.level, name)
+        base = _series_at(file, part.series, path)
+        check_level(part.level, len(base.levels), path)
         series = base.levels[part.level]
         page = series.keyframe
-        _refuse_unknown_compression(tifffile, page, place)
+        _check_compression(tifffile, page, path)
         names = _tiff_names(series.axes)
-        # Blocks of one page; the axes before those of the page are read one position at a time.
+        # tifffile's chunks are the tiles or strips of one page, and one position along the axes before those of a page.
         inner = (*page.chunks,) if len(page.chunks) <= len(series.shape) else series.shape
         chunks = (*[1] * (len(series.shape) - len(inner)), *inner)
-        array = TiffArray(place, f"{part.series or 0}/{part.level}", series.shape, series.dtype, chunks)
+        array = TiffArray(path, f"{part.series or 0}/{part.level}", series.shape, series.dtype, chunks)
         coordinates = _tiff_coordinates(file, base.levels[0].keyframe, part.series or 0, names, base.levels[0].shape)
-        coordinates = _of_level(coordinates, names, series.shape)
-    return FileImage(array, names, stem(place, ENDINGS), coordinates)
+        return FileImage(array, names, name, _coordinates_of_level(coordinates, names, series.shape))
 
 
-def level_count(place: Path, series: int | None) -> int:
-    """Return how many levels an image of a TIFF file has."""
-    with reader_module("tifffile", "tiff", "TIFF").TiffFile(place) as file:
+def tiff_level_count(path: Path, series: int | None) -> int:
+    """Return the number of levels of an image in a TIFF file."""
+    with import_reader("tifffile", "tiff", "TIFF").TiffFile(path) as file:
         if not file.is_geotiff:
-            return len(_series_of(file, series, place).levels)
-    return geotiff.level_count(place)
+            return len(_series_at(file, series, path).levels)
+    return geotiff_level_count(path)
 
 
-def _series_of(file: Any, series: int | None, place: Path) -> Any:
-    """Return an image of a TIFF file, of which further ones are pages of another shape or, in OME-TIFF, named."""
+def _series_at(file: Any, series: int | None, path: Path) -> Any:
+    """Return an image of a TIFF file: tifffile's series, whose pages have one shape or one entry in OME-XML."""
     number, count = series or 0, len(file.series)
     if not 0 <= number < count:
-        raise ValueError(f"series={series!r} is none of {os.fspath(place)!r}, which has {count}, numbered from 0")
+        raise ValueError(f"series={series!r} does not exist in {os.fspath(path)!r}; choose one from 0 to {count - 1}")
     return file.series[number]
 
 
-def _of_level(coordinates: Coordinates, names: Sequence[str | None], shape: Sequence[int]) -> Coordinates:
-    """Return the coordinates of a level of another size than the base: of windows over the same field."""
+def _coordinates_of_level(coordinates: Coordinates, names: Sequence[str | None], shape: Sequence[int]) -> Coordinates:
+    """Return the coordinates of a level of some shape from those of the base: the centres of its windows."""
     reduced = {}
     for name, size in zip(names, shape, strict=True):
         if name not in coordinates or coordinates[name].size == size:
             continue
         (axis,) = image_axes(xr.DataArray(np.empty(coordinates[name].size), {name: coordinates[name]}, [name]))
-        # Whole windows where there can be some; writers round sizes up or down.
+        # An integer factor if the size fits one, rounded up or down; else a fractional one over the same extent.
         factor: float = round(axis.size / size)
         if not axis.size // factor <= size <= -(-axis.size // factor):
             factor = axis.size / size
         offset = axis.scale * (factor - 1) / 2
-        placed = replace(axis, size=size, scale=axis.scale * factor, translation=axis.translation + offset)
-        reduced[name] = coordinate_variable(placed, coordinates[name].attrs)
+        coarse = replace(axis, size=size, scale=axis.scale * factor, translation=axis.translation + offset)
+        reduced[name] = coordinate_variable(coarse, coordinates[name].attrs)
     return {**coordinates, **reduced}
 
 
-def _refuse_unknown_compression(tifffile: Any, page: Any, place: Path) -> None:
+def _check_compression(tifffile: Any, page: Any, path: Path) -> None:
     if page.compression not in tifffile.TIFF.DECOMPRESSORS:
         raise ModuleNotFoundError(
-            f"{os.fspath(place)!r} is compressed by {page.compression.name}, which needs imagecodecs; install it with: "
+            f"{os.fspath(path)!r} is compressed by {page.compression.name}, which needs imagecodecs; install it with: "
             "pip install 'multiscale-sampler[tiff]'"
         )
 
 
 def _tiff_names(axes: str) -> tuple[str | None, ...]:
     names = [TIFF_AXES.get(letter) for letter in axes]
-    # Channels of several samples each.
+    # In RGB images of several channels both "C" and "S" would be named "c".
     return tuple(None if name is not None and names.count(name) > 1 else name for name in names)
 
 
@@ -111,19 +120,19 @@ def _tiff_coordinates(
 ) -> Coordinates:
     if file.is_ome:
         return _ome_coordinates(file.ome_metadata, series, names, shape)
-    across = {axis: _pixel_size(page.tags.get(f"{axis.upper()}Resolution")) for axis in ("x", "y")}
+    sizes = {axis: _pixel_size(page.tags.get(f"{axis.upper()}Resolution")) for axis in ("x", "y")}
     if file.is_imagej:
-        return _imagej_coordinates(file.imagej_metadata, across, names, shape)
-    unit = page.tags.get("ResolutionUnit")
-    unit_name = TIFF_UNITS.get(int(unit.value)) if unit is not None else None
-    # One pixel per unit is what writers put there that know of no resolution.
-    if unit_name is None or set(across.values()) == {1.0}:
+        return _imagej_coordinates(file.imagej_metadata, sizes, names, shape)
+    tag = page.tags.get("ResolutionUnit")
+    unit = TIFF_UNITS.get(int(tag.value)) if tag is not None else None
+    # Writers put one pixel per unit into these mandatory tags when they do not know the resolution.
+    if unit is None or set(sizes.values()) == {1.0}:
         return {}
-    return spaced(names, shape, across, dict.fromkeys(across, unit_name))
+    return spaced_coordinates(names, shape, sizes, dict.fromkeys(sizes, unit))
 
 
 def _pixel_size(resolution: Any) -> float:
-    """Return the size of a pixel, from a tag of pixels per unit; 0 where it says nothing."""
+    """Return the size of a pixel from a tag that states pixels per unit; 0.0 without a tag or a resolution."""
     if resolution is None:
         return 0.0
     pixels, units = resolution.value
@@ -131,32 +140,35 @@ def _pixel_size(resolution: Any) -> float:
 
 
 def _ome_coordinates(text: str, series: int, names: Sequence[str | None], shape: Sequence[int]) -> Coordinates:
-    described = ElementTree.fromstring(text).findall("{*}Image/{*}Pixels")
-    if series >= len(described):
+    images = ElementTree.fromstring(text).findall("{*}Image/{*}Pixels")
+    if series >= len(images):
         return {}
-    pixels = described[series]
+    pixels = images[series]
     scales, units = {}, {}
     for name, key, default in (
         *((axis, f"PhysicalSize{axis.upper()}", "µm") for axis in "zyx"),
         ("t", "TimeIncrement", "s"),
     ):
         unit = pixels.get(f"{key}Unit", default)
-        # Then the size says nothing of the world.
+        # OME's units without a physical length.
         if unit not in ("pixel", "reference frame"):
             scales[name], units[name] = float(pixels.get(key, 0)), unit_name(unit)
     labels = [channel.get("Name") for channel in pixels.findall("{*}Channel")]
-    return {**spaced(names, shape, scales, units), **channel_coordinate(names, shape, labels)}
+    return {**spaced_coordinates(names, shape, scales, units), **channel_coordinate(names, shape, labels)}
 
 
 def _imagej_coordinates(
-    metadata: Mapping[str, Any], across: Mapping[str, float], names: Sequence[str | None], shape: Sequence[int]
+    metadata: Mapping[str, Any], sizes: Mapping[str, float], names: Sequence[str | None], shape: Sequence[int]
 ) -> Coordinates:
-    """Return the coordinates of an ImageJ file; without a unit, ImageJ has not been told the size of a pixel."""
+    """Return the coordinates of an ImageJ file from its pixel sizes, which mean nothing without a unit."""
     scales: dict[str, float] = {}
     units: dict[str, str | None] = {}
     unit = str(metadata.get("unit", "pixel")).replace("\\u00B5", "µ")
     if unit not in ("pixel", "pixels"):
-        scales.update(across, z=float(metadata.get("spacing", 0)))
+        scales.update(sizes, z=float(metadata.get("spacing", 0)))
         units.update(dict.fromkeys("zyx", unit_name(unit)))
     scales["t"], units["t"] = float(metadata.get("finterval", 0)), "second"
-    return spaced(names, shape, scales, units)
+    return spaced_coordinates(names, shape, scales, units)
+
+
+TIFF = Format((".tif", ".tiff", ".ome.tif", ".ome.tiff"), read_tiff, tiff_level_count)

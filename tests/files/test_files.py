@@ -1,4 +1,4 @@
-"""Files that are no zarr: their values and labels, held against their own readers."""
+"""Image files of other formats: their values and labels, compared with what the formats' own readers return."""
 
 import pickle
 import sys
@@ -22,19 +22,19 @@ from ..data import noise, real
 
 
 def spacing(image):
-    """Return scale, translation and unit of every axis that follows a line."""
+    """Return scale, translation and unit of every evenly spaced axis."""
     return {axis.name: (axis.scale, axis.translation, axis.unit) for axis in image_axes(image) if axis.is_regular}
 
 
-def tifffile_of_this_zarr():
-    """Return tifffile, whose stores of today are none for zarr before 3.1.6."""
+def import_tifffile():
+    """Return tifffile; skip with a zarr too old for the stores of its releases."""
     if Version(zarr.__version__) < Version("3.1.6"):
         pytest.skip("tifffile reads through zarr 3.1.6 and newer: pip install 'multiscale-sampler[tiff]'")
     return pytest.importorskip("tifffile")
 
 
-def lazily(monkeypatch, place, *arguments, **options):
-    """Open and plan an image while nothing may be computed and no block of a file read."""
+def open_lazily(monkeypatch, path, *arguments, **options):
+    """Return an opened image; fail if opening or planning it computes or reads anything."""
 
     def refuse(*arguments, **options):
         raise AssertionError(f"asked to read or compute {arguments!r}")
@@ -42,14 +42,14 @@ def lazily(monkeypatch, place, *arguments, **options):
     with monkeypatch.context() as patch, dask.config.set(scheduler=refuse):
         for kind in FileArray.__subclasses__():
             patch.setattr(kind, "_read", refuse)
-        image = open_image(place, *arguments, **options)
+        image = open_image(path, *arguments, **options)
         plan_pyramid(image)
     assert isinstance(image.data, da.Array)
     return image
 
 
-def written(image, tmp_path, *, dates=()):
-    """Write a pyramid of an image, hold its base against the image, and return it; `dates` come back as such."""
+def round_trip(image, tmp_path, *, dates=()):
+    """Write a pyramid of an image, compare its level 0 with the image, and return level 0; `dates` are decoded."""
     if numba.config.DISABLE_JIT:
         # Whole volumes take minutes where kernels run in the interpreter.
         image = image[..., :9, :11]
@@ -67,34 +67,34 @@ def written(image, tmp_path, *, dates=()):
 
 
 def test_tiff__imagej_channels(tmp_path, monkeypatch):
-    tifffile = tifffile_of_this_zarr()
-    place = real("bbbc022_cyx", "IXMtest_A02_s9.tif")
-    image = lazily(monkeypatch, place)
+    tifffile = import_tifffile()
+    path = real("bbbc022_cyx", "IXMtest_A02_s9.tif")
+    image = open_lazily(monkeypatch, path)
     assert (image.dims, image.name, image.chunks[0]) == (("c", "y", "x"), "IXMtest_A02_s9", (3,))
-    # The file has no unit, hence no spacing that would mean anything.
+    # The file has no unit, so that its spacing means nothing.
     assert spacing(image) == dict.fromkeys("cyx", (1.0, 0.0, None))
-    np.testing.assert_array_equal(image.values, tifffile.imread(place))
-    written(image, tmp_path)
+    np.testing.assert_array_equal(image.values, tifffile.imread(path))
+    round_trip(image, tmp_path)
 
 
-def test_tiff__axes_that_are_not_named(tmp_path, monkeypatch):
-    tifffile = tifffile_of_this_zarr()
-    place = real("cell_migration_t", "cancer_cell_migration_crop.tif")
+def test_tiff__axes_without_names(tmp_path, monkeypatch):
+    tifffile = import_tifffile()
+    path = real("cell_migration_t", "cancer_cell_migration_crop.tif")
     with pytest.raises(ValueError, match=r"does not say what all its axes are .* name them, as in dims="):
-        open_image(place)
-    image = lazily(monkeypatch, place, dims="tyx", scale={"t": 5.0, "y": 0.5, "x": 0.5}, units={"t": "minute"})
+        open_image(path)
+    image = open_lazily(monkeypatch, path, dims="tyx", scale={"t": 5.0, "y": 0.5, "x": 0.5}, units={"t": "minute"})
     assert spacing(image)["t"] == (5.0, 0.0, "minute")
-    np.testing.assert_array_equal(image.values, tifffile.imread(place))
-    written(image, tmp_path)
+    np.testing.assert_array_equal(image.values, tifffile.imread(path))
+    round_trip(image, tmp_path)
 
 
-def test_geotiff__places_the_centres_of_pixels(tmp_path, monkeypatch):
+def test_geotiff__coordinates_are_pixel_centres(tmp_path, monkeypatch):
     rasterio = pytest.importorskip("rasterio")
     pytest.importorskip("tifffile")
-    place = real("geo_small", "RGB.byte.tif")
-    image = lazily(monkeypatch, place)
+    path = real("geo_small", "RGB.byte.tif")
+    image = open_lazily(monkeypatch, path)
     assert image.dims == ("band", "y", "x")
-    with rasterio.open(place) as file:
+    with rasterio.open(path) as file:
         np.testing.assert_array_equal(image.values, file.read())
         xs, _ = rasterio.transform.xy(file.transform, [0] * file.width, range(file.width))
         _, ys = rasterio.transform.xy(file.transform, range(file.height), [0] * file.height)
@@ -103,7 +103,7 @@ def test_geotiff__places_the_centres_of_pixels(tmp_path, monkeypatch):
     np.testing.assert_allclose(image.y.values, ys, rtol=1e-12)
     assert image.attrs["nodata"] == 0.0
     assert image.x.attrs["units"] == "meter"
-    written(image, tmp_path)
+    round_trip(image, tmp_path)
 
 
 NIFTI = {
@@ -115,39 +115,39 @@ NIFTI = {
 @pytest.mark.parametrize("name", NIFTI)
 def test_nifti__volumes(name, tmp_path, monkeypatch):
     nibabel = pytest.importorskip("nibabel")
-    place = real("nifti_small", f"{name}.nii.gz")
+    path = real("nifti_small", f"{name}.nii.gz")
     dims, scales, time, space = NIFTI[name]
-    image = lazily(monkeypatch, place)
-    file = nibabel.load(place)
+    image = open_lazily(monkeypatch, path)
+    file = nibabel.load(path)
     assert (image.dims, image.name) == (tuple(dims), name)
     assert image.dtype == file.get_data_dtype()
     np.testing.assert_array_equal(image.values, np.asanyarray(file.dataobj).T)
     assert [axis.scale for axis in image_axes(image)] == pytest.approx(scales, rel=1e-6)
     assert [axis.unit for axis in image_axes(image)] == [time if dim == "t" else space for dim in dims]
     assert image.attrs["affine"] == file.affine.tolist()
-    written(image, tmp_path)
+    round_trip(image, tmp_path)
 
 
 @pytest.mark.parametrize(("name", "level"), [("demoSlice", 0), ("mri-stack-multilevel", 1)])
-def test_hdf5__one_dataset_of_many(name, level, tmp_path, monkeypatch):
+def test_hdf5__one_dataset_of_several(name, level, tmp_path, monkeypatch):
     h5py = pytest.importorskip("h5py")
-    place = real("bdv_mri_pyramid", f"{name}.h5")
+    path = real("bdv_mri_pyramid", f"{name}.h5")
     key = f"t00000/s00/{level}/cells"
     with pytest.raises(ValueError, match=rf"arrays: .*'{key}'.*name one with path="):
-        open_image(place)
-    image = lazily(monkeypatch, place, key, scale={"z": 4.0}, units="micrometer")
-    with h5py.File(place) as file:
+        open_image(path)
+    image = open_lazily(monkeypatch, path, key, scale={"z": 4.0}, units="micrometer")
+    with h5py.File(path) as file:
         np.testing.assert_array_equal(image.values, file[key][...])
     assert image.dims == ("z", "y", "x")
     assert spacing(image)["z"] == (4.0, 0.0, "micrometer")
-    written(image, tmp_path)
+    round_trip(image, tmp_path)
 
 
 def test_netcdf__sea_temperature(tmp_path, monkeypatch):
     pytest.importorskip("netCDF4")
-    place = real("geo_small", "tos_O1_2001-2002.nc")
-    image = lazily(monkeypatch, place)
-    with xr.open_dataset(place, decode_times=False) as file:
+    path = real("geo_small", "tos_O1_2001-2002.nc")
+    image = open_lazily(monkeypatch, path)
+    with xr.open_dataset(path, decode_times=False) as file:
         expected = file["tos"].load()
     assert (image.dims, image.name, image.dtype) == (expected.dims, "tos", expected.dtype)
     np.testing.assert_array_equal(image.values, expected.values)
@@ -156,9 +156,9 @@ def test_netcdf__sea_temperature(tmp_path, monkeypatch):
         np.testing.assert_array_equal(image[dim].values, expected[dim].values)
         assert image[dim].attrs["units"] == expected[dim].attrs["units"]
     assert image.attrs["units"] == "K"
-    # Of a calendar with 30 days in each month.
+    # The calendar has 30 days in every month.
     assert spacing(image)["time"] == (30.0, 15.0, "days since 2001-1-1")
-    written(image, tmp_path, dates=["time"])
+    round_trip(image, tmp_path, dates=["time"])
 
 
 # --- files of our own ------------------------------------------------------------------------------------------
@@ -166,8 +166,8 @@ def test_netcdf__sea_temperature(tmp_path, monkeypatch):
 
 @pytest.fixture
 def ome_tiff(tmp_path):
-    tifffile = tifffile_of_this_zarr()
-    place = tmp_path / "cells.ome.tif"
+    tifffile = import_tifffile()
+    path = tmp_path / "cells.ome.tif"
     metadata = {
         "axes": "TCZYX",
         "PhysicalSizeX": 0.25,
@@ -180,15 +180,15 @@ def ome_tiff(tmp_path):
         "Channel": {"Name": ["DAPI", "GFP"]},
     }
     values = noise((3, 2, 4, 48, 32), seed=4)
-    with tifffile.TiffWriter(place, ome=True) as file:
+    with tifffile.TiffWriter(path, ome=True) as file:
         file.write(values, subifds=1, tile=(16, 16), metadata=metadata)
         file.write(values[..., ::2, ::2], subfiletype=1, tile=(16, 16))
-    return place, values
+    return path, values
 
 
 def test_ome_tiff__labels_and_full_resolution(ome_tiff, tmp_path, monkeypatch):
-    place, values = ome_tiff
-    image = lazily(monkeypatch, place)
+    path, values = ome_tiff
+    image = open_lazily(monkeypatch, path)
     assert (image.dims, image.name) == (("t", "c", "z", "y", "x"), "cells")
     assert image.c.values.tolist() == ["DAPI", "GFP"]
     assert spacing(image) == {
@@ -198,55 +198,55 @@ def test_ome_tiff__labels_and_full_resolution(ome_tiff, tmp_path, monkeypatch):
         "x": (0.25, 0.0, "micrometer"),
     }
     np.testing.assert_array_equal(image.values, values)
-    assert written(image, tmp_path).c.values.tolist() == ["DAPI", "GFP"]
+    assert round_trip(image, tmp_path).c.values.tolist() == ["DAPI", "GFP"]
 
 
-def test_open_image__arguments_overrule_the_file(ome_tiff):
-    place, values = ome_tiff
+def test_open_image__arguments_override_the_file(ome_tiff):
+    path, values = ome_tiff
     image = open_image(
-        place, scale={"x": 3.0}, units={"x": "meter"}, name="other", channel_names=["a", "b"], chunks={"z": 1}
+        path, scale={"x": 3.0}, units={"x": "meter"}, name="other", channel_names=["a", "b"], chunks={"z": 1}
     )
     assert spacing(image)["x"] == (3.0, 0.0, "meter")
     assert spacing(image)["y"] == (250.0, 0.0, "nanometer")
     assert (image.name, image.c.values.tolist()) == ("other", ["a", "b"])
     assert image.data.chunksize == (1, 1, 1, 16, 16)
-    renamed = open_image(place, dims=("t", "c", "plane", "y", "x"))
+    renamed = open_image(path, dims=("t", "c", "plane", "y", "x"))
     assert spacing(renamed)["plane"] == (1.0, 0.0, None)
     assert spacing(renamed)["x"] == (0.25, 0.0, "micrometer")
     np.testing.assert_array_equal(renamed.values, values)
     with pytest.raises(ValueError, match="do not fit"):
-        open_image(place, dims="zyx")
-    with pytest.raises(ValueError, match="leads nowhere"):
-        open_image(place, "0")
+        open_image(path, dims="zyx")
+    with pytest.raises(ValueError, match="path='0' does not apply to TIFF files"):
+        open_image(path, "0")
     with pytest.raises(ValueError, match="storage_options"):
-        open_image(place, storage_options={"anon": True})
+        open_image(path, storage_options={"anon": True})
 
 
-def test_open_image__any_index_of_a_file(ome_tiff):
-    place, values = ome_tiff
-    array = open_image(place).data
+def test_open_image__any_index_of_a_file_array(ome_tiff):
+    path, values = ome_tiff
+    array = open_image(path).data
     stored = max(array.dask.to_dict().values(), key=lambda value: isinstance(value, FileArray))
     for index in np.s_[1, :, ::2], np.s_[:, :, :, ::-3], np.s_[:, :, 1:, [4, 0, 9]], np.s_[2:2], np.s_[-1, 0, 0, -5:]:
         np.testing.assert_array_equal(array[index].compute(), values[index])
         np.testing.assert_array_equal(stored[index], values[index])
-    # An integer moves no axis, as it would in numpy.
+    # Beside a list, numpy would move the axes of integers to the front.
     np.testing.assert_array_equal(stored[0, :, 1, [4, 0, 9]], values[0, :, 1][:, [4, 0, 9]])
 
 
-def test_open_image__a_file_in_another_process_and_a_file_that_changed(ome_tiff):
-    place, values = ome_tiff
-    image, again = open_image(place), open_image(place)
+def test_open_image__pickled_files_and_changed_files(ome_tiff):
+    path, values = ome_tiff
+    image, again = open_image(path), open_image(path)
     assert image.data.name == again.data.name
     image.isel(t=0).load()
     np.testing.assert_array_equal(pickle.loads(pickle.dumps(image)).values, values)
-    place.write_bytes(place.read_bytes() + b"\0")
+    path.write_bytes(path.read_bytes() + b"\0")
     with pytest.raises(ValueError, match="has changed since it was opened"):
         again.load()
-    assert open_image(place).data.name != image.data.name
+    assert open_image(path).data.name != image.data.name
 
 
 def test_tiff__imagej_calibration(tmp_path):
-    tifffile = tifffile_of_this_zarr()
+    tifffile = import_tifffile()
     values = noise((4, 3, 8, 8))
     metadata = {"axes": "TZYX", "unit": "um", "spacing": 2.5, "finterval": 0.5}
     tifffile.imwrite(tmp_path / "a.tif", values, imagej=True, resolution=(4, 2), metadata=metadata)
@@ -264,7 +264,7 @@ def test_tiff__imagej_calibration(tmp_path):
     ("unit", "expected"), [("CENTIMETER", (0.5, "centimeter")), ("INCH", (1.0, None)), ("NONE", (1.0, None))]
 )
 def test_tiff__resolution_tags(unit, expected, tmp_path):
-    tifffile = tifffile_of_this_zarr()
+    tifffile = import_tifffile()
     values = noise((16, 24, 3), "uint8")
     tifffile.imwrite(
         tmp_path / "A.TIFF", values, photometric="rgb", compression="zlib", resolution=(2, 2), resolutionunit=unit
@@ -276,7 +276,7 @@ def test_tiff__resolution_tags(unit, expected, tmp_path):
 
 
 def test_tiff__a_compression_without_its_codec(tmp_path):
-    tifffile = tifffile_of_this_zarr()
+    tifffile = import_tifffile()
     lzw = tifffile.COMPRESSION.LZW
     if lzw in tifffile.TIFF.DECOMPRESSORS:
         pytest.skip("imagecodecs is installed")
@@ -287,7 +287,7 @@ def test_tiff__a_compression_without_its_codec(tmp_path):
         open_image(tmp_path / "a.tif")
 
 
-def test_geotiff__one_band_and_one_that_lies_askew(tmp_path):
+def test_geotiff__one_band_and_a_rotated_grid(tmp_path):
     rasterio = pytest.importorskip("rasterio")
     pytest.importorskip("tifffile")
     values = noise((40, 30), "float32")
@@ -305,12 +305,12 @@ def test_geotiff__one_band_and_one_that_lies_askew(tmp_path):
             tmp_path / name, "w", driver="GTiff", tiled=True, blockxsize=16, blockysize=16, **options
         ) as f:
             f.write(values, 1)
-    image, askew = open_image(tmp_path / "a.tif"), open_image(tmp_path / "b.tif")
+    image, rotated = open_image(tmp_path / "a.tif"), open_image(tmp_path / "b.tif")
     assert spacing(image) == {"y": (-0.25, 49.875, "degree"), "x": (0.5, 10.25, "degree")}
     assert "nodata" not in image.attrs
-    assert spacing(askew) == dict.fromkeys("yx", (1.0, 0.0, None))
-    assert askew.attrs["transform"] == pytest.approx(list(straight @ rasterio.Affine.rotation(30))[:6])
-    for each in image, askew:
+    assert spacing(rotated) == dict.fromkeys("yx", (1.0, 0.0, None))
+    assert rotated.attrs["transform"] == pytest.approx(list(straight @ rasterio.Affine.rotation(30))[:6])
+    for each in image, rotated:
         np.testing.assert_array_equal(each[3:17, ::5].values, values[3:17, ::5])
 
 
@@ -343,7 +343,7 @@ def test_hdf5__the_only_dataset_with_labels(tmp_path):
             dimension.label = label
     image = open_image(tmp_path / "a.h5", chunks=None)
     assert (image.dims, image.name, image.data.chunksize) == (tuple("czyx"), "raw", (1, 2, 4, 4))
-    # In this machine's order of bytes, for which kernels are compiled.
+    # In native byte order, which numba's kernels need.
     assert image.dtype == image[0, 0, 0].values.dtype == np.uint16
     assert [spacing(image)[dim] for dim in "zyx"] == [(size, 0.0, "micrometer") for size in (2.0, 0.5, 0.25)]
     np.testing.assert_array_equal(image.values, values)
@@ -372,13 +372,13 @@ def test_netcdf__packed_values_dates_and_two_variables(tmp_path):
 
 
 def test_command_line__plans_and_builds_a_file(ome_tiff, tmp_path):
-    place, values = ome_tiff
-    assert main(["plan", str(place)]) == 0
-    assert main(["build", str(place), str(tmp_path / "out.ome.zarr"), "--quiet"]) == 0
+    path, values = ome_tiff
+    assert main(["plan", str(path)]) == 0
+    assert main(["build", str(path), str(tmp_path / "out.ome.zarr"), "--quiet"]) == 0
     level = open_pyramid(tmp_path / "out.ome.zarr")["scale0/cells"]
     np.testing.assert_array_equal(level.values, values)
-    assert main(["build", str(place), str(place), "--overwrite", "--quiet"]) == 1
-    np.testing.assert_array_equal(open_image(place).values, values)
+    assert main(["build", str(path), str(path), "--overwrite", "--quiet"]) == 1
+    np.testing.assert_array_equal(open_image(path).values, values)
 
 
 MISSING = {
@@ -391,7 +391,7 @@ MISSING = {
 
 
 @pytest.mark.parametrize("name", MISSING)
-def test_open_image__says_what_installs_a_reader(name, tmp_path, monkeypatch):
+def test_open_image__missing_readers_are_named(name, tmp_path, monkeypatch):
     module, extra = MISSING[name]
     monkeypatch.setitem(sys.modules, module, None)
     (tmp_path / name).touch()
@@ -401,9 +401,9 @@ def test_open_image__says_what_installs_a_reader(name, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("name", MISSING)
-def test_open_image__refuses_what_only_bears_the_name(name, tmp_path):
+def test_open_image__refuses_damaged_files(name, tmp_path):
     pytest.importorskip(MISSING[name][0])
-    (tmp_path / name).write_bytes(b"no such thing" * 99)
+    (tmp_path / name).write_bytes(b"damaged" * 99)
     with pytest.raises((ValueError, OSError)):
         open_image(tmp_path / name)
     assert main(["plan", str(tmp_path / name)]) == 1
@@ -411,28 +411,28 @@ def test_open_image__refuses_what_only_bears_the_name(name, tmp_path):
 
 def test_open_image__a_geotiff_needs_rasterio(monkeypatch):
     pytest.importorskip("tifffile")
-    place = real("geo_small", "RGB.byte.tif")
+    path = real("geo_small", "RGB.byte.tif")
     monkeypatch.setitem(sys.modules, "rasterio", None)
     with pytest.raises(ModuleNotFoundError) as caught:
-        open_image(place)
+        open_image(path)
     assert str(caught.value).endswith("pip install 'multiscale-sampler[geotiff]'")
 
 
-def test_open_image__a_folder_of_that_ending_is_a_store(tmp_path):
+def test_open_image__a_folder_with_a_file_ending_is_a_store(tmp_path):
     write_pyramid(noise((8, 8)), tmp_path / "store.nc", scale_factors=[2])
     assert open_image(tmp_path / "store.nc").shape == (8, 8)
     with pytest.raises(FileNotFoundError):
         open_image(tmp_path / "none.tif")
 
 
-# --- levels and series that a file has -------------------------------------------------------------------------
+# --- levels and series of a file --------------------------------------------------------------------------------
 
 
-def write_ome_pyramid(place, base, levels):
+def write_ome_pyramid(path, base, levels):
     """Write an OME-TIFF of two images, the first with levels in its SubIFDs."""
-    tifffile = tifffile_of_this_zarr()
+    tifffile = import_tifffile()
     metadata = {"axes": "CYX", "PhysicalSizeX": 0.5, "PhysicalSizeY": 0.25, "Channel": {"Name": ["DAPI", "GFP"]}}
-    with tifffile.TiffWriter(place, ome=True) as file:
+    with tifffile.TiffWriter(path, ome=True) as file:
         file.write(base, subifds=len(levels), metadata=metadata, tile=(16, 16))
         for level in levels:
             file.write(level, subfiletype=1, tile=(16, 16))
@@ -446,17 +446,17 @@ def test_tiff__levels_and_series_are_chosen(tmp_path):
     tree = open_pyramid(tmp_path / "a.ome.tif")
     assert list(tree.children) == ["scale0", "scale1", "scale2"]
     expected = [((0.25, 0.0), (0.5, 0.0)), ((0.5, 0.125), (1.0, 0.25)), ((1.25, 0.5), (2.0, 0.75))]
-    for number, (values, places) in enumerate(zip([base, *levels], expected, strict=True)):
+    for number, (values, grids) in enumerate(zip([base, *levels], expected, strict=True)):
         image = tree[f"scale{number}/a"]
         assert image.chunks is not None
         np.testing.assert_array_equal(image, values)
-        assert [spacing(image)[dim][:2] for dim in "yx"] == [pytest.approx(place) for place in places]
+        assert [spacing(image)[dim][:2] for dim in "yx"] == [pytest.approx(grid) for grid in grids]
         assert image.c.values.tolist() == ["DAPI", "GFP"]
         np.testing.assert_array_equal(open_image(tmp_path / "a.ome.tif", level=number), values)
     second = open_image(tmp_path / "a.ome.tif", series=1)
     np.testing.assert_array_equal(second, base[0, :7, :9])
     assert spacing(second)["x"] == (3.0, 0.0, "micrometer")
-    # Levels of another writer's making are written as they are.
+    # Stored levels are written unchanged, not recomputed.
     write_pyramid(tree, tmp_path / "a.zarr")
     for number, values in enumerate([base, *levels]):
         np.testing.assert_array_equal(open_pyramid(tmp_path / "a.zarr")[f"scale{number}/a"], values)
@@ -464,9 +464,12 @@ def test_tiff__levels_and_series_are_chosen(tmp_path):
 
 @pytest.mark.parametrize(
     ("options", "message"),
-    [({"level": 3}, "level=3 is none of .* which has 3"), ({"series": 2}, "series=2 is none of")],
+    [
+        ({"level": 3}, "level=3 does not exist in .*; choose one from 0 to 2"),
+        ({"series": 2}, "series=2 does not exist in .*; choose one from 0 to 1"),
+    ],
 )
-def test_tiff__levels_and_series_that_are_not_there(tmp_path, options, message):
+def test_tiff__missing_levels_and_series(tmp_path, options, message):
     base = noise((2, 50, 37), "uint16")
     write_ome_pyramid(tmp_path / "a.ome.tif", base, [base[:, ::2, ::2], base[:, ::4, ::4]])
     with pytest.raises(ValueError, match=message):
@@ -508,34 +511,34 @@ def test_open_image__level_of_a_pyramid(tmp_path):
 
 # --- MetaImage, NRRD and pictures ------------------------------------------------------------------------------
 
-TURNED = [[0.0, -1.0, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, -1.0]]
+DIRECTION = [[0.0, -1.0, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, -1.0]]
 
 
 @pytest.mark.parametrize("compressed", [False, True])
 @pytest.mark.parametrize("ending", ["mha", "mhd", "nrrd"])
 @pytest.mark.parametrize("components", [1, 3])
-def test_itk__files_are_what_itk_reads(tmp_path, monkeypatch, ending, compressed, components):
+def test_itk__values_and_labels(tmp_path, monkeypatch, ending, compressed, components):
     sitk = pytest.importorskip("SimpleITK")
     values = noise((5, 6, 7) + (components,) * (components > 1), "int16")
-    made = sitk.GetImageFromArray(values, isVector=components > 1)
-    made.SetSpacing((0.5, 0.25, 2.0))
-    made.SetOrigin((10.0, 20.0, 30.0))
-    made.SetDirection(np.ravel(TURNED))
-    place = tmp_path / f"a.{ending}"
-    sitk.WriteImage(made, str(place), useCompression=compressed)
-    image = lazily(monkeypatch, place)
+    written = sitk.GetImageFromArray(values, isVector=components > 1)
+    written.SetSpacing((0.5, 0.25, 2.0))
+    written.SetOrigin((10.0, 20.0, 30.0))
+    written.SetDirection(np.ravel(DIRECTION))
+    path = tmp_path / f"a.{ending}"
+    sitk.WriteImage(written, str(path), useCompression=compressed)
+    image = open_lazily(monkeypatch, path)
     assert image.dims == ("z", "y", "x") + ("c",) * (components > 1)
     assert image.dtype == "int16"
     np.testing.assert_array_equal(image.values, values)
     np.testing.assert_array_equal(image[1:3, 2:5, 3].values, values[1:3, 2:5, 3])
     assert [spacing(image)[dim][:2] for dim in "zyx"] == [(2.0, 30.0), (0.25, 20.0), (0.5, 10.0)]
-    assert image.attrs["direction"] == np.flip(TURNED).tolist()
+    assert image.attrs["direction"] == np.flip(DIRECTION).tolist()
     assert image.attrs["origin"] == [30.0, 20.0, 10.0]
     words = {"x": "anterior-to-posterior", "y": "left-to-right", "z": "superior-to-inferior"}
     assert {dim: image[dim].attrs.get("orientation") for dim in words} == words
 
 
-def test_itk__files_without_a_body_have_no_orientation_and_keep_their_units(tmp_path):
+def test_itk__units_without_orientation(tmp_path):
     pytest.importorskip("SimpleITK")
     header = (
         "NRRD0004\ntype: uint8\ndimension: 3\nspace dimension: 3\nsizes: 2 3 4\nspace directions: (2,0,0) (0,3,0) "
@@ -551,8 +554,8 @@ def test_itk__files_without_a_body_have_no_orientation_and_keep_their_units(tmp_
         "x": (2.0, 0.0, "micrometer"),
     }
     assert not any("orientation" in image[dim].attrs for dim in "zyx")
-    (tmp_path / "b.mha").write_bytes(b"no image")
-    with pytest.raises(ValueError, match="no MetaImage or NRRD file"):
+    (tmp_path / "b.mha").write_bytes(b"damaged")
+    with pytest.raises(ValueError, match="is not a MetaImage or NRRD file that ITK can read"):
         open_image(tmp_path / "b.mha")
 
 
@@ -560,29 +563,29 @@ def test_itk__files_without_a_body_have_no_orientation_and_keep_their_units(tmp_
     ("ending", "shape", "dims"),
     [("png", (9, 12), "yx"), ("png", (9, 12, 3), "yxc"), ("bmp", (9, 12, 3), "yxc"), ("gif", (4, 9, 12, 3), "tyxc")],
 )
-def test_pictures__are_what_imageio_reads(tmp_path, ending, shape, dims):
+def test_pictures__values_and_axes(tmp_path, ending, shape, dims):
     imageio = pytest.importorskip("imageio.v3")
-    place = tmp_path / f"a.{ending}"
-    imageio.imwrite(place, noise(shape, "uint8"))
-    image = open_image(place, dims=dims if "t" in dims else None)
+    path = tmp_path / f"a.{ending}"
+    imageio.imwrite(path, noise(shape, "uint8"))
+    image = open_image(path, dims=dims if "t" in dims else None)
     assert image.dims == tuple(dims)
-    np.testing.assert_array_equal(image, imageio.imread(place, plugin="pillow"))
-    place.write_bytes(b"no picture")
-    with pytest.raises(ValueError, match="no picture that imageio reads"):
-        open_image(place)
+    np.testing.assert_array_equal(image, imageio.imread(path, plugin="pillow"))
+    path.write_bytes(b"damaged")
+    with pytest.raises(ValueError, match="is not a picture that imageio can read"):
+        open_image(path)
 
 
 @pytest.mark.parametrize(("ending", "module", "extra"), [("mha", "SimpleITK", "itk"), ("png", "imageio.v3", "imageio")])
-def test_open_image__of_more_files_says_what_to_install(tmp_path, monkeypatch, ending, module, extra):
+def test_open_image__missing_readers_of_more_formats_are_named(tmp_path, monkeypatch, ending, module, extra):
     monkeypatch.setitem(sys.modules, module, None)
-    place = tmp_path / f"a.{ending}"
-    place.touch()
+    path = tmp_path / f"a.{ending}"
+    path.touch()
     with pytest.raises(ModuleNotFoundError, match=rf"pip install 'multiscale-sampler\[{extra}\]'"):
-        open_image(place)
+        open_image(path)
 
 
 @pytest.mark.parametrize("options", [{"series": 1}, {"level": 1}, {"path": "a"}])
-def test_open_image__of_files_of_one_image_refuses_parts(tmp_path, options):
+def test_open_image__options_that_do_not_fit_the_format(tmp_path, options):
     pytest.importorskip("imageio.v3").imwrite(tmp_path / "a.png", noise((9, 12), "uint8"))
-    with pytest.raises(ValueError, match="picture files hold one image"):
+    with pytest.raises(ValueError, match="does not apply to picture files"):
         open_image(tmp_path / "a.png", **options)
