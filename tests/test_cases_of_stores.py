@@ -1,7 +1,7 @@
-"""What users of the field's tools suffered from when they read and wrote: one test for each case.
+"""Cases that users of similar tools reported about reading and writing, one test each.
 
-The names are those under which the cases were collected: PS pyramid_sampler, MSI multiscale-spatial-image,
-NZ ngff-zarr, OZ ome-zarr-py, X others.
+The comment above a test names its cases: PS pyramid_sampler, MSI multiscale-spatial-image, NZ ngff-zarr,
+OZ ome-zarr-py, X others.
 """
 
 import json
@@ -27,12 +27,8 @@ def entry_of(place):
     return zarr.open_group(place).attrs["ome"]["multiscales"][0]
 
 
-def case(*names):
-    return pytest.mark.parametrize("row", [pytest.param(None, id=name) for name in names])
-
-
-@case("PS-8")
-def test_add_levels__levels_inherit_and_metadata_are_written(tmp_path, row):
+# PS-8
+def test_add_levels__levels_inherit_and_metadata_are_written(tmp_path):
     base = noise((16, 16, 16), "float32")
     make_array(
         tmp_path / "a.zarr",
@@ -53,9 +49,9 @@ def test_add_levels__levels_inherit_and_metadata_are_written(tmp_path, row):
     assert [d["path"] for d in entry_of(tmp_path / "a.zarr" / "field1")["datasets"]] == ["0", "1"]
 
 
-@case("MSI-1")
+# MSI-1
 @pytest.mark.parametrize("mode", ["w-", "w"])
-def test_write_pyramid__a_store_is_not_destroyed_by_its_own_tree(tmp_path, mode, row):
+def test_write_pyramid__a_store_is_not_destroyed_by_its_own_tree(tmp_path, mode):
     write_pyramid(BASE, tmp_path / "p.zarr", scale_factors=[2])
     before = hashes(tmp_path)
     for image in (
@@ -67,9 +63,9 @@ def test_write_pyramid__a_store_is_not_destroyed_by_its_own_tree(tmp_path, mode,
     assert hashes(tmp_path) == before
 
 
-@case("MSI-2", "NZ-2")
+# MSI-2, NZ-2
 @pytest.mark.parametrize("layout", ["datatree", "flat"])
-def test_write_pyramid__siblings_stay(tmp_path, layout, row):
+def test_write_pyramid__siblings_stay(tmp_path, layout):
     write_pyramid(BASE, tmp_path / "p.zarr", scale_factors=[2], layout=layout)
     make_array(tmp_path / "p.zarr", noise((5, 5)), path="mine")
     before = hashes(tmp_path / "p.zarr" / "mine")
@@ -80,9 +76,9 @@ def test_write_pyramid__siblings_stay(tmp_path, layout, row):
     check_levels(open_pyramid(tmp_path / "p.zarr"), BASE // 2, [(2, 2)])
 
 
-@case("MSI-7")
+# MSI-7
 @pytest.mark.parametrize("version", ["0.4", "0.5"])
-def test_write_pyramid__channel_names_come_back(tmp_path, version, row):
+def test_write_pyramid__channel_names_come_back(tmp_path, version):
     names = ["DAPI", "GFP", "RFP"]
     tree = to_multiscale(to_image(noise((3, 16, 16)), "cyx", channel_names=names), [2])
     write_pyramid(tree, tmp_path / "p.zarr", version=version)
@@ -93,15 +89,15 @@ def test_write_pyramid__channel_names_come_back(tmp_path, version, row):
     assert [channel["label"] for channel in omero["channels"]] == names
 
 
-@case("MSI-8")
-def test_write_pyramid__no_compression_is_no_compression(tmp_path, row):
+# MSI-8
+def test_write_pyramid__no_compression_is_no_compression(tmp_path):
     write_pyramid(BASE, tmp_path / "p.zarr", scale_factors=[2], compressors=None)
     for level in (0, 1):
         assert zarr.open_array(tmp_path / "p.zarr" / f"scale{level}" / "image").compressors == ()
 
 
-@case("MSI-9")
-def test_write_pyramid__zarr_v3_says_version_0_5_under_ome(tmp_path, row):
+# MSI-9
+def test_write_pyramid__zarr_v3_says_version_0_5_under_ome(tmp_path):
     write_pyramid(BASE, tmp_path / "p.zarr", scale_factors=[2])
     attributes = json.loads((tmp_path / "p.zarr" / "zarr.json").read_text())["attributes"]
     assert attributes["ome"]["version"] == "0.5"
@@ -109,17 +105,17 @@ def test_write_pyramid__zarr_v3_says_version_0_5_under_ome(tmp_path, row):
     assert not isinstance(attributes["multiscales"], list)
 
 
-@case("MSI-10")
+# MSI-10
 @pytest.mark.parametrize("units", [None, {"y": "micrometer"}], ids=str)
-def test_write_pyramid__no_unit_is_no_unit(tmp_path, units, row):
+def test_write_pyramid__no_unit_is_no_unit(tmp_path, units):
     write_pyramid(to_image(BASE, units=units), tmp_path / "p.zarr", scale_factors=[2])
     for axis in entry_of(tmp_path / "p.zarr")["axes"]:
         assert axis.get("unit") == (units or {}).get(axis["name"])
         assert "unit" not in axis or axis["unit"]
 
 
-@case("MSI-12")
-def test_write_pyramid__irregular_coordinates_are_not_replaced(tmp_path, row):
+# MSI-12
+def test_write_pyramid__irregular_coordinates_are_not_replaced(tmp_path):
     image = to_image(noise((8, 8))).assign_coords(y=np.arange(8.0) ** 2)
     level = to_multiscale(image, [2])["scale1/image"]
     np.testing.assert_array_equal(level.y.values, [0.5, 6.5, 20.5, 42.5])
@@ -128,10 +124,10 @@ def test_write_pyramid__irregular_coordinates_are_not_replaced(tmp_path, row):
     assert not (tmp_path / "p.zarr").exists()
 
 
-@case("NZ-1", "OZ-1")
+# NZ-1, OZ-1
 @pytest.mark.parametrize("mode", ["w-", "w"])
 @pytest.mark.parametrize("resume", [False, True])
-def test_write_pyramid__a_source_inside_the_target_is_refused(tmp_path, mode, resume, row):
+def test_write_pyramid__a_source_inside_the_target_is_refused(tmp_path, mode, resume):
     place = tmp_path / "p.zarr"
     for path in ("raw", "s0"):
         make_array(place, BASE, path=path, chunks=(16, 16))
@@ -142,9 +138,9 @@ def test_write_pyramid__a_source_inside_the_target_is_refused(tmp_path, mode, re
     assert hashes(tmp_path) == before
 
 
-@case("NZ-7")
+# NZ-7
 @pytest.mark.parametrize("form", ["MemoryStore", "dict", "LocalStore", "Group", "memory-url"])
-def test_write_pyramid__any_store(tmp_path, form, row):
+def test_write_pyramid__any_store(tmp_path, form):
     store = {
         "MemoryStore": zarr.storage.MemoryStore,
         "dict": dict,
@@ -156,17 +152,17 @@ def test_write_pyramid__any_store(tmp_path, form, row):
     check_levels(open_pyramid(store), BASE, [(2, 2)])
 
 
-@case("NZ-7", "OZ-19")
+# NZ-7, OZ-19
 @pytest.mark.parametrize("name", ["p.zip", "p.ozx"])
-def test_write_pyramid__a_zip_file(tmp_path, name, row):
+def test_write_pyramid__a_zip_file(tmp_path, name):
     write_pyramid(BASE, tmp_path / name, scale_factors=[2])
     assert zipfile.is_zipfile(tmp_path / name)
     with zarr.storage.ZipStore(tmp_path / name, mode="r") as store:
         check_levels(open_pyramid(store), BASE, [(2, 2)])
 
 
-@case("NZ-7", "OZ-19")
-def test_open_pyramid__a_zip_file_of_a_pyramid(tmp_path, row):
+# NZ-7, OZ-19
+def test_open_pyramid__a_zip_file_of_a_pyramid(tmp_path):
     write_pyramid(BASE, tmp_path / "p.zarr", scale_factors=[2])
     with zipfile.ZipFile(tmp_path / "p.zarr.zip", "w", zipfile.ZIP_STORED) as file:
         for path in sorted((tmp_path / "p.zarr").rglob("*")):
@@ -179,9 +175,9 @@ def test_open_pyramid__a_zip_file_of_a_pyramid(tmp_path, row):
     assert validate(tmp_path / "p.zarr.zip").findings == ()
 
 
-@case("NZ-9")
+# NZ-9
 @pytest.mark.parametrize("dims", [("y", "x"), ("lat", "lon")])
-def test_write_pyramid__coordinates_and_names_are_kept(tmp_path, dims, row):
+def test_write_pyramid__coordinates_and_names_are_kept(tmp_path, dims):
     coords = {dims[0]: 7 + 0.5 * np.arange(64), dims[1]: 2.0 * np.arange(64)}
     write_pyramid(xr.DataArray(BASE, dims=dims, coords=coords, name="foo"), tmp_path / "p.zarr", scale_factors=[2])
     entry = entry_of(tmp_path / "p.zarr")
@@ -195,26 +191,26 @@ def test_write_pyramid__coordinates_and_names_are_kept(tmp_path, dims, row):
     np.testing.assert_array_equal(level[dims[0]].values, 7.25 + np.arange(32))
 
 
-@case("NZ-14", "OZ-21")
+# NZ-14, OZ-21
 @pytest.mark.parametrize("version", ["0.4", "0.5"])
-def test_write_pyramid__opens_in_xarray(tmp_path, version, row):
+def test_write_pyramid__opens_in_xarray(tmp_path, version):
     write_pyramid(to_image(BASE, scale=0.5), tmp_path / "p.zarr", scale_factors=[2, 4], version=version)
     tree = xr.open_datatree(tmp_path / "p.zarr", engine="zarr")
     check_levels(tree, BASE, [(2, 2), (4, 4)], scale={"y": 0.5, "x": 0.5})
 
 
-@case("OZ-2")
+# OZ-2
 @pytest.mark.parametrize("layout", ["datatree", "flat"])
-def test_write_pyramid__never_returns_without_writing(tmp_path, layout, row):
+def test_write_pyramid__never_returns_without_writing(tmp_path, layout):
     write_pyramid(np.ones((8, 8), "u1"), tmp_path / "p.zarr", layout=layout)
     with pytest.raises(FileExistsError):
         write_pyramid(np.full((8, 8), 9, "u1"), tmp_path / "p.zarr", layout=layout)
     assert (open_pyramid(tmp_path / "p.zarr")["scale0/image"].values == 1).all()
 
 
-@case("OZ-11", "OZ-12")
+# OZ-11, OZ-12
 @pytest.mark.parametrize("layout", ["datatree", "flat"])
-def test_write_pyramid__translations_are_in_units_and_count_from_the_origin(tmp_path, layout, row):
+def test_write_pyramid__translations_are_in_units_and_count_from_the_origin(tmp_path, layout):
     for origin in (0.0, 100.0):
         place = tmp_path / f"{origin}.zarr"
         write_pyramid(to_image(BASE, scale=0.1, translation=origin), place, scale_factors=[2, 4], layout=layout)
@@ -222,8 +218,8 @@ def test_write_pyramid__translations_are_in_units_and_count_from_the_origin(tmp_
         np.testing.assert_allclose(translations, [[origin] * 2, [origin + 0.05] * 2, [origin + 0.15] * 2])
 
 
-@case("OZ-13")
-def test_write_pyramid__the_window_is_the_range_of_the_values(tmp_path, row):
+# OZ-13
+def test_write_pyramid__the_window_is_the_range_of_the_values(tmp_path):
     base = noise((2, 32, 32))
     write_pyramid(to_image(base, "cyx"), tmp_path / "a.zarr", scale_factors=[2])
     for channel in zarr.open_group(tmp_path / "a.zarr").attrs["ome"]["omero"]["channels"]:
@@ -235,8 +231,8 @@ def test_write_pyramid__the_window_is_the_range_of_the_values(tmp_path, row):
     assert 0.99 <= windows[1]["min"] < windows[1]["max"] <= 5
 
 
-@case("OZ-16")
-def test_main__levels_in_place_copy_no_base(tmp_path, row):
+# OZ-16
+def test_main__levels_in_place_copy_no_base(tmp_path):
     """`--in-place` copied the base all the same."""
     make_array(tmp_path / "p.zarr", BASE, path="0", dims=("y", "x"), chunks=(16, 16))
     zarr.open_group(tmp_path / "p.zarr", mode="a")
@@ -251,8 +247,8 @@ def test_main__levels_in_place_copy_no_base(tmp_path, row):
     ]
 
 
-@case("OZ-16")
-def test_main__every_method_that_is_offered_is_there(tmp_path, capsys, row):
+# OZ-16
+def test_main__every_method_that_is_offered_is_there(tmp_path, capsys):
     """`--method laplacian` crashed."""
     make_array(tmp_path / "raw", BASE, path=None, dims=("y", "x"))
     build = ["build", str(tmp_path / "raw"), str(tmp_path / "p.zarr"), "--factors", "2,", "--quiet"]
@@ -266,10 +262,10 @@ def test_main__every_method_that_is_offered_is_there(tmp_path, capsys, row):
     assert open_pyramid(tmp_path / "p.zarr")["scale1/image"].shape == (32, 32)
 
 
-@case("OZ-17")
+# OZ-17
 @pytest.mark.parametrize("dtype", ["bool", "complex64"])
 @pytest.mark.parametrize("version", ["0.4", "0.5"])
-def test_write_pyramid__booleans_and_complex_numbers(tmp_path, dtype, version, row):
+def test_write_pyramid__booleans_and_complex_numbers(tmp_path, dtype, version):
     """The one raised ValueError, the other lost its imaginary part."""
     base = (BASE % 2).astype(dtype) if dtype == "bool" else (BASE + 1j * BASE[::-1]).astype(dtype)
     write_pyramid(base, tmp_path / "p.zarr", scale_factors=[2], method="nearest", version=version)
@@ -279,7 +275,7 @@ def test_write_pyramid__booleans_and_complex_numbers(tmp_path, dtype, version, r
         assert again.dtype == base.dtype
 
 
-@case("OZ-20")
+# OZ-20
 @pytest.mark.parametrize(
     ("shape", "dims", "chunks"),
     [
@@ -290,17 +286,17 @@ def test_write_pyramid__booleans_and_complex_numbers(tmp_path, dtype, version, r
     ],
     ids=str,
 )
-def test_write_pyramid__numpy_is_written_in_chunks_of_a_good_size(tmp_path, shape, dims, chunks, row):
+def test_write_pyramid__numpy_is_written_in_chunks_of_a_good_size(tmp_path, shape, dims, chunks):
     write_pyramid(to_image(np.zeros(shape, "u1"), dims), tmp_path / "p.zarr", max_levels=1)
     assert zarr.open_array(tmp_path / "p.zarr" / "scale0" / "image").chunks == chunks
 
 
-@case("X-1")
+# X-1
 @pytest.mark.parametrize(
     "stored", [{"chunks": 48}, {"chunks": 24, "shards": 48}, {"chunks": 16, "shards": 96}], ids=str
 )
 @pytest.mark.parametrize("workers", [2, 5])
-def test_write_pyramid__blocks_that_straddle_chunks_and_shards_corrupt_nothing(tmp_path, stored, workers, row):
+def test_write_pyramid__blocks_that_straddle_chunks_and_shards_corrupt_nothing(tmp_path, stored, workers):
     base = noise((96, 96, 96), "uint8")
     blocks = da.from_array(base, chunks=24)
     with dask.config.set(scheduler="threads", num_workers=2):
