@@ -105,9 +105,18 @@ def ladders():
 
 @st.composite
 def factors(draw, rank, most=5):
-    """A factor per axis, of which at least one reduces."""
+    """A factor per axis, of which at least one is more than 1."""
     drawn = draw(st.lists(st.integers(1, most), min_size=rank, max_size=rank))
     return tuple(drawn) if max(drawn) > 1 else (2, *drawn[1:])
+
+
+@st.composite
+def factors_that_reduce(draw, shape, most=5):
+    """A factor per axis, of which at least one reduces an axis of more than one sample."""
+    drawn = draw(factors(len(shape), most))
+    if any(n > 1 and f > 1 for n, f in zip(shape, drawn, strict=True)):
+        return drawn
+    return tuple(2 if n > 1 else f for n, f in zip(shape, drawn, strict=True))
 
 
 class Untouchable:

@@ -3,7 +3,7 @@ from collections import OrderedDict
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from multiscale_sampler import Axis
@@ -40,28 +40,35 @@ def test_step__of_three_and_more():
     assert factors_of(axes_of(x=1000), 10, 10) == [(10,), (100,)]
 
 
+def repeated(sizes, step, least, boundary):
+    """Yield the factors of a step that is repeated while an axis is larger than the least size and has a window."""
+    factors = (1,) * len(sizes)
+    while True:
+        current = [oracles.level_size(n, f, boundary) for n, f in zip(sizes, factors, strict=True)]
+        grows = [n > least and (boundary == "pad" or n >= step) for n in current]
+        if not any(grows):
+            return
+        factors = tuple(f * step if more else f for f, more in zip(factors, grows, strict=True))
+        yield factors
+
+
+@pytest.mark.parametrize("boundary", ["pad", "trim"])
 @given(sizes=st.lists(st.integers(1, 5000), min_size=1, max_size=4), step=st.integers(2, 6), least=st.integers(1, 300))
-def test_step__ends_where_every_axis_is_small_enough(sizes, step, least):
+@example(sizes=[1, 1], step=2, least=1)
+@example(sizes=[5, 4], step=5, least=4)
+@example(sizes=[125, 24], step=5, least=1)
+def test_step__ends_where_every_axis_is_small_enough(sizes, step, least, boundary):
     axes = [Axis(f"a{i}", size) for i, size in enumerate(sizes)]
-    if max(sizes) <= least or max(sizes) == 1:
-        return
-    levels = [(1,) * len(sizes), *factors_of(axes, step, least)]
-    shapes = [tuple(map(oracles.level_size, sizes, factors)) for factors in levels]
+    levels = factors_of(axes, step, least, boundary)
+    assert levels == list(repeated(sizes, step, least, boundary))
+    shapes = [
+        tuple(sizes),
+        *(tuple(oracles.level_size(n, f, boundary) for n, f in zip(sizes, factors, strict=True)) for factors in levels),
+    ]
     assert len(set(shapes)) == len(shapes)
-    assert max(shapes[-1]) <= least
     assert min(map(min, shapes)) >= 1
-    for before, after, shape in zip(levels[:-1], levels[1:], shapes[:-1], strict=True):
-        for f, g, size in zip(before, after, shape, strict=True):
-            assert g == (f * step if size > least else f)
-
-
-@given(sizes=st.lists(st.integers(1, 500), min_size=1, max_size=3), step=st.integers(2, 6))
-def test_step__under_trim_never_loses_an_axis(sizes, step):
-    axes = [Axis(f"a{i}", size) for i, size in enumerate(sizes)]
-    if max(sizes) == 1:
-        return
-    for factors in factors_of(axes, step, 1, "trim"):
-        assert min(map(int.__floordiv__, sizes, factors)) >= 1
+    if boundary == "pad":
+        assert max(shapes[-1]) <= least
 
 
 def test_step__exact_refuses_what_does_not_divide():
@@ -150,8 +157,6 @@ def test_list__leaves_axes_of_one_sample_alone():
 
 @given(sizes=st.lists(st.integers(1, 40), min_size=1, max_size=3), entries=st.sets(st.integers(2, 50), min_size=1))
 def test_list__never_makes_equal_or_empty_levels(sizes, entries):
-    if max(sizes) == 1:
-        return
     axes = [Axis(f"a{i}", size) for i, size in enumerate(sizes)]
     for boundary in ("pad", "trim"):
         with warnings.catch_warnings():

@@ -100,10 +100,10 @@ def test_plan__method_decides_dtype_and_position():
         assert plan.levels[1].axes[0].translation == (0.0 if method == "nearest" else 0.5)
 
 
-@given(size=st.integers(1, 100), factor=st.integers(2, 9), data=st.data(), boundary=st.sampled_from(["pad", "trim"]))
+@given(size=st.integers(2, 100), factor=st.integers(2, 9), data=st.data(), boundary=st.sampled_from(["pad", "trim"]))
 def test_counts__are_the_base_samples_of_every_window(size, factor, data, boundary):
-    if size <= factor:
-        return
+    # "trim" has no level where there is no whole window.
+    assume(boundary == "pad" or size >= factor)
     plan = plan_of((size, 8), [{"a": factor}], boundary=boundary)
     count = oracles.level_size(size, factor, boundary)
     start = data.draw(st.integers(0, count - 1))
