@@ -189,10 +189,12 @@ def plan_as_stored(
 
 def _checked_memory(plan: Plan) -> Plan:
     if plan.peak_memory > plan.memory_limit:
+        # A percent more than is needed: the text is rounded, and must be enough when it is passed back.
+        enough = math.ceil(1.01 * plan.peak_memory)
         raise ValueError(
             f"memory_limit={format_bytes(plan.memory_limit)} is too little for {plan.workers} workers: a region of "
             f"whole chunks needs {format_bytes(plan.peak_memory // plan.workers)} each; allow "
-            f"{format_bytes(plan.peak_memory)}, or use fewer workers or smaller chunks"
+            f"{format_bytes(enough)}, or use fewer workers or smaller chunks"
         )
     return plan
 
