@@ -130,7 +130,7 @@ def _window(parts, gone, rule):
         return [int((~gone).sum())]
     if method in ("any", "all"):
         return [getattr(np, method)((parts[:, ~gone] != 0).any(axis=0))]
-    if not kept[0] or len(kept[0]) < Fraction(min_valid) * gone.size:
+    if not kept[0] or len(kept[0]) < stated_fraction(min_valid) * gone.size:
         return [_nothing(method, dtype, part, nodata) for part in range(len(parts))]
     if dtype.kind in "mM":
         return [NOT_A_TIME if NOT_A_TIME in kept[0] else REDUCTIONS[method](kept[0], np.dtype("int64"))]
@@ -138,6 +138,11 @@ def _window(parts, gone, rule):
     if method == "std":
         return [_norm([_window_value(part, method, number) for part in kept])]
     return [_window_value(part, method, number) for part in kept]
+
+
+def stated_fraction(number):
+    """Return the fraction that a float stands for: 0.28 is 7/25, which as a float is a little more."""
+    return Fraction(number).limit_denominator(10**6)
 
 
 def _nothing(method, dtype, part, nodata):

@@ -68,6 +68,32 @@ def test_min_valid__of_windows_is_held_against_the_oracle(method, least):
             oracles.assert_level(level.values, exact, out, ulps=8, slack=np.full(exact.shape, Fraction(1, 10**9)))
 
 
+# In floats each of these fractions of its window is more than the whole number that it stands for.
+INEXACT = [(0.28, 5, 7), (0.56, 5, 14), (0.07, 10, 7)]
+
+
+COUNTED = [(method, False) for method in oracles.MARKS if method not in (*oracles.FILTERS, "laplacian")]
+
+
+@pytest.mark.parametrize(("least", "edge", "enough"), INEXACT)
+@pytest.mark.parametrize(("method", "weighted"), [*COUNTED, ("mean", True)])
+def test_min_valid__counts_valid_voxels_exactly(method, weighted, least, edge, enough):
+    assert least * edge**2 > enough
+    array = np.full((2, edge**2), np.nan, "float32")
+    array[0, :enough] = 1
+    array[1, : enough - 1] = 1
+    array = array.reshape(2 * edge, edge)
+    options = {"method": method, "min_valid": least}
+    if weighted:
+        options["weights"] = xr.DataArray(np.full(array.shape, 0.1), dims=("y", "x"))
+    for source in (array, da.from_array(array, chunks=3)):
+        level = ms.coarsen(ms.to_image(source, "yx"), edge, **options)
+        assert level.isnull().values.tolist() == [[False], [True]]
+    store = {}
+    ms.write_pyramid(ms.to_image(array, "yx"), store, scale_factors=[edge], **options)
+    assert ms.open_pyramid(store)["scale1/image"].isnull().values.tolist() == [[False], [True]]
+
+
 @pytest.mark.parametrize("least", [0.0, 0.3, 0.6, 1.0])
 @pytest.mark.parametrize("method", oracles.FILTERS)
 def test_min_valid__of_filters_is_a_share_of_weight(method, least):

@@ -255,11 +255,10 @@ def plan_of_least(limit, image, factors, **options):
         try:
             return ms.plan_pyramid(image, factors, memory_limit=limit, **options)
         except ValueError as error:
-            enough = re.search(
-                r"memory_limit=.* is too little for .*; allow (\S+ \S+), or use fewer workers", str(error)
-            )
-            assert enough, error
-            return ms.plan_pyramid(image, factors, memory_limit=enough[1], **options)
+            refusal = str(error)
+        enough = re.search(r"memory_limit=.* is too little for .*; allow (\S+ \S+), or use fewer workers", refusal)
+        assert enough, refusal
+        return ms.plan_pyramid(image, factors, memory_limit=enough[1], **options)
 
 
 @settings(max_examples=150)

@@ -176,9 +176,17 @@ def test_ranks__fill_windows_with_too_few_valid_values(kernel, valid, fraction, 
     np.testing.assert_array_equal(kernel(with_nan, (4,), Missing(True, None, fraction)), [7 if kept else np.nan])
 
 
-def test_ranks__the_least_number_is_that_of_the_samples_there_are():
-    """55 % of twenty is eleven, and of a partial window of two, one is not enough."""
-    block = np.array([3] * 11 + [0] * 9 + [3, 0], "int16")
+@pytest.mark.parametrize(("fraction", "samples", "enough"), [(0.28, 25, 7), (0.07, 100, 7), (0.56, 25, 14)])
+def test_ranks__the_least_number_is_that_of_the_samples_there_are(fraction, samples, enough):
+    """7 of 25 samples are 28 %, though 0.28 * 25 is more than 7 in floats."""
+    assert fraction * samples > enough
+    block = np.array([3] * enough + [0] * (samples - enough) + [3] * (enough - 1) + [0] * (samples - enough + 1))
+    assert ranks.median(block, (samples,), Missing(False, 0, fraction)).tolist() == [3, 0]
+    assert ranks.mode(block, (samples,), Missing(False, 0, fraction)).tolist() == [3, 0]
+
+
+def test_ranks__the_least_number_of_a_partial_window_is_that_of_its_samples():
+    block = np.array([3] * 11 + [0] * 9 + [3, 0])
     assert ranks.median(block, (20,), Missing(False, 0, 0.55)).tolist() == [3, 0]
     assert ranks.mode(block, (20,), Missing(False, 0, 0.5)).tolist() == [3, 3]
 
