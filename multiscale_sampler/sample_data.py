@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import zarr
 
-from .image.boxes import pieces, whole_part
+from .image.boxes import Box, pieces, size_of, whole_box
 from .messages import check_choice
 from .tasks import machine
 from .tasks.progress import ProgressCallback, reporting
@@ -88,20 +88,20 @@ def create_test_image(
         store, name=path, shape=tuple(shape), chunks=tuple(chunks), dtype=np.dtype(dtype), **create_options
     )
 
-    def write(region: tuple[slice, ...]) -> None:
+    def write(region: Box) -> None:
         array[region] = _block(region, tuple(shape), array.dtype, kind)
 
-    regions = list(pieces(whole_part(array.shape), array.shards or array.chunks))
+    regions = list(pieces(whole_box(array.shape), array.shards or array.chunks))
     with (
         ThreadPoolExecutor(machine.available_cores()) as pool,
         reporting(progress, array.nbytes, "making the image") as report,
     ):
         for region, _ in zip(regions, pool.map(write, regions), strict=True):
-            report(math.prod(along.stop - along.start for along in region) * array.dtype.itemsize)
+            report(size_of(region) * array.dtype.itemsize)
     return array
 
 
-def _block(region: tuple[slice, ...], shape: tuple[int, ...], dtype: np.dtype[Any], kind: Kind) -> npt.NDArray[Any]:
+def _block(region: Box, shape: tuple[int, ...], dtype: np.dtype[Any], kind: Kind) -> npt.NDArray[Any]:
     grids = np.ogrid[region]
     centers = [(grid + LATTICE // 2) // LATTICE * LATTICE for grid in grids]
     square = sum((grid - center) ** 2 for grid, center in zip(grids, centers, strict=True))

@@ -19,7 +19,7 @@ import zarr
 from dask.base import tokenize
 
 from .. import store as stores
-from ..image.boxes import Box
+from ..image.boxes import Box, ends_of
 from ..image.dataarray import image_axes, to_image, unread
 from ..image.tree import RECIPE_ATTRIBUTE, levels_of_tree
 from ..lazy.coarsening import aligned_weights, label_level
@@ -81,7 +81,7 @@ class Build:
             "format": [version, layout, str(encoding)],
         }
         if self.edited is not None:
-            fingerprint["edited"] = [[[along.start, along.stop] for along in box] for box in self.edited]
+            fingerprint["edited"] = list(map(ends_of, self.edited))
         return stores.Record(fingerprint, tuple(passes))
 
     def _passes(self, plan: Plan, copy_base: bool) -> tuple[Pass, ...]:

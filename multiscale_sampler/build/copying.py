@@ -16,7 +16,7 @@ import zarr
 
 from .. import store as stores
 from ..check.validation import validate
-from ..image.boxes import pieces, whole_part
+from ..image.boxes import Box, box_at, pieces, whole_box
 from ..metadata import VERSIONS, NgffVersion, has_ome_metadata, relocated_attributes
 from ..metadata.display import without_display
 from ..plan.options import StorageOptions
@@ -185,7 +185,7 @@ def _copy_array(source: zarr.Array[Any], target: zarr.Group, name: str, how: Cop
         )
     except (ValueError, TypeError):
         return False
-    for region in pieces(whole_part(source.shape), new.shards or new.chunks):
+    for region in pieces(whole_box(source.shape), new.shards or new.chunks):
         new[region] = source[region]
     return True
 
@@ -230,17 +230,17 @@ def verify_copy(images: Sequence[ConvertedImage], copy: zarr.Array[Any] | zarr.G
         for path, source in zip(image.stored.paths, image.stored.arrays, strict=True):
             place = "/".join(filter(None, (image.inside, path)))
             level = cast("zarr.Group", copy)[place]
-            for block in _samples(source.shape):
-                there = np.asarray(cast("zarr.Array[Any]", level)[block])
-                if there.tobytes() != np.asarray(source[block]).astype(there.dtype, copy=False).tobytes():
+            for box in _samples(source.shape):
+                there = np.asarray(cast("zarr.Array[Any]", level)[box])
+                if there.tobytes() != np.asarray(source[box]).astype(there.dtype, copy=False).tobytes():
                     raise ValueError(
-                        f"{level.store_path} differs from {source.store_path} at {block!r}; convert it again"
+                        f"{level.store_path} differs from {source.store_path} at {box!r}; convert it again"
                     )
 
 
-def _samples(shape: tuple[int, ...]) -> list[tuple[slice, ...]]:
-    """Return blocks at the first corner of an array, in its middle and at its last corner."""
+def _samples(shape: tuple[int, ...]) -> list[Box]:
+    """Return boxes at the first corner of an array, in its middle and at its last corner."""
     starts = [sorted({0, max((n - SAMPLE) // 2, 0), max(n - SAMPLE, 0)}) for n in shape]
     corners = [[along[min(number, len(along) - 1)] for along in starts] for number in range(3)]
     unique = list(dict.fromkeys(map(tuple, corners)))
-    return [tuple(slice(start, start + SAMPLE) for start in corner) for corner in unique]
+    return [box_at(corner, (SAMPLE,) * len(shape)) for corner in unique]

@@ -6,7 +6,6 @@ Tasks need no locks and no data of each other. `build` decides what is to be bui
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -16,7 +15,7 @@ import numpy.typing as npt
 import zarr
 
 from .. import store as stores
-from ..image.boxes import Block, Box
+from ..image.boxes import Block, Box, corner_of, size_of
 from ..tasks.progress import Advance, ProgressCallback, reporting
 from ..tasks.threads import Call, run
 from .build import Arrays, Build
@@ -67,7 +66,7 @@ def take_digests(
     progress: bool | ProgressCallback | None = None,
 ) -> None:
     """Take the digests of the chunks that boxes of a base touch, or of all of them."""
-    blocks = [(math.prod(along.stop - along.start for along in block), (block,)) for block in digests.blocks(boxes)]
+    blocks = [(size_of(block), (block,)) for block in digests.blocks(boxes)]
     total = sum(count for count, _ in blocks)
     with reporting(progress, total, "taking digests") as report:
         run(None, stores.Digests.take, digests, blocks, workers, report)
@@ -81,7 +80,7 @@ def edited_boxes(digests: stores.Digests, workers: int) -> list[Box]:
         found.extend(digests.edited(block))
 
     run(None, look, None, ((0, (block,)) for block in digests.blocks()), workers, lambda nbytes: None)
-    return sorted(found, key=lambda box: [along.start for along in box])
+    return sorted(found, key=corner_of)
 
 
 def _calls(bound: BoundPass, done: npt.NDArray[np.bool_], report: Advance, *, apart: bool) -> Iterator[Call]:

@@ -17,7 +17,7 @@ import dask.array as da
 import numpy as np
 import zarr
 
-from ..image.boxes import Block, Box, is_empty, overlap, pieces, whole_part, within
+from ..image.boxes import Block, Box, grid_shape, is_empty, overlap, pieces, shape_of, size_of, whole_box, within
 from ..methods import WeightedReduction
 from ..plan.changes import Selection
 from ..plan.parts import known_parts, part_of_level, windows_under
@@ -108,19 +108,17 @@ class BoundPass:
         """Number of regions."""
         if self.selection is not None:
             return self.selection.count
-        shape = self.plan.levels[self.pass_.source].shape
-        return math.prod(-(-size // n) for size, n in zip(shape, self.pass_.region, strict=True))
+        return math.prod(grid_shape(self.plan.levels[self.pass_.source].shape, self.pass_.region))
 
     def region_nbytes(self, region: Box) -> int:
         """Bytes of a region's source, uncompressed."""
-        voxels: int = math.prod(along.stop - along.start for along in region)
-        return voxels * self.plan.dtype.itemsize
+        return size_of(region) * self.plan.dtype.itemsize
 
     def regions(self) -> Iterator[Box]:
         """Yield the regions of the source, one at a time."""
         if self.selection is not None:
             return self.selection.regions()
-        return pieces(whole_part(self.plan.levels[self.pass_.source].shape), self.pass_.region)
+        return pieces(whole_box(self.plan.levels[self.pass_.source].shape), self.pass_.region)
 
     @cached_property
     def near(self) -> tuple[int, ...]:
@@ -143,7 +141,7 @@ class BoundPass:
         """Number of parts that may be built side by side."""
         if self.cell is None:
             return self.region_count
-        return math.prod(-(-size // n) for size, n in zip(self.plan.levels[0].shape, self.cell, strict=True))
+        return math.prod(grid_shape(self.plan.levels[0].shape, self.cell))
 
     def cells(self, region: Box) -> Iterator[Box]:
         """Return a region in its cells, whole chunks of the base and of the levels `near`."""
@@ -265,7 +263,7 @@ def _build_cell(bound: BoundPass, known: Mapping[int, Box], states: Mapping[int,
 
 def _room(index: int, layers: tuple[int, ...], whole: Box, dtype: np.dtype[Any]) -> Block:
     """Return room for the state of a part of a level, in memory of this thread that is used again."""
-    return buffer(f"state {index}", (*layers, *(along.stop - along.start for along in whole)), dtype)
+    return buffer(f"state {index}", (*layers, *shape_of(whole)), dtype)
 
 
 def _base_states(bound: BoundPass, region: Box, known: Mapping[int, Box]) -> dict[int, Block]:

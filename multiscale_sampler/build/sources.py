@@ -11,7 +11,7 @@ import numpy as np
 import xarray as xr
 from dask.local import get_sync
 
-from ..image.boxes import Block, Box
+from ..image.boxes import Block, Box, corner_of, replaced, shape_of
 from ..image.dataarray import unread
 from ..store import Access, source_array
 from ..tasks.crew import active_client
@@ -99,20 +99,17 @@ class AppendedBase:
         before, after = self._split(region)
         blocks = []
         if before.stop > before.start:
-            blocks.append(self.stored.read(self._along(region, before)))
+            blocks.append(self.stored.read(replaced(region, self.axis, before)))
         if after.stop > after.start:
             # Both may be held in the one memory that this thread reads into.
             blocks = [block.copy() for block in blocks]
-            blocks.append(self.appended.read(self._along(region, after)))
+            blocks.append(self.appended.read(replaced(region, self.axis, after)))
         return blocks[0] if len(blocks) == 1 else np.concatenate(blocks, self.axis)
 
     def _split(self, region: Box) -> tuple[slice, slice]:
         along = region[self.axis]
         after = slice(max(along.start - self.start, 0), along.stop - self.start)
         return slice(along.start, min(along.stop, self.start)), after
-
-    def _along(self, region: Box, along: slice) -> Box:
-        return (*region[: self.axis], along, *region[self.axis + 1 :])
 
     def tiles(self, region: Box, unit: Sequence[int]) -> Iterator[tuple[Box, Block]]:
         """Yield the region whole."""
@@ -140,7 +137,7 @@ class CastBase:
             yield tile, self._cast(tile, filled(cast("Access", self.base), tile) if block is None else block)
 
     def _cast(self, region: Box, block: Block) -> Block:
-        return cast_block(block, self.dtype, [along.start for along in region], self.dims)
+        return cast_block(block, self.dtype, corner_of(region), self.dims)
 
 
 def base_of(image: xr.DataArray, order: tuple[int, ...], dtype: np.dtype[Any]) -> Base:
@@ -155,4 +152,4 @@ def base_of(image: xr.DataArray, order: tuple[int, ...], dtype: np.dtype[Any]) -
 
 def filled(base: Access, tile: Box) -> Block:
     """Return a tile of a base's fill value."""
-    return np.full([along.stop - along.start for along in tile], base.fill)
+    return np.full(shape_of(tile), base.fill)

@@ -17,7 +17,7 @@ import xarray as xr
 
 from .. import store as stores
 from ..image.axes import position_tolerance
-from ..image.boxes import Box, whole_part
+from ..image.boxes import Box, box_of_ends, whole_box
 from ..image.dataarray import to_image
 from ..messages import check_choice
 from ..metadata import is_mixed, with_recipe
@@ -180,7 +180,7 @@ def rebuild_levels(
         remade = stored.only(chosen)
         windows = windows_of_levels(remade)
         options = replace(options, scale_factors=windows.scale_factors, boundary=windows.boundary)
-        whole = whole_part(stored.image.shape)
+        whole = whole_box(stored.image.shape)
         base = stores.Access.of(stored.arrays[0])
         build = build_of_change(remade, stored.image, base, (whole,), options, storage)
         _check_positions(remade, build)
@@ -333,7 +333,7 @@ def _remake(
 def _edits_begun(stored: stores.StoredPyramid) -> tuple[Box, ...]:
     """Return the boxes of an update that was interrupted."""
     boxes: Any = (stored.begun or {}).get("fingerprint", {}).get("edited", ())
-    return tuple(tuple(slice(*ends) for ends in box) for box in boxes)
+    return tuple(map(box_of_ends, boxes))
 
 
 def refuse_other_change(stored: stores.StoredPyramid, ours: str | None) -> None:

@@ -8,7 +8,6 @@ of the source, or less where memory is short.
 
 from __future__ import annotations
 
-import itertools
 import math
 import threading
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,7 +18,18 @@ import numpy as np
 import numpy.typing as npt
 import zarr
 
-from ..image.boxes import Block, Box
+from ..image.boxes import (
+    Block,
+    Box,
+    cell_at,
+    coarsened,
+    corner_of,
+    grid_shape,
+    pieces_by_index,
+    refined,
+    size_of,
+    within,
+)
 from ..store import Access
 from .downsampling_rules import Rule, Windows, differing, rounded, windows_of
 
@@ -117,21 +127,15 @@ class ComparisonPass:
 
     def grid(self, shape: Sequence[int]) -> tuple[int, ...]:
         """Return the number of regions along each axis."""
-        return tuple(-(-size // n) for size, n in zip(shape, self.region, strict=True))
+        return grid_shape(shape, self.region)
 
     def at(self, number: int, shape: Sequence[int]) -> Box:
         """Return a region of the source by its number."""
-        index = np.unravel_index(number, self.grid(shape))
-        return tuple(
-            slice(int(i) * n, min((int(i) + 1) * n, size)) for i, n, size in zip(index, self.region, shape, strict=True)
-        )
+        return cell_at([int(i) for i in np.unravel_index(number, self.grid(shape))], self.region, shape)
 
     def part(self, level: int, region: Box, shape: Sequence[int]) -> Box:
         """Return the part of a level that a region of the source stands for."""
-        return tuple(
-            slice(min(along.start // f, size), min(-(-along.stop // f), size))
-            for along, f, size in zip(region, self.relative[level], shape, strict=True)
-        )
+        return coarsened(region, self.relative[level], shape)
 
 
 def region_shape(
@@ -190,8 +194,7 @@ class Survey:
     def nbytes(self, pass_: ComparisonPass, number: int) -> int:
         """Return the bytes of a region."""
         array = self.levels[pass_.source].array
-        voxels: int = math.prod(along.stop - along.start for along in pass_.at(number, array.shape))
-        return voxels * int(array.dtype.itemsize)
+        return size_of(pass_.at(number, array.shape)) * int(array.dtype.itemsize)
 
     def visit(self, pass_: ComparisonPass, number: int) -> None:
         """Compare the levels in a region."""
@@ -238,7 +241,7 @@ class Survey:
                 yield Damage(index, key, f"{type(error).__name__}: {error}")
 
     def _compare(self, comparison: Comparison, source: Block, values: Block, place: Box) -> Tally:
-        first = [along.start for along in place]
+        first = corner_of(place)
         size = self.levels[comparison.source].array.shape
         # NaN and infinity are values as others here.
         with np.errstate(all="ignore"):
@@ -257,12 +260,12 @@ class Survey:
         access = self.levels[comparison.level]
         size = self.levels[comparison.source].array.shape
         for key, part in stored_parts(access.array, place):
-            within = tuple(slice(a.start - b.start, a.stop - b.start) for a, b in zip(part, place, strict=True))
-            if not (values[within] == access.fill).all() or is_stored(access.array, key):
+            inside = values[within(part, place)]
+            if not (inside == access.fill).all() or is_stored(access.array, key):
                 continue
-            under = tuple(slice(a.start * f, a.stop * f) for a, f in zip(within, comparison.factors, strict=True))
-            first = [along.start for along in part]
-            for found, _ in windows_of(source[under], values[within], first, size, comparison.factors):
+            under = within(refined(part, comparison.factors), refined(place, comparison.factors))
+            first = corner_of(part)
+            for found, _ in windows_of(source[under], inside, first, size, comparison.factors):
                 samples = found["reduced"].samples
                 # Whatever the rule, a value is not below all samples of its window, nor above them.
                 if ((samples > access.fill).all(axis=0) | (samples < access.fill).all(axis=0)).any():
@@ -291,12 +294,7 @@ class Survey:
 def stored_parts(array: zarr.Array[Any], place: Box) -> Iterator[tuple[str, Box]]:
     """Yield the key of each chunk, or shard, that a place touches, and what the place has of it."""
     unit = array.shards or array.chunks
-    spans = [range(along.start // n, -(-along.stop // n)) for along, n in zip(place, unit, strict=True)]
-    for index in itertools.product(*spans):
-        part = tuple(
-            slice(max(i * n, along.start), min((i + 1) * n, along.stop))
-            for i, n, along in zip(index, unit, place, strict=True)
-        )
+    for index, part in pieces_by_index(place, unit):
         yield array.metadata.encode_chunk_key(index), part
 
 

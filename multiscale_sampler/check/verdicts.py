@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..image.axes import Axis
+from ..image.boxes import box_at, corner_of
 from ..methods.reducer import Evidence
 from ..store import Access, StoredPyramid
 from ..tasks.threads import Call, run
@@ -446,7 +447,7 @@ def _crops(pyramid: CheckedPyramid, level: int, nominal: Sequence[Line], rng: np
     drawn = (tuple(int(rng.integers(r + 1)) for r in room) for _ in range(CROPS - 2))
     # Where there is little room, they are the same.
     for first in dict.fromkeys([(0,) * len(room), tuple(room), *drawn]):
-        part = tuple(slice(start, start + n) for start, n in zip(first, lengths, strict=True))
+        part = box_at(first, lengths)
         around = tuple(
             slice(
                 max(math.floor(s.start * step) - math.ceil(CROP_MARGIN * step), 0) if step != 1 else s.start,
@@ -460,7 +461,7 @@ def _crops(pyramid: CheckedPyramid, level: int, nominal: Sequence[Line], rng: np
             # A broken chunk, which the survey has noted.
             continue
         if np.isfinite(values).all() and np.isfinite(source).all():
-            yield Crop(values, first, source, tuple(along.start for along in around))
+            yield Crop(values, first, source, corner_of(around))
 
 
 def _as_floats(block: npt.NDArray[Any]) -> npt.NDArray[np.float64]:

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from ..image.boxes import Box
+from ..image.boxes import Box, is_empty, shape_of
 
 # Booleans, numbers, dates and durations; strings, objects and records cannot be reduced.
 NUMERIC_KINDS = frozenset("biufcmM")
@@ -76,8 +76,8 @@ class FileArray:
         items += (slice(None),) * (self.ndim - len(items))
         split = [_split_index(item, size) for item, size in zip(items, self.shape, strict=True)]
         box = tuple(span for span, _ in split)
-        if any(span.start == span.stop for span in box):
-            values: npt.NDArray[Any] = np.empty([span.stop - span.start for span in box], self.dtype)
+        if is_empty(box):
+            values: npt.NDArray[Any] = np.empty(shape_of(box), self.dtype)
         else:
             values = np.asarray(self._read(box)).astype(self.dtype, copy=False)
         # From the last axis to the first, because an integer removes its axis and shifts those after it.

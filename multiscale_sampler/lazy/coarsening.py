@@ -17,7 +17,7 @@ import numpy as np
 import xarray as xr
 
 from ..image.axes import Boundary
-from ..image.boxes import Block
+from ..image.boxes import Block, whole_box
 from ..image.dataarray import coordinate_variable, image_axes, to_image
 from ..methods import Reduction, WeightedReduction
 from ..methods.reducers import Method, get_reducer
@@ -108,8 +108,7 @@ def coarsen(
         raise ValueError(f"method {plan.reducer.name!r} makes the bands of a whole pyramid; use to_multiscale")
     counts = whole_counts(plan, 1)
     if isinstance(image.data, np.ndarray) and weights is None:
-        whole = tuple(slice(0, size) for size in level.shape)
-        inside, margins = windows_under(whole, level.factors, plan.halos(1), image.shape)
+        inside, margins = windows_under(whole_box(level.shape), level.factors, plan.halos(1), image.shape)
         data = reduction.at_once(image.data[inside], level.factors, margins, counts)
     else:
         data = finish_state(base_state(image, level.factors, reduction, boundary, weights), counts, reduction)
@@ -118,7 +117,7 @@ def coarsen(
 
 def whole_counts(plan: Plan, index: int) -> tuple[np.ndarray[Any, Any], ...]:
     """Return the base samples under every voxel of a level, axis by axis."""
-    return plan.counts(index, tuple(slice(0, size) for size in plan.levels[index].shape))
+    return plan.counts(index, whole_box(plan.levels[index].shape))
 
 
 def aligned_weights(weights: xr.DataArray, image: xr.DataArray) -> xr.DataArray:
@@ -171,7 +170,7 @@ def _reduced(array: Any, factors: tuple[int, ...], reduction: Reduction, boundar
         Reach.of(n, factor, reduction.halo(factor), boundary)
         for n, factor in zip(array.shape, (*leading, *factors), strict=True)
     )
-    array = array[tuple(slice(0, reach.size) for reach in reaches)]
+    array = array[whole_box([reach.size for reach in reaches])]
     if isinstance(array, np.ndarray):
         return _reduce_block(array, reaches=reaches, reduction=reduction, state=state)
     return _reduced_blocks(array, reaches, reduction, state=state)

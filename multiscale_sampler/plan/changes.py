@@ -6,14 +6,27 @@ each box is widened, in samples of the pass's source, to the windows that it tou
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from ..image.boxes import Box, hull, is_empty, overlap
+from ..image.boxes import (
+    Box,
+    Index,
+    aligned,
+    cell_at,
+    coarsened,
+    hull,
+    indices_of,
+    is_empty,
+    overlap,
+    refined,
+    shape_of,
+    size_of,
+    widened,
+)
 from .parts import known_parts, part_of_level
 from .passes import region_pass, update_passes
 from .plan import Pass, Plan
@@ -33,19 +46,18 @@ class Selection:
     """For every extent, the part of each level that is to be written; none where only states are to be carried."""
 
     @cached_property
-    def _cells(self) -> dict[tuple[int, ...], list[int]]:
+    def _cells(self) -> dict[Index, list[int]]:
         """The extents in each cell of the grid of regions that has any."""
-        cells: dict[tuple[int, ...], list[int]] = defaultdict(list)
+        cells: dict[Index, list[int]] = defaultdict(list)
         for number, extent in enumerate(self.extents):
-            for cell in self._grid(extent):
+            for cell in self._touched(extent):
                 cells[cell].append(number)
         return dict(sorted(cells.items()))
 
-    def _grid(self, extent: Box) -> Iterator[tuple[int, ...]]:
-        spans = zip(extent, self.pass_.region, strict=True)
-        return itertools.product(*(range(along.start // n, -(-along.stop // n)) for along, n in spans))
+    def _touched(self, extent: Box) -> Iterator[Index]:
+        return indices_of(coarsened(extent, self.pass_.region))
 
-    def _numbers(self, cell: tuple[int, ...]) -> Sequence[int]:
+    def _numbers(self, cell: Index) -> Sequence[int]:
         # A single extent may be most of a large image: its cells need no list.
         return (0,) if len(self.extents) == 1 else self._cells[cell]
 
@@ -54,27 +66,26 @@ class Selection:
         """Number of regions."""
         if len(self.extents) != 1:
             return len(self._cells)
-        spans = zip(self.extents[0], self.pass_.region, strict=True)
-        return math.prod(-(-along.stop // n) - along.start // n for along, n in spans)
+        return size_of(coarsened(self.extents[0], self.pass_.region))
 
     @property
     def samples(self) -> int:
         """Number of samples of the source in all regions."""
         regions = self.extents if len(self.extents) == 1 else self.regions()
-        return sum(math.prod(along.stop - along.start for along in region) for region in regions)
+        return sum(map(size_of, regions))
 
     def regions(self) -> Iterator[Box]:
         """Yield the regions, each in a cell of its own, one at a time."""
-        for cell in self._grid(self.extents[0]) if len(self.extents) == 1 else self._cells:
-            yield _around([self._inside(cell, number) for number in self._numbers(cell)])
+        for cell in self._touched(self.extents[0]) if len(self.extents) == 1 else self._cells:
+            yield hull(*(self._inside(cell, number) for number in self._numbers(cell)))
 
-    def _inside(self, cell: tuple[int, ...], number: int) -> Box:
-        bounds = tuple(slice(i * n, (i + 1) * n) for i, n in zip(cell, self.pass_.region, strict=True))
-        return overlap(self.extents[number], bounds)
+    def _inside(self, cell: Index, number: int) -> Box:
+        shape = self.plan.levels[self.pass_.source].shape
+        return overlap(self.extents[number], cell_at(cell, self.pass_.region, shape))
 
     def written(self, region: Box) -> dict[int, Box]:
         """Return the part of each level that one of the regions writes."""
-        cell = tuple(along.start // n for along, n in zip(region, self.pass_.region, strict=True))
+        (cell,) = self._touched(region)
         written: dict[int, Box] = {}
         for index in self.pass_.written:
             for number in self._numbers(cell):
@@ -95,7 +106,7 @@ def passes_of_change(plan: Plan, boxes: Sequence[Box], *, with_base: bool) -> tu
     """
     if plan.reduction.components and len(boxes) == 1:
         touched = _in_whole_windows(boxes[0], [level.factors for level in plan.levels], plan.levels[0].shape)
-        pass_ = region_pass(plan, [along.stop - along.start for along in touched], copy_base=with_base)
+        pass_ = region_pass(plan, shape_of(touched), copy_base=with_base)
         if pass_ is not None:
             return (pass_,)
     return update_passes(plan, with_base=with_base)
@@ -113,7 +124,7 @@ def selections(plan: Plan, passes: Sequence[Pass], boxes: Sequence[Box]) -> tupl
         made = [(extent, parts if 0 in parts else {}) for extent, parts in extents if extent is not None]
         if len(boxes) == 1 and made:
             # One box again: whatever it is needed for, it is around what the box touches.
-            made = [(_around([extent for extent, _ in made]), touched[0])]
+            made = [(hull(*(extent for extent, _ in made)), touched[0])]
         selection = Selection(plan, pass_, tuple(e for e, _ in made), tuple(parts for _, parts in made))
         if plan.reduction.components and pass_.source:
             regions = selection.extents if len(made) == 1 else selection.regions()
@@ -126,12 +137,8 @@ def touched_parts(plan: Plan, box: Box) -> dict[int, Box]:
     """Return the part of each level of which values depend on a box of the base."""
     touched = {0: box}
     for level in plan.levels[1:]:
-        factors = plan.relative_factors(level.index, level.parent)
-        along = zip(touched[level.parent], factors, plan.halos(level.index), level.shape, strict=True)
-        touched[level.index] = tuple(
-            slice(min(max((part.start - halo) // f, 0), size), min(-(-(part.stop + halo) // f), size))
-            for part, f, halo, size in along
-        )
+        seen = widened(touched[level.parent], plan.halos(level.index), plan.levels[level.parent].shape)
+        touched[level.index] = coarsened(seen, plan.relative_factors(level.index, level.parent), level.shape)
     return touched
 
 
@@ -140,30 +147,18 @@ def _extent(plan: Plan, pass_: Pass, parts: Mapping[int, Box]) -> Box | None:
 
     None if there is nothing to make.
     """
-    sizes = plan.levels[pass_.source].shape
+    shape = plan.levels[pass_.source].shape
     relative = {index: plan.relative_factors(index, pass_.source) for index in pass_.levels}
     wanted = [
-        tuple(slice(a.start * f, min(a.stop * f, n)) for a, f, n in zip(parts[index], by, sizes, strict=True))
-        for index, by in relative.items()
+        refined(parts[index], factors, shape)
+        for index, factors in relative.items()
         if index in parts and not is_empty(parts[index])
     ]
     if not wanted:
         return None
-    return _in_whole_windows(_around(wanted), relative.values(), sizes)
+    return _in_whole_windows(hull(*wanted), relative.values(), shape)
 
 
-def _in_whole_windows(part: Box, windows: Collection[Sequence[int]], sizes: Sequence[int]) -> Box:
-    """Return the least part of whole windows, of several sizes, that holds a part."""
-    units = [math.lcm(*along) for along in zip(*windows, strict=True)]
-    return tuple(
-        slice(along.start // unit * unit, min(-(-along.stop // unit) * unit, size))
-        for along, unit, size in zip(part, units, sizes, strict=True)
-    )
-
-
-def _around(parts: Sequence[Box]) -> Box:
-    """Return the least region that holds all parts."""
-    whole = parts[0]
-    for part in parts[1:]:
-        whole = hull(whole, part)
-    return whole
+def _in_whole_windows(box: Box, windows: Collection[Sequence[int]], shape: Sequence[int]) -> Box:
+    """Return the smallest box of whole windows, of several sizes, that contains a box."""
+    return aligned(box, [math.lcm(*along) for along in zip(*windows, strict=True)], shape)

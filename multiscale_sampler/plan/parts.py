@@ -1,25 +1,19 @@
 """Parts of levels: what a region needs of its source and of every level, and what it makes of them.
 
-Plain arithmetic of the grids that a plan lays over each other. A part is a slice along each axis, in samples of its
-level.
+Plain arithmetic of the grids that a plan lays over each other. A part is a box in samples of its level.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..image.boxes import Box, Margins, hull, is_empty
+from ..image.boxes import Box, Margins, coarsened, hull, is_empty, refined, widened
 from .plan import Pass, Plan
 
 
 def part_of_level(plan: Plan, index: int, source: int, region: Box) -> Box:
     """Return the part of a level that a region of the source produces; empty where "trim" leaves nothing."""
-    relative = plan.relative_factors(index, source)
-    sizes = plan.levels[index].shape
-    return tuple(
-        slice(along.start // factor, min(-(-along.stop // factor), size))
-        for along, factor, size in zip(region, relative, sizes, strict=True)
-    )
+    return coarsened(region, plan.relative_factors(index, source), plan.levels[index].shape)
 
 
 def known_parts(plan: Plan, pass_: Pass, region: Box) -> dict[int, Box]:
@@ -50,14 +44,8 @@ def _with_neighbours(plan: Plan, index: int, finer: Box, part: Box) -> Box:
     return under if is_empty(part) else hull(part, under)
 
 
-def windows_under(
-    part: Sequence[slice], factors: Sequence[int], halos: Sequence[int], sizes: Sequence[int]
-) -> tuple[Box, Margins]:
+def windows_under(part: Box, factors: Sequence[int], halos: Sequence[int], shape: Sequence[int]) -> tuple[Box, Margins]:
     """Return the samples that the windows of a part depend on, and how many of them lie before and behind these."""
-    inside, margins = [], []
-    for along, factor, halo, size in zip(part, factors, halos, sizes, strict=True):
-        lower, upper = along.start * factor, min(along.stop * factor, size)
-        before, behind = min(halo, lower), min(halo, size - upper)
-        inside.append(slice(lower - before, upper + behind))
-        margins.append((before, behind))
-    return tuple(inside), tuple(margins)
+    windows = refined(part, factors, shape)
+    needed = widened(windows, halos, shape)
+    return needed, tuple((w.start - n.start, n.stop - w.stop) for w, n in zip(windows, needed, strict=True))

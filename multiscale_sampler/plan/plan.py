@@ -22,6 +22,7 @@ import numpy as np
 from dask.utils import format_bytes
 
 from ..image.axes import Axis, Boundary
+from ..image.boxes import Box
 from ..messages import shape_text, table
 from ..methods import Reduction
 from ..methods.reducer import Reducer
@@ -141,10 +142,10 @@ class Plan(OfOneVersion):
         """Return how many samples of its parent beyond a window a voxel of a level depends on, axis by axis."""
         return tuple(map(self.reduction.halo, self.relative_factors(index, self.levels[index].parent)))
 
-    def counts(self, index: int, region: tuple[slice, ...]) -> tuple[np.ndarray[Any, Any], ...]:
-        """Return the base samples under each voxel of a region of a level, axis by axis, as int64 arrays."""
+    def counts(self, index: int, part: Box) -> tuple[np.ndarray[Any, Any], ...]:
+        """Return the base samples under each voxel of a part of a level, axis by axis, as int64 arrays."""
         counts = []
-        for axis, factor, along in zip(self.levels[0].axes, self.levels[index].factors, region, strict=True):
+        for axis, factor, along in zip(self.levels[0].axes, self.levels[index].factors, part, strict=True):
             start = np.arange(along.start, along.stop, dtype=np.int64) * factor
             counts.append(np.minimum(factor, axis.size - start))
         return tuple(counts)

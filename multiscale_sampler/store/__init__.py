@@ -27,7 +27,7 @@ from .nodes import (
     source_array,
     zarr_arrays,
 )
-from .raw_chunks import ByteRange, described_in_v3, is_inside, read_region, read_stored, stored_size
+from .raw_chunks import ByteRange, described_in_v3, is_inside, read_box, read_stored, stored_size
 from .reading import is_pyramid, open_image, open_pyramid
 from .remote import transaction
 from .stored_pyramid import StoredPyramid, holds_image
@@ -76,7 +76,7 @@ __all__ = [
     "open_target",
     "place_of",
     "placed_labels",
-    "read_region",
+    "read_box",
     "read_stored",
     "refuse_source_in_target",
     "register_label",

@@ -8,7 +8,6 @@ encoded chunks as they are. Whatever is not plain (`Chunks.of` returns None) goe
 
 from __future__ import annotations
 
-import itertools
 import math
 import os
 import threading
@@ -17,7 +16,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from io import FileIO
-from typing import Any, TypeAlias, cast
+from typing import Any, cast
 
 import numcodecs
 import numpy as np
@@ -27,12 +26,24 @@ from numcodecs.abc import Codec
 from zarr.core.sync import sync
 from zstandard import ZstdCompressor
 
-from ..image.boxes import Block, Box, pieces
+from ..image.boxes import (
+    Block,
+    Box,
+    Index,
+    cell_at,
+    coarsened,
+    corner_of,
+    grid_shape,
+    indices_of,
+    overlap,
+    pieces,
+    pieces_by_index,
+    shape_of,
+    whole_box,
+    within,
+)
 from .codecs import decoded_size, plain_compressors
 from .remote import retried_array, unread_array
-
-Index: TypeAlias = "tuple[int, ...]"
-
 
 _buffers: dict[tuple[int, str], npt.NDArray[np.uint8]] = {}
 _compressors: dict[tuple[int, int, bool], ZstdCompressor] = {}
@@ -97,15 +108,13 @@ class Chunks:
         """Return the file of a chunk."""
         return f"{self.folder}/{self.array.metadata.encode_chunk_key(index)}"
 
-    def grid(self, region: Box) -> Iterator[Index]:
-        """Yield the chunks that a region touches."""
-        spans = [range(along.start // n, -(-along.stop // n)) for along, n in zip(region, self.shape, strict=True)]
-        return itertools.product(*spans)
+    def grid(self, box: Box) -> Iterator[Index]:
+        """Yield the chunks that a box touches."""
+        return indices_of(coarsened(box, self.shape))
 
     def span(self, index: Index) -> Box:
-        """Return the part of the array that a chunk holds."""
-        sizes = zip(index, self.shape, self.array.shape, strict=True)
-        return tuple(slice(i * n, min((i + 1) * n, size)) for i, n, size in sizes)
+        """Return the box of the array that a chunk holds."""
+        return cell_at(index, self.shape, self.array.shape)
 
     def is_stored(self, index: Index) -> bool:
         """Whether a chunk is stored; one that is not is all fill."""
@@ -161,7 +170,7 @@ class Chunks:
         if block.shape != self.shape:
             whole = buffer("whole", self.shape, self.array.dtype)
             whole[...] = 0 if self.fill is None else self.fill
-            whole[tuple(slice(0, n) for n in block.shape)] = block
+            whole[whole_box(block.shape)] = block
             block = whole
         block = np.ascontiguousarray(block, dtype=self.array.dtype)
         self._store(index, self._encode(block.reshape(-1)))
@@ -207,7 +216,7 @@ def _new_file(path: str) -> FileIO:
 
 @dataclass(frozen=True)
 class Access:
-    """Reading and writing regions of an array, chunk by chunk where that is possible, else through zarr."""
+    """Reading and writing boxes of an array, chunk by chunk where that is possible, else through zarr."""
 
     array: zarr.Array[Any]
     """The array."""
@@ -221,32 +230,30 @@ class Access:
         """Return access to an array by the best way there is; of one `in_use` others may read while it is written."""
         return cls(retried_array(array), Chunks.of(array, in_use=in_use), in_use)
 
-    def read(self, region: Box) -> Block:
-        """Return a region; its memory belongs to this thread's next read."""
+    def read(self, box: Box) -> Block:
+        """Return the values of a box; their memory belongs to this thread's next read."""
         if self.chunks is None:
-            return np.asarray(self.array[region])
-        return self._read(region)[0]
+            return np.asarray(self.array[box])
+        return self._read(box)[0]
 
-    def _read(self, region: Box) -> tuple[Block, bool]:
-        """Return a region, and whether any chunk of it is stored."""
-        block = buffer("block", [along.stop - along.start for along in region], self.array.dtype)
-        stored = [self._read_part(index, region, block) for index in cast("Chunks", self.chunks).grid(region)]
+    def _read(self, box: Box) -> tuple[Block, bool]:
+        """Return the values of a box, and whether any chunk of it is stored."""
+        block = buffer("block", shape_of(box), self.array.dtype)
+        stored = [self._read_part(index, box, block) for index in cast("Chunks", self.chunks).grid(box)]
         return block, any(stored)
 
-    def _read_part(self, index: Index, region: Box, block: Block) -> bool:
-        """Read what a region has of a chunk into its place; return whether the chunk is stored."""
+    def _read_part(self, index: Index, box: Box, block: Block) -> bool:
+        """Read what a box has of a chunk into its place; return whether the chunk is stored."""
         chunks = cast("Chunks", self.chunks)
-        is_one_chunk = block.shape == chunks.shape and all(
-            a.start == i * n for a, i, n in zip(region, index, chunks.shape, strict=True)
-        )
+        span = chunks.span(index)
+        is_one_chunk = block.shape == chunks.shape and corner_of(box) == corner_of(span)
         if is_one_chunk and chunks.read(index, block):
             return True
-        inside = tuple(map(_overlap, chunks.span(index), region))
-        part = block[_behind(inside, region)]
+        inside = overlap(span, box)
+        part = block[within(inside, box)]
         chunk = buffer("chunk", chunks.shape, self.array.dtype)
         if chunks.read(index, chunk):
-            offsets = zip(inside, index, chunks.shape, strict=True)
-            part[...] = chunk[tuple(slice(a.start - i * n, a.stop - i * n) for a, i, n in offsets)]
+            part[...] = chunk[within(inside, span)]
             return True
         part[...] = 0 if chunks.fill is None else chunks.fill
         return False
@@ -260,50 +267,49 @@ class Access:
         """Whether a block holds nothing but the fill value."""
         return _is_constant(block, self.fill)
 
-    def is_blank(self, region: Box) -> bool:
-        """Whether it is known, without reading, that nothing is stored in a region."""
-        return self.chunks is not None and not any(map(self.chunks.is_stored, self.chunks.grid(region)))
+    def is_blank(self, box: Box) -> bool:
+        """Whether it is known, without reading, that nothing is stored in a box."""
+        return self.chunks is not None and not any(map(self.chunks.is_stored, self.chunks.grid(box)))
 
-    def tiles(self, region: Box, unit: Sequence[int]) -> Iterator[tuple[Box, Block | None]]:
-        """Yield a region in parts of whole units of samples that stay in cache; a part's memory is used for the next.
+    def tiles(self, box: Box, unit: Sequence[int]) -> Iterator[tuple[Box, Block | None]]:
+        """Yield a box in tiles of whole units of samples that stay in cache; a tile's memory is used for the next.
 
-        Parts are whole chunks where the units, windows as a rule, fit them, else as many chunks as they need. A part
+        Tiles are whole chunks where the units, windows as a rule, fit them, else as many chunks as they need. A tile
         that is all fill is None.
         """
         whole = [math.lcm(n, length) for n, length in zip(self.array.chunks, unit, strict=True)]
-        if self.chunks is None or any(along.start % n for along, n in zip(region, whole, strict=True)):
-            block = self.read(region)
-            yield region, None if self.is_fill(block) else block
+        if self.chunks is None or any(start % n for start, n in zip(corner_of(box), whole, strict=True)):
+            block = self.read(box)
+            yield box, None if self.is_fill(block) else block
             return
-        for tile in pieces(region, whole):
+        for tile in pieces(box, whole):
             block, is_stored = self._read(tile)
             yield tile, block if is_stored else None
 
-    def write(self, region: Box, block: Block) -> bool:
-        """Write a region; of chunks that it does not cover, the rest stays as it is.
+    def write(self, box: Box, block: Block) -> bool:
+        """Write a box; of chunks that it does not cover, the rest stays as it is.
 
         Returns whether it is known that all of its chunks are stored, and were not before.
         """
         if self.chunks is None and self.in_use:
-            self.array[region] = block
+            self.array[box] = block
             return False
         if self.chunks is None:
-            filled = [self.is_fill(block[part]) for part in self._units_of(region)]
+            filled = [self.is_fill(block[within(piece, box)]) for piece in pieces(box, self.unit)]
             if not all(filled):
-                self._written[region] = block
+                self._written[box] = block
             return not any(filled)
-        for index in self.chunks.grid(region):
+        for index, inside in pieces_by_index(box, self.chunks.shape):
             span = self.chunks.span(index)
-            inside = tuple(map(_overlap, span, region))
-            part = block[_behind(inside, region)]
+            part = block[within(inside, box)]
             self.chunks.write(index, part if inside == span else self._patched(index, span, inside, part))
         return False
 
     def _patched(self, index: Index, span: Box, inside: Box, part: Block) -> Block:
         """Return what a chunk holds, with a part of it changed."""
-        held = buffer("patched", [along.stop - along.start for along in span], self.array.dtype)
+        held = buffer("patched", shape_of(span), self.array.dtype)
         self._read_part(index, span, held)
-        held[_behind(inside, span)] = part
+        held[within(inside, span)] = part
         return held
 
     @cached_property
@@ -315,17 +321,9 @@ class Access:
         """Shape of what is stored as one value: a shard, or a chunk."""
         return self.array.shards or self.array.chunks
 
-    def _units_of(self, region: Box) -> Iterator[Box]:
-        """Yield where, in a block of a region, its chunks or shards are."""
-        spans = [
-            [slice(max(start, 0), start + n) for start in range(along.start // n * n - along.start, size, n)]
-            for along, n, size in zip(region, self.unit, (a.stop - a.start for a in region), strict=True)
-        ]
-        return itertools.product(*spans)
-
     def stored(self) -> npt.NDArray[np.bool_]:
         """Return of every chunk or shard whether it is stored, by listing them."""
-        there = np.zeros([-(-size // n) for size, n in zip(self.array.shape, self.unit, strict=True)], np.bool_)
+        there = np.zeros(grid_shape(self.array.shape, self.unit), np.bool_)
         keys = self.array.metadata.encode_chunk_key
         first = keys((0,) * there.ndim)
         # "c/0/0/0" in zarr v3, "0/0/0" in zarr v2.
@@ -341,10 +339,9 @@ class Access:
         below = f"{place.path}/" if place.path else ""
         return [key.removeprefix(below) async for key in place.store.list_prefix(below)]
 
-    def holds(self, stored: npt.NDArray[np.bool_], region: Box) -> bool:
-        """Whether all chunks or shards of a region are among those that are stored."""
-        spans = [slice(along.start // n, -(-along.stop // n)) for along, n in zip(region, self.unit, strict=True)]
-        return bool(stored[tuple(spans)].all())
+    def holds(self, stored: npt.NDArray[np.bool_], box: Box) -> bool:
+        """Whether all chunks or shards of a box are among those that are stored."""
+        return bool(stored[coarsened(box, self.unit)].all())
 
     def copies_from(self, source: Access) -> bool:
         """Whether the chunks of `source` are, byte for byte, those that this array would get."""
@@ -354,20 +351,11 @@ class Access:
         codecs_equal = ours.codec == theirs.codec
         return codecs_equal and ours.shape == theirs.shape and _same_bits(ours.fill, theirs.fill)
 
-    def copy(self, source: Access, region: Box) -> None:
-        """Copy the chunks of a region as they are stored."""
+    def copy(self, source: Access, box: Box) -> None:
+        """Copy the chunks of a box as they are stored."""
         ours, theirs = cast("Chunks", self.chunks), cast("Chunks", source.chunks)
-        for index in ours.grid(region):
+        for index in ours.grid(box):
             theirs.copy(index, ours)
-
-
-def _behind(inside: Box, region: Box) -> Box:
-    """Return the index of a part in a block of the region."""
-    return tuple(slice(a.start - b.start, a.stop - b.start) for a, b in zip(inside, region, strict=True))
-
-
-def _overlap(a: slice, b: slice) -> slice:
-    return slice(max(a.start, b.start), min(a.stop, b.stop))
 
 
 def _same_bits(a: Any, b: Any) -> bool:

@@ -8,7 +8,6 @@ chunk that was encoded anew counts as edited, whatever it holds.
 from __future__ import annotations
 
 import hashlib
-import itertools
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -18,7 +17,21 @@ import zarr
 from zarr.core.buffer import default_buffer_prototype
 from zarr.core.sync import sync
 
-from ..image.boxes import Box, hull, whole_part
+from ..image.boxes import (
+    Box,
+    Index,
+    box_of_ends,
+    coarsened,
+    corner_of,
+    grid_shape,
+    hull,
+    indices_of,
+    pieces,
+    pieces_by_index,
+    refined,
+    shape_of,
+    whole_box,
+)
 from .layout import DIGESTS, DIGESTS_PATH, V2_DIMENSIONS
 from .nodes import dimension_names
 
@@ -73,25 +86,14 @@ class Digests:
 
         Each lies in a chunk of digests of its own, so that blocks can be taken side by side.
         """
-        step = self.array.chunks
         if boxes is None:
-            yield from self._cut(whole_part(self.array.shape))
+            yield from pieces(whole_box(self.array.shape), self.array.chunks)
             return
-        found: dict[tuple[int, ...], Box] = {}
+        found: dict[Index, Box] = {}
         for box in boxes:
-            part = tuple(slice(a.start // n, -(-a.stop // n)) for a, n in zip(box, _unit(self.base), strict=True))
-            for block in self._cut(part):
-                cell = tuple(along.start // n for along, n in zip(block, step, strict=True))
-                found[cell] = hull(found.get(cell, block), block)
+            for index, block in pieces_by_index(coarsened(box, _unit(self.base)), self.array.chunks):
+                found[index] = hull(found.get(index, block), block)
         yield from found.values()
-
-    def _cut(self, part: Box) -> Iterator[Box]:
-        """Yield a part of the digests, chunk by chunk."""
-        step = self.array.chunks
-        cells = (range(a.start // n, -(-a.stop // n)) for a, n in zip(part, step, strict=True))
-        for cell in itertools.product(*cells):
-            ends = zip(part, cell, step, strict=True)
-            yield tuple(slice(max(a.start, i * n), min(a.stop, (i + 1) * n)) for a, i, n in ends)
 
     def take(self, block: Box) -> None:
         """Store the digests of a block's chunks as they are now."""
@@ -100,19 +102,17 @@ class Digests:
     def edited(self, block: Box) -> Iterator[Box]:
         """Yield the boxes of the base, in a block, whose chunks are not those that digests were taken of."""
         differs = self._now(block) != np.asarray(self.array[block])
-        lows = [along.start for along in block]
-        for *row, runs in _runs(differs):
-            index = [slice(low + i, low + i + 1) for low, i in zip(lows, row, strict=False)]
-            index.append(slice(lows[-1] + runs.start, lows[-1] + runs.stop))
-            spans = zip(index, _unit(self.base), self.base.shape, strict=True)
-            yield tuple(slice(along.start * n, min(along.stop * n, size)) for along, n, size in spans)
+        *corner, low = corner_of(block)
+        for *row, (start, stop) in _runs(differs):
+            above = [(at + i, at + i + 1) for at, i in zip(corner, row, strict=True)]
+            chunks = box_of_ends([*above, (low + start, low + stop)])
+            yield refined(chunks, _unit(self.base), self.base.shape)
 
     def _now(self, block: Box) -> np.ndarray[Any, np.dtype[np.uint64]]:
-        indices = itertools.product(*(range(along.start, along.stop) for along in block))
-        found = np.fromiter(map(self._digest, indices), np.uint64)
-        return found.reshape([along.stop - along.start for along in block])
+        found = np.fromiter(map(self._digest, indices_of(block)), np.uint64)
+        return found.reshape(shape_of(block))
 
-    def _digest(self, index: tuple[int, ...]) -> int:
+    def _digest(self, index: Index) -> int:
         place = self.base.store_path / self.base.metadata.encode_chunk_key(index)
         stored = sync(place.get(prototype=default_buffer_prototype()))
         if stored is None:
@@ -125,12 +125,12 @@ def _unit(array: zarr.Array[Any]) -> tuple[int, ...]:
 
 
 def _grid(array: zarr.Array[Any]) -> tuple[int, ...]:
-    return tuple(-(-size // n) for size, n in zip(array.shape, _unit(array), strict=True))
+    return grid_shape(array.shape, _unit(array))
 
 
 def _runs(mask: np.ndarray[Any, np.dtype[np.bool_]]) -> Iterable[tuple[Any, ...]]:
-    """Yield the runs of true elements along the last axis: the index of each run's row, and its slice."""
+    """Yield the runs of true elements along the last axis: the index of each run's row, and its ends."""
     for row in np.ndindex(mask.shape[:-1]):
         ends = np.flatnonzero(np.diff(mask[row].astype(np.int8), prepend=0, append=0))
         for start, stop in ends.reshape(-1, 2):
-            yield (*row, slice(int(start), int(stop)))
+            yield (*row, (int(start), int(stop)))

@@ -6,7 +6,6 @@ asked for by their place in the grid, never by a name, and only those that lie i
 
 from __future__ import annotations
 
-import itertools
 import json
 from collections.abc import Sequence
 from typing import Any, TypeAlias
@@ -17,6 +16,7 @@ from zarr.abc.store import ByteRequest, OffsetByteRequest, RangeByteRequest, Suf
 from zarr.core.buffer import default_buffer_prototype
 from zarr.core.sync import sync
 
+from ..image.boxes import Box, coarsened, indices_of
 from .codecs import codecs_of_v2
 from .nodes import location
 
@@ -88,8 +88,8 @@ def stored_size(array: zarr.Array[Any], index: Sequence[int]) -> int | None:
         return None
 
 
-def read_region(array: zarr.Array[Any], region: Sequence[slice]) -> Any:
-    """Return the values of a region.
+def read_box(array: zarr.Array[Any], box: Box) -> Any:
+    """Return the values of a box.
 
     Raises
     ------
@@ -97,10 +97,9 @@ def read_region(array: zarr.Array[Any], region: Sequence[slice]) -> Any:
         If a chunk of it lies outside the store.
     """
     unit = array.shards or array.chunks
-    spans = [range(part.start // n, -(-part.stop // n)) for part, n in zip(region, unit, strict=True)]
-    for index in itertools.product(*spans):
+    for index in indices_of(coarsened(box, unit)):
         _key(array, index)
-    return array[tuple(region)]
+    return array[box]
 
 
 def _key(array: zarr.Array[Any], index: Sequence[int]) -> str:

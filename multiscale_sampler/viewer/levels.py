@@ -14,7 +14,8 @@ import numpy as np
 import xarray as xr
 import zarr
 
-from ..store import ByteRange, described_in_v3, is_inside, read_region, read_stored, source_array, stored_size
+from ..image.boxes import cell_at, whole_box
+from ..store import ByteRange, described_in_v3, is_inside, read_box, read_stored, source_array, stored_size
 from ..tasks.crew import usable_scheduler
 
 SHOWN_CODECS = frozenset({"blosc", "bytes", "crc32c", "gzip", "sharding_indexed", "transpose", "zlib", "zstd"})
@@ -73,16 +74,13 @@ class MadeLevel:
 
     def read(self, index: Sequence[int], byte_range: ByteRange | None) -> bytes | None:
         """Return bytes of the chunk at a place of the grid; chunks at the end of an axis are filled up with zeros."""
-        region = [
-            slice(place * chunk, min((place + 1) * chunk, size))
-            for place, chunk, size in zip(index, self.chunks, self.data.shape, strict=True)
-        ]
+        box = cell_at(index, self.chunks, self.data.shape)
         if isinstance(self.data, zarr.Array):
-            values = read_region(self.data, region)
+            values = read_box(self.data, box)
         else:
-            values = xr.DataArray(self.data[tuple(region)]).compute(scheduler=usable_scheduler()).values
+            values = xr.DataArray(self.data[box]).compute(scheduler=usable_scheduler()).values
         whole = np.zeros(self.chunks, self.dtype.newbyteorder("<"))
-        whole[tuple(slice(0, size) for size in values.shape)] = _converted(values, self.dtype)
+        whole[whole_box(values.shape)] = _converted(values, self.dtype)
         content = whole.tobytes()
         return content if byte_range is None else _cut(content, byte_range)
 
