@@ -8,6 +8,7 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
+import dask
 import numpy as np
 import pytest
 import zarr
@@ -15,7 +16,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from multiscale_sampler import add_levels, open_image, open_pyramid, plan_pyramid, write_pyramid
-from multiscale_sampler.plan import passes
 from multiscale_sampler.store.chunks import Chunks
 
 from .data import Recording, hashes, make_array
@@ -100,9 +100,10 @@ def reads_once(planned, passes):
 
 
 @pytest.fixture(autouse=True)
-def many_regions(monkeypatch):
+def many_regions():
     """Let regions be as small as chunks allow: those of images that a test can hold would be one."""
-    monkeypatch.setattr(passes, "SMALLEST_REGION", 1)
+    with dask.config.set({"multiscale_sampler.region_size": 1}):
+        yield
 
 
 class Counting(Recording):

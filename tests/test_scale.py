@@ -4,13 +4,13 @@ import math
 import sys
 import tracemalloc
 
+import dask
 import numpy as np
 import pytest
 import zarr
 
 from multiscale_sampler import open_image, plan_pyramid, write_pyramid
 from multiscale_sampler.build import engine
-from multiscale_sampler.plan import passes
 from multiscale_sampler.store import Journal
 
 PETABYTE = (100_000, 100_000, 50_000)
@@ -76,12 +76,12 @@ def driven(side, workers):
 
 @pytest.mark.parametrize("workers", [1, 3])
 def test_write_pyramid__driving_many_regions_holds_no_more_than_driving_few(monkeypatch, workers):
-    monkeypatch.setattr(passes, "SMALLEST_REGION", 1)
     monkeypatch.setattr(engine, "reduce_region", lambda *args: None)
     monkeypatch.setattr(Journal, "mark", lambda journal, number, **known: None)
-    driven(10, workers)
-    few, memory = driven(30, workers)
-    many, more_memory = driven(120, workers)
+    with dask.config.set({"multiscale_sampler.region_size": 1}):
+        driven(10, workers)
+        few, memory = driven(30, workers)
+        many, more_memory = driven(120, workers)
     assert (few, many) == (900, 14_400)
     # A region that was kept would be some hundred bytes of slices and numbers: millions of bytes in all.
     assert more_memory - memory < 200_000

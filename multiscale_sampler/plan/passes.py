@@ -6,11 +6,36 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
+import dask
+from dask.utils import parse_bytes
+
 from .plan import Pass, Plan
 
-# Memory of a region: large enough that few passes do, small enough that regions keep all workers busy.
+# Memory that a region needs at most: enough that few passes do, and little enough that regions keep all workers busy.
 REGION_BUDGET = 128 * 2**20
-SMALLEST_REGION = 4 * 2**20
+# Where less is not worth a task.
+DEFAULT_REGION_SIZE = 4 * 2**20
+
+
+def configured_region_size() -> int:
+    """Return the bytes of memory up to which regions are made larger, of Dask's configuration.
+
+    Raises
+    ------
+    ValueError
+        If that is not a positive amount of memory.
+    """
+    configured = dask.config.get("multiscale_sampler.region_size", DEFAULT_REGION_SIZE)
+    try:
+        size = int(parse_bytes(str(configured)))
+    except ValueError:
+        size = 0
+    if size < 1:
+        raise ValueError(
+            f"Dask's configuration has multiscale_sampler.region_size={configured!r}, which is not a positive amount "
+            "of memory; set it as in '16MiB'"
+        )
+    return size
 
 
 def with_passes(plan: Plan) -> Plan:
@@ -86,7 +111,7 @@ def _written(plan: Plan, source: int, made: Sequence[int]) -> tuple[int, ...]:
 
 def _region_budget(plan: Plan) -> int:
     """Return the memory that a region should need at most."""
-    return min(REGION_BUDGET, plan.memory_limit // plan.workers)
+    return min(max(REGION_BUDGET, plan.region_size), plan.memory_limit // plan.workers)
 
 
 def _region(plan: Plan, source: int, levels: Sequence[int]) -> tuple[int, ...]:
@@ -120,7 +145,7 @@ def _grown(plan: Plan, source: int, levels: Sequence[int], region: tuple[int, ..
     for axis in reversed(range(len(shape))):
         while grown[axis] < shape[axis]:
             larger = [*grown[:axis], min(2 * grown[axis], shape[axis]), *grown[axis + 1 :]]
-            if _region_nbytes(plan, source, levels, tuple(larger)) > min(SMALLEST_REGION, _region_budget(plan)):
+            if _region_nbytes(plan, source, levels, tuple(larger)) > min(plan.region_size, _region_budget(plan)):
                 break
             grown = larger
     return tuple(grown)

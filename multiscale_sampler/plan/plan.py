@@ -111,6 +111,8 @@ class Plan(OfOneVersion):
     """Regions at a time."""
     memory_limit: int
     """Bytes that the build may use."""
+    region_size: int
+    """Bytes of memory up to which regions are made larger, so that there are fewer."""
     passes: tuple[Pass, ...] = ()
     """The passes that build levels 1 and up, in order."""
     export_passes: tuple[Pass, ...] = ()

@@ -19,7 +19,7 @@ from ..methods.reducers import Method
 from .chunks import chunk_shape, shard_shape, source_chunks
 from .factors import ChunkSizes, ScaleFactors, ladder, per_axis
 from .options import LevelOptions, StorageOptions
-from .passes import with_passes
+from .passes import configured_region_size, with_passes
 from .plan import Level, Plan
 
 
@@ -158,6 +158,7 @@ def plan_ladder(
         source_chunks=source_chunks(image),
         workers=storage.worker_count,
         memory_limit=storage.memory,
+        region_size=configured_region_size(),
     )
     return _checked_memory(with_passes(plan))
 

@@ -21,13 +21,13 @@ from contextlib import nullcontext
 from typing import Any, Literal
 from unittest import mock
 
+import dask
 import numpy as np
 import zarr
 from zarr.storage import MemoryStore, WrapperStore
 
 import multiscale_sampler as ms
 from multiscale_sampler.build import engine
-from multiscale_sampler.plan import passes
 
 from .soak import reading
 
@@ -102,7 +102,7 @@ def drive(kind: Kind, regions: int, workers: int) -> tuple[float, float, Counter
     if kind == "cluster":
         # Its store is of this process, where it would be built otherwise.
         near = mock.patch("multiscale_sampler.store.is_in_memory", return_value=False)
-    with mock.patch.object(passes, "SMALLEST_REGION", 1), idle, near:
+    with dask.config.set({"multiscale_sampler.region_size": 1}), idle, near:
         begin, worked = time.perf_counter(), time.process_time()
         ms.add_levels(store, scale_factors=[{"x": 2}], workers=workers, progress=look)
         return time.perf_counter() - begin, time.process_time() - worked, store.counts, held

@@ -1,5 +1,6 @@
 """Regions of sparse images: what is not stored is neither computed nor written, and counts all the same."""
 
+import dask
 import numpy as np
 import pytest
 import zarr
@@ -104,8 +105,8 @@ def test_sparse__only_what_is_stored_is_reduced(tmp_path, monkeypatch, shards):
     base = sparse(tmp_path / "b.zarr", 0, shape=(256, 256), shards=shards)
     monkeypatch.setattr(SumReduction, "first", counting)
     # Regions as small as they may be.
-    monkeypatch.setattr("multiscale_sampler.plan.passes.SMALLEST_REGION", 1)
-    write_pyramid(base, tmp_path / "p.zarr", scale_factors=[2])
+    with dask.config.set({"multiscale_sampler.region_size": 1}):
+        write_pyramid(base, tmp_path / "p.zarr", scale_factors=[2])
     # The one region that anything is stored of, and windows of fill to learn what becomes of them.
     assert sum(seen) < 512
     np.testing.assert_array_equal(
@@ -115,7 +116,6 @@ def test_sparse__only_what_is_stored_is_reduced(tmp_path, monkeypatch, shards):
 
 def test_sparse__regions_of_nothing_read_nothing(tmp_path, monkeypatch):
     base = sparse(tmp_path / "b.zarr", 0, shape=(64, 64))
-    monkeypatch.setattr("multiscale_sampler.plan.passes.SMALLEST_REGION", 1)
     regions = []
     base_states = regions_module._base_states
 
@@ -124,5 +124,6 @@ def test_sparse__regions_of_nothing_read_nothing(tmp_path, monkeypatch):
         return base_states(bound, region, known)
 
     monkeypatch.setattr(regions_module, "_base_states", counting)
-    write_pyramid(base, tmp_path / "p.zarr", scale_factors=[2])
+    with dask.config.set({"multiscale_sampler.region_size": 1}):
+        write_pyramid(base, tmp_path / "p.zarr", scale_factors=[2])
     assert regions == [(slice(0, 8), slice(0, 8))]

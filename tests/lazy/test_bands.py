@@ -1,5 +1,6 @@
 """Laplacian pyramids: bands that sum back to the base, whatever the chunks, the boundary and what is missing."""
 
+import dask
 import dask.array as da
 import numpy as np
 import pytest
@@ -9,7 +10,6 @@ from hypothesis import strategies as st
 
 import multiscale_sampler as ms
 from multiscale_sampler.methods.reducers import REDUCERS
-from multiscale_sampler.plan import passes as planning
 from tests import oracles, strategies
 from tests.oracles import level_dtype
 
@@ -107,17 +107,16 @@ def test_bands__that_are_missing_stay_so_and_their_neighbours_come_back():
 
 
 @pytest.mark.parametrize("boundary", ["pad", "trim"])
-@pytest.mark.parametrize("budget", [2**10, 2**13, 2**27])
-def test_bands__that_are_written_have_the_bits_of_the_tree_in_one_pass_or_many(boundary, budget, monkeypatch, tmp_path):
-    monkeypatch.setattr(planning, "REGION_BUDGET", budget)
-    monkeypatch.setattr(planning, "SMALLEST_REGION", budget // 4)
-    array = np.random.default_rng(0).integers(0, 999, (41, 53)).astype(np.uint16)
+@pytest.mark.parametrize(("memory", "passes"), [("48KiB", 4), ("256KiB", 2), ("1GiB", 1)])
+def test_bands__that_are_written_have_the_bits_of_the_tree_in_one_pass_or_many(boundary, memory, passes, tmp_path):
+    array = np.random.default_rng(0).integers(0, 999, (161, 133)).astype(np.uint16)
     image = image_of(array, 10).rename(a="y", b="x")
     options = {"method": "laplacian", "boundary": boundary}
     expected = values_of(ms.to_multiscale(image, [2, 4, 8, 16], **options))
-    passes = len(ms.plan_pyramid(image, [2, 4, 8, 16], chunks=8, **options).export_passes)
-    assert passes == 1 if budget == 2**27 else passes > 1
-    ms.write_pyramid(image, tmp_path / "a", scale_factors=[2, 4, 8, 16], chunks=8, workers=2, **options)
+    storing = {"chunks": 8, "memory_limit": memory, "workers": 2}
+    with dask.config.set({"multiscale_sampler.region_size": 1}):
+        assert len(ms.plan_pyramid(image, [2, 4, 8, 16], **options, **storing).export_passes) == passes
+        ms.write_pyramid(image, tmp_path / "a", scale_factors=[2, 4, 8, 16], **options, **storing)
     ms.write_pyramid(ms.to_multiscale(image, [2, 4, 8, 16], **options), tmp_path / "b", chunks=8)
     for store in ("a", "b"):
         opened = ms.open_pyramid(tmp_path / store)

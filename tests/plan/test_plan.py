@@ -4,6 +4,7 @@ import pickle
 import re
 import warnings
 
+import dask
 import dask.array as da
 import numpy as np
 import pytest
@@ -300,6 +301,31 @@ def test_memory__of_a_plan_is_within_its_limit(plan):
         block = math.prod(pass_.region)
         assert pass_.region_nbytes >= block * (plan.dtype.itemsize if pass_.source == 0 else 1)
         assert pass_.region_nbytes * plan.workers <= plan.memory_limit
+
+
+def region_of(size, **options):
+    """Return the region of the first pass over a large image of small chunks."""
+    with dask.config.set({"multiscale_sampler.region_size": size}):
+        plan = ms.plan_pyramid(np.broadcast_to(np.uint8(0), (2**15, 2**15)), [2], chunks=64, workers=2, **options)
+    assert plan.peak_memory <= plan.memory_limit
+    return plan.export_passes[0].region, plan.export_passes[0].region_nbytes
+
+
+def test_region_size__of_the_configuration_makes_regions_as_large():
+    assert ms.plan_pyramid(np.zeros((64, 64), "uint8")).region_size == 4 * 2**20
+    smallest, _ = region_of(1)
+    for size, nbytes in ((2**20, 2**20), ("16MiB", 2**24), ("512MiB", 2**29)):
+        region, needed = region_of(size, memory_limit="4GiB")
+        assert all(n % least == 0 for n, least in zip(region, smallest, strict=True))
+        assert nbytes / 2 < needed <= nbytes
+    _, needed = region_of("512MiB", memory_limit="128MiB")
+    assert 2**25 < needed <= 2**26
+
+
+@pytest.mark.parametrize("wrong", [0, -1, "0", "large", None])
+def test_region_size__is_refused_where_it_is_not_an_amount(wrong):
+    with pytest.raises(ValueError, match=rf"region_size={wrong!r}, which is not a positive amount of memory; set it"):
+        region_of(wrong)
 
 
 @given(plans())

@@ -7,6 +7,7 @@ import signal
 import sys
 from collections import Counter
 
+import dask
 import numpy as np
 import pytest
 import zarr
@@ -14,7 +15,6 @@ import zarr
 import multiscale_sampler as ms
 from multiscale_sampler import open_image, open_pyramid, plan_pyramid, validate, write_pyramid
 from multiscale_sampler.build import engine
-from multiscale_sampler.plan import passes
 from multiscale_sampler.store import nodes
 from tests.data import noise
 from tests.interruptions import _server as forks
@@ -166,7 +166,7 @@ OPTIONS = {"scale_factors": [2, 4], "chunks": 4, "memory_limit": "1500", "worker
 
 def build_until(source, target, options, count):
     """Build, and kill this process when so many regions are done."""
-    passes.SMALLEST_REGION = 1
+    dask.config.set({"multiscale_sampler.region_size": 1})
     told = itertools.count(1)
 
     def kill(progress):
@@ -186,7 +186,6 @@ def keys_below(server, url):
 
 @pytest.mark.parametrize("count", [9])
 def test_write_pyramid__goes_on_in_an_object_store_after_a_kill(object_server, place, monkeypatch, count):
-    monkeypatch.setattr(passes, "SMALLEST_REGION", 1)
     data = noise((20, 28), "uint8")
     # Regions of which nothing is stored are done as well.
     data[:8, :12] = 0

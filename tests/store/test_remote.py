@@ -12,7 +12,6 @@ from zarr.core.sync import sync
 
 import multiscale_sampler as ms
 from multiscale_sampler import open_pyramid, write_pyramid
-from multiscale_sampler.plan import passes
 from multiscale_sampler.store.remote import Patience, RetryingStore, TargetStore, is_transient, keeps_values_whole
 from tests.data import Recording, is_chunk, make_array, noise
 
@@ -20,8 +19,9 @@ PROTOTYPE = default_buffer_prototype()
 
 
 @pytest.fixture(autouse=True)
-def many_regions(monkeypatch):
-    monkeypatch.setattr(passes, "SMALLEST_REGION", 1)
+def many_regions():
+    with dask.config.set({"multiscale_sampler.region_size": 1}):
+        yield
 
 
 class Unreliable(zarr.storage.WrapperStore):
