@@ -18,7 +18,7 @@ import zarr
 
 from .. import store as stores
 from ..image.axes import position_tolerance
-from ..image.boxes import Box
+from ..image.boxes import Box, replaced, whole_box
 from ..image.dataarray import coordinate_variable, image_axes, to_image, unread
 from ..metadata import check_exportable, default_channel_labels, with_channels
 from ..metadata.display import Display, omero_to_publish
@@ -28,7 +28,7 @@ from ..store.remote import in_one_commit
 from ..tasks.progress import ProgressCallback
 from .build import Build, level_images
 from .engine import run_passes, take_digests
-from .sources import AppendedBase, Base, base_of
+from .sources import AppendedBase, Base, StoredBase, base_of
 from .updating import build_of_change, options_of_levels, record_of_change, refuse_other_change
 
 
@@ -262,9 +262,9 @@ def _build_of_append(
     whole = addition.whole
     shapes = [array.shape for array in stored.arrays]
     (level_0,) = stores.grown_arrays(stored.arrays[:1], [whole.shape])
-    base = AppendedBase(stores.Access.of(level_0), addition.base, addition.axis, addition.start)
+    base = AppendedBase(StoredBase.of(level_0), addition.base, addition.axis, addition.start)
     after = slice(addition.start, whole.shape[addition.axis])
-    box = tuple(after if axis == addition.axis else slice(0, n) for axis, n in enumerate(whole.shape))
+    box = replaced(whole_box(whole.shape), addition.axis, after)
     build = build_of_change(stored, whole, base, (box,), options, storage)
     if len(build.levels) != len(shapes):
         raise ValueError(f"the store has {len(shapes)!r} levels, its metadata make {len(build.levels)!r}")

@@ -32,8 +32,8 @@ from ..plan.plan import Level, Pass, Plan
 from ..plan.planning import plan_image
 from ..tasks.crew import Crew, active_client
 from .dtypes import target_dtype
-from .region import BoundPass
-from .sources import ArrayBase, Base, base_of
+from .passes import BoundPass
+from .sources import Base, Weights, base_of
 
 Arrays: TypeAlias = "Mapping[int, zarr.Array[Any]]"
 
@@ -54,8 +54,8 @@ class Build:
     recipe: dict[str, Any]
     bases: tuple[Base, ...]
     """For each plan, where its base is read."""
-    weights: ArrayBase | None
-    """Where the weights of voxels are read, with a size of 1 along axes that they do not have."""
+    weights: Weights | None
+    """Where the weights of voxels are read."""
     source: zarr.Array[Any] | None
     """The zarr array that the base is a view of, if it is one."""
     crew: Crew | None
@@ -146,7 +146,7 @@ def build_of_image(
         plans=(plan,),
         recipe=LevelOptions.of_plan(plan).recipe(),
         bases=(base_of(image, order, ordered.dtype),),
-        weights=weights_base(options.weights, ordered),
+        weights=weights_of(options.weights, ordered),
         source=stores.source_array(data),
         crew=crew,
     )
@@ -210,11 +210,9 @@ def _plan(image: xr.DataArray, read: np.dtype[Any], options: LevelOptions, stora
     return plan_image(to_image(image), options, storage)
 
 
-def weights_base(weights: xr.DataArray | None, image: xr.DataArray) -> ArrayBase | None:
-    """Return where weights are read, in the order of writing."""
-    if weights is None:
-        return None
-    return ArrayBase(unread(aligned_weights(weights, image)), tuple(range(image.ndim)))
+def weights_of(weights: xr.DataArray | None, image: xr.DataArray) -> Weights | None:
+    """Return where the weights of an image are read."""
+    return None if weights is None else Weights(unread(aligned_weights(weights, image)))
 
 
 def crew_for(data: Iterable[Any], target: stores.Location) -> Crew | None:

@@ -6,20 +6,19 @@ Tasks need no locks and no data of each other. `build` decides what is to be bui
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
-import zarr
 
 from .. import store as stores
-from ..image.boxes import Block, Box, corner_of, size_of
+from ..image.boxes import Block, Box, corner_of, grid_shape, size_of
 from ..tasks.progress import Advance, ProgressCallback, reporting
 from ..tasks.threads import Call, run
 from .build import Arrays, Build
-from .region import BoundPass, last_part, reduce_region
+from .passes import BoundPass
+from .region import reduce_region
 
 
 @dataclass(frozen=True)
@@ -27,8 +26,6 @@ class _Context:
     """What every task of one pass is given."""
 
     bound: BoundPass
-    carried: Mapping[int, stores.Access]
-    """The states that earlier passes left, and those that this one leaves."""
     journal: stores.Journal
 
 
@@ -38,15 +35,13 @@ def run_passes(build: Build, arrays: Arrays, target: stores.Target, progress: bo
     carried: dict[int, stores.Access] = {}
     try:
         with reporting(progress, sum(bound.nbytes for bound in passes), "building") as report:
-            for number, bound in enumerate(passes):
-                # The regions of a change are parts of chunks, whose rest is read from what is there.
-                in_use = bound.selection is not None
-                scratch = _scratch_arrays(bound, target)
-                carried |= {index: stores.Access.of(array, in_use=in_use) for index, array in scratch}
+            for number, planned in enumerate(passes):
+                carried = {**carried, **_scratch(planned, target)}
+                bound = replace(planned, carried=carried)
                 journal = target.journal(number, bound.region_count)
-                done = _done(bound, carried, journal) if target.resumed else np.zeros(bound.region_count, np.bool_)
+                done = _done(bound, journal) if target.resumed else np.zeros(bound.region_count, np.bool_)
                 calls = _calls(bound, done, report, apart=build.crew is not None)
-                context = _Context(bound.sent() if build.crew else bound, carried, journal)
+                context = _Context(bound.sent() if build.crew else bound, journal)
                 run(build.crew, _build_region, context, calls, max(min(build.workers, bound.cell_count), 1), report)
     except BaseException as error:
         error.add_note("The build stopped here and left a store that resume=True (--resume) completes.")
@@ -90,12 +85,12 @@ def _calls(bound: BoundPass, done: npt.NDArray[np.bool_], report: Advance, *, ap
         if done[number]:
             report(nbytes)
         elif apart:
-            yield nbytes, (number, region, bound.values_of(region))
+            yield nbytes, (number, region, bound.deferred(region))
         else:
             yield nbytes, (number, region)
 
 
-def _done(bound: BoundPass, carried: Mapping[int, stores.Access], journal: stores.Journal) -> npt.NDArray[np.bool_]:
+def _done(bound: BoundPass, journal: stores.Journal) -> npt.NDArray[np.bool_]:
     """Return which regions an interrupted build has done, by their marks or by the last chunks that they write."""
     done = journal.done()
     # Of what is changed, chunks have been there before.
@@ -103,12 +98,12 @@ def _done(bound: BoundPass, carried: Mapping[int, stores.Access], journal: store
         return done
     stored: dict[int, npt.NDArray[np.bool_]] = {}
     for number, region in enumerate(bound.regions()):
-        last = last_part(bound, carried, region)
-        if last is not None and not done[number]:
-            access, part = last
-            if id(access) not in stored:
-                stored[id(access)] = access.stored()
-            done[number] = access.holds(stored[id(access)], part)
+        outputs = () if done[number] else tuple(bound.outputs(region))
+        if outputs:
+            last = outputs[-1]
+            if id(last.access) not in stored:
+                stored[id(last.access)] = last.access.stored()
+            done[number] = last.access.holds(stored[id(last.access)], last.box)
     return done
 
 
@@ -121,21 +116,24 @@ def _where(bound: BoundPass, number: int, region: Box) -> str:
 
 def _build_region(context: _Context, number: int, region: Box, block: Block | None = None) -> None:
     """Build a region, and mark it as done when all of it is stored."""
-    bound = context.bound if block is None else context.bound.given(block)
+    bound = context.bound if block is None else context.bound.with_values(block)
     try:
-        all_stored = reduce_region(bound, context.carried, region)
+        all_stored = reduce_region(bound, region)
         context.journal.mark(number, chunks_tell=all_stored)
     except Exception as error:
         error.add_note(_where(bound, number, region))
         raise
 
 
-def _scratch_arrays(bound: BoundPass, target: stores.Target) -> Iterator[tuple[int, zarr.Array[Any]]]:
+def _scratch(bound: BoundPass, target: stores.Target) -> dict[int, stores.Access]:
     """Create the arrays for the states that later passes need, where the state is not the level itself."""
-    reduction = bound.plan.reduction
+    reduction, created = bound.plan.reduction, {}
     for index in bound.pass_.carried if reduction.components else ():
         relative = bound.plan.relative_factors(index, bound.pass_.source)
         shape = bound.plan.levels[index].shape
-        chunks = [min(-(-n // f), size) for n, f, size in zip(bound.pass_.region, relative, shape, strict=True)]
+        chunks = tuple(map(min, grid_shape(bound.pass_.region, relative), shape))
         layers = reduction.components
-        yield index, target.create_scratch(index, reduction.state_dtype, (layers, *shape), (layers, *chunks))
+        array = target.create_scratch(index, reduction.state_dtype, (layers, *shape), (layers, *chunks))
+        # The regions of a change are parts of chunks, whose rest is read from what is there.
+        created[index] = stores.Access.of(array, in_use=bound.selection is not None)
+    return created

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol, cast
+from dataclasses import dataclass, replace
+from typing import Any, cast
 
 import dask.array as da
 import numpy as np
 import xarray as xr
+import zarr
 from dask.local import get_sync
 
 from ..image.boxes import Block, Box, corner_of, replaced, shape_of
@@ -18,74 +20,154 @@ from ..tasks.crew import active_client
 from .dtypes import cast_block
 
 
-class Base(Protocol):
-    """Where the values of level 0 come from."""
+class Base(ABC):
+    """Where the values of level 0 come from.
 
-    def read(self, region: Box) -> Block:
-        """Return a region."""
+    All kinds of bases read boxes. What some of them know beyond that has an answer for all, which for others is that
+    it is not known.
+    """
 
-    def tiles(self, region: Box, unit: Sequence[int]) -> Iterator[tuple[Box, Block | None]]:
-        """Yield a region in parts of whole units of samples; None stands for one that is all fill of a zarr array."""
+    @abstractmethod
+    def read(self, box: Box) -> Block:
+        """Return the values of a box."""
+
+    def tiles(self, box: Box, unit: Sequence[int] | None) -> Iterator[tuple[Box, Block | None]]:
+        """Yield a box in tiles of whole units of samples, as one tile if there is no unit.
+
+        None stands for the values of a tile that is all fill. The memory of a tile may be used for the next one.
+        """
+        yield box, self.read(box)
+
+    @property
+    def fill(self) -> Any:
+        """Value of a tile that is None; None where no tile is."""
+        return None
+
+    @property
+    def is_tiled(self) -> bool:
+        """Whether tiles are small enough to stay in cache."""
+        return False
+
+    def is_blank(self, box: Box) -> bool:
+        """Whether it is known, without reading, that a box is all fill."""
+        return False
+
+    def chunks_for(self, level: Access) -> Access | None:
+        """Return the array whose chunks are, byte for byte, those that a level would get; None if there is none."""
+        return None
+
+    def deferred(self, box: Box) -> da.Array | None:
+        """Return the values of a box where a cluster can compute them before the task that needs them."""
+        return None
+
+    def with_values(self, block: Block | None) -> Base:
+        """Return the base of a task that is sent what `deferred` is; as it is known to all tasks, without a block."""
+        return self
 
 
 @dataclass(frozen=True)
-class ArrayBase:
-    """A base that is sliced: a numpy or dask array, or a zarr array in another order of axes."""
+class StoredBase(Base):
+    """A base that is a zarr array."""
+
+    access: Access
+    """The array."""
+
+    @classmethod
+    def of(cls, array: zarr.Array[Any]) -> StoredBase:
+        """Return an array as a base."""
+        return cls(Access.of(array))
+
+    def read(self, box: Box) -> Block:
+        """Return the values of a box; their memory belongs to this thread's next read."""
+        return self.access.read(box)
+
+    def tiles(self, box: Box, unit: Sequence[int] | None) -> Iterator[tuple[Box, Block | None]]:
+        """Yield a box in tiles of whole chunks, or as one tile."""
+        if unit is not None:
+            yield from self.access.tiles(box, unit)
+            return
+        block = self.access.read(box)
+        yield box, None if self.access.is_fill(block) else block
+
+    @property
+    def fill(self) -> Any:
+        """Value of chunks that are not stored."""
+        return self.access.fill
+
+    @property
+    def is_tiled(self) -> bool:
+        """Whether chunks are read one by one."""
+        return self.access.chunks is not None
+
+    def is_blank(self, box: Box) -> bool:
+        """Whether it is known that no chunk of a box is stored."""
+        return self.access.is_blank(box)
+
+    def chunks_for(self, level: Access) -> Access | None:
+        """Return the array if its grid, codecs and fill value are those of a level."""
+        return self.access if level.copies_from(self.access) else None
+
+
+@dataclass(frozen=True)
+class ArrayBase(Base):
+    """A base that is sliced: a numpy array, or a zarr array in another order of axes."""
 
     data: Any
     """The array."""
     order: tuple[int, ...]
     """The order in which its axes are written."""
 
-    def read(self, region: Box) -> Block:
-        """Return a region, in the order of writing."""
-        block = self._sliced(region)
-        if self.is_lazy:
-            # In the worker's own thread: regions run side by side already. What a cluster holds, only it computes.
-            block = block.compute(scheduler=None if active_client() else get_sync)
-        return np.asarray(block).transpose(self.order)
+    def read(self, box: Box) -> Block:
+        """Return the values of a box, in the order of writing."""
+        return np.asarray(self._sliced(box)).transpose(self.order)
 
-    @property
-    def is_lazy(self) -> bool:
-        """Whether the array is dask's."""
-        return isinstance(self.data, da.Array)
-
-    def lazy(self, region: Box) -> da.Array:
-        """Return a region of a dask array, in the order of writing."""
-        return cast("da.Array", self._sliced(region).transpose(self.order))
-
-    def _sliced(self, region: Box) -> Any:
+    def _sliced(self, box: Box) -> Any:
         stored = [slice(None)] * len(self.order)
-        for along, axis in zip(region, self.order, strict=True):
+        for along, axis in zip(box, self.order, strict=True):
             stored[axis] = along
         return self.data[tuple(stored)]
 
-    def tiles(self, region: Box, unit: Sequence[int]) -> Iterator[tuple[Box, Block]]:
-        """Yield the region whole."""
-        yield region, self.read(region)
+
+@dataclass(frozen=True)
+class DaskBase(ArrayBase):
+    """A base that is computed: a dask array."""
+
+    def read(self, box: Box) -> Block:
+        """Compute the values of a box, in the order of writing."""
+        # In the worker's own thread: regions run side by side already. What a cluster holds, only it computes.
+        block = self._sliced(box).compute(scheduler=None if active_client() else get_sync)
+        return np.asarray(block).transpose(self.order)
+
+    def deferred(self, box: Box) -> da.Array:
+        """Return the values of a box, in the order of writing."""
+        return cast("da.Array", self._sliced(box).transpose(self.order))
+
+    def with_values(self, block: Block | None) -> Base:
+        """Return the base of a task, which has no array to compute them from."""
+        return SentBase(block)
 
 
 @dataclass(frozen=True)
-class BlockBase:
-    """A base of which a worker has been sent the one region that it is to build."""
+class SentBase(Base):
+    """A base of which a worker has been sent the one box that it needs."""
 
     block: Block | None
     """Its values; None where they go with every task."""
 
-    def read(self, region: Box) -> Block:
-        """Return the region that was sent."""
+    def read(self, box: Box) -> Block:
+        """Return the box that was sent."""
         return np.asarray(self.block)
 
-    def tiles(self, region: Box, unit: Sequence[int]) -> Iterator[tuple[Box, Block]]:
-        """Yield the region whole."""
-        yield region, self.read(region)
+    def with_values(self, block: Block | None) -> Base:
+        """Return the base of another task."""
+        return SentBase(block)
 
 
 @dataclass(frozen=True)
-class AppendedBase:
+class AppendedBase(Base):
     """A base that is stored up to somewhere along an axis, and goes on with another."""
 
-    stored: Access
+    stored: Base
     """What is stored."""
     appended: Base
     """What comes after it."""
@@ -94,30 +176,25 @@ class AppendedBase:
     start: int
     """Where it comes."""
 
-    def read(self, region: Box) -> Block:
-        """Return a region, of the one, the other or both."""
-        before, after = self._split(region)
+    def read(self, box: Box) -> Block:
+        """Return the values of a box, of the one, the other or both."""
+        before, after = self._split(box[self.axis])
         blocks = []
         if before.stop > before.start:
-            blocks.append(self.stored.read(replaced(region, self.axis, before)))
+            blocks.append(self.stored.read(replaced(box, self.axis, before)))
         if after.stop > after.start:
             # Both may be held in the one memory that this thread reads into.
             blocks = [block.copy() for block in blocks]
-            blocks.append(self.appended.read(replaced(region, self.axis, after)))
+            blocks.append(self.appended.read(replaced(box, self.axis, after)))
         return blocks[0] if len(blocks) == 1 else np.concatenate(blocks, self.axis)
 
-    def _split(self, region: Box) -> tuple[slice, slice]:
-        along = region[self.axis]
+    def _split(self, along: slice) -> tuple[slice, slice]:
         after = slice(max(along.start - self.start, 0), along.stop - self.start)
         return slice(along.start, min(along.stop, self.start)), after
 
-    def tiles(self, region: Box, unit: Sequence[int]) -> Iterator[tuple[Box, Block]]:
-        """Yield the region whole."""
-        yield region, self.read(region)
-
 
 @dataclass(frozen=True)
-class CastBase:
+class CastBase(Base):
     """A base whose values are stored in another dtype, which must hold them."""
 
     base: Base
@@ -127,29 +204,54 @@ class CastBase:
     dims: tuple[str, ...]
     """Names of the axes, in the order of writing."""
 
-    def read(self, region: Box) -> Block:
-        """Return a region."""
-        return self._cast(region, self.base.read(region))
+    def read(self, box: Box) -> Block:
+        """Return the values of a box."""
+        return self._cast(box, self.base.read(box))
 
-    def tiles(self, region: Box, unit: Sequence[int]) -> Iterator[tuple[Box, Block]]:
-        """Yield the region in the parts in which it is read."""
-        for tile, block in self.base.tiles(region, unit):
-            yield tile, self._cast(tile, filled(cast("Access", self.base), tile) if block is None else block)
+    def tiles(self, box: Box, unit: Sequence[int] | None) -> Iterator[tuple[Box, Block]]:
+        """Yield a box in the tiles in which it is read."""
+        for tile, block in self.base.tiles(box, unit):
+            yield tile, self._cast(tile, filled(self.base, tile) if block is None else block)
 
-    def _cast(self, region: Box, block: Block) -> Block:
-        return cast_block(block, self.dtype, corner_of(region), self.dims)
+    def deferred(self, box: Box) -> da.Array | None:
+        """Return the values of a box before they are cast."""
+        return self.base.deferred(box)
+
+    def with_values(self, block: Block | None) -> Base:
+        """Return the base of a task, which casts its values."""
+        return replace(self, base=self.base.with_values(block))
+
+    def _cast(self, box: Box, block: Block) -> Block:
+        return cast_block(block, self.dtype, corner_of(box), self.dims)
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Where the weights of voxels are read."""
+
+    data: Any
+    """The array, in the order of writing, with a size of 1 along axes that weights do not have."""
+
+    def read(self, box: Box) -> Block:
+        """Return the weights of a box of level 0."""
+        of_weights = tuple(along if n > 1 else slice(0, 1) for along, n in zip(box, self.data.shape, strict=True))
+        return _sliced_base(self.data, tuple(range(self.data.ndim))).read(of_weights)
 
 
 def base_of(image: xr.DataArray, order: tuple[int, ...], dtype: np.dtype[Any]) -> Base:
     """Return where an image's values are read, in the given order of its axes and a dtype."""
     data = unread(image)
     source = source_array(data)
-    base: Base = ArrayBase(data if source is None else source, order)
+    base = _sliced_base(data if source is None else source, order)
     if source is not None and order == tuple(range(image.ndim)):
-        base = Access.of(source)
+        base = StoredBase.of(source)
     return base if dtype == image.dtype else CastBase(base, dtype, tuple(str(image.dims[axis]) for axis in order))
 
 
-def filled(base: Access, tile: Box) -> Block:
-    """Return a tile of a base's fill value."""
+def _sliced_base(data: Any, order: tuple[int, ...]) -> Base:
+    return (DaskBase if isinstance(data, da.Array) else ArrayBase)(data, order)
+
+
+def filled(base: Base, tile: Box) -> Block:
+    """Return a tile that is all fill."""
     return np.full(shape_of(tile), base.fill)

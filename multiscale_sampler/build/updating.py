@@ -27,10 +27,10 @@ from ..plan.plan import Plan
 from ..plan.planning import plan_as_stored, plan_image
 from ..store.remote import in_one_commit
 from ..tasks.progress import ProgressCallback
-from .build import Build, crew_for, resources_of, weights_base
+from .build import Build, crew_for, resources_of, weights_of
 from .engine import edited_boxes, run_passes, take_digests
 from .indexing import Selector, box_of
-from .sources import AppendedBase, Base
+from .sources import AppendedBase, Base, StoredBase
 
 
 @in_one_commit
@@ -181,7 +181,7 @@ def rebuild_levels(
         windows = windows_of_levels(remade)
         options = replace(options, scale_factors=windows.scale_factors, boundary=windows.boundary)
         whole = whole_box(stored.image.shape)
-        base = stores.Access.of(stored.arrays[0])
+        base = StoredBase.of(stored.arrays[0])
         build = build_of_change(remade, stored.image, base, (whole,), options, storage)
         _check_positions(remade, build)
         if not resume:
@@ -322,7 +322,7 @@ def _remake(
     stored = change.pyramid
     # Of labels, which cost as much to read as a small update takes, only weights ask.
     image = stored.unlabelled if options.weights is None else stored.image
-    build = build_of_change(stored, image, stores.Access.of(stored.arrays[0]), edited, options, storage)
+    build = build_of_change(stored, image, StoredBase.of(stored.arrays[0]), edited, options, storage)
     target = change.target(record_of_change(build, stored, copy_base=False), resume=resume)
     run_passes(build, dict(enumerate(stored.arrays)), target, progress)
     if (digests := stores.Digests.of(stored.group, stored.arrays[0])) is not None:
@@ -459,7 +459,7 @@ def build_of_change(
         plans=(plan,),
         recipe=LevelOptions.of_plan(plan).recipe(),
         bases=(base,),
-        weights=weights_base(options.weights, image),
+        weights=weights_of(options.weights, image),
         source=stored.arrays[0],
         crew=crew,
         edited=edited,

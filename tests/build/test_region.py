@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from multiscale_sampler import add_levels, open_pyramid, write_pyramid
-from multiscale_sampler.build import region as regions_module
+from multiscale_sampler.build.sources import StoredBase
 from multiscale_sampler.methods import SumReduction
 
 from ..oracles import METHODS, STEPWISE, expected_level
@@ -117,13 +117,13 @@ def test_sparse__only_what_is_stored_is_reduced(tmp_path, monkeypatch, shards):
 def test_sparse__regions_of_nothing_read_nothing(tmp_path, monkeypatch):
     base = sparse(tmp_path / "b.zarr", 0, shape=(64, 64))
     regions = []
-    base_states = regions_module._base_states
+    tiles = StoredBase.tiles
 
-    def counting(bound, region, known):
-        regions.append(region)
-        return base_states(bound, region, known)
+    def counting(base, box, unit):
+        regions.append(box)
+        return tiles(base, box, unit)
 
-    monkeypatch.setattr(regions_module, "_base_states", counting)
+    monkeypatch.setattr(StoredBase, "tiles", counting)
     with dask.config.set({"multiscale_sampler.region_size": 1}):
         write_pyramid(base, tmp_path / "p.zarr", scale_factors=[2])
     assert regions == [(slice(0, 8), slice(0, 8))]
