@@ -536,7 +536,7 @@ def label_build(
 
 
 def check_labels(dtype: np.dtype[Any], method: Method | None = None) -> None:
-    """Refuse what are no labels, and a method that makes ids that are not there.
+    """Refuse values that are not labels, and a method that would create ids which do not exist in the input.
 
     Raises
     ------
@@ -549,7 +549,9 @@ def check_labels(dtype: np.dtype[Any], method: Method | None = None) -> None:
     reducer = None if method is None else get_reducer(method)
     if reducer is not None and reducer.function is None and reducer.labels == "no":
         fitting = ", ".join(repr(name) for name, row in REDUCERS.items() if row.labels != "no")
-        raise ValueError(f"method {reducer.name!r} makes ids that are not there; choose one of {fitting}")
+        raise ValueError(
+            f"method {reducer.name!r} would create label ids that do not exist in the input; choose one of {fitting}"
+        )
 
 
 def label_trees(tree: xr.DataTree) -> dict[str, xr.DataTree]:

@@ -56,16 +56,17 @@ class Reducer:
     make
         What binds a row of the table; None for a method of your own.
     labels
-        Whether levels of labels are made by it: "only" of labels, "also" of images, or "no", as it makes ids that
-        are not there.
+        Whether it is for labels: "only" for these, "also" for images, or "no" where it would create label ids that
+        do not exist in the input.
     packed
-        What it is applied to where values are stored packed, as by ``scale_factor`` and ``add_offset``: to the
-        "packed" values; to those, but min and max change places if `scale_factor` is negative ("order"); or to the
-        "decoded" ones.
+        How values that are stored packed, with ``scale_factor`` and ``add_offset``, are reduced: "packed" as they
+        are stored; "order" likewise, but with min and max exchanged where ``scale_factor`` is negative; "decoded"
+        after they are decoded.
     evidence
-        What `verify_pyramid` judges its levels by: "rules" for windows, at most "pixels", or "nothing".
+        What `verify_pyramid` checks its levels with: "rules" for the values of windows, "pixels" for positions and
+        brightness alone, or "nothing".
     bands
-        Whether its levels are the bands of a Laplacian pyramid, level 0 included.
+        Whether its levels are bands of a Laplacian pyramid, level 0 included.
     by_parts, by_ticks
         Whether complex numbers are reduced part by part, and times as their ticks.
     convention_name

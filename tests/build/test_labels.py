@@ -130,8 +130,8 @@ def test_write_labels__of_an_image_whose_sizes_were_rounded_down_are_too(tmp_pat
         ({"labels": np.zeros((13, 22, 19))}, TypeError, r"'float64'.*astype"),
         ({"labels": np.zeros((13, 22, 19), bool)}, TypeError, "'bool'"),
         ({"labels": np.zeros((13, 22, 18), np.uint8)}, ValueError, r"\(13, 22, 18\) do not fit"),
-        ({"method": "mean"}, ValueError, r"'mean' makes ids.*'mode'"),
-        ({"method": "linear"}, ValueError, "'linear' makes ids"),
+        ({"method": "mean"}, ValueError, r"'mean' would create label ids.*'mode'"),
+        ({"method": "linear"}, ValueError, "'linear' would create label ids"),
         ({"name": "a/b"}, ValueError, "'a/b'"),
         ({"name": ""}, ValueError, "''"),
         ({"mode": "a"}, ValueError, "unknown mode 'a'"),
@@ -217,7 +217,7 @@ def test_add_levels__beside_labels_registers_them(tmp_path, version, inside):
     base = group.create_array("labels/cells/0", shape=(13, 22, 19), chunks=(8, 8, 8), dtype="uint32")
     base[...] = np.random.default_rng(0).integers(0, 4, base.shape)
     where = (place, "labels/cells") if inside else (place / "labels/cells",)
-    with pytest.raises(ValueError, match="'mean' makes ids"):
+    with pytest.raises(ValueError, match="'mean' would create label ids"):
         ms.add_levels(*where, dims="zyx", scale_factors=[2, 4])
     ms.add_levels(*where, dims="zyx", scale=SCALE, scale_factors=[2, 4], method="mode")
     assert attributes_of(place, "labels")["labels"] == ["cells"]

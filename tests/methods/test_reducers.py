@@ -76,6 +76,19 @@ def test_reducers__say_which_have_other_names():
     assert not any(map(needs_weights, [None, *REDUCERS]))
 
 
+@pytest.mark.parametrize("reducer", [*REDUCERS.values(), WEIGHTED_MEAN], ids=lambda reducer: reducer.name)
+def test_reducers__of_bands_alone_need_the_next_level(reducer):
+    reduction = reducer.bind("uint8")
+    state = np.ones((max(reduction.components, 1), 4))
+    under = reduction.coarser_samples(2, 6, 2, 8)
+    assert reduction.makes_base == reducer.bands
+    assert (reduction.coarser_neighbours > 0) == (under.stop > under.start) == reducer.bands
+    assert (reduction.relative_itemsize > 0) == reducer.bands
+    assert reduction.written(0, (1, 2), 4) == ((0, 1) if reducer.bands else (1, 2))
+    assert reduction.written(2, (3,), 4) == ((2, 3) if reducer.bands else (3,))
+    assert reducer.bands or reduction.relative(state, state, (1,), (0,)) is state
+
+
 def test_get_reducer__takes_names_and_rows():
     assert get_reducer("mean") is REDUCERS["mean"]
     assert get_reducer(REDUCERS["mode"]) is REDUCERS["mode"]
