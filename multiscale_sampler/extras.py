@@ -1,4 +1,4 @@
-"""Packages that are needed only by some functions: imported where they are used, and refused by what installs them."""
+"""Optional dependencies: imported where they are used, and if missing refused with the command that installs them."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from typing import Any
 
 
 def required(module: str, need: str, install: str) -> Any:
-    """Import a module.
+    """Import a module of an optional dependency.
 
     Raises
     ------
     ModuleNotFoundError
-        If it is not there: what needs it, and what installs it.
+        If it is not installed, with what needs it and how to install it.
     """
     try:
         return importlib.import_module(module)

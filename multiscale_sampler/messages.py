@@ -1,4 +1,4 @@
-"""Texts that several packages show: refusals of unknown choices, tables, sizes."""
+"""Texts that several packages need: errors for unknown choices, tables, shapes."""
 
 from __future__ import annotations
 
@@ -20,5 +20,5 @@ def table(rows: Sequence[Sequence[str]]) -> Iterator[str]:
 
 
 def shape_text(numbers: Sequence[int]) -> str:
-    """Return a shape as text, as in '64x64'."""
+    """Return a shape as text, such as '64x64'."""
     return "x".join(map(str, numbers))

@@ -1,10 +1,7 @@
 """Where every sample of an image sits: the grid of one axis as a value with an algebra.
 
-The first station of the flow. Every coordinate array of xarray and every ``scale`` and ``translation`` of
-OME-NGFF in this package is derived from an `Axis`; no other module adds half a voxel to anything. The module
-also owns labelling, the way from an array to an image (`to_image`), because labelling is where an axis begins.
-
-Conventions: a coordinate is the centre of its voxel; sample ``i`` of a regular axis sits at
+The coordinate arrays of levels and the ``scale`` and ``translation`` that OME-NGFF metadata state are both computed
+from an `Axis`, so that they agree. A coordinate is the centre of its voxel; sample ``i`` of a regular axis sits at
 ``translation + scale * i``, computed from the index and never by repeated addition.
 """
 
@@ -27,15 +24,15 @@ BOUNDARIES: tuple[Boundary, ...] = ("pad", "trim", "exact")
 TIME_NAMES = frozenset({"t", "time"})
 CHANNEL_NAMES = frozenset({"c", "channel", "band"})
 
-# Coordinates come rounded to a few digits from files; a grid within a millionth of a voxel of a line is one.
+# Files round coordinates to a few digits, so positions within a millionth of a voxel of a line count as regular.
 REGULARITY_TOLERANCE = 1e-6
 
 
 def guess_axis_type(name: str) -> AxisType:
-    """Return the kind of axis that a name stands for in the field's custom.
+    """Return the kind of axis that a name usually stands for.
 
-    This is a guess: ``t`` and ``time`` are time, ``c``, ``channel`` and ``band`` are channels (in upper case
-    too), everything else is space. The attribute ``axis_type`` of a coordinate overrules it.
+    ``t`` and ``time`` are time, ``c``, ``channel`` and ``band`` are channels, in upper or lower case; everything else
+    is space. The attribute ``axis_type`` of a coordinate takes precedence over this guess.
     """
     if name.lower() in TIME_NAMES:
         return "time"
@@ -55,7 +52,7 @@ def coarsened_size(name: str, size: int, factor: int, boundary: Boundary) -> int
     if boundary == "exact" and size % factor:
         raise ValueError(
             f"boundary='exact': the size {size!r} of {name!r} is not a multiple of the factor {factor!r}; "
-            "use boundary='pad' (reduce the partial window) or 'trim' (leave it out)"
+            "use boundary='pad' (reduce the partial window) or 'trim' (drop it)"
         )
     if size < factor:
         raise ValueError(
@@ -69,8 +66,8 @@ def coarsened_size(name: str, size: int, factor: int, boundary: Boundary) -> int
 class Axis:
     """The sample positions along one axis.
 
-    A regular axis is a line: sample ``i`` sits at ``translation + scale * i``. An axis whose positions follow
-    no line (irregular coordinates, dates, channel names) keeps them in `values`.
+    The positions of a regular axis lie on a line: sample ``i`` sits at ``translation + scale * i``. Other positions
+    (uneven coordinates, dates, channel names) are kept in `values`.
 
     Examples
     --------
@@ -92,13 +89,13 @@ orientation=None)
     translation: float = 0.0
     """Position of sample 0 (its centre), in `unit`."""
     unit: str | None = None
-    """Unit of `scale` and `translation`, in the field's spelling ("micrometer", "second")."""
+    """Unit of `scale` and `translation`, as OME-NGFF spells it ("micrometer", "second")."""
     type: AxisType | None = None
-    """Kind of axis; None means the custom of the name, see `guess_axis_type`."""
+    """Kind of axis; None: guessed from the name by `guess_axis_type`."""
     values: npt.NDArray[Any] | None = None
-    """Positions or labels, one per sample, where they do not follow a line; otherwise None."""
+    """Positions or labels, one per sample, if they do not lie on a line; otherwise None."""
     orientation: str | None = None
-    """Which way coordinates grow through a body, in the words of RFC 4 of OME-NGFF; None where nobody says."""
+    """Anatomical direction in which coordinates grow, in the terms of OME-NGFF RFC 4; None if it is not known."""
 
     def __post_init__(self) -> None:
         """Fill in the kind of axis and check the numbers."""
@@ -131,7 +128,7 @@ orientation=None)
 
     @property
     def is_regular(self) -> bool:
-        """Whether the positions follow a line, as OME-NGFF's ``scale`` and ``translation`` can say it."""
+        """Whether the positions lie on a line, which OME-NGFF can state as a ``scale`` and a ``translation``."""
         return self.values is None
 
     def coordinates(self) -> npt.NDArray[Any]:
@@ -148,8 +145,8 @@ orientation=None)
         factor
             Samples per window, at least 1.
         boundary
-            What becomes of a last, partial window: "pad" keeps it (at the centre that a whole window would
-            have, so that the axis stays regular), "trim" leaves it out, "exact" refuses it.
+            How a last, partial window is handled: "pad" keeps it (at the centre that a whole window would
+            have, so that the axis stays regular), "trim" drops it, "exact" refuses it.
         position
             Where in its window the new sample sits: "center", ``translation + (factor - 1) / 2 * scale``, or
             "first", at the window's first sample.
@@ -157,7 +154,7 @@ orientation=None)
         Raises
         ------
         ValueError
-            If the boundary rule cannot be met, or if labels such as channel names would have to be averaged.
+            If `boundary` refuses the size, or if labels such as channel names would have to be averaged.
         """
         size = coarsened_size(self.name, self.size, factor, boundary)
         if factor == 1:
@@ -190,7 +187,7 @@ def _window_means(values: npt.NDArray[np.float64], factor: int) -> npt.NDArray[n
 
 
 def _window_mean_dates(values: npt.NDArray[Any], factor: int) -> npt.NDArray[Any]:
-    """Return the mean date of every window, rounded to the unit, in integers: dates exceed those of float64."""
+    """Return the mean date of every window, rounded to the unit; in integers, as float64 cannot hold all dates."""
     counts = values.view(np.int64).tolist()
     windows = [counts[start : start + factor] for start in range(0, len(counts), factor)]
     means = np.array([round(Fraction(sum(window), len(window))) for window in windows], np.int64).view(values.dtype)
@@ -200,16 +197,16 @@ def _window_mean_dates(values: npt.NDArray[Any], factor: int) -> npt.NDArray[Any
 
 
 def position_tolerance(positions: npt.NDArray[Any], step: float) -> float:
-    """Return how far positions may be from a line of that spacing and still be on it, given their own precision."""
+    """Return the distance from a line with this spacing at which positions still count as on it, given their dtype."""
     precision = float(np.finfo(positions.dtype).eps) if positions.dtype.kind == "f" else 0.0
     return REGULARITY_TOLERANCE * abs(step) + 2 * precision * float(np.abs(positions.astype(np.float64)).max())
 
 
 def line_through(positions: npt.NDArray[Any]) -> tuple[float, float] | None:
-    """Return (scale, translation) of the line that reproduces `positions`, or None if there is none.
+    """Return (scale, translation) of the line through `positions`, or None if they do not lie on a line.
 
-    Of the spacings that the numbers suggest, the one that comes closest to every position wins: a grid that
-    was made as ``origin + i * 0.1`` comes back with the scale 0.1 and to the bit.
+    Several spacings are tried: the mean one, the first one, and roundings of the mean one. The one that comes closest
+    to all positions is returned: for positions computed as ``origin + i * 0.1`` the scale is exactly 0.1.
     """
     if positions.dtype.kind not in "iuf" or len(positions) < 2 or not np.isfinite(positions).all():
         return None

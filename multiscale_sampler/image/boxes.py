@@ -1,7 +1,7 @@
 """Boxes: tuples of slices, one for each axis, and their arithmetic.
 
-Every slice of a box has a start and a stop, which are not negative, and no step. A box is empty where a stop is not
-behind its start.
+Every slice of a box has a start and a stop, which are not negative, and no step. A box is empty if a stop is not larger
+than its start.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from typing import Any, TypeAlias
 
 import numpy.typing as npt
 
-# Values of a box.
+# The values in a box.
 Block: TypeAlias = npt.NDArray[Any]
 # One slice for each axis.
 Box: TypeAlias = "tuple[slice, ...]"
-# A place in a grid: the number of a cell along each axis.
+# The position of a cell in a grid, along each axis.
 Index: TypeAlias = "tuple[int, ...]"
 # Samples before and after a box, along each axis.
 Margins: TypeAlias = "tuple[tuple[int, int], ...]"
@@ -34,12 +34,12 @@ def box_at(corner: Sequence[int], shape: Sequence[int]) -> Box:
 
 
 def box_of_ends(ends: Iterable[Iterable[int]]) -> Box:
-    """Return the box with a start and a stop for each axis, as `ends_of` lists them."""
+    """Return the box with these pairs of start and stop, one for each axis."""
     return tuple(slice(start, stop) for start, stop in ends)
 
 
 def ends_of(box: Box) -> list[list[int]]:
-    """Return start and stop along each axis, as JSON can hold them."""
+    """Return start and stop along each axis as lists, for JSON."""
     return [[along.start, along.stop] for along in box]
 
 
@@ -80,12 +80,12 @@ def hull(*boxes: Box) -> Box:
 
 
 def overlap(a: Box, b: Box) -> Box:
-    """Return the samples that two boxes have in common; empty where they have none."""
+    """Return the box of the samples in both boxes; it is empty if there are none."""
     return tuple(slice(max(x.start, y.start), min(x.stop, y.stop)) for x, y in zip(a, b, strict=True))
 
 
 def within(part: Box, whole: Box) -> tuple[Any, ...]:
-    """Return the index of a part in a block of the whole, whether or not components lead the axes of the block."""
+    """Return the index of a box in the block of a larger one; further leading axes of the block are kept whole."""
     return (..., *(slice(x.start - y.start, x.stop - y.start) for x, y in zip(part, whole, strict=True)))
 
 
@@ -93,30 +93,30 @@ def within(part: Box, whole: Box) -> tuple[Any, ...]:
 
 
 def coarsened(box: Box, factors: Sequence[int], shape: Sequence[int] | None = None) -> Box:
-    """Return the windows of `factors` samples that a box touches, of those that an array of windows has."""
+    """Return the box of windows of `factors` samples that a box touches, clipped to `shape` windows."""
     windows = tuple(slice(along.start // f, -(-along.stop // f)) for along, f in zip(box, factors, strict=True))
     return windows if shape is None else clipped(windows, shape)
 
 
 def refined(box: Box, factors: Sequence[int], shape: Sequence[int] | None = None) -> Box:
-    """Return the samples under a box of windows, of those that an array has."""
+    """Return the box of the samples under a box of windows, clipped to `shape` samples."""
     samples = tuple(slice(along.start * f, along.stop * f) for along, f in zip(box, factors, strict=True))
     return samples if shape is None else clipped(samples, shape)
 
 
 def aligned(box: Box, factors: Sequence[int], shape: Sequence[int]) -> Box:
-    """Return a box widened to whole windows of `factors` samples; at the end of an array to what it has of the last."""
+    """Return a box enlarged to whole windows of `factors` samples, clipped to the array."""
     return refined(coarsened(box, factors), factors, shape)
 
 
 def widened(box: Box, margins: Sequence[int], shape: Sequence[int]) -> Box:
-    """Return a box with so many more samples on either side, as far as an array has them."""
+    """Return a box enlarged by some samples on either side, clipped to the array."""
     wider = (slice(max(along.start - n, 0), along.stop + n) for along, n in zip(box, margins, strict=True))
     return clipped(tuple(wider), shape)
 
 
 def clipped(box: Box, shape: Sequence[int]) -> Box:
-    """Return what an array has of a box."""
+    """Return the part of a box that lies in an array."""
     return tuple(slice(min(along.start, n), min(along.stop, n)) for along, n in zip(box, shape, strict=True))
 
 
@@ -129,12 +129,12 @@ def grid_shape(shape: Sequence[int], unit: Sequence[int]) -> tuple[int, ...]:
 
 
 def cell_at(index: Sequence[int], unit: Sequence[int], shape: Sequence[int]) -> Box:
-    """Return what an array has of a cell of a grid."""
+    """Return the box of a cell of a grid, clipped to the array."""
     return tuple(slice(i * n, min((i + 1) * n, size)) for i, n, size in zip(index, unit, shape, strict=True))
 
 
 def indices_of(box: Box) -> Iterator[Index]:
-    """Yield the index of every sample of a box in C order: of every cell, if it is a box of cells (`coarsened`)."""
+    """Yield the index of every sample of a box in C order; of every cell, if the box counts cells (`coarsened`)."""
     return itertools.product(*(range(along.start, along.stop) for along in box))
 
 

@@ -1,4 +1,4 @@
-"""Axes to a labelled DataArray and back."""
+"""Images: DataArrays with coordinates made from axes (`to_image`), and the axes read back from them."""
 
 from __future__ import annotations
 
@@ -12,6 +12,11 @@ import xarray as xr
 
 from .axes import Axis, AxisType, guess_axis_type, line_through
 from .orientation import OrientationOption, orientations_of
+
+# A number for the spatial axes, one for each axis, or by dim.
+PerAxis: TypeAlias = "float | Sequence[float] | Mapping[str, float]"
+DEFAULT_DIMS = {2: ("y", "x"), 3: ("z", "y", "x")}
+OptionValue = TypeVar("OptionValue")
 
 
 def image_axes(image: xr.DataArray) -> tuple[Axis, ...]:
@@ -30,22 +35,22 @@ def _axis_of(image: xr.DataArray, dim: str, size: int) -> Axis:
     coordinate = image.coords.variables[dim]
     positions = np.asarray(coordinate.values)
     orientation = coordinate.attrs.get("orientation")
-    said = {
+    stated = {
         "unit": coordinate.attrs.get("units"),
         "type": coordinate.attrs.get("axis_type"),
         "orientation": orientation if isinstance(orientation, str) else None,
     }
     if size == 1 and positions.dtype.kind in "iuf":
         spacing = float(coordinate.attrs.get("spacing", 1.0))
-        return Axis(dim, size, spacing, float(positions[0]), **said)
+        return Axis(dim, size, spacing, float(positions[0]), **stated)
     line = line_through(positions)
     if line is None:
-        return Axis(dim, size, values=positions, **said)
-    return Axis(dim, size, *line, **said)
+        return Axis(dim, size, values=positions, **stated)
+    return Axis(dim, size, *line, **stated)
 
 
 def coordinate_variable(axis: Axis, attrs: Mapping[Any, Any] | None = None) -> xr.Variable:
-    """Return the coordinate of an axis as an xarray variable; `attrs` are kept beside units and spacing."""
+    """Return the coordinate variable of an axis, with `attrs` and those for its unit, kind, orientation and spacing."""
     attributes = dict(attrs or {})
     if axis.unit is not None:
         attributes["units"] = axis.unit
@@ -83,11 +88,10 @@ def to_image(
     array
         A numpy or dask array, anything with ``shape``, ``dtype`` and slicing (taken lazily, nothing is read),
         a DataArray (SpatialImage included), or a Dataset of one variable. Coordinates, attrs, name and units
-        that it has are kept; dimensions without a coordinate get one.
+        are kept; dimensions without a coordinate get one.
     dims
-        Names of the axes, as a sequence or as one string of single letters ("zyx"). **A guess stands in for
-        them** where an unlabelled array has two axes (``y, x``) or three (``z, y, x``); any other unlabelled
-        array must name its dims.
+        Names of the axes, as a sequence or as one string of single letters ("zyx"). **Guessed** for unlabelled
+        arrays of two axes (``y, x``) or three (``z, y, x``); required for any other unlabelled array.
     scale
         Distance between samples, default 1: a number for the spatial axes, a mapping by dim, or one per axis.
     translation
@@ -99,19 +103,19 @@ def to_image(
     channel_names
         Labels along the channel axis.
     orientation
-        Which way the coordinates of spatial axes grow through a body: three letters that name where x, y and z lead
-        ("RAS": to the right, to the front, upwards; "LPS"), or words by dim, as ``{"z": "superior-to-inferior"}``,
-        those of RFC 4 of OME-NGFF. They become the attribute ``orientation`` of the coordinates.
+        Anatomical directions in which the coordinates of spatial axes grow: three letters for x, y and z ("RAS": to
+        the right, anterior, superior; "LPS"), or a mapping from dims to the terms of OME-NGFF RFC 4, as in
+        ``{"z": "superior-to-inferior"}``. They become the attribute ``orientation`` of the coordinates.
 
     Returns
     -------
     xarray.DataArray
-        The image, its data untouched.
+        The image, with the same data.
 
     Raises
     ------
     ValueError
-        If dims are needed and missing, do not fit the array, or if an option names an axis that is not there.
+        If dims are required and missing, or do not fit the array, or if an option names a dim that does not exist.
 
     Examples
     --------
@@ -121,7 +125,7 @@ def to_image(
     >>> image.x.values
     array([0.  , 0.25, 0.5 , 0.75, 1.  , 1.25])
     """
-    image = _labelled(array, dims)
+    image = _with_dims(array, dims)
     axes = image_axes(image)
     names, types = [axis.name for axis in axes], [axis.type for axis in axes]
     spatial = [dim for dim, kind in zip(names, types, strict=True) if kind == "space"]
@@ -129,7 +133,7 @@ def to_image(
     translations = _by_dim("translation", translation, names, spatial)
     unit_names = _by_dim("units", units, names, spatial)
     oriented = {} if orientation is None else orientations_of(orientation, spatial)
-    labels = {} if channel_names is None else _channel_labels(image, types, channel_names)
+    labels = {} if channel_names is None else _labels_of_channels(image, types, channel_names)
     coords = {}
     for axis in axes:
         dim = axis.name
@@ -138,7 +142,7 @@ def to_image(
             scale=float(scales.get(dim, axis.scale)),
             translation=float(translations.get(dim, axis.translation)),
             unit=unit_names.get(dim, axis.unit),
-            values=labels.get(dim, None if _is_moved(axis, scales, translations) else axis.values),
+            values=labels.get(dim, None if _has_new_positions(axis, scales, translations) else axis.values),
             orientation=oriented.get(dim, axis.orientation),
         )
         if changed != axis or dim in oriented or dim not in image.coords:
@@ -148,13 +152,13 @@ def to_image(
     return image.rename(name or image.name or "image")
 
 
-def _is_moved(axis: Axis, scales: Mapping[str, float], translations: Mapping[str, float]) -> bool:
-    """Whether an axis gets new positions; labels, as of channels, have none and stay."""
+def _has_new_positions(axis: Axis, scales: Mapping[str, float], translations: Mapping[str, float]) -> bool:
+    """Whether options change the positions of an axis; labels such as channel names are not positions."""
     labels = axis.values is not None and axis.values.dtype.kind not in "iufmM"
     return not labels and (axis.name in scales or axis.name in translations)
 
 
-def _labelled(array: Any, dims: Sequence[str] | str | None) -> xr.DataArray:
+def _with_dims(array: Any, dims: Sequence[str] | str | None) -> xr.DataArray:
     if isinstance(array, xr.Dataset):
         if len(array.data_vars) != 1:
             raise ValueError(
@@ -165,7 +169,7 @@ def _labelled(array: Any, dims: Sequence[str] | str | None) -> xr.DataArray:
     if isinstance(array, xr.DataArray):
         if dims is not None and tuple(dims) != array.dims:
             raise ValueError(
-                f"dims={tuple(dims)!r} do not fit the DataArray, which is labelled {array.dims!r} already; "
+                f"dims={tuple(dims)!r} do not fit the DataArray, which already has the dims {array.dims!r}; "
                 "leave dims out, or rename its dimensions with array.rename(...)"
             )
         return array
@@ -175,7 +179,7 @@ def _labelled(array: Any, dims: Sequence[str] | str | None) -> xr.DataArray:
         import dask.array as da
 
         array = da.from_array(array, chunks=getattr(array, "chunks", None) or "auto")
-    # By way of a Variable: a DataArray would take over the name of a dask array.
+    # From a Variable, since a DataArray would take its name from the dask array.
     return xr.DataArray(xr.Variable(_checked_dims(array.shape, dims), array))
 
 
@@ -183,8 +187,8 @@ def _checked_dims(shape: tuple[int, ...], dims: Sequence[str] | str | None) -> t
     if dims is None:
         if len(shape) not in DEFAULT_DIMS:
             raise ValueError(
-                f"an unlabelled array of {len(shape)!r} axes (shape {shape!r}) could mean anything; "
-                "name its axes, as in dims=('c', 'y', 'x')"
+                f"an unlabelled array of shape {shape!r} needs names for its {len(shape)!r} axes; "
+                "pass them, as in dims=('c', 'y', 'x')"
             )
         return DEFAULT_DIMS[len(shape)]
     named = tuple(dims)
@@ -194,9 +198,12 @@ def _checked_dims(shape: tuple[int, ...], dims: Sequence[str] | str | None) -> t
 
 
 def _by_dim(
-    option: str, value: T | Sequence[T] | Mapping[str, T] | None, dims: Sequence[str], spatial: Sequence[str]
-) -> dict[str, T]:
-    """Return an option's values by dimension, from any of the forms that it may be given in."""
+    option: str,
+    value: OptionValue | Sequence[OptionValue] | Mapping[str, OptionValue] | None,
+    dims: Sequence[str],
+    spatial: Sequence[str],
+) -> dict[str, OptionValue]:
+    """Return an option's values by dimension, from any of the forms that it accepts."""
     if value is None:
         return {}
     if isinstance(value, Mapping):
@@ -213,7 +220,7 @@ def _by_dim(
     return dict.fromkeys(spatial, value)
 
 
-def _channel_labels(
+def _labels_of_channels(
     image: xr.DataArray, types: Sequence[AxisType | None], channel_names: Sequence[str]
 ) -> dict[str, npt.NDArray[Any]]:
     for dim, kind in zip(image.dims, types, strict=True):
@@ -224,21 +231,12 @@ def _channel_labels(
                     f"{image.sizes[dim]!r} channels of {dim!r}; give one per channel"
                 )
             return {str(dim): np.asarray(channel_names, dtype=str)}
-    raise ValueError(f"channel_names were given, but none of the dims {image.dims!r} is a channel axis; name one 'c'")
-
-
-PerAxis: TypeAlias = "float | Sequence[float] | Mapping[str, float]"
-
-
-DEFAULT_DIMS = {2: ("y", "x"), 3: ("z", "y", "x")}
-
-
-T = TypeVar("T")
+    raise ValueError(f"channel_names needs a channel axis, and none of the dims {image.dims!r} is one; name it 'c'")
 
 
 def unread(image: xr.DataArray) -> Any:
-    """Return an image's array, without loading one that xarray reads lazily."""
+    """Return the array of an image; one that xarray reads lazily becomes a dask array and is not loaded."""
     if image.chunks is not None or image.variable._in_memory:
         return image.data
-    # In the chunks that are stored, so that a region reads those that it covers and no more.
+    # In stored chunks, so that a region reads only those that it covers.
     return image.chunk(image.encoding.get("preferred_chunks") or {}).data

@@ -1,7 +1,6 @@
-"""Which way axes lead through a body: the words of RFC 4 of OME-NGFF, and the letters and matrices that mean them.
+"""Anatomical orientation of axes, in the terms of OME-NGFF RFC 4, and from letter codes ("RAS") and matrices.
 
-An axis carries one of these words, which tells the way from its lowest to its highest coordinate: "The directional
-orientation values specify the direction from lowest to highest coordinates along the axis."
+"The directional orientation values specify the direction from lowest to highest coordinates along the axis."
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ ANATOMICAL_AXES = (
     ("apex-to-base", "base-to-apex"),
 )
 ORIENTATIONS = frozenset(word for pair in ANATOMICAL_AXES for word in pair)
-# The letter names where an axis leads, as in nibabel, ITK and openMINDS: coordinates of "RAS" grow to the right.
+# A letter names the direction in which coordinates grow, as in nibabel, ITK and openMINDS: "RAS" grows to the right.
 LETTERS = {
     "R": "left-to-right",
     "L": "right-to-left",
@@ -42,27 +41,27 @@ LETTERS = {
     "I": "superior-to-inferior",
 }
 LETTERED_DIMS = ("x", "y", "z")
-# Attributes of an image whose axes are rotated in space: the directions of its axes, as itk's own bridge to xarray has
-# them, and the position of the sample that the rotation leaves in place.
+# Attributes of an image whose axes are rotated in space: the directions of its axes, as itk's xarray bridge names them,
+# and the position of its first sample.
 DIRECTION, ORIGIN = "direction", "origin"
-# Of two directions, an axis follows the one that it is nearer to; at 45 degrees it follows neither.
+# An axis follows the direction that it is nearer to; at 45 degrees, as far as rounding tells, it follows neither.
 DIAGONAL = 0.7072
 
 
 def orientations_of(option: OrientationOption, spatial: Sequence[str]) -> dict[str, str]:
-    """Return the orientation of axes by name, from letters or from words by axis.
+    """Return the orientation of each axis by name, from a letter code or a mapping.
 
     Parameters
     ----------
     option
-        Three letters for x, y and z ("RAS", "LPS"), or a mapping from axes to words.
+        Three letters for x, y and z ("RAS", "LPS"), or a mapping from axes to terms of RFC 4.
     spatial
         The spatial axes.
 
     Raises
     ------
     ValueError
-        If there are no such letters, words or axes, or two axes lead along the same anatomical one.
+        If a letter, a term or an axis is not known, or two axes follow the same anatomical axis.
     """
     if isinstance(option, str):
         return _of_letters(option, spatial)
@@ -79,32 +78,32 @@ def _of_letters(letters: str, spatial: Sequence[str]) -> dict[str, str]:
     along = [pair for letter in code for pair in ANATOMICAL_AXES if LETTERS.get(letter) in pair]
     if len(code) != len(LETTERED_DIMS) or len(set(along)) != len(LETTERED_DIMS):
         raise ValueError(
-            f"orientation={letters!r} is no code of three of the letters R or L, A or P, S or I; write it as 'RAS', or "
-            "by axis, as {'x': 'left-to-right'}"
+            f"orientation={letters!r} is not a code of three letters, one each of R or L, A or P, S or I; write it as "
+            "'RAS', or by axis, as in {'x': 'left-to-right'}"
         )
     if not set(spatial) <= set(LETTERED_DIMS):
         raise ValueError(
-            f"orientation={letters!r} is one of x, y and z, but the spatial axes are {tuple(spatial)!r}; give it by "
-            "axis, as {'depth': 'superior-to-inferior'}"
+            f"orientation={letters!r} names the axes x, y and z, but the spatial axes are {tuple(spatial)!r}; name "
+            "them, as in {'depth': 'superior-to-inferior'}"
         )
     return {dim: LETTERS[letter] for dim, letter in zip(LETTERED_DIMS, code, strict=True) if dim in spatial}
 
 
 def check_orientations(words: Mapping[str, Any]) -> None:
-    """Refuse orientations of axes that RFC 4 does not have, and two along one anatomical axis.
+    """Refuse terms that RFC 4 does not define, and two axes along the same anatomical axis.
 
     Raises
     ------
     ValueError
-        Which, and what there is.
+        With the axes and terms concerned.
     """
     for dim, word in words.items():
         check_choice(f"orientation of {dim!r}", word, sorted(ORIENTATIONS))
     for pair in ANATOMICAL_AXES:
         if len(shared := [dim for dim, word in words.items() if word in pair]) > 1:
             raise ValueError(
-                f"the axes {shared!r} have the orientations {[words[dim] for dim in shared]!r}, which are one "
-                "anatomical axis; give each its own"
+                f"the axes {shared!r} have the orientations {[words[dim] for dim in shared]!r}, which lie along the "
+                "same anatomical axis; give each axis its own"
             )
 
 
@@ -114,14 +113,14 @@ def orientations_along(directions: npt.ArrayLike, letters: str) -> tuple[str | N
     Parameters
     ----------
     directions
-        A square matrix or more rows than columns: where each axis leads, in the columns.
+        A matrix with the direction of each axis in its columns; square, or with more rows than columns.
     letters
         What the rows are: "RAS" (NIfTI) or "LPS" (ITK).
 
     Returns
     -------
     tuple of str or None
-        None for an axis that lies between two directions.
+        None for an axis that lies halfway between two directions.
     """
     found: list[str | None] = []
     for column in np.asarray(directions, np.float64).T:
@@ -132,7 +131,7 @@ def orientations_along(directions: npt.ArrayLike, letters: str) -> tuple[str | N
             continue
         word = LETTERS[letters[row]]
         found.append(word if column[row] > 0 else opposite(word))
-    # Two axes that lean towards one direction, and so say nothing.
+    # If two axes are nearest to the same direction, neither of them is known.
     return tuple(None if word is not None and _leads_twice(word, found) else word for word in found)
 
 

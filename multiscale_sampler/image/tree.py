@@ -1,4 +1,4 @@
-"""How a pyramid is arranged as a DataTree, and read back from one."""
+"""The arrangement of a pyramid as a DataTree: a node ``scale0``, ``scale1``, ... for each level, with its image."""
 
 from __future__ import annotations
 
@@ -12,13 +12,12 @@ from ..messages import table
 from .dataarray import image_axes
 
 NODE_PREFIX = "scale"
-
-
+# The attribute of a tree's root that says how its levels were made.
 RECIPE_ATTRIBUTE = "multiscale"
 
 
 def assemble(levels: Sequence[xr.Dataset], recipe: dict[str, Any] | None = None) -> xr.DataTree:
-    """Return levels as a tree, one node each."""
+    """Return a tree with one node for each level."""
     nodes = {f"/{NODE_PREFIX}{index}": level for index, level in enumerate(levels)}
     tree = xr.DataTree.from_dict(nodes)
     if recipe is not None:
@@ -32,14 +31,14 @@ def levels_of_tree(tree: xr.DataTree) -> list[xr.DataArray]:
     Raises
     ------
     ValueError
-        If the tree has no nodes ``scale0``, ``scale1``, ..., or a node does not hold exactly one image.
+        If the tree has no node ``scale0``, or a node does not contain exactly one variable.
     """
     levels: list[xr.DataArray] = []
     while (node := f"{NODE_PREFIX}{len(levels)}") in tree.children:
         variables = list(tree[node].data_vars.values())
         if len(variables) != 1:
             raise ValueError(
-                f"node {node!r} holds {len(variables)!r} variables, and a level is one image; take the others away, "
+                f"node {node!r} has {len(variables)!r} variables, but a level is one image; remove the others, "
                 "as in tree.map_over_datasets(lambda level: level.drop_vars('labels', errors='ignore'))"
             )
         levels.append(variables[0])
@@ -51,11 +50,11 @@ def levels_of_tree(tree: xr.DataTree) -> list[xr.DataArray]:
 
 
 def describe_levels(tree: xr.DataTree) -> list[dict[str, Any]]:
-    """Return what each level of a tree is, as plain values: shape, dtype, chunks, spacing, position, unit."""
+    """Return the shape, dtype, chunks, spacing, position and units of each level, as values for JSON."""
     described = []
     for index, level in enumerate(levels_of_tree(tree)):
         axes = image_axes(level)
-        # Of levels in memory, or as xarray reads them, all is one chunk.
+        # A level in memory, or one that xarray reads lazily, is one block.
         blocks = level.shape if level.chunks is None else tuple(map(max, level.chunks))
         chunks = level.encoding.get("chunks") or blocks
         described.append(
@@ -79,14 +78,14 @@ def format_levels(levels: list[dict[str, Any]]) -> str:
     columns = ("level", "shape", "dtype", "chunks", "scale", "translation", "units", "size")
     rows: list[tuple[str, ...]] = [columns]
     for level in levels:
-        shown = {key: _cell(value) for key, value in level.items()} | {"size": format_bytes(level["nbytes"])}
+        cells = {key: _cell_text(value) for key, value in level.items()} | {"size": format_bytes(level["nbytes"])}
         if len(set(level["units"])) == 1:
-            shown["units"] = level["units"][0] or "-"
-        rows.append(tuple(shown[column] for column in columns))
+            cells["units"] = level["units"][0] or "-"
+        rows.append(tuple(cells[column] for column in columns))
     return "\n".join([f"dims {' '.join(levels[0]['dims'])}", *table(rows)])
 
 
-def _cell(value: Any) -> str:
+def _cell_text(value: Any) -> str:
     if not isinstance(value, list):
         return str(value)
     texts = ["-" if item is None else f"{item:g}" if isinstance(item, float) else str(item) for item in value]

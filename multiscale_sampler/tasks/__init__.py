@@ -1,1 +1,1 @@
-"""Where work runs and who watches it: threads, the Dask cluster, progress, what the machine has."""
+"""Where work runs: on threads or a Dask cluster; with progress reports, and the cores and memory of the machine."""

@@ -1,11 +1,11 @@
-"""The tasks of a build on a cluster, at as little cost for its scheduler as dask allows.
+"""The tasks of a build on a Dask cluster, at little cost for its scheduler.
 
-What all tasks share is a plugin of the workers, which those that join later get as well, and those that start again.
-(As the result of a task it would draw all others to the worker that holds it.) Tasks are handed over as many at a time
-as there is room for, and of those that are done no result is fetched, as there is none.
+What all tasks share is a worker plugin, which workers that join or restart later get as well. (As the result of a task,
+it would attract all other tasks to the worker that holds it.) Tasks are submitted as workers become free, and no result
+is fetched, as tasks have none.
 
-A cluster without workers is waited for, as it may be in a queue for them; dask's ``distributed.scheduler.
-no-workers-timeout`` ends that. A cluster that does not answer is not.
+A build waits for a cluster without workers, which may be in a queue for them; dask's setting ``distributed.scheduler.
+no-workers-timeout`` limits that. It does not wait for a cluster that does not answer.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from distributed import Future, WorkerPlugin, get_worker
 
 from .crew import ANSWER_SECONDS, CLUSTER_LOST, Crew
 
-# A task that was lost with its worker is done again so often before the build gives up.
+# How often a task that was lost with its worker is run again.
 RETRIES = 3
-# After so many without news of any task the cluster is asked whether it is there.
+# Seconds without news of a task after which the cluster is asked whether it still answers.
 SILENCE_SECONDS = 30.0
 
 
@@ -37,31 +37,31 @@ class Work(WorkerPlugin):
 
 
 def call(name: str, *arguments: Any) -> None:
-    """Do a task of the work of this name, on a worker."""
+    """Run a task on a worker, with what the plugin of this name holds."""
     work = cast("Work", get_worker().plugins[name])
     work.task(work.context, *arguments)
 
 
 @contextmanager
-def handing_out(crew: Crew, task: Callable[..., None], context: Any) -> Iterator[TasksOfCluster]:
-    """Yield what hands out the tasks, which the workers know meanwhile."""
+def submitting(crew: Crew, task: Callable[..., None], context: Any) -> Iterator[TasksOfCluster]:
+    """Register a task with the workers, and yield an object that submits calls of it."""
     work = Work(task, context)
-    _make_known(crew, work)
+    _register(crew, work)
     try:
         yield TasksOfCluster(crew, work.name)
     finally:
-        # A worker that has just gone away need not forget it.
+        # A worker that has just gone away does not need to unregister it.
         with suppress(OSError):
             if crew.client.status == "running":
                 crew.ask(crew.client.unregister_worker_plugin, work.name)
 
 
-def _make_known(crew: Crew, work: Work) -> None:
+def _register(crew: Crew, work: Work) -> None:
     for attempt in range(RETRIES + 1):
         try:
             crew.ask(crew.client.register_plugin, work, work.name)
         except OSError as error:
-            # A worker may go away before it answers.
+            # A worker can go away before it answers.
             if attempt == RETRIES or isinstance(error, ConnectionError):
                 raise
         else:
@@ -69,7 +69,7 @@ def _make_known(crew: Crew, work: Work) -> None:
 
 
 class TasksOfCluster:
-    """Calls that a cluster has been given."""
+    """Calls that were submitted to a cluster."""
 
     def __init__(self, crew: Crew, name: str) -> None:
         self.crew = crew
@@ -78,7 +78,7 @@ class TasksOfCluster:
         self.ended: SimpleQueue[Future[None]] = SimpleQueue()
 
     def submit(self, calls: Sequence[tuple[int, tuple[Any, ...]]]) -> None:
-        """Hand out calls."""
+        """Submit calls."""
         if not calls:
             return
         client = self.crew.client
@@ -97,7 +97,7 @@ class TasksOfCluster:
         return self.crew.client.compute(argument) if is_dask_collection(argument) else argument
 
     def finished(self) -> list[int]:
-        """Wait until a call is done, and return the progress of all that are; raise what one of them raised."""
+        """Wait until a call is done, and return the progress of all that are done; raise what one of them raised."""
         ended = [self._next()]
         while not self.ended.empty():
             ended.append(self.ended.get())
@@ -116,7 +116,7 @@ class TasksOfCluster:
                 self.crew.ask(self.crew.client.nthreads)
 
     def cancel(self) -> None:
-        """Take back what has not begun."""
+        """Cancel the calls that have not begun."""
         with suppress(OSError):
             if self.crew.client.status == "running":
                 self.crew.ask(self.crew.client.cancel, list(self.progress))

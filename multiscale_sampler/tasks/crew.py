@@ -1,4 +1,4 @@
-"""The workers that a build finds in a cluster, and what they are asked for, never without a limit of time."""
+"""The active Dask client and the workers of its cluster; every request to them has a time limit."""
 
 from __future__ import annotations
 
@@ -16,35 +16,35 @@ from .machine import DEFAULT_MEMORY_FRACTION
 if TYPE_CHECKING:
     from distributed import Client, Worker
 
-# What a client makes of dask's setting, and what stands for it there.
+# Values of dask's setting ``scheduler`` that stand for the active client.
 CLUSTERS = ("dask.distributed", "distributed")
-CLUSTER_LOST = "the Dask cluster has gone away, or dropped a task of the build; see to its scheduler"
-# In which a cluster that is well answers, however much it has to do: it gives workers that are gone 30 of them.
+CLUSTER_LOST = "the Dask cluster does not answer any more, or lost a task of the build; check its scheduler and workers"
+# Seconds within which a working cluster answers even under load: it waits 30 seconds itself for a lost worker.
 ANSWER_SECONDS = 120.0
 
 
 def active_client() -> Client | None:
-    """Return the Dask client that computations go to at present, None without one that runs."""
+    """Return the Dask client that runs computations at present, or None if there is none that is running."""
     client = _chosen_client()
     return client if client is not None and client.status == "running" else None
 
 
 def usable_scheduler() -> Literal["threads"] | None:
-    """Return the scheduler to name to dask: threads where its choice is a client that does not run, else none.
+    """Return "threads" if dask would choose a client that is not running, else None, which leaves the choice to dask.
 
-    A client that was given no proper address stays dask's choice while its error is kept, as notebooks do, and what it
-    is asked to compute never ends.
+    A client whose address was not valid stays dask's choice as long as its error is kept, as notebooks do, and its
+    computations never end.
     """
     try:
         client = _chosen_client()
     except RuntimeError:
-        # What dask refuses, it refuses once there is something to compute.
+        # dask refuses its own setting; it will say so when something is computed.
         return None
     return None if client is None or client.status == "running" else "threads"
 
 
 def _chosen_client() -> Client | None:
-    """Return the client that dask would choose, whether it runs or not."""
+    """Return the client that dask would choose, whether or not it is running."""
     if "distributed" not in sys.modules:
         return None
     chosen = dask.config.get("scheduler", None)
@@ -58,7 +58,7 @@ def _chosen_client() -> Client | None:
 
 @dataclass(frozen=True)
 class Crew:
-    """The workers of a cluster, as many as there are when a build begins."""
+    """The workers that a cluster has when a build begins."""
 
     client: Client
     """The client that reaches them."""
@@ -71,18 +71,18 @@ class Crew:
     def memory(self) -> int | None:
         """Return the bytes that a build may use over all workers, None if no worker has a limit.
 
-        Every task gets the share of the tightest worker's threads.
+        Every task gets as much as a thread of the worker with the least memory per thread.
         """
         shares = [share for share in self.ask(self.client.run, _memory_per_thread).values() if share]
         return int(min(shares) * self.threads) if shares else None
 
     def ask(self, method: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
-        """Return what a method of the client returns, which by itself would wait for ever for its answer.
+        """Return the result of a method of the client, which by itself would wait for it without limit.
 
         Raises
         ------
         ConnectionError
-            If the cluster has gone away, or does not answer.
+            If the cluster is closed, or does not answer in time.
         """
         try:
             return self.client.sync(method, *arguments, callback_timeout=ANSWER_SECONDS, **options)
@@ -92,8 +92,8 @@ class Crew:
             raise ConnectionError(CLUSTER_LOST) from error
 
     def everywhere(self, function: Callable[[], None]) -> None:
-        """Call a function in every process of the cluster that answers."""
-        # What it does there is no reason for a build to fail that has come to its end.
+        """Call a function in every worker process that answers."""
+        # Cleaning up is not a reason for a finished build to fail.
         with suppress(OSError):
             if self.client.status == "running":
                 self.ask(self.client.run, function, on_error="ignore")

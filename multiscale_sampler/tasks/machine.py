@@ -1,4 +1,4 @@
-"""What this process may use of its machine: cores and memory, as its limits (affinity, cgroup) allow."""
+"""Cores and memory that this process may use, within its limits (affinity, cgroup)."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 CGROUP_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
-# Of what there is, a build takes so much unless told otherwise.
+# The part of the available memory that a build uses by default.
 DEFAULT_MEMORY_FRACTION = 0.5
 
 

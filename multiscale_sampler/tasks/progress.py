@@ -1,7 +1,6 @@
-"""How far a build has come, told to a program, a terminal or a log.
+"""Progress of builds: a bar on a terminal, lines in a log, or `Progress` values for a callback.
 
-A build reports bytes of source data that it has finished, to a callback (`Progress` values), as a bar on a
-terminal, or as plain lines where standard error is no terminal.
+A build reports the bytes of source data that are done.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ LOG_STEP = 0.1
 
 @dataclass(frozen=True)
 class Progress:
-    """A point in a build."""
+    """How much of a build is done at some moment."""
 
     done: int
     """Bytes of source data that are finished."""
@@ -42,7 +41,7 @@ Advance: TypeAlias = Callable[[int], None]
 
 @contextmanager
 def reporting(progress: bool | ProgressCallback | None, total: int, title: str) -> Iterator[Advance]:
-    """Yield a function that takes the bytes of each finished region and tells `progress`.
+    """Yield a function that takes the bytes of each finished region, and reports them.
 
     `progress` is a callback, True for a bar (on a terminal) or lines (elsewhere) on standard error, or None.
     """
@@ -73,13 +72,13 @@ def _counting(callback: ProgressCallback, total: int) -> Iterator[Advance]:
 
 
 def _line_printer(title: str) -> ProgressCallback:
-    shown = -1
+    last = -1
 
-    def show(progress: Progress) -> None:
-        nonlocal shown
+    def print_tenths(progress: Progress) -> None:
+        nonlocal last
         tenth = int(progress.fraction / LOG_STEP)
-        if tenth > shown:
-            shown = tenth
+        if tenth > last:
+            last = tenth
             print(
                 f"{title}: {progress.fraction:.0%} of {format_bytes(progress.total)} "
                 f"after {format_time(progress.elapsed)}",
@@ -87,7 +86,7 @@ def _line_printer(title: str) -> ProgressCallback:
                 flush=True,
             )
 
-    return show
+    return print_tenths
 
 
 @contextmanager

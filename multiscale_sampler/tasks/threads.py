@@ -1,9 +1,9 @@
-"""Where the tasks of a build run: on threads of this process, or on the workers of the active Dask client.
+"""Tasks of a build, run on threads of this process or on the workers of the active Dask client.
 
-There is no argument for it: whoever works on a cluster has a client, and dask's own setting
-(``dask.config.set(scheduler="threads")``) keeps a build off it. Either way the tasks are the same calls, at most
-twice as many as there are workers are known at a time, and none needs data of another. Threads that are left without
-a call help with what another one can share (`spread`): at the end of a build, and where there are few regions.
+The active client decides, as in dask itself; ``dask.config.set(scheduler="threads")`` keeps a build on threads. In both
+cases the tasks are the same calls, none needs data of another, and at most twice as many as there are workers are
+submitted at a time. Threads without a call of their own help with a call that can be shared (`spread`): at the end of a
+build, and where there are fewer regions than threads.
 """
 
 from __future__ import annotations
@@ -25,21 +25,21 @@ __all__ = ["Call", "Crew", "active_client", "run", "spread", "usable_scheduler"]
 Item = TypeVar("Item")
 
 Task: TypeAlias = "Callable[..., None]"
-# What progress there is when a call is done, and its arguments.
+# The progress to report when a call is done, and its arguments.
 Call: TypeAlias = "tuple[int, tuple[Any, ...]]"
 
 
 class Tasks(Protocol):
-    """Calls that have been handed out, and have not been told of as done."""
+    """Calls that were submitted and whose progress has not been reported yet."""
 
     def submit(self, calls: Sequence[Call]) -> None:
-        """Hand out calls."""
+        """Submit calls."""
 
     def finished(self) -> list[int]:
-        """Wait until a call is done, and return the progress of all that are; raise what one of them raised."""
+        """Wait until a call is done, and return the progress of all that are done; raise what one of them raised."""
 
     def cancel(self) -> None:
-        """Take back what has not begun."""
+        """Cancel the calls that have not begun."""
 
 
 def run(
@@ -52,8 +52,8 @@ def run(
 ) -> None:
     """Call ``task(context, *arguments)`` for all `calls`, and report the progress of each when it is done.
 
-    Calls are drawn as they are needed, so that a build of a million regions holds no more than one of ten. Dask
-    arrays among the arguments are computed on their way to a cluster. A single worker is this thread.
+    Calls are drawn as they are needed, so that memory does not grow with their number. Dask arrays among the arguments
+    are computed on the cluster before the call. A single worker runs on the calling thread.
     """
     if crew is None and workers == 1:
         for progress, arguments in calls:
@@ -61,7 +61,7 @@ def run(
             report(progress)
         return
     undrawn = iter(calls)
-    with _handing_out(crew, task, context, workers) as tasks:
+    with _submitting(crew, task, context, workers) as tasks:
         try:
             unfinished = 0
             while True:
@@ -74,46 +74,46 @@ def run(
                     unfinished -= 1
                     report(progress)
         except BaseException:
-            # Those that run already end by themselves, and write what a resumed build would write.
+            # Calls that are running finish, and write what a resumed build would write.
             tasks.cancel()
             raise
 
 
 @contextmanager
-def _handing_out(crew: Crew | None, task: Task, context: Any, workers: int) -> Iterator[Tasks]:
+def _submitting(crew: Crew | None, task: Task, context: Any, workers: int) -> Iterator[Tasks]:
     if crew is None:
         threads = _TasksOfThreads(workers, partial(task, context))
         with threads.pool:
             yield threads
         return
-    from .cluster import handing_out
+    from .cluster import submitting
 
-    with handing_out(crew, task, context) as tasks:
+    with submitting(crew, task, context) as tasks:
         yield tasks
 
 
 def spread(work: Callable[[Item], None], items: Iterable[Item]) -> None:
-    """Do some work with every item, within a call: on its thread, and on those of the build that have nothing to do.
+    """Call `work` for every item, on the thread of the present call and on idle threads of the build.
 
-    When this returns, or raises what the work raised, no thread is at it any more.
+    When this returns, or raises what `work` raised, no thread is working on the items any more.
     """
-    tasks: _TasksOfThreads | None = getattr(_here, "tasks", None)
-    left = _Left(items)
+    tasks: _TasksOfThreads | None = getattr(_of_thread, "tasks", None)
+    shared = _SharedItems(items)
     helps: list[Future[None]] = []
     try:
-        for item in left:
+        for item in shared:
             if tasks is not None:
-                helps += tasks.ask_for_help(partial(left.do_all, work))
+                helps += tasks.ask_for_help(partial(shared.work_on_all, work))
             work(item)
     finally:
-        left.drop()
+        shared.drop()
         begun = [help for help in helps if not help.cancel()]
         wait(begun)
     for help in begun:
         help.result()
 
 
-class _Left(Iterator[Item]):
+class _SharedItems(Iterator[Item]):
     """Items that several threads draw from."""
 
     def __init__(self, items: Iterable[Item]) -> None:
@@ -125,12 +125,12 @@ class _Left(Iterator[Item]):
             return next(self.items)
 
     def drop(self) -> None:
-        """Leave nothing to be drawn."""
+        """Discard the items that are not drawn yet."""
         with self.lock:
             self.items = iter(())
 
-    def do_all(self, work: Callable[[Item], None]) -> None:
-        """Work until nothing is left, or something fails."""
+    def work_on_all(self, work: Callable[[Item], None]) -> None:
+        """Call `work` for the items that are not drawn yet, until one fails."""
         try:
             for item in self:
                 work(item)
@@ -139,12 +139,12 @@ class _Left(Iterator[Item]):
             raise
 
 
-# What a thread of a build belongs to.
-_here = threading.local()
+# The tasks that the present thread belongs to.
+_of_thread = threading.local()
 
 
 class _TasksOfThreads:
-    """Calls on the threads of this process, each of which ends by itself: requests of stores do, and so does work."""
+    """Calls on threads of this process."""
 
     def __init__(self, workers: int, call: Callable[..., None]) -> None:
         self.workers = workers
@@ -157,7 +157,7 @@ class _TasksOfThreads:
         self.lock = threading.Lock()
 
     def _join(self) -> None:
-        _here.tasks = self
+        _of_thread.tasks = self
 
     def submit(self, calls: Sequence[Call]) -> None:
         for progress, arguments in calls:
@@ -180,9 +180,9 @@ class _TasksOfThreads:
             future.cancel()
 
     def ask_for_help(self, help: Callable[[], None]) -> list[Future[None]]:
-        """Have threads that have nothing to do help, as many as there are."""
+        """Call a function on every idle thread."""
         with self.lock:
-            # A pool that is about to be shut down takes nothing more.
+            # A pool that is being shut down accepts no calls.
             idle = 0 if self.cancelled else max(self.workers - len(self.progress) - self.helping, 0)
             self.helping += idle
             helps = [self.pool.submit(help) for _ in range(idle)]

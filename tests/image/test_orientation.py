@@ -74,12 +74,12 @@ def test_orientations_along__of_axes_that_lie_between_is_none():
 @pytest.mark.parametrize(
     ("option", "message"),
     [
-        ("RAX", "no code of three of the letters"),
-        ("RLS", "no code of three of the letters"),
-        ("RA", "no code of three of the letters"),
+        ("RAX", "not a code of three letters"),
+        ("RLS", "not a code of three letters"),
+        ("RA", "not a code of three letters"),
         ({"x": "left to right"}, "unknown orientation of 'x' 'left to right'; choose one of"),
         ({"c": "left-to-right"}, "the spatial axes are"),
-        ({"x": "left-to-right", "y": "right-to-left"}, "one anatomical axis"),
+        ({"x": "left-to-right", "y": "right-to-left"}, "same anatomical axis"),
     ],
 )
 def test_to_image__refuses_other_orientations(option, message):
@@ -88,7 +88,7 @@ def test_to_image__refuses_other_orientations(option, message):
 
 
 def test_to_image__refuses_letters_for_axes_of_other_names():
-    with pytest.raises(ValueError, match="give it by axis"):
+    with pytest.raises(ValueError, match="names the axes x, y and z"):
         to_image(np.zeros((3, 4, 5)), ("depth", "y", "x"), orientation="RAS")
 
 
