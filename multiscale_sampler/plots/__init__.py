@@ -1,7 +1,7 @@
-"""Pictures of pyramids: one plane of one level, read no finer than it is shown.
+"""Pictures of a pyramid: matplotlib figures, thumbnails and the HTML of notebooks, each of one plane of one level.
 
-`planes` chooses the plane and the level, `colors` turns its values into colours, `thumbnails` makes small arrays and
-the representation in notebooks, `figures` draws by matplotlib, which is imported there where it is used.
+`planes` chooses the plane and the level, `layers` reads it, `colors` turns values into colours, `figures` draws with
+matplotlib, and `thumbnails` makes small arrays and HTML.
 """
 
 from .colors import QUANTILES

@@ -1,4 +1,4 @@
-"""Drawing by matplotlib: a plane of a pyramid on its physical extent, and all levels side by side."""
+"""Figures by matplotlib: a plane of a pyramid on its physical extent, and all levels side by side."""
 
 from __future__ import annotations
 
@@ -14,27 +14,28 @@ from ..image.axes import Axis
 from ..image.dataarray import image_axes
 from ..image.tree import levels_of_tree
 from .colors import QUANTILES
-from .layers import Kind, Layer, Limits, Scene, scene_of, shown_limits
+from .layers import Layer, Limits, PlotKind, Scene, display_limits, scene_of
 from .planes import edges, has_common_scale
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 PANEL_INCHES = 3.2
-# Nothing is to be seen of more pixels than this along an edge of a panel.
+# Samples along an edge of a panel; a screen shows fewer.
 MOST_PIXELS = 2048
-# No shade of the common colour maps, so that what is missing is not taken for a value.
+# Not a colour of the common colour maps, so that missing values do not look like values.
 MISSING_COLOR = "#dfe3ee"
+# Colour maps by kind of dtype; gray for all others.
 DEFAULT_MAPS: dict[str, str] = {"f": "viridis"}
 
 
 def require_matplotlib() -> None:
-    """Refuse to go on without matplotlib, with what installs it.
+    """Check that matplotlib is installed.
 
     Raises
     ------
     ModuleNotFoundError
-        If matplotlib is not installed.
+        If it is not; the message says how to install it.
     """
     required("matplotlib", "pictures need matplotlib", "'multiscale-sampler[plot]'")
 
@@ -47,58 +48,62 @@ def plot(
     across: Sequence[str] | None,
     level: int | None,
     labels: str | xr.DataTree | None,
-    kind: Kind | None,
+    kind: PlotKind | None,
     alpha: float,
     nbytes: int | None,
     **style: Any,
 ) -> Axes:
-    """Draw a plane of a pyramid, as `MultiscaleAccessor.plot` says; `style` is that of `_draw`."""
+    """Draw a plane of a pyramid, as `MultiscaleAccessor.plot` does; `style` takes the keywords of `_draw_layer`."""
     require_matplotlib()
     from matplotlib import pyplot
 
     scene = scene_of(tree, positions, across=across, kind=kind)
-    over = None if labels is None else _labels_scene(tree, labels, scene)
+    labels_scene = None if labels is None else _labels_scene(tree, labels, scene)
     if ax is None:
         ax = pyplot.gca()
-    number = scene.level_for(scene.shape_in(_pixels(ax)), nbytes) if level is None else _checked_level(level, scene)
+    number = scene.level_for(scene.shape_in(_pixels_of(ax)), nbytes) if level is None else _checked_level(level, scene)
     layer = scene.read(number)
-    _draw(ax, layer, **style)
-    if over is not None:
-        _draw(ax, over.read(over.level_for(layer.plane.shape[-2:], nbytes)), alpha=alpha)
-    _furnish(ax, scene, layer)
+    _draw_layer(ax, layer, **style)
+    if labels_scene is not None:
+        labels_level = labels_scene.level_for(layer.plane.shape[-2:], nbytes)
+        _draw_layer(ax, labels_scene.read(labels_level), alpha=alpha)
+    _format_axes(ax, scene, layer)
     return ax
 
 
 def _checked_level(level: int, scene: Scene) -> int:
+    """Return the number of a level, which may be counted from the coarsest, as -1."""
     count = len(scene.levels)
     if not -count <= level < count:
-        raise ValueError(f"level={level!r}: the pyramid has levels 0 to {count - 1}")
+        raise ValueError(f"level={level!r} does not exist; choose one from 0 to {count - 1}")
     return level % count
 
 
 def _labels_scene(tree: xr.DataTree, labels: str | xr.DataTree, scene: Scene) -> Scene:
-    """Return the plane of labels that lies in that of an image."""
+    """Return the plane of labels at the position of an image's plane."""
     if isinstance(labels, str):
         known = list(tree["labels"].children) if "labels" in tree.children else []
         if labels not in known:
-            raise ValueError(f"labels={labels!r}: the tree has the labels {known!r}; name one of those, or pass a tree")
-    found = cast("xr.DataTree", tree[f"labels/{labels}"]) if isinstance(labels, str) else labels
-    base = levels_of_tree(found)[0]
+            raise ValueError(f"labels={labels!r} does not exist: the tree has the labels {known!r}; or pass a tree")
+    labels_tree = cast("xr.DataTree", tree[f"labels/{labels}"]) if isinstance(labels, str) else labels
+    base = levels_of_tree(labels_tree)[0]
     cut = scene.cut
     if missing := [name for name in (cut.rows, cut.columns) if name not in base.dims]:
-        raise ValueError(f"the labels have the axes {base.dims!r}, without {missing!r}, and do not lie in the picture")
-    places = {**cut.positions, **{name: slice(*ends) for name, ends in cut.ranges.items()}}
-    shared = {name: place for name, place in places.items() if name in base.dims}
-    return scene_of(found, shared, across=(cut.rows, cut.columns), kind="labels")
+        raise ValueError(
+            f"the labels have the axes {base.dims!r}, but the picture has {missing!r} too; choose its axes by across="
+        )
+    positions = {**cut.positions, **{name: slice(*ends) for name, ends in cut.ranges.items()}}
+    shared = {name: position for name, position in positions.items() if name in base.dims}
+    return scene_of(labels_tree, shared, across=(cut.rows, cut.columns), kind="labels")
 
 
-def _pixels(ax: Axes) -> tuple[float, float]:
-    """Return how many pixels (height, width) axes have."""
+def _pixels_of(ax: Axes) -> tuple[float, float]:
+    """Return the size (height, width) of axes in pixels, at least 1."""
     box = ax.get_window_extent()
     return max(float(box.height), 1.0), max(float(box.width), 1.0)
 
 
-def _draw(
+def _draw_layer(
     ax: Axes,
     layer: Layer,
     *,
@@ -108,27 +113,27 @@ def _draw(
     alpha: float = 1.0,
     colorbar: bool = False,
 ) -> None:
-    """Draw a layer where its coordinates say it is."""
+    """Draw a layer at its coordinates: as an image, or as a mesh if they are unevenly spaced."""
     options: dict[str, Any] = {}
-    if layer.kind == "numbers":
+    if layer.coloring == "numbers":
         numbers = layer.numbers()
-        low, high = shown_limits(numbers, quantiles, limits)
-        shown: Any = np.ma.masked_invalid(numbers)
+        low, high = display_limits(numbers, quantiles, limits)
+        values: Any = np.ma.masked_invalid(numbers)
         options = {"cmap": _colormap(cmap, layer), "vmin": low, "vmax": high}
     else:
-        shown = layer.colored(quantiles, limits)
-    if layer.kind == "labels":
-        # In the colours themselves, as meshes do not mix them with an opacity of their own.
-        shown[..., 3] = np.round(shown[..., 3] * alpha)
+        values = layer.rgb(quantiles, limits)
+    if layer.coloring == "labels":
+        # In the values, because pcolormesh does not combine alpha= with RGBA values.
+        values[..., 3] = np.round(values[..., 3] * alpha)
     rows, columns = layer.axes
     down, along = _borders(ax.yaxis, rows), _borders(ax.xaxis, columns)
     if rows.is_regular and columns.is_regular:
         extent = (along[0], along[-1], down[-1], down[0])
-        artist: Any = ax.imshow(shown, extent=extent, interpolation="nearest", **options)
+        artist: Any = ax.imshow(values, extent=extent, interpolation="nearest", **options)
     else:
-        artist = ax.pcolormesh(along, down, shown, **options)
-    if colorbar and layer.kind == "numbers" and ax.figure is not None:
-        ax.figure.colorbar(artist, ax=ax, label=_quantity(layer))
+        artist = ax.pcolormesh(along, down, values, **options)
+    if colorbar and layer.coloring == "numbers" and ax.figure is not None:
+        ax.figure.colorbar(artist, ax=ax, label=_value_label(layer))
 
 
 def _colormap(cmap: Any, layer: Layer) -> Any:
@@ -141,35 +146,36 @@ def _colormap(cmap: Any, layer: Layer) -> Any:
     return cmap
 
 
-def _borders(units: Any, axis: Axis) -> Any:
-    """Return the borders of voxels in the numbers of matplotlib's axis, which has its own for dates."""
+def _borders(matplotlib_axis: Any, axis: Axis) -> Any:
+    """Return the edges of voxels as numbers, into which a matplotlib axis converts dates."""
     borders = edges(axis)
     if borders.dtype.kind in "mM":
-        units.update_units(borders)
-        return units.convert_units(borders)
+        matplotlib_axis.update_units(borders)
+        return matplotlib_axis.convert_units(borders)
     return borders
 
 
-def _furnish(ax: Axes, scene: Scene, layer: Layer) -> None:
-    """Give the axes the extent of level 0, so that all levels lie on each other, and say what is drawn."""
+def _format_axes(ax: Axes, scene: Scene, layer: Layer) -> None:
+    """Set limits, aspect, labels, title and legend; the limits are those of level 0, for levels to be comparable."""
     rows, columns = scene.axes
     down, along = _borders(ax.yaxis, rows), _borders(ax.xaxis, columns)
     low, high = sorted((down[0], down[-1]))
     ax.set_ylim((low, high) if layer.is_upward else (high, low))
     ax.set_xlim(*sorted((along[0], along[-1])))
     ax.set_aspect("equal" if has_common_scale(rows, columns) else "auto")
-    ax.set_facecolor(MISSING_COLOR if layer.kind == "numbers" else "black")
-    ax.set_xlabel(_label(columns))
-    ax.set_ylabel(_label(rows))
+    ax.set_facecolor(MISSING_COLOR if layer.coloring == "numbers" else "black")
+    ax.set_xlabel(_axis_label(columns))
+    ax.set_ylabel(_axis_label(rows))
     ax.set_title(_title(scene, layer), fontsize="small")
     for ticks, axis in ((ax.set_xticks, columns), (ax.set_yticks, rows)):
         if axis.coordinates().dtype.kind in "US":
             ticks(range(axis.size), labels=list(map(str, axis.coordinates())))
-    if layer.kind == "channels":
-        _name_channels(ax, layer)
+    if layer.coloring == "channels":
+        _add_channel_legend(ax, layer)
 
 
 def _title(scene: Scene, layer: Layer) -> str:
+    """Return the image's name, the level, and the positions at which the plane cuts the other axes."""
     axes = {axis.name: axis for axis in image_axes(scene.levels[layer.level])}
     parts = [str(layer.plane.name), f"level {layer.level}"]
     for name in scene.levels[0].dims:
@@ -182,7 +188,7 @@ def _title(scene: Scene, layer: Layer) -> str:
     return ", ".join(parts)
 
 
-def _name_channels(ax: Axes, layer: Layer) -> None:
+def _add_channel_legend(ax: Axes, layer: Layer) -> None:
     from matplotlib.patches import Patch
 
     names = [str(name) for name in layer.plane.coords[layer.plane.dims[0]].values]
@@ -190,35 +196,35 @@ def _name_channels(ax: Axes, layer: Layer) -> None:
     ax.legend(handles=patches, fontsize="x-small", facecolor="black", labelcolor="white", framealpha=0.6)
 
 
-def _quantity(layer: Layer) -> str:
+def _value_label(layer: Layer) -> str:
     name = layer.plane.attrs.get("long_name", layer.plane.name)
     unit = layer.plane.attrs.get("units")
     return f"{name} [{unit}]" if unit else str(name)
 
 
-def _label(axis: Axis) -> str:
+def _axis_label(axis: Axis) -> str:
     return f"{axis.name} [{axis.unit}]" if axis.unit else axis.name
 
 
 def save_levels_figure(tree: xr.DataTree, path: str | os.PathLike[str]) -> None:
-    """Write a picture of one plane of every level, all on the same physical extent.
+    """Save a figure of one plane of every level, all on the same physical extent.
 
-    The plane lies across the last two spatial axes, at the middle of the others; the outline of bright things at
-    level 0 is drawn over every level, so that a shift between levels would be seen.
+    The plane spans the last two spatial axes, at the middle of the others. The outline of bright regions of level 0 is
+    drawn over every level, so that a shift between levels is visible.
 
     Parameters
     ----------
     tree
         A pyramid, from `to_multiscale` or `open_pyramid`.
     path
-        The picture's file; its ending chooses the format.
+        The file to write; its ending chooses the format.
 
     Raises
     ------
     ModuleNotFoundError
         If matplotlib is not installed.
     ValueError
-        If level 0 is too large to be drawn.
+        If the plane of level 0 has more than 2048 samples along an axis.
     """
     require_matplotlib()
     from matplotlib.figure import Figure
@@ -227,17 +233,17 @@ def save_levels_figure(tree: xr.DataTree, path: str | os.PathLike[str]) -> None:
     rows, columns = scene.axes
     if max(rows.size, columns.size) > MOST_PIXELS:
         raise ValueError(
-            f"a plane of {(rows.size, columns.size)!r} is too large to draw; pass a tree of its coarser levels"
+            f"a plane of {(rows.size, columns.size)!r} samples is too large to draw; pass a tree of the coarser levels"
         )
     layers = [scene.read(number) for number in range(len(scene.levels))]
     figure = Figure(figsize=(PANEL_INCHES * len(layers), PANEL_INCHES + 0.6), layout="constrained")
     panels = figure.subplots(1, len(layers), sharex=True, sharey=True, squeeze=False)[0]
     numbers = layers[0].numbers()
-    low, high = shown_limits(numbers, QUANTILES, (None, None))
+    low, high = display_limits(numbers, QUANTILES, (None, None))
     bright = np.nan_to_num(numbers).reshape(-1, rows.size, columns.size).max(axis=0) > (low + high) / 2
     for panel, layer in zip(panels, layers, strict=True):
-        _draw(panel, layer, limits=(low, high))
-        _furnish(panel, scene, layer)
+        _draw_layer(panel, layer, limits=(low, high))
+        _format_axes(panel, scene, layer)
         panel.contour(
             columns.coordinates(), rows.coordinates(), bright, levels=[0.5], colors="tab:orange", linewidths=0.6
         )

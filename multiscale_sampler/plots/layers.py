@@ -1,4 +1,4 @@
-"""A plane of a pyramid that is read and ready to be coloured: numbers, channels, true colours or labels."""
+"""One plane of a pyramid: what it shows, decided without reading, and its values, read from one level."""
 
 from __future__ import annotations
 
@@ -17,116 +17,118 @@ from ..messages import check_choice
 from ..metadata.display import stated_omero
 from ..methods.reducers import REDUCERS
 from ..tasks.crew import usable_scheduler
-from .colors import QUANTILES, Color, as_numbers, channel_colors, composite, contrast, label_colors
-from .planes import Cut, cut_of, extent_of, fitted, has_common_scale, level_for, plane_nbytes, plane_of, points_up
+from .colors import QUANTILES, Color, as_numbers, channel_colors, composite, contrast_limits, label_colors
+from .planes import Cut, choose_level, cut_of, extent_of, fit_into, has_common_scale, plane_nbytes, plane_of, points_up
 
-Kind: TypeAlias = Literal["image", "labels"]
+PlotKind: TypeAlias = Literal["image", "labels"]
 Coloring: TypeAlias = Literal["numbers", "channels", "true colors", "labels"]
 Quantiles: TypeAlias = Sequence[float]
 Limits: TypeAlias = tuple[float | None, float | None]
 
-# Decoded chunks that are read for a picture: what a slow disk brings in less than a second.
+# Bytes of decoded chunks to read for a picture: less than a second from a slow disk.
 READ_BUDGET = 16 * 2**20
-# Pixels for each sample, at most, in a picture that keeps to that budget.
+# Pixels per sample along an axis, at most, in a picture that is made coarser to keep that budget.
 MOST_BLUR = 2.0
-TRUE_COLORS = (3, 4)
+# Channels of RGB and RGBA.
+RGB_SIZES = (3, 4)
 
 
 @dataclass(frozen=True)
 class Scene:
-    """What a picture is to show, decided before anything is read."""
+    """A plane of a pyramid and how to colour it, before anything is read."""
 
     levels: tuple[xr.DataArray, ...]
-    """All levels, of which one will be read."""
+    """All levels, finest first."""
     cut: Cut
-    """The plane."""
-    kind: Coloring
-    """What its values are."""
+    """The plane, in coordinates."""
+    coloring: Coloring
+    """How values become colours."""
     colors: tuple[Color, ...]
-    """Of each channel."""
+    """Colour of each channel of the plane."""
     nodata: Any
-    """The value that stands for a missing one, or None."""
+    """The value that marks missing ones, or None."""
 
     @property
     def axes(self) -> tuple[Axis, Axis]:
-        """The axes down and along the picture, at level 0."""
+        """The vertical and the horizontal axis of the picture, at level 0."""
         rows, columns = image_axes(plane_of(self.levels[0], self.cut))[-2:]
         return rows, columns
 
     def shape_in(self, box: Sequence[float]) -> tuple[float, float]:
-        """Return the pixels (height, width) that the plane takes up in a box."""
+        """Return the size (height, width) in pixels at which the plane fits into a box of pixels."""
         rows, columns = self.axes
         if not has_common_scale(rows, columns):
             return box[0], box[1]
-        return fitted((extent_of(rows), extent_of(columns)), box)
+        return fit_into((extent_of(rows), extent_of(columns)), box)
 
     def level_for(self, shape: Sequence[float], nbytes: int | None) -> int:
-        """Return the level that has a sample for each pixel of a shape, or the next that is read within `nbytes`.
+        """Return the number of the coarsest level with a sample for each pixel of a shape (height, width).
 
-        None: within the usual budget, unless the picture became a blur.
+        A coarser one if that level would read more than `nbytes`. With None, more than `READ_BUDGET`, as long as a
+        sample does not cover more than `MOST_BLUR` pixels.
         """
         pixels = {self.cut.rows: shape[0], self.cut.columns: shape[1]}
         if nbytes is None:
-            return level_for(self.levels, self.cut, pixels, READ_BUDGET, blur=MOST_BLUR)
-        return level_for(self.levels, self.cut, pixels, nbytes)
+            return choose_level(self.levels, self.cut, pixels, READ_BUDGET, blur=MOST_BLUR)
+        return choose_level(self.levels, self.cut, pixels, nbytes)
 
     def nbytes(self, level: int) -> int:
-        """Return the bytes that the plane of a level is read from."""
+        """Return the bytes of the decoded chunks that contain the plane of a level."""
         return plane_nbytes(self.levels[level], self.levels[0], self.cut)
 
     def read(self, level: int) -> Layer:
         """Read the plane of a level."""
         plane = plane_of(self.levels[level], self.cut).load(scheduler=usable_scheduler())
-        if self.cut.channel is not None and self.kind in ("labels", "numbers"):
+        if self.cut.channel is not None and self.coloring in ("labels", "numbers"):
             plane = plane.isel({self.cut.channel: 0})
-        return Layer(level, plane, self.kind, self.colors, self.nodata)
+        return Layer(level, plane, self.coloring, self.colors, self.nodata)
 
 
 @dataclass(frozen=True)
 class Layer:
-    """A plane of one level, in memory."""
+    """The plane of one level, in memory."""
 
     level: int
     """Number of the level."""
     plane: xr.DataArray
-    """Its values: (rows, columns), or (channels, rows, columns)."""
-    kind: Coloring
-    """What its values are."""
+    """Its values, of shape (rows, columns) or (channels, rows, columns)."""
+    coloring: Coloring
+    """How values become colours."""
     colors: tuple[Color, ...]
-    """Of each channel."""
+    """Colour of each channel."""
     nodata: Any
-    """The value that stands for a missing one, or None."""
+    """The value that marks missing ones, or None."""
 
     @property
     def axes(self) -> tuple[Axis, Axis]:
-        """The axes down and along the picture, as far as it is drawn."""
+        """The vertical and the horizontal axis of the plane, at its level."""
         rows, columns = image_axes(self.plane)[-2:]
         return rows, columns
 
     @property
     def is_upward(self) -> bool:
-        """Whether the larger positions of the rows are above."""
+        """Whether positions along the vertical axis increase upwards in the picture."""
         rows = self.axes[0]
         return points_up(self.plane.coords.get(rows.name), rows)
 
     def numbers(self) -> npt.NDArray[np.float64]:
-        """Return the values as floats, missing ones as NaN."""
+        """Return the values as float64, NaN where they are missing."""
         return as_numbers(self.plane.values, self.nodata)
 
-    def colored(self, quantiles: Quantiles = QUANTILES, given: Limits = (None, None)) -> npt.NDArray[np.uint8]:
-        """Return the colours of all that has some: (rows, columns, 3 or 4)."""
-        if self.kind == "labels":
+    def rgb(self, quantiles: Quantiles = QUANTILES, limits: Limits = (None, None)) -> npt.NDArray[np.uint8]:
+        """Return the colours of labels, true colours or channels: RGB or RGBA, of shape (rows, columns, 3 or 4)."""
+        if self.coloring == "labels":
             return label_colors(self.plane.values)
-        if self.kind == "true colors":
+        if self.coloring == "true colors":
             return np.moveaxis(self.plane.values, 0, -1)
         channels = list(self.numbers())
-        return composite(channels, [shown_limits(numbers, quantiles, given) for numbers in channels], self.colors)
+        return composite(channels, [display_limits(numbers, quantiles, limits) for numbers in channels], self.colors)
 
 
-def shown_limits(numbers: npt.NDArray[np.float64], quantiles: Quantiles, given: Limits) -> tuple[float, float]:
-    """Return which values are drawn darkest and brightest: those that are given, else quantiles."""
-    low, high = contrast(numbers, quantiles)
-    return low if given[0] is None else given[0], high if given[1] is None else given[1]
+def display_limits(numbers: npt.NDArray[np.float64], quantiles: Quantiles, limits: Limits) -> tuple[float, float]:
+    """Return the values to draw darkest and brightest: `limits` where they are not None, else those of quantiles."""
+    low, high = contrast_limits(numbers, quantiles)
+    return low if limits[0] is None else limits[0], high if limits[1] is None else limits[1]
 
 
 def scene_of(
@@ -134,17 +136,27 @@ def scene_of(
     positions: Mapping[str, Any],
     *,
     across: Sequence[str] | None = None,
-    kind: Kind | None = None,
+    kind: PlotKind | None = None,
 ) -> Scene:
-    """Return what a picture of a plane of a pyramid is to show; nothing is read."""
+    """Return a plane of a pyramid and how to colour it; nothing is read.
+
+    `positions` and `across` are those of `cut_of`, `kind` that of `MultiscaleAccessor.plot`.
+
+    Raises
+    ------
+    TypeError
+        If the kind is "labels" and the values are not integers.
+    ValueError
+        If the tree is not a pyramid, the kind is unknown, or there is no such plane.
+    """
     levels = tuple(levels_of_tree(tree))
     base = levels[0]
     attributes = {**base.attrs, **tree.attrs}
     channel = next((axis for axis in image_axes(base) if axis.type == "channel"), None)
-    colors, shown = channel_colors(stated_omero(base), 1 if channel is None else channel.size)
-    free = channel is not None and channel.name not in positions and channel.name not in (across or ())
-    true_colors = free and shown is None and _is_rgb(base, cast("Axis", channel))
-    cut = cut_of(base, positions, across, channels=(0, 1, 2) if true_colors else shown)
+    colors, active = channel_colors(stated_omero(base), 1 if channel is None else channel.size)
+    all_channels = channel is not None and channel.name not in positions and channel.name not in (across or ())
+    true_colors = all_channels and active is None and _is_rgb(base, cast("Axis", channel))
+    cut = cut_of(base, positions, across, channels=(0, 1, 2) if true_colors else active)
     if kind == "labels" or (kind is None and is_labels(tree, base)):
         coloring: Coloring = "labels"
     elif true_colors:
@@ -158,22 +170,24 @@ def scene_of(
 
 
 def _is_rgb(image: xr.DataArray, channel: Axis) -> bool:
-    """Whether channels are red, green and blue: a guess, where the last axis is one of three or four nameless bytes."""
-    nameless = channel.is_regular and image.dims[-1] == channel.name
-    return nameless and channel.size in TRUE_COLORS and image.dtype == np.uint8
+    """Whether channels are probably red, green and blue: three or four without names, uint8, along the last axis."""
+    unnamed = channel.is_regular and image.dims[-1] == channel.name
+    return unnamed and channel.size in RGB_SIZES and image.dtype == np.uint8
 
 
-def _check_kind(kind: Kind | None, base: xr.DataArray) -> None:
+def _check_kind(kind: PlotKind | None, base: xr.DataArray) -> None:
     if kind is not None:
-        check_choice("kind", kind, get_args(Kind))
+        check_choice("kind", kind, get_args(PlotKind))
     if kind == "labels" and base.dtype.kind not in "iub":
-        raise TypeError(f"labels are integers, these are of dtype {str(base.dtype)!r}; leave kind='labels' out")
+        raise TypeError(
+            f"kind='labels' needs integers, but the values have dtype {str(base.dtype)!r}; convert them, or omit kind"
+        )
 
 
 def is_labels(tree: xr.DataTree, base: xr.DataArray) -> bool:
-    """Whether a pyramid is one of labels: it stands among those of an image, or was made as such."""
-    among = tree.parent is not None and tree.parent.name == "labels"
-    made = tree.attrs.get(RECIPE_ATTRIBUTE, {})
-    method = made.get("method") if isinstance(made, Mapping) else None
+    """Whether a pyramid consists of labels: it is in the ``labels`` of an image, or its method is only for labels."""
+    in_labels = tree.parent is not None and tree.parent.name == "labels"
+    recipe = tree.attrs.get(RECIPE_ATTRIBUTE, {})
+    method = recipe.get("method") if isinstance(recipe, Mapping) else None
     by_labels_method = isinstance(method, str) and method in REDUCERS and REDUCERS[method].labels == "only"
-    return base.dtype.kind in "iub" and (among or by_labels_method)
+    return base.dtype.kind in "iub" and (in_labels or by_labels_method)

@@ -1,7 +1,6 @@
-"""Which plane of which level a picture shows: the axes across it, where it cuts the others, how fine it must be.
+"""Choosing a plane of an image by coordinates, and the level from which to draw it.
 
-Works on coordinates. The plane is chosen once, in positions, and then cut out of any level: its samples are those
-nearest to the positions, and where they are drawn follows from the level's own axes.
+A plane is a `Cut`, in the coordinates of level 0. In each level it consists of the samples nearest to them.
 """
 
 from __future__ import annotations
@@ -19,30 +18,30 @@ from dask.utils import format_bytes
 from ..image.axes import Axis
 from ..image.dataarray import image_axes
 
-# More than this is not read for a picture unless a level is asked for by its number.
+# A picture that would read more is refused unless the caller chooses the level.
 MOST_BYTES = 2**30
-# Without names or colours of their own, no more channels than this are told apart.
-MOST_CHANNELS = 6
+# Channels drawn by default: as many as there are default colours.
+MOST_DEFAULT_CHANNELS = 6
 UPWARD_NAMES = frozenset({"lat", "latitude"})
 UPWARD_STANDARD_NAMES = frozenset({"latitude", "grid_latitude", "projection_y_coordinate"})
 
 
 @dataclass(frozen=True)
 class Cut:
-    """A plane through an image, in positions."""
+    """A plane through an image, in coordinates."""
 
     rows: str
-    """The axis down the picture."""
+    """Name of the vertical axis of the picture."""
     columns: str
-    """The axis along it."""
+    """Name of the horizontal axis of the picture."""
     ranges: Mapping[str, tuple[Any, Any]]
-    """From where to where, of axes across the plane of which only a part is wanted."""
+    """First and last coordinate (or None) along those of these two axes that are drawn in part."""
     positions: Mapping[str, Any]
-    """Where the plane cuts the other axes."""
+    """Coordinate of the plane along each other axis, the channel axis aside."""
     channel: str | None
-    """The axis of the channels that are drawn over each other."""
+    """Name of the channel axis; None if there is none, or it is an axis of the picture."""
     channels: tuple[int, ...]
-    """Which of them."""
+    """Numbers of the channels to draw."""
 
 
 def cut_of(
@@ -52,52 +51,59 @@ def cut_of(
     *,
     channels: Sequence[int] | None = None,
 ) -> Cut:
-    """Return the plane of an image at some positions, those of the other axes at the middle.
+    """Return the plane of an image at some positions, and in the middle of the axes without one.
 
     Parameters
     ----------
     image
         Level 0.
     positions
-        By axis: a coordinate; of an axis across the plane a slice of coordinates; of channels also a list of them.
+        Coordinate by axis; for an axis of the picture a slice of coordinates, for channels also a list of them.
     across
-        The axes down and along the picture; default: the last two spatial axes that no position is given for.
+        The vertical and the horizontal axis of the picture. Default: the last two spatial axes without a position.
     channels
-        Which channels to draw where `positions` name none; default: the first of them.
+        Numbers of the channels to draw if `positions` does not name any. Default: the first `MOST_DEFAULT_CHANNELS`.
 
     Raises
     ------
     ValueError
-        If an axis is not there, a position is outside, or fewer than two axes are left.
+        If an axis does not exist, a position is outside the image, or fewer than two axes have no position.
     """
     axes = {axis.name: axis for axis in image_axes(image)}
     if unknown := [name for name in (*positions, *(across or ())) if name not in axes]:
-        raise ValueError(f"no axes {unknown!r}: the image has {list(axes)!r}; name only those")
-    rows, columns = _across(axes, positions, across)
-    ranges = {name: _range(axes[name], positions[name]) for name in (rows, columns) if name in positions}
+        raise ValueError(f"the image does not have the axes {unknown!r}; choose from {list(axes)!r}")
+    rows, columns = _picture_axes(axes, positions, across)
+    ranges = {name: _range_along(axes[name], positions[name]) for name in (rows, columns) if name in positions}
     others = [axis for axis in axes.values() if axis.name not in (rows, columns)]
     channel = next((axis for axis in others if axis.type == "channel"), None)
     chosen: tuple[int, ...] = ()
     if channel is not None:
-        default = range(min(channel.size, MOST_CHANNELS)) if channels is None else channels
-        chosen = _channels(channel, positions[channel.name]) if channel.name in positions else tuple(default)
-    places = {axis.name: _place(axis, positions.get(axis.name)) for axis in others if axis is not channel}
-    return Cut(rows, columns, ranges, places, None if channel is None else channel.name, chosen)
+        default = range(min(channel.size, MOST_DEFAULT_CHANNELS)) if channels is None else channels
+        wanted = positions.get(channel.name)
+        chosen = _channel_numbers(channel, wanted) if channel.name in positions else tuple(default)
+    cuts = {axis.name: _position_along(axis, positions.get(axis.name)) for axis in others if axis is not channel}
+    return Cut(rows, columns, ranges, cuts, None if channel is None else channel.name, chosen)
 
 
-def _across(axes: Mapping[str, Axis], positions: Mapping[str, Any], across: Sequence[str] | None) -> tuple[str, str]:
+def _picture_axes(
+    axes: Mapping[str, Axis], positions: Mapping[str, Any], across: Sequence[str] | None
+) -> tuple[str, str]:
+    """Return the names of the vertical and the horizontal axis of the picture."""
     if across is not None:
         if len(set(across)) != 2 or isinstance(across, str):
-            raise ValueError(f"across={across!r} are no two axes; name the one down and the one along the picture")
+            raise ValueError(
+                f"across={across!r} is not a pair of axes; name the vertical and the horizontal one, as in "
+                "across=('y', 'x')"
+            )
         return across[0], across[1]
     free = [name for name in axes if not _is_scalar(positions.get(name, slice(None)))]
     spatial = [name for name in free if axes[name].type == "space"]
-    # A slice in time, or through a single line of voxels, is a picture too.
+    # With one spatial axis left, time or any other axis is the second one.
     candidates = spatial if len(spatial) > 1 else [name for name in free if axes[name].type != "channel"]
     if len(candidates) < 2:
         raise ValueError(
-            f"a picture has two axes, and of {list(axes)!r} only {candidates!r} are left; give positions on fewer, or "
-            "name two by across="
+            f"a picture needs two axes, but of {list(axes)!r} only {candidates!r} remain; give fewer positions, or "
+            "name two axes by across="
         )
     return candidates[-2], candidates[-1]
 
@@ -106,51 +112,68 @@ def _is_scalar(position: Any) -> bool:
     return not isinstance(position, slice | list | tuple | np.ndarray)
 
 
-def _range(axis: Axis, position: Any) -> tuple[Any, Any]:
+def _range_along(axis: Axis, position: Any) -> tuple[Any, Any]:
+    """Return the first and the last coordinate of the part of an axis to draw."""
     if not isinstance(position, slice) or position.step is not None:
         raise ValueError(
-            f"{axis.name}={position!r}: {axis.name!r} is across the picture, of which a part is a slice of positions, "
-            f"as {axis.name}=slice(10.0, 20.0)"
+            f"{axis.name}={position!r}: {axis.name!r} is an axis of the picture; draw a part of it by a slice of "
+            f"positions without a step, as in {axis.name}=slice(10.0, 20.0)"
         )
     return position.start, position.stop
 
 
-def _channels(axis: Axis, wanted: Any) -> tuple[int, ...]:
+def _channel_numbers(axis: Axis, wanted: Any) -> tuple[int, ...]:
+    """Return the numbers of channels from one of their coordinates or a list of them."""
     listed = [wanted] if _is_scalar(wanted) else list(wanted) if not isinstance(wanted, slice) else None
     if not listed:
-        raise ValueError(f"{axis.name}={wanted!r} is no channel and no list of channels")
-    return tuple(nearest(axis, _checked(axis, position)) for position in listed)
+        raise ValueError(
+            f"{axis.name}={wanted!r} is not a channel or a list of channels; choose from "
+            f"{axis.coordinates().tolist()!r}"
+        )
+    return tuple(nearest_sample(axis, _checked_position(axis, position)) for position in listed)
 
 
-def _place(axis: Axis, position: Any) -> Any:
-    """Return where the plane cuts an axis: at a position, or at the sample in the middle."""
+def _position_along(axis: Axis, position: Any) -> Any:
+    """Return the coordinate at which the plane cuts an axis: the given one, or that of the middle sample."""
     if position is None:
         return axis.coordinates()[(axis.size - 1) // 2]
     if not _is_scalar(position):
-        raise ValueError(f"{axis.name}={position!r} is no single position, and {axis.name!r} is not across the picture")
-    return _checked(axis, position)
+        raise ValueError(
+            f"{axis.name}={position!r} is not a single position; give one, or make {axis.name!r} an axis of the "
+            "picture by across="
+        )
+    return _checked_position(axis, position)
 
 
-def _checked(axis: Axis, position: Any) -> Any:
-    """Return a position on an axis in the form of its coordinates; refuse what is beside it."""
+def _checked_position(axis: Axis, position: Any) -> Any:
+    """Return a position along an axis, as the type of its coordinates.
+
+    Raises
+    ------
+    ValueError
+        If it is outside the axis, or not one of its names.
+    """
     coordinates = axis.coordinates()
     if coordinates.dtype.kind == "M":
         position = np.datetime64(position)
     if coordinates.dtype.kind in "iufmM":
         low, high = edges(axis)[[0, -1]]
         if not min(low, high) <= position <= max(low, high):
-            raise ValueError(f"{axis.name}={position!r} is outside the image, {low} to {high}{_unit(axis)}")
+            raise ValueError(
+                f"{axis.name}={position!r} is outside the image; choose a position from {low} to "
+                f"{high}{_unit_suffix(axis)}"
+            )
     elif position not in coordinates.tolist():
-        raise ValueError(f"{axis.name}={position!r} is none of {coordinates.tolist()!r}; name one of those")
+        raise ValueError(f"{axis.name}={position!r} does not exist; choose one of {coordinates.tolist()!r}")
     return position
 
 
-def _unit(axis: Axis) -> str:
+def _unit_suffix(axis: Axis) -> str:
     return f" {axis.unit}" if axis.unit else ""
 
 
-def nearest(axis: Axis, position: Any) -> int:
-    """Return which sample of an axis is nearest to a position; of labels, which one it is."""
+def nearest_sample(axis: Axis, position: Any) -> int:
+    """Return the number of the sample of an axis that is nearest to a position, or has that name."""
     coordinates = axis.coordinates()
     if coordinates.dtype.kind in "US" or isinstance(position, str):
         return int(coordinates.tolist().index(position))
@@ -158,7 +181,10 @@ def nearest(axis: Axis, position: Any) -> int:
 
 
 def edges(axis: Axis) -> npt.NDArray[Any]:
-    """Return where the voxels of an axis begin and end, one more than there are voxels."""
+    """Return the edges of the voxels along an axis, ``axis.size + 1`` of them, in the type of its coordinates.
+
+    They lie halfway between samples. An axis of names has its voxels around 0, 1, 2, ...
+    """
     positions = axis.coordinates()
     if axis.is_regular:
         return axis.translation + axis.scale * (np.arange(axis.size + 1) - 0.5)
@@ -172,21 +198,21 @@ def edges(axis: Axis) -> npt.NDArray[Any]:
 
 
 def plane_of(level: xr.DataArray, cut: Cut) -> xr.DataArray:
-    """Return the plane of a level, lazily, with its rows and columns last and its channels, if any, first."""
+    """Return the plane of a level, lazily: (rows, columns), or (channels, rows, columns) with a channel axis."""
     picked: dict[Hashable, Any] = {}
     for axis in image_axes(level):
         if axis.name in cut.positions:
-            picked[axis.name] = nearest(axis, cut.positions[axis.name])
+            picked[axis.name] = nearest_sample(axis, cut.positions[axis.name])
         elif axis.name == cut.channel:
             picked[axis.name] = list(cut.channels)
         elif axis.name in cut.ranges:
-            picked[axis.name] = _within(axis, *cut.ranges[axis.name])
+            picked[axis.name] = _samples_between(axis, *cut.ranges[axis.name])
     channel = () if cut.channel is None else (cut.channel,)
     return level.isel(picked).transpose(*channel, cut.rows, cut.columns)
 
 
-def _within(axis: Axis, start: Any, stop: Any) -> slice:
-    """Return the samples of which a voxel is, in part at least, between two positions."""
+def _samples_between(axis: Axis, start: Any, stop: Any) -> slice:
+    """Return the samples whose voxels overlap the range between two positions; None is the end of the axis."""
     borders = edges(axis)
     low, high = np.minimum(borders[:-1], borders[1:]), np.maximum(borders[:-1], borders[1:])
     inside = np.ones(axis.size, bool)
@@ -196,15 +222,17 @@ def _within(axis: Axis, start: Any, stop: Any) -> slice:
         inside &= low < stop
     found = np.flatnonzero(inside)
     if not found.size:
-        ends = f"{borders.min()} to {borders.max()}"
-        raise ValueError(f"{axis.name}=slice({start!r}, {stop!r}) holds nothing of the image, {ends}{_unit(axis)}")
+        raise ValueError(
+            f"{axis.name}=slice({start!r}, {stop!r}) is outside the image; choose positions from {borders.min()} to "
+            f"{borders.max()}{_unit_suffix(axis)}"
+        )
     return slice(int(found[0]), int(found[-1]) + 1)
 
 
 def plane_nbytes(level: xr.DataArray, base: xr.DataArray, cut: Cut) -> int:
-    """Return the bytes, decoded, of the chunks that a plane is read from.
+    """Return the bytes of the decoded chunks that contain a plane of a level.
 
-    Of a level that is computed, those are chunks of the base.
+    For a level that is not stored these are chunks of the base, from which it is computed.
     """
     stored = level.chunks is None or bool(level.encoding.get("chunks"))
     source = level if stored else base
@@ -222,23 +250,36 @@ def plane_nbytes(level: xr.DataArray, base: xr.DataArray, cut: Cut) -> int:
     return total
 
 
-def level_for(
+def choose_level(
     levels: Sequence[xr.DataArray], cut: Cut, pixels: Mapping[str, float], nbytes: int, *, blur: float = math.inf
 ) -> int:
-    """Return which level shows a plane: the coarsest with a sample for each pixel, where that is read from `nbytes`.
+    """Return the number of the level from which to draw a plane at a size in pixels.
 
-    Where it is not, the next coarser one that is, or that is read from least; as long as it has a sample for
-    every `blur` pixels.
+    It is the coarsest with a sample for each pixel if that reads at most `nbytes`, else the next coarser one that does,
+    or the one that reads least.
+
+    Parameters
+    ----------
+    levels
+        All levels, finest first.
+    cut
+        The plane.
+    pixels
+        Pixels along each axis of the picture.
+    nbytes
+        Bytes of decoded chunks to read.
+    blur
+        Prefer levels whose samples cover at most this many pixels along an axis, even if they read more.
 
     Raises
     ------
     ValueError
-        If much would have to be read whichever level it was.
+        If that level would read more than `MOST_BYTES`.
     """
     shapes = [plane_of(level, cut).sizes for level in levels]
 
     def is_fine(number: int, blur: float) -> bool:
-        # An axis that is coarser than that in level 0 already is fine where it is not coarser still.
+        # An axis that is too coarse in level 0 already only needs to keep that resolution.
         return all(shapes[number][dim] >= min(count / blur, shapes[0][dim]) for dim, count in pixels.items())
 
     finest = max(number for number in range(len(levels)) if is_fine(number, 1.0))
@@ -249,24 +290,24 @@ def level_for(
         if costs[chosen] <= MOST_BYTES:
             return chosen
     raise ValueError(
-        f"a picture would read {format_bytes(costs[chosen])}; write a pyramid with coarser levels, draw a part (as "
-        f"{cut.columns}=slice(...)), or ask for one level by its number, as level={chosen}"
+        f"a picture would read {format_bytes(costs[chosen])}; write a pyramid with coarser levels, draw a part, as in "
+        f"{cut.columns}=slice(...), or choose the level yourself, as in level={chosen}"
     )
 
 
 def has_common_scale(rows: Axis, columns: Axis) -> bool:
-    """Whether a length is as long down the picture as along it."""
+    """Whether two axes are spatial, evenly spaced and in the same unit, so that a picture must keep their ratio."""
     regular = rows.is_regular and columns.is_regular
     return regular and rows.type == columns.type == "space" and _length_unit(rows) == _length_unit(columns)
 
 
 def _length_unit(axis: Axis) -> str | None:
-    """Return the unit of an axis; degrees are degrees, to the north or to the east."""
+    """Return the unit of an axis, "degree" for degrees of any direction (CF's degrees_north and degrees_east)."""
     return "degree" if axis.unit is not None and axis.unit.startswith("degree") else axis.unit
 
 
 def points_up(coordinate: xr.DataArray | None, axis: Axis) -> bool:
-    """Whether an axis has its larger positions above: latitudes, heights, and rows that are stored from the top."""
+    """Whether positions along a vertical axis increase upwards: latitudes, CF's ``positive: up``, descending axes."""
     attrs: Mapping[Any, Any] = {} if coordinate is None else coordinate.attrs
     if axis.name.lower() in UPWARD_NAMES or attrs.get("standard_name") in UPWARD_STANDARD_NAMES:
         return True
@@ -277,14 +318,14 @@ def points_up(coordinate: xr.DataArray | None, axis: Axis) -> bool:
     return positive == "up" if positive in ("up", "down") else bool(borders[-1] < borders[0])
 
 
-def fitted(extents: Sequence[float], box: Sequence[float]) -> tuple[float, float]:
-    """Return the pixels of a field of some height and width that fills a box and keeps its shape."""
+def fit_into(extents: Sequence[float], box: Sequence[float]) -> tuple[float, float]:
+    """Return the largest (height, width) within a box that has the aspect ratio of two extents."""
     scale = min(length / extent for length, extent in zip(box, extents, strict=True))
     return extents[0] * scale, extents[1] * scale
 
 
 def extent_of(axis: Axis) -> float:
-    """Return how long an axis is; one without numbers, how many samples it has."""
+    """Return the length of an axis in its unit; the number of samples for an axis without numeric coordinates."""
     borders = edges(axis)
     length = float(abs(borders[-1] - borders[0])) if borders.dtype.kind in "iuf" else math.nan
     return length if length > 0 else float(axis.size)

@@ -1,4 +1,4 @@
-"""Small pictures as arrays, and the representation of a pyramid in a notebook."""
+"""Small pictures as arrays, and the HTML that a notebook shows for a pyramid."""
 
 from __future__ import annotations
 
@@ -14,29 +14,35 @@ from dask.utils import format_bytes
 from ..image.axes import Axis
 from ..image.tree import describe_levels, levels_of_tree
 from ..plan.factors import positive
-from .colors import QUANTILES, as_bytes, shades
-from .layers import READ_BUDGET, Layer, scene_of, shown_limits
+from .colors import QUANTILES, as_bytes, brightness
+from .layers import READ_BUDGET, Layer, display_limits, scene_of
 from .planes import edges
 
-# A notebook shows its cells again and again, so that less is read for them than for a picture that was asked for.
+# Bytes to read for a representation that nobody asked for, and that a notebook may show often.
 NOTEBOOK_BUDGET = 4 * 2**20
 NOTEBOOK_SIZE = 160
 
 
 def thumbnail(tree: xr.DataTree, size: int = 256) -> xr.DataArray:
-    """Return a small picture of the middle of a pyramid.
+    """Return a small picture of the plane through the middle of an image.
 
     Parameters
     ----------
     tree
         A pyramid, of an image or of labels.
     size
-        Pixels along the longer edge, at most.
+        Largest number of pixels along an edge.
 
     Returns
     -------
     xarray.DataArray
-        uint8: (rows, columns), of colours also "rgb"; with the coordinates of the samples that are shown.
+        uint8, brightness of axes (rows, columns) or colours of axes (rows, columns, "rgb"), with the coordinates of
+        the samples shown.
+
+    Raises
+    ------
+    ValueError
+        If the size is not positive, or every level would read gigabytes.
     """
     positive("size", size)
     scene = scene_of(tree, {})
@@ -45,9 +51,9 @@ def thumbnail(tree: xr.DataTree, size: int = 256) -> xr.DataArray:
 
 
 def _sampled(layer: Layer, shape: tuple[float, float]) -> xr.DataArray:
-    """Return a small picture of a shape, or as large as there are samples, from those at the centres of its pixels."""
+    """Return a picture of a shape in pixels, or smaller if there are fewer samples, of the samples at pixel centres."""
     rows, columns = layer.axes
-    # Nothing is gained by more pixels, along the axis that has the finer samples.
+    # More pixels than samples along the finer axis would show nothing more.
     shrink = min(1.0, max(axis.size / pixels for axis, pixels in zip(layer.axes, shape, strict=True)))
     height, width = (max(round(pixels * shrink), 1) for pixels in shape)
     down = ((np.arange(height) + 0.5) * rows.size / height).astype(int)
@@ -56,11 +62,11 @@ def _sampled(layer: Layer, shape: tuple[float, float]) -> xr.DataArray:
         down = down[::-1]
     if not _ascends(columns):
         along = along[::-1]
-    shown = _picture(layer)[np.ix_(down, along)]
-    places = layer.plane.isel({rows.name: down, columns.name: along}).coords
-    dims = (rows.name, columns.name, *(("rgb",) if shown.ndim > 2 else ()))
-    coords = {name: places[name].variable for name in dims if name in places}
-    return xr.DataArray(shown, coords, dims, name=layer.plane.name)
+    picture = _brightness_or_colors(layer)[np.ix_(down, along)]
+    sampled = layer.plane.isel({rows.name: down, columns.name: along}).coords
+    dims = (rows.name, columns.name, *(("rgb",) if picture.ndim > 2 else ()))
+    coords = {name: sampled[name].variable for name in dims if name in sampled}
+    return xr.DataArray(picture, coords, dims, name=layer.plane.name)
 
 
 def _ascends(axis: Axis) -> bool:
@@ -68,42 +74,42 @@ def _ascends(axis: Axis) -> bool:
     return bool(borders[-1] > borders[0])
 
 
-def _picture(layer: Layer) -> Any:
-    """Return the values of a layer as bytes: brightness of numbers, else colours, on black."""
-    if layer.kind == "numbers":
+def _brightness_or_colors(layer: Layer) -> Any:
+    """Return a layer as uint8: brightness of shape (rows, columns), or RGB of shape (rows, columns, 3)."""
+    if layer.coloring == "numbers":
         numbers = layer.numbers()
-        return as_bytes(shades(numbers, shown_limits(numbers, QUANTILES, (None, None))))
-    colored = layer.colored()
-    return colored[..., :3] * (colored[..., 3:] > 0) if layer.kind == "labels" else colored
+        return as_bytes(brightness(numbers, display_limits(numbers, QUANTILES, (None, None))))
+    colors = layer.rgb()
+    return colors[..., :3] * (colors[..., 3:] > 0) if layer.coloring == "labels" else colors
 
 
 def html(tree: xr.DataTree) -> str:
-    """Return what a notebook shows of a pyramid: the table of its levels, and a picture where that reads little."""
+    """Return the HTML of a pyramid: a table of its levels, and a picture if that reads at most `NOTEBOOK_BUDGET`."""
     described = describe_levels(tree)
     columns = ("level", "shape", "dtype", "chunks", "scale", "translation", "units", "size")
     head = "".join(f"<th>{column}</th>" for column in columns)
     rows = []
     for level in described:
-        shown = {**level, "size": format_bytes(level["nbytes"])}
-        rows.append("".join(f"<td>{markup.escape(_cell(shown[column]))}</td>" for column in columns))
+        cells = {**level, "size": format_bytes(level["nbytes"])}
+        rows.append("".join(f"<td>{markup.escape(_cell_text(cells[column]))}</td>" for column in columns))
     name = markup.escape(str(levels_of_tree(tree)[0].name))
     dims = markup.escape(" ".join(described[0]["dims"]))
     body = "".join(f"<tr>{row}</tr>" for row in rows)
     table = f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
     return (
-        f'<div style="display: flex; gap: 1em; align-items: flex-start">{_inline(tree)}'
+        f'<div style="display: flex; gap: 1em; align-items: flex-start">{_inline_picture(tree)}'
         f"<div><b>{name}</b>: {len(described)} levels, {dims}{table}</div></div>"
     )
 
 
-def _cell(value: Any) -> str:
+def _cell_text(value: Any) -> str:
     if not isinstance(value, list):
         return str(value)
     return ", ".join("-" if item is None else f"{item:g}" if isinstance(item, float) else str(item) for item in value)
 
 
-def _inline(tree: xr.DataTree) -> str:
-    """Return a picture as an element of HTML; nothing where it would read much, or there is none."""
+def _inline_picture(tree: xr.DataTree) -> str:
+    """Return an HTML image; empty for one axis, without Pillow, or if it would read more than `NOTEBOOK_BUDGET`."""
     if len(levels_of_tree(tree)[0].dims) < 2:
         return ""
     try:

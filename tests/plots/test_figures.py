@@ -1,4 +1,4 @@
-"""What is drawn, where, from which level: read back from matplotlib's own objects."""
+"""Figures: values, positions and levels, read back from matplotlib's objects."""
 
 import sys
 
@@ -32,7 +32,7 @@ def image_of(array, dims="zyx", scale=None, **options):
 
 
 def drawn(ax, number=-1):
-    """Return what an image artist shows and the positions of its rows and columns."""
+    """Return the values of an image artist and the positions of its rows and columns."""
     artist = ax.images[number]
     values = artist.get_array()
     left, right, bottom, top = artist.get_extent()
@@ -50,15 +50,15 @@ def centroid(ax):
     return (values.sum(1) @ rows) / values.sum(), (values.sum(0) @ columns) / values.sum()
 
 
-# --- where -----------------------------------------------------------------------------------------------------
+# --- positions -------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     "scale", [MICROMETERS, {"z": 2.0, "y": -0.5, "x": 0.25}, {"z": 1.0, "y": 3.0, "x": -7.0}], ids=str
 )
 @pytest.mark.parametrize("method", ["mean", "nearest"])
-def test_plot__levels_lie_on_each_other(axes, scale, method):
-    """The centroid of a bright blob over levels, to a hundredth of a voxel of level 0."""
+def test_plot__levels_are_aligned(axes, scale, method):
+    """The centroid of a bright blob is the same at every level, to a hundredth of a voxel of level 0."""
     z, y, x = np.ogrid[:8, :72, :90]
     blob = 60000 * np.exp(-((z - 3.2) ** 2 + (y - 33.3) ** 2 + (x - 41.7) ** 2) / 72)
     image = image_of(blob.astype("uint16"), scale=scale, translation={"y": 100.0, "x": -20.0})
@@ -76,7 +76,7 @@ def test_plot__axes_have_physical_extents_and_units(axes, level):
     assert tree.multiscale.plot(ax=axes, level=level) is axes
     assert axes.get_xlabel() == "x [micrometer]"
     assert axes.get_ylabel() == "y [micrometer]"
-    # The borders of level 0, of levels with partial windows too.
+    # The edges of level 0, also for levels whose last windows are partial.
     assert axes.get_xlim() == (10 - 0.125, 10 + 60 * 0.25 - 0.125)
     assert axes.get_ylim() == (40 * 0.5 - 0.25, -0.25)
     assert axes.get_aspect() == 1.0
@@ -110,7 +110,7 @@ def test_plot__north_is_up_and_rows_go_down(axes, name, attrs, up, ascending):
     image.coords[name].attrs.update(attrs)
     ms.to_multiscale(image, 2).multiscale.plot(ax=axes, level=0)
     low, high = axes.get_ylim()
-    # Without a word about it, the first row is above, as in every image.
+    # Without such metadata the first row is at the top, as in every image.
     assert bool(high > low) is (not ascending if up is None else up)
     assert axes.get_xlim() == (-59 * 2.0 - 1.0, 1.0)
     for row, column in ((0, 0), (7, 31), (39, 59)):
@@ -172,7 +172,7 @@ def test_plot__dates_and_irregular_positions(axes):
     np.testing.assert_array_equal(np.asarray(axes.collections[0].get_array()).ravel(), BASE[:, 4].ravel())
 
 
-# --- which level -----------------------------------------------------------------------------------------------
+# --- choice of level -------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("inches", [(1, 1), (2, 5), (5, 2), (9, 8)])
@@ -187,7 +187,7 @@ def test_plot__takes_the_coarsest_level_with_a_sample_for_each_pixel(inches):
     assert ax.images[0].get_array().shape[0] == min(size for size in sizes if size >= min(pixels, 1600))
 
 
-def test_plot__of_a_terabyte_reads_little(axes):
+def test_plot__reads_few_bytes_of_a_terabyte(axes):
     store, tree = virtual_pyramid()
     assert tree["scale0/image"].nbytes > 1e12
     store.log["read"].clear()
@@ -197,7 +197,7 @@ def test_plot__of_a_terabyte_reads_little(axes):
     assert large.images[0].get_array().shape == (256, 256)
     assert 0 < store.nbytes < 20e6
     store.log["read"].clear()
-    # A part at full resolution: the chunks that it lies in.
+    # A part at full resolution reads only the chunks that contain it.
     tree.multiscale.plot(ax=axes, z=1000, x=slice(2000, 2030), y=slice(3000, 3030))
     assert axes.images[0].get_array().shape[0] in (60, 61)
     assert 0 < store.nbytes < 20e6
@@ -207,7 +207,7 @@ def test_plot__of_a_terabyte_reads_little(axes):
     assert store.nbytes == level.nbytes
 
 
-def test_plot__keeps_to_the_bytes_that_are_allowed(axes):
+def test_plot__nbytes_limits_what_is_read(axes):
     _, tree = virtual_pyramid((1024, 1024, 1024))
     for allowed, expected in (("64MiB", 128), ("2 MiB", 128), (10**6, 64), (1, 64)):
         tree.multiscale.plot(ax=axes, nbytes=allowed)
@@ -219,7 +219,7 @@ def test_plot__refuses_to_read_gigabytes(axes, refuse_to_compute):
     alone = ms.to_multiscale(tree["scale0/image"], 2, max_levels=1)
     with pytest.raises(ValueError, match=r"would read 8\.00 GiB.*x=slice.*level=0"):
         alone.multiscale.plot(ax=axes)
-    # No level is stored: whichever is drawn, it is computed from level 0.
+    # No level is stored, so that each is computed from level 0.
     with pytest.raises(ValueError, match="would read 8"):
         ms.to_multiscale(tree["scale0/image"], [2, 4]).multiscale.plot(ax=axes)
 
@@ -227,7 +227,7 @@ def test_plot__refuses_to_read_gigabytes(axes, refuse_to_compute):
 # --- colours ---------------------------------------------------------------------------------------------------
 
 
-def test_plot__contrast_is_that_of_quantiles_of_what_is_drawn(axes):
+def test_plot__contrast_limits_are_quantiles_of_the_plane(axes):
     values = np.arange(60, dtype="uint16").reshape(1, 6, 10)
     tree = ms.to_multiscale(image_of(values), [2])
     tree.multiscale.plot(ax=axes, level=0, quantiles=(0.25, 0.75))
@@ -238,7 +238,7 @@ def test_plot__contrast_is_that_of_quantiles_of_what_is_drawn(axes):
 
 
 @pytest.mark.parametrize("dtype", ["bool", "int8", "uint64", "float16", "complex64", "datetime64[ns]"])
-def test_plot__values_of_any_dtype_also_constant_ones(axes, dtype):
+def test_plot__any_dtype_and_constant_values(axes, dtype):
     for values in (BASE[0].astype("int64") % 2, np.ones((8, 8), "int64")):
         ms.to_multiscale(values.astype(dtype), 2, "nearest").multiscale.plot(ax=axes)
         low, high = axes.images[-1].get_clim()
@@ -281,7 +281,7 @@ def test_plot__channels_in_their_colors(axes):
     assert drawn(axes)[0].shape == (8, 8, 3)
 
 
-def test_plot__colors_come_with_the_store(axes):
+def test_plot__colors_are_those_of_the_store(axes):
     store = {}
     ms.write_pyramid(ms.to_image(noise((2, 16, 16)), "cyx", channel_names=["a", "b"]), store)
     tree = ms.open_pyramid(store)
@@ -289,7 +289,7 @@ def test_plot__colors_come_with_the_store(axes):
     assert [patch.get_facecolor()[:3] for patch in axes.get_legend().get_patches()] == [(0, 1, 0), (1, 0, 1)]
 
 
-def test_plot__true_colors_as_they_are(axes):
+def test_plot__true_colors_are_not_changed(axes):
     values = noise((30, 20, 3), "uint8")
     tree = ms.to_multiscale(ms.to_image(values, "yxc"), [2])
     tree.multiscale.plot(ax=axes, level=0)
@@ -297,7 +297,7 @@ def test_plot__true_colors_as_they_are(axes):
 
 
 def labelled(dtype="uint32"):
-    """Return an image with labels "cells", which lie where the image is bright, and the labels' values."""
+    """Return a pyramid with the labels "cells", nonzero where the image is bright, and the values of the labels."""
     labels = np.zeros((1, 32, 32), dtype)
     labels[0, 4:12, 8:20], labels[0, 20:30, 2:6] = np.iinfo(dtype).max, 7
     store = {}
@@ -307,7 +307,7 @@ def labelled(dtype="uint32"):
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "uint64"])
-def test_plot__labels_lie_over_the_image(axes, dtype):
+def test_plot__labels_over_the_image(axes, dtype):
     tree, labels = labelled(dtype)
     tree.multiscale.plot(ax=axes, labels="cells", alpha=0.3)
     colors = np.array(drawn(axes)[0])
@@ -315,7 +315,7 @@ def test_plot__labels_lie_over_the_image(axes, dtype):
     colors[labels > 0, 3] = 255
     assert len({tuple(color) for color in colors[labels > 0]}) == 2
     np.testing.assert_array_equal(drawn(axes, 0)[1:], drawn(axes, 1)[1:])
-    # The same id has the same colour at every level, in a tree of labels alone too.
+    # An id has the same colour at every level, also in a tree that consists of labels only.
     alone = tree["labels/cells"]
     for level in (0, 1, 2):
         alone.multiscale.plot(ax=axes, level=level)
@@ -325,7 +325,7 @@ def test_plot__labels_lie_over_the_image(axes, dtype):
     assert drawn(axes)[0].shape == (*drawn(axes, -2)[0].shape[:2], 4)
 
 
-def test_plot__labels_lie_over_meshes_as_well(axes):
+def test_plot__labels_over_a_mesh(axes):
     labels = np.zeros((8, 8), "uint32")
     labels[2:5] = 3
     rows = {"y": np.arange(8.0) ** 2}
@@ -338,7 +338,7 @@ def test_plot__labels_lie_over_meshes_as_well(axes):
     np.testing.assert_array_equal(shown[..., 3], np.where(labels > 0, 51, 0))
 
 
-def test_plot__labels_by_their_method_or_by_word(axes):
+def test_plot__labels_by_method_or_kind(axes):
     values = noise((16, 16), "uint8")
     ms.to_multiscale(values, [2], "mode").multiscale.plot(ax=axes)
     assert drawn(axes)[0].shape == (16, 16, 4)
@@ -348,7 +348,7 @@ def test_plot__labels_by_their_method_or_by_word(axes):
     assert drawn(axes)[0].shape == (16, 16)
 
 
-def test_plot__adds_a_colorbar_where_asked(axes):
+def test_plot__colorbar(axes):
     image = ms.to_image(BASE[0].astype("float32")).assign_attrs(long_name="sea temperature", units="K")
     ms.to_multiscale(image, 2).multiscale.plot(ax=axes, colorbar=True)
     assert axes.figure.axes[-1].get_ylabel() == "sea temperature [K]"
@@ -363,25 +363,25 @@ def test_plot__draws_into_the_current_axes(axes):
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
-        ({"q": 1}, ValueError, r"no axes \['q'\].*'c', 'z', 'y', 'x'"),
-        ({"z": 12.5}, ValueError, r"z=12.5 is outside the image, -1.0 to 11.0 micrometer"),
-        ({"c": "RFP"}, ValueError, r"c='RFP' is none of \['DAPI', 'GFP'\]"),
-        ({"c": []}, ValueError, "no list of channels"),
-        ({"z": slice(1, 2)}, ValueError, "no single position"),
-        ({"x": slice(90, 95)}, ValueError, "holds nothing"),
+        ({"q": 1}, ValueError, r"does not have the axes \['q'\]; choose from \['c', 'z', 'y', 'x'\]"),
+        ({"z": 12.5}, ValueError, r"z=12.5 is outside the image; choose a position from -1.0 to 11.0 micrometer"),
+        ({"c": "RFP"}, ValueError, r"c='RFP' does not exist; choose one of \['DAPI', 'GFP'\]"),
+        ({"c": []}, ValueError, r"c=\[\] is not a channel or a list of channels; choose from \['DAPI', 'GFP'\]"),
+        ({"z": slice(1, 2)}, ValueError, "is not a single position"),
+        ({"x": slice(90, 95)}, ValueError, r"x=slice\(90, 95\) is outside the image"),
         ({"x": slice(0, 9, 2)}, ValueError, "a slice of positions"),
-        ({"z": 1, "y": 1}, ValueError, "two axes"),
-        ({"across": "yx"}, ValueError, "no two axes"),
+        ({"z": 1, "y": 1}, ValueError, "needs two axes"),
+        ({"across": "yx"}, ValueError, "across='yx' is not a pair of axes"),
         ({"across": ("y", "q")}, ValueError, "'q'"),
-        ({"level": 2}, ValueError, "levels 0 to 1"),
-        ({"labels": "cells"}, ValueError, r"labels='cells': the tree has the labels \[\]"),
+        ({"level": 2}, ValueError, "level=2 does not exist; choose one from 0 to 1"),
+        ({"labels": "cells"}, ValueError, r"labels='cells' does not exist: the tree has the labels \[\]"),
         ({"kind": "picture"}, ValueError, "choose one of 'image', 'labels'"),
-        ({"kind": "labels"}, TypeError, "float32"),
+        ({"kind": "labels"}, TypeError, "needs integers, but the values have dtype 'float32'"),
         ({"nbytes": "much"}, ValueError, "'much' is no amount"),
     ],
     ids=str,
 )
-def test_plot__refuses_what_is_no_picture(axes, options, error, message, refuse_to_compute):
+def test_plot__refuses_wrong_arguments(axes, options, error, message, refuse_to_compute):
     values = np.zeros((2, 6, 40, 60), "float32")
     tree = ms.to_multiscale(image_of(values, "czyx", channel_names=["DAPI", "GFP"]), [2])
     with pytest.raises(error, match=message):

@@ -1,4 +1,4 @@
-"""A pyramid of a terabyte of which nothing is stored: its chunks are answered from memory, and counted."""
+"""A pyramid of a terabyte that takes no memory: its store returns the same bytes for every chunk, and counts them."""
 
 import numpy as np
 import zarr
@@ -25,19 +25,19 @@ class Virtual(Recording):
 
     @property
     def nbytes(self):
-        """Bytes of chunks that were read, each as often as it was."""
+        """Bytes of all chunk reads, repeated ones included."""
         return sum(self.chunks("read").values()) * len(self.chunk)
 
 
 def virtual_pyramid(shape=SHAPE):
-    """Return a store with the pyramid of an image of that shape, uint16, and the pyramid."""
+    """Return a store with a pyramid of a uint16 image of that shape, and the opened pyramid."""
     store = Virtual(zarr.storage.MemoryStore())
     flat = np.broadcast_to(np.zeros((), np.uint16), shape)
     image = ms.to_image(flat, "zyx", scale=0.5, units="micrometer")
     levels = ms.plan_pyramid(image, 2, chunks=CHUNKS, workers=1).levels
     paths = [str(level.index) for level in levels]
-    how = {"name": "image", "method": "mean", "made_by": "test", "recipe": {}, "written": ()}
-    attributes = image_attributes([level.axes for level in levels], paths, version="0.5", **how)
+    options = {"name": "image", "method": "mean", "made_by": "test", "recipe": {}, "written": ()}
+    attributes = image_attributes([level.axes for level in levels], paths, version="0.5", **options)
     group = zarr.create_group(store, attributes=attributes)
     for level in levels:
         options = {"shape": level.shape, "chunks": CHUNKS, "dtype": "uint16", "compressors": None}
