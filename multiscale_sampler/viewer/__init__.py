@@ -1,7 +1,7 @@
-"""A viewer in the browser: Neuroglancer's own page, served from this machine along with the images.
+"""Showing pyramids in a browser: Neuroglancer's page and the images, served over HTTP from this machine.
 
-`space` gives axes the viewer's names and units, `levels` says what of a level is served, `images` finds the images of
-stores and trees, `layers` decides how they are shown, `server` answers the browser.
+`space` converts axes to the viewer's names and units, `levels` serves the chunks of one level, `images` collects the
+images of stores and trees, `layers` makes the viewer's state, and `server` answers requests.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Any
 
-from .images import ShownImage, shown_images, with_common_units
+from .images import ServedImage, served_images, with_common_units
 from .server import Server, client_files
 
 __all__ = ["Viewer", "view"]
@@ -29,16 +29,16 @@ LAST_PORT = 65535
 
 
 class Viewer:
-    """A running viewer; in a notebook it shows itself. `view` makes one."""
+    """A running viewer, as `view` returns it; a notebook shows it as a frame."""
 
-    def __init__(self, images: Sequence[ShownImage], host: str, port: int) -> None:
+    def __init__(self, images: Sequence[ServedImage], host: str, port: int) -> None:
         token = secrets.token_urlsafe(16)
         self._server = Server((host, port), images, token)
-        shown = socket.gethostname() if host in ANY_ADDRESS else host
-        self.url: str = f"http://{f'[{shown}]' if ':' in shown else shown}:{self._server.server_address[1]}/{token}/"
-        """Where a browser finds it, until it is stopped."""
+        name = socket.gethostname() if host in ANY_ADDRESS else host
+        self.url: str = f"http://{f'[{name}]' if ':' in name else name}:{self._server.server_address[1]}/{token}/"
+        """Address for a browser, valid until the viewer is stopped."""
         self.notes: tuple[str, ...] = tuple(f"{image.name}: {note}" for image in images for note in image.notes)
-        """What is shown otherwise than it is stored."""
+        """How what the viewer shows differs from what is stored, a sentence each."""
         self._thread = threading.Thread(
             target=self._server.serve_forever, args=(POLL_SECONDS,), name="viewer", daemon=True
         )
@@ -46,19 +46,19 @@ class Viewer:
 
     @property
     def state(self) -> Mapping[str, Any]:
-        """What the viewer shows and how when it is opened: Neuroglancer's state, as its JSON."""
+        """Neuroglancer's state when the page is opened, as its JSON: layers, position, zoom."""
         return self._server.state_for(self.url.rsplit("/", 2)[0])
 
     def stop(self) -> None:
-        """Stop serving; pages that are open show no more than they have."""
+        """Stop serving; open pages cannot load further data."""
         self._server.closing.set()
         self._server.shutdown()
         self._server.server_close()
         self._thread.join()
 
     def wait(self) -> None:
-        """Serve until it is stopped, or the program is interrupted."""
-        # Waits without a timeout cannot be interrupted on some systems.
+        """Block until the viewer is stopped or the program is interrupted."""
+        # On Windows, Ctrl-C does not interrupt a join without a timeout.
         while self._thread.is_alive():
             self._thread.join(timeout=1)
 
@@ -73,13 +73,13 @@ class Viewer:
         self.stop()
 
     def __repr__(self) -> str:
-        """Return where it is to be found."""
+        """Return the address."""
         return f"<Viewer at {self.url}>"
 
     def _repr_html_(self) -> str:
-        """Return the viewer as a frame of a notebook."""
-        place = html.escape(self.url)
-        return f'<iframe src="{place}" width="100%" height="{FRAME_PIXELS}" style="border: 0"></iframe>'
+        """Return an HTML frame with the viewer."""
+        url = html.escape(self.url)
+        return f'<iframe src="{url}" width="100%" height="{FRAME_PIXELS}" style="border: 0"></iframe>'
 
 
 def view(
@@ -90,44 +90,45 @@ def view(
     browser: bool = False,
     storage_options: Mapping[str, Any] | None = None,
 ) -> Viewer:
-    """Show pyramids in a browser, by Neuroglancer's page served from this machine; no network is needed.
+    """Show pyramids in a browser with Neuroglancer, served from this machine without a network.
 
-    Each channel is a layer, labels lie over their image, and several pyramids over each other at their positions.
-    Chunks go to the browser as they are stored; what the viewer cannot read (axes, versions, codecs, values as of
-    float64) is translated on the way, and a line says so. Nothing is written, and no file outside the stores is served.
+    Each channel is a layer, labels are drawn over their image, and several pyramids over each other at their positions.
+    Chunks are sent as they are stored; axes, versions, codecs and dtypes that Neuroglancer cannot read are converted
+    on the fly, and a printed note states changes of names, units and values. Nothing is written, and no file outside
+    the stores is served.
 
     Parameters
     ----------
     *stores_or_trees
-        Pyramids of any writer as `open_pyramid` takes them, trees of levels, or images that `open_image` takes.
+        Pyramids as `open_pyramid` takes them, trees of levels, or images as `open_image` takes them.
     path
-        Path of the image's group in the stores.
+        Path of the image's group in each store.
     host
-        Address to listen at. The default is seen from this machine alone; "0.0.0.0" lets everyone look who can reach
-        this machine and has the URL.
+        Address to listen at. The default is reachable from this machine only; with "0.0.0.0", everyone who can reach
+        this machine and has the URL can see the images.
     port
-        Port to listen at; 0 takes one that is free.
+        Port to listen at; 0 chooses a free one.
     browser
-        Whether to open the user's browser, too. The URL is printed either way.
+        Whether to open a browser, too. The URL is printed in any case.
     storage_options
-        Options of the file system, with URLs of remote stores.
+        Options of the file system, for URLs of remote stores.
 
     Returns
     -------
     Viewer
-        A notebook shows it as a frame. It serves until its `stop`, until the end of a ``with`` block, or until Python
-        ends; `wait` keeps a script there.
+        Serves until `stop`, the end of a ``with`` block, or the end of Python; `wait` keeps a script running. A
+        notebook shows it as a frame.
 
     Raises
     ------
     ValueError
-        If there is nothing to show, no image in a store, or no such port.
+        If nothing is passed, a store does not contain an image, or the port is not a number from 0 to 65535.
     OSError
-        If the address or the port is not to be had.
+        If the address or the port is not available.
     TypeError
-        If values are no numbers.
+        If the values of an image are not numbers.
     ModuleNotFoundError
-        If Neuroglancer, the extra ``view``, is not installed.
+        If Neuroglancer (the extra ``view``) is not installed.
 
     Examples
     --------
@@ -141,10 +142,10 @@ def view(
     if not stores_or_trees:
         raise ValueError("there is nothing to show; pass a store or a tree, as in view('image.zarr')")
     if not 0 <= port <= LAST_PORT:
-        raise ValueError(f"port={port!r} is no port; give a number up to {LAST_PORT}, or 0 for one that is free")
+        raise ValueError(f"port={port!r} is not a port; give a number from 1 to {LAST_PORT}, or 0 for any free port")
     client_files()
     images = [
-        image for given in stores_or_trees for image in shown_images(given, path, storage_options=storage_options)
+        image for source in stores_or_trees for image in served_images(source, path, storage_options=storage_options)
     ]
     viewer = Viewer(with_common_units(images), host, port)
     for note in viewer.notes:

@@ -1,4 +1,4 @@
-"""What the viewer shows and how: its state, with one layer per channel, contrast, colours, position and zoom."""
+"""Neuroglancer's state for some images: a layer per channel, contrast, colours, position and zoom."""
 
 from __future__ import annotations
 
@@ -13,14 +13,16 @@ import xarray as xr
 
 from ..image.dataarray import image_axes
 from ..metadata import CHANNEL_COLORS, omero_metadata
-from .images import ShownImage, sample
-from .space import ShownAxis
+from .images import ServedImage, contrast_sample
+from .space import ViewerAxis
 
+# Values from which contrast is chosen.
 SAMPLE_SIZE = 2**24
-# Beyond as many, a slider in one layer chooses the channel.
-MOST_CHANNELS = 64
+# With more channels there is one layer, in which a slider chooses the channel.
+MOST_CHANNEL_LAYERS = 64
+# Channels that are visible at first, each in its colour.
 MOST_VISIBLE = len(CHANNEL_COLORS)
-# What fits into one of four panels of a window of usual size, and into one alone.
+# Pixels along an edge of one of four panels in a window of usual size, and of a single panel.
 QUARTER_PIXELS, WHOLE_PIXELS = 320, 640
 SHADER = """#uicontrol invlerp normalized
 #uicontrol vec3 color color
@@ -29,38 +31,38 @@ void main() {
 }
 """
 WHITE = "#ffffff"
-# Half a turn about x: descending rows are drawn downwards, as they are stored.
-TURNED = [1, 0, 0, 0]
+# Half a turn about x, as a quaternion: draws descending rows from top to bottom, as they are stored.
+HALF_TURN = [1, 0, 0, 0]
 
 
-def viewer_state(images: Sequence[ShownImage], places: Sequence[str]) -> dict[str, Any]:
-    """Return the state of the viewer, as its own JSON, for images that are served at some URLs."""
+def viewer_state(images: Sequence[ServedImage], urls: Sequence[str]) -> dict[str, Any]:
+    """Return Neuroglancer's state, as its JSON, for images that are served at some URLs."""
     dimensions = _dimensions(images)
     first = images[0]
-    across = [axis.name for axis in reversed(first.axes[0]) if axis.kind == "space"][:3]
-    samples = [None if image.is_labels else sample(image.levels, SAMPLE_SIZE) for image in images]
-    layers = list(itertools.chain.from_iterable(map(_layers, images, places, samples)))
-    shown = [layer for layer in layers if layer["type"] == "image"]
-    if len(shown) > 1:
-        _tell_apart(shown)
+    displayed = [axis.name for axis in reversed(first.axes[0]) if axis.kind == "space"][:3]
+    samples = [None if image.is_labels else contrast_sample(image.levels, SAMPLE_SIZE) for image in images]
+    layers = list(itertools.chain.from_iterable(map(_layers, images, urls, samples)))
+    image_layers = [layer for layer in layers if layer["type"] == "image"]
+    if len(image_layers) > 1:
+        _blend(image_layers)
     state: dict[str, Any] = {
         "title": ", ".join(image.name for image in images),
         "dimensions": {name: list(step) for name, step in dimensions.items()},
-        "displayDimensions": across,
+        "displayDimensions": displayed,
         "position": _position(first, samples[0], list(dimensions)),
-        **_zoom(first, across),
+        **_zoom(first, displayed),
         "crossSectionBackgroundColor": "#000000",
-        "layers": _named_apart(layers),
+        "layers": _with_unique_names(layers),
         "layout": "4panel" if _depth(first) > 1 else "xy",
     }
     rows = [axis for axis in first.axes[0] if axis.kind == "space"][-2:-1]
     if rows and rows[0].descends:
-        state["crossSectionOrientation"] = TURNED
+        state["crossSectionOrientation"] = HALF_TURN
     return state
 
 
-def _dimensions(images: Sequence[ShownImage]) -> dict[str, tuple[float, str]]:
-    """Return name and step of all axes but channels: x, y, z first, those that only later images have last."""
+def _dimensions(images: Sequence[ServedImage]) -> dict[str, tuple[float, str]]:
+    """Return step and unit of all axes except channels by name: x, y, z first, axes of later images only last."""
     dimensions: dict[str, tuple[float, str]] = {}
     for image in images:
         spatial = [axis for axis in image.axes[0] if axis.kind == "space"]
@@ -70,96 +72,104 @@ def _dimensions(images: Sequence[ShownImage]) -> dict[str, tuple[float, str]]:
     return dimensions
 
 
-def _depth(image: ShownImage) -> int:
+def _depth(image: ServedImage) -> int:
+    """Return the number of planes along the third last spatial axis, 1 without such an axis."""
     sizes = [axis.size for axis in image.axes[0] if axis.kind == "space"]
     return sizes[-3] if len(sizes) > 2 else 1
 
 
-def _zoom(image: ShownImage, across: Sequence[str]) -> dict[str, float]:
-    """Return the scales at which the field of an image fills a panel, in its smallest steps."""
-    shown = {axis.name: axis for axis in image.axes[0] if axis.name in across}
-    finest = min(axis.step[0] for axis in shown.values())
-    extent = max(axis.size * axis.step[0] for axis in shown.values()) / finest
+def _zoom(image: ServedImage, displayed: Sequence[str]) -> dict[str, float]:
+    """Return the zoom at which an image fills a panel, in finest steps of the displayed axes per pixel."""
+    axes = [axis for axis in image.axes[0] if axis.name in displayed]
+    finest = min(axis.step[0] for axis in axes)
+    extent = max(axis.size * axis.step[0] for axis in axes) / finest
     pixels = QUARTER_PIXELS if _depth(image) > 1 else WHOLE_PIXELS
     return {"crossSectionScale": extent / pixels, "projectionScale": 1.5 * extent}
 
 
-def _position(image: ShownImage, values: xr.DataArray | None, names: Sequence[str]) -> list[float]:
-    """Return where the view begins: the middle of the field, there on the brightest plane, at the first moment."""
+def _position(image: ServedImage, values: xr.DataArray | None, names: Sequence[str]) -> list[float]:
+    """Return the first position of the view by axis: the middle of the brightest plane, at the first time.
+
+    `values` are the `contrast_sample` of the image, None for labels, whose middle plane is shown.
+    """
     middle = {axis.name: axis.position((axis.size - 1) / 2) for axis in image.axes[0]}
     middle |= {axis.name: axis.position(0) for axis in image.axes[0] if axis.kind == "time"}
     if values is not None and _depth(image) > 1:
         axes = image_axes(values)
         depth = [number for number, axis in enumerate(axes) if axis.type == "space"][-3]
         plane = _brightest(np.moveaxis(values.values, depth, 0))
-        base, at = image.axes[0][depth], axes[depth]
-        if at.is_regular and not image_axes(image.levels[0])[depth].values is not None:
-            middle[base.name] = at.coordinates()[plane] / base.spacing
+        base = image.axes[0][depth]
+        if axes[depth].is_regular and image_axes(image.levels[0])[depth].values is None:
+            middle[base.name] = axes[depth].coordinates()[plane] / base.spacing
     return [middle.get(name, 0.0) for name in names]
 
 
 def _brightest(planes: npt.NDArray[Any]) -> int:
+    """Return the index along axis 0 with the largest sum."""
     totals = np.nansum(planes.reshape(len(planes), -1), axis=1, dtype=np.float64)
     return int(totals.argmax())
 
 
-def _layers(image: ShownImage, place: str, values: xr.DataArray | None) -> Iterator[dict[str, Any]]:
-    """Yield the layers of an image: one of its labels, or one for each channel."""
+def _layers(image: ServedImage, url: str, values: xr.DataArray | None) -> Iterator[dict[str, Any]]:
+    """Yield the layers of an image: one for labels or many channels, else one per channel."""
     channels = [axis for axis in image.axes[0] if axis.kind == "channel"]
-    source = _source(image, place)
+    source = _source(image, url)
     counts = [axis.size for axis in channels]
     local = {f"{axis.name}'": [1, ""] for axis in channels}
     if image.is_labels or values is None:
         yield {**_local(local, [0] * len(channels)), **_label_layer(image, source)}
         return
-    if math.prod(counts) > MOST_CHANNELS:
+    if math.prod(counts) > MOST_CHANNEL_LAYERS:
         yield {**_local(local, [0] * len(channels)), **_image_layer(image.name, source, values, {})}
         return
     stored = _stored_channels(image.attributes, math.prod(counts))
-    names = [_channel_labels(image, axis) for axis in channels]
+    labels_by_axis = [_label_texts(image, axis) for axis in channels]
     for number, index in enumerate(itertools.product(*map(range, counts))):
-        chosen = values.isel({_dim(image, axis): i for axis, i in zip(channels, index, strict=True)})
-        label = " ".join(labels[i] for labels, i in zip(names, index, strict=True))
+        channel = values.isel({_dim(image, axis): i for axis, i in zip(channels, index, strict=True)})
+        label = " ".join(labels[i] for labels, i in zip(labels_by_axis, index, strict=True))
         name = f"{image.name} {stored[number].get('label') or label}" if math.prod(counts) > 1 else image.name
-        layer = _image_layer(name, source, chosen, stored[number])
+        layer = _image_layer(name, source, channel, stored[number])
         layer["visible"] = bool(stored[number].get("active", number < MOST_VISIBLE))
         yield {**_local(local, index), **layer}
 
 
 def _local(dimensions: Mapping[str, Any], position: Sequence[int]) -> dict[str, Any]:
+    """Return the part of a layer that fixes the channel it shows."""
     return {"localDimensions": dict(dimensions), "localPosition": list(position)} if dimensions else {}
 
 
-def _dim(image: ShownImage, axis: ShownAxis) -> Any:
+def _dim(image: ServedImage, axis: ViewerAxis) -> Any:
+    """Return the image's name of an axis of the viewer."""
     return image.levels[0].dims[image.axes[0].index(axis)]
 
 
-def _channel_labels(image: ShownImage, axis: ShownAxis) -> list[str]:
+def _label_texts(image: ServedImage, axis: ViewerAxis) -> list[str]:
+    """Return the labels of channels along an axis, or their numbers."""
     dim = _dim(image, axis)
     level = image.levels[0]
     labels = level[dim].values if dim in level.coords else np.arange(axis.size)
     return [f"{label:g}" if labels.dtype.kind in "iuf" else str(label) for label in labels]
 
 
-def _source(image: ShownImage, place: str) -> dict[str, Any]:
-    """Return the data source; descending axes are turned round, for distances are positive in it."""
-    source: dict[str, Any] = {"url": f"{place}/|zarr3:"}
+def _source(image: ServedImage, url: str) -> dict[str, Any]:
+    """Return the data source of an image's layers, with a transform that negates descending axes."""
+    source: dict[str, Any] = {"url": f"{url}/|zarr3:"}
     axes = image.axes[0]
     if any(axis.descends for axis in axes):
         names = [f"{axis.name}'" if axis.kind == "channel" else axis.name for axis in axes]
-        turns = np.diag([-1.0 if axis.descends else 1.0 for axis in axes])
+        signs = np.diag([-1.0 if axis.descends else 1.0 for axis in axes])
         source["transform"] = {
             "outputDimensions": {name: list(axis.step) for name, axis in zip(names, axes, strict=True)},
-            "matrix": np.column_stack([turns, np.zeros(len(axes))]).tolist(),
+            "matrix": np.column_stack([signs, np.zeros(len(axes))]).tolist(),
         }
     return source
 
 
-def _label_layer(image: ShownImage, source: Mapping[str, Any]) -> dict[str, Any]:
-    described = image.attributes.get("image-label") or {}
+def _label_layer(image: ServedImage, source: Mapping[str, Any]) -> dict[str, Any]:
+    label_metadata = image.attributes.get("image-label") or {}
     colors = {
         str(entry["label-value"]): "#{:02x}{:02x}{:02x}".format(*(int(part) for part in entry["rgba"][:3]))
-        for entry in described.get("colors") or ()
+        for entry in label_metadata.get("colors") or ()
         if "rgba" in entry
     }
     layer = {"type": "segmentation", "name": image.name, "source": dict(source)}
@@ -169,35 +179,32 @@ def _label_layer(image: ShownImage, source: Mapping[str, Any]) -> dict[str, Any]
 def _image_layer(
     name: str, source: Mapping[str, Any], values: xr.DataArray, stored: Mapping[str, Any]
 ) -> dict[str, Any]:
+    """Return a layer of one channel, in the colour and contrast that are stored, else chosen from its values."""
     (computed,) = omero_metadata([name], [values.values])["channels"]
     color = str(stored.get("color") or computed["color"]).lstrip("#")[:6]
     window = _usable_window(stored.get("window"), values.dtype) or computed["window"]
     finite = values.values[np.isfinite(values.values)]
     start, end = float(window["start"]), float(window["end"])
-    least, most = min([start, *_extreme(finite, np.min)]), max([end, *_extreme(finite, np.max)])
-    # Of integers the viewer takes whole numbers only.
+    lowest, highest = (min(start, float(finite.min())), max(end, float(finite.max()))) if finite.size else (start, end)
+    # For integers Neuroglancer accepts whole numbers only; int64 is served as float32.
     whole = values.dtype.kind in "iu" and values.dtype != np.int64
-    ends, reach = ([math.floor(a), math.ceil(b)] if whole else [a, b] for a, b in ((start, end), (least, most)))
-    controls = {"normalized": {"range": ends, "window": reach}, "color": f"#{color.lower()}"}
+    limits, slider = ([math.floor(a), math.ceil(b)] if whole else [a, b] for a, b in ((start, end), (lowest, highest)))
+    controls = {"normalized": {"range": limits, "window": slider}, "color": f"#{color.lower()}"}
     layer = {"type": "image", "name": name, "source": dict(source), "opacity": 1}
     return {**layer, "shader": SHADER, "shaderControls": controls}
 
 
-def _extreme(values: npt.NDArray[Any], which: Any) -> list[float]:
-    return [float(which(values))] if values.size else []
-
-
 def _stored_channels(attributes: Mapping[str, Any], count: int) -> list[Mapping[str, Any]]:
-    """Return what ``omero`` says of each channel, nothing where it does not fit."""
-    described = attributes.get("omero")
-    channels = described.get("channels") if isinstance(described, Mapping) else None
+    """Return the ``omero`` metadata of each channel; empty ones unless they describe that number of channels."""
+    omero = attributes.get("omero")
+    channels = omero.get("channels") if isinstance(omero, Mapping) else None
     fits = isinstance(channels, Sequence) and len(channels) == count
     usable = fits and all(isinstance(channel, Mapping) for channel in channels or ())
     return list(channels or ()) if usable else [{}] * count
 
 
 def _usable_window(window: Any, dtype: np.dtype[Any]) -> Mapping[str, Any] | None:
-    """Return a stored window, unless it is none or all that the dtype holds, as writers put it who do not know."""
+    """Return the ends of a stored contrast window; None if it is invalid, or all of a dtype of more than 8 bits."""
     try:
         start, end = float(window["start"]), float(window["end"])
     except (KeyError, TypeError, ValueError):
@@ -211,16 +218,16 @@ def _usable_window(window: Any, dtype: np.dtype[Any]) -> Mapping[str, Any] | Non
     return {"start": start, "end": end}
 
 
-def _tell_apart(layers: Sequence[dict[str, Any]]) -> None:
-    """Let several layers add up; those in white get a colour each."""
+def _blend(layers: Sequence[dict[str, Any]]) -> None:
+    """Make layers additive in place, and give those in white a colour each."""
     for number, layer in enumerate(layers):
         layer["blend"] = "additive"
         if layer["shaderControls"]["color"] == WHITE:
             layer["shaderControls"]["color"] = f"#{CHANNEL_COLORS[number % len(CHANNEL_COLORS)].lower()}"
 
 
-def _named_apart(layers: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return layers with names of which none is there twice."""
+def _with_unique_names(layers: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return layers with a number after each name that occurred before."""
     seen: dict[str, int] = {}
     named = []
     for layer in layers:

@@ -1,7 +1,4 @@
-"""Axes as Neuroglancer has them: its names, its units, positive distances between samples.
-
-Between an `Axis` of this package and what is served to the viewer.
-"""
+"""Axes of images as axes of Neuroglancer, with the names and units it accepts and positive spacings."""
 
 from __future__ import annotations
 
@@ -12,7 +9,7 @@ from dataclasses import dataclass, replace
 from ..image.axes import Axis, AxisType
 from ..metadata import SI_PREFIXES, unit_name
 
-# By these the viewer knows lengths and times, and places images of different units over each other.
+# OME-NGFF units as multiples of Neuroglancer's "m" and "s".
 UNITS: dict[str, tuple[float, str]] = {
     f"{prefix}{unit}": (float(f"1e{power}"), unit[0])
     for prefix, power in {"": 0, "deca": 1, **SI_PREFIXES}.items()
@@ -31,8 +28,8 @@ NOT_IN_A_NAME = re.compile(r"[^A-Za-z0-9_]")
 
 
 @dataclass(frozen=True)
-class ShownAxis:
-    """One axis of a level as the viewer takes it."""
+class ViewerAxis:
+    """An axis of a level in the viewer."""
 
     name: str
     """Name in the viewer."""
@@ -41,69 +38,65 @@ class ShownAxis:
     size: int
     """Number of samples."""
     spacing: float
-    """Distance from a sample to the next, positive."""
+    """Distance between samples, positive, in the unit."""
     origin: float
-    """Position of sample 0; of a descending axis its negative, from which the samples ascend."""
+    """Position of sample 0 in the unit; negated for a descending axis, so that positions ascend."""
     unit: str | None
-    """Name of the unit, None where the viewer has no such unit."""
+    """Name of the unit, a key of `UNITS`; None for all other units."""
     descends: bool = False
-    """Whether true positions are the negatives of those here."""
+    """Whether positions in the image are the negatives of these."""
 
     @property
     def step(self) -> tuple[float, str]:
-        """The spacing in the unit's base: 1e-06 and "m" for a micrometer."""
+        """The spacing as a number and Neuroglancer's unit: ``(1e-06, "m")`` for a micrometer."""
         factor, base = UNITS[self.unit] if self.unit else (1.0, "")
         return self.spacing * factor, base
 
     def position(self, sample: float) -> float:
-        """Return where a sample is, as a count of spacings from zero."""
-        counted = self.origin / self.spacing + sample
-        return -counted if self.descends else counted
+        """Return the true position of a sample, which may be fractional, in multiples of the spacing."""
+        steps = self.origin / self.spacing + sample
+        return -steps if self.descends else steps
 
 
-def shown_axes(levels: Sequence[Sequence[Axis]]) -> tuple[tuple[tuple[ShownAxis, ...], ...], list[str]]:
-    """Return the axes of every level for the viewer, and what is shown otherwise than it is."""
+def viewer_axes(levels: Sequence[Sequence[Axis]]) -> tuple[tuple[tuple[ViewerAxis, ...], ...], list[str]]:
+    """Return the viewer's axes of every level, and notes on names and positions that differ from the image's."""
     names = _viewer_names([axis.name for axis in levels[0]])
-    notes = [f"axis {old!r} is called {new!r}" for old, new in names.items() if new != old]
-    counted = [axis.name for axis in levels[0] if axis.type == "channel"]
-    for axis in levels[0]:
-        if axis.name not in counted and not all(_of(axes, axis.name).is_regular for axes in levels):
-            counted.append(axis.name)
-            notes.append(f"positions along {axis.name!r} are no even steps; its samples are counted")
-    shown = []
+    notes = [f"axis {old!r} is shown as {new!r}" for old, new in names.items() if new != old]
+    by_index = [axis.name for axis in levels[0] if axis.type == "channel"]
+    for number, axis in enumerate(levels[0]):
+        if axis.name not in by_index and not all(axes[number].is_regular for axes in levels):
+            by_index.append(axis.name)
+            notes.append(f"positions along {axis.name!r} are not evenly spaced; sample numbers are shown instead")
+    converted = []
     for axes in levels:
         pairs = zip(levels[0], axes, strict=True)
-        placed = [_counted(base, axis) if base.name in counted else _placed(axis) for base, axis in pairs]
-        shown.append(tuple(replace(axis, name=names[axis.name]) for axis in placed))
-    return tuple(shown), notes
+        level = [_index_axis(base, axis) if base.name in by_index else _spaced_axis(axis) for base, axis in pairs]
+        converted.append(tuple(replace(axis, name=names[axis.name]) for axis in level))
+    return tuple(converted), notes
 
 
-def _of(axes: Sequence[Axis], name: str) -> Axis:
-    return next(axis for axis in axes if axis.name == name)
-
-
-def _counted(base: Axis, axis: Axis) -> ShownAxis:
-    """Return an axis whose samples are windows of those of the base, which are counted."""
+def _index_axis(base: Axis, axis: Axis) -> ViewerAxis:
+    """Return an axis of a level whose positions are sample numbers of level 0."""
     factor = max(round(base.size / axis.size), 1)
     windows = Axis(axis.name, base.size).coarsen(factor)
-    return ShownAxis(axis.name, axis.type or "space", axis.size, windows.scale, windows.translation, None)
+    return ViewerAxis(axis.name, axis.type or "space", axis.size, windows.scale, windows.translation, None)
 
 
-def _placed(axis: Axis) -> ShownAxis:
+def _spaced_axis(axis: Axis) -> ViewerAxis:
     unit = unit_name(axis.unit)
     descends = axis.scale < 0
     origin = -axis.translation if descends else axis.translation
     known = unit if unit in UNITS else None
-    return ShownAxis(axis.name, axis.type or "space", axis.size, abs(axis.scale), origin, known, descends)
+    return ViewerAxis(axis.name, axis.type or "space", axis.size, abs(axis.scale), origin, known, descends)
 
 
 def _viewer_names(names: Sequence[str]) -> dict[str, str]:
-    """Return the viewer's names of axes: letters, digits and underscores, a letter first."""
-    chosen: dict[str, str] = {}
+    """Return unique names of letters, digits and underscores that begin with a letter, by the names of axes."""
+    valid: dict[str, str] = {}
     for name in names:
         plain = NOT_IN_A_NAME.sub("_", name)
         new = plain if plain[:1].isalpha() else f"d{plain}"
-        while new in chosen.values() or (new != name and new in names):
+        while new in valid.values() or (new != name and new in names):
             new += "_"
-        chosen[name] = new
-    return chosen
+        valid[name] = new
+    return valid

@@ -1,6 +1,6 @@
-"""The viewer in a real browser: pixels on the screen, labels over them, finer levels when one looks closer.
+"""The viewer in a real browser: pixels on the screen, labels over the image, finer levels after zooming in.
 
-The pictures are kept in the folder that ``MSS_SCREENSHOTS`` names. Without a Chromium (``apt-get install chromium``, or
+Screenshots are saved to the folder that ``MSS_SCREENSHOTS`` names. Without a Chromium (``apt-get install chromium``, or
 ``MSS_CHROMIUM`` names one) these tests are skipped.
 """
 
@@ -25,7 +25,7 @@ pytestmark = [
 
 SIZE = 1536
 DARK, BRIGHT, LABEL = 100, 1000, 7
-# Above are the viewer's bars.
+# Height in pixels of the viewer's bars at the top.
 BARS = 60
 WIDTH, HEIGHT = 700, 640
 READY = "viewer.layerManager.managedLayers.length > 0 && viewer.isReady()"
@@ -34,7 +34,7 @@ CHUNK = re.compile(r"/(\d+)/(\d+)/c(?:/\d+)+ ")
 
 @pytest.fixture
 def store(tmp_path):
-    """Return the default store of an image whose left half is dark, with labels in its lower half."""
+    """Return the path of a pyramid with default options: its left half is dark, its lower half has labels."""
     values = np.full((SIZE, SIZE), BRIGHT, "uint16")
     values[:, : SIZE // 2] = DARK
     labels = np.zeros((SIZE, SIZE), "uint32")
@@ -47,7 +47,7 @@ def store(tmp_path):
 
 @pytest.fixture
 def pictures(tmp_path):
-    """Return the folder where pictures are kept."""
+    """Return the folder for screenshots."""
     folder = Path(os.environ.get("MSS_SCREENSHOTS") or tmp_path)
     folder.mkdir(parents=True, exist_ok=True)
     return folder
@@ -55,13 +55,13 @@ def pictures(tmp_path):
 
 @pytest.fixture
 def requests(tmp_path):
-    """Return the file of the requests that the viewer tells."""
+    """Return the path of the viewer's log of requests."""
     return tmp_path / "requests.txt"
 
 
 @pytest.fixture
 def url(store, requests):
-    """Return where the command shows the store."""
+    """Return the URL at which the command serves the store."""
     command = [sys.executable, "-m", "multiscale_sampler", "view", str(store), "--no-browser", "--verbose"]
     with (
         requests.open("w") as log,
@@ -72,7 +72,7 @@ def url(store, requests):
 
 
 def quarters(pixels):
-    """Return the colours of the quarters of the field, which lies in the middle: [[left, right] above, below]."""
+    """Return the mean colours of the quarters of the image, in the middle of a page: shape (2, 2, 3), rows first."""
     height, width = pixels.shape[:2]
     middle, reach = (BARS + height) // 2, min(width, height - BARS) // 8
     rows = (slice(middle - 2 * reach, middle - reach), slice(middle + reach, middle + 2 * reach))
@@ -80,40 +80,42 @@ def quarters(pixels):
     return np.array([[pixels[row, column].reshape(-1, 3).mean(axis=0) for column in columns] for row in rows])
 
 
-def drawn(page, path, looks):
-    """Return the colours of the quarters once they look as they should."""
+def drawn_quarters(page, path, is_expected):
+    """Return the colours of the quarters as soon as they are as expected, or at the deadline."""
     end = time.monotonic() + DEADLINE
     while True:
         page.wait_for(READY)
-        found = quarters(page.screenshot(path))
-        if looks(found) or time.monotonic() > end:
-            return found
+        colors = quarters(page.screenshot(path))
+        if is_expected(colors) or time.monotonic() > end:
+            return colors
 
 
-def levels_asked_for(requests):
-    """Return the levels of the image of which chunks were requested."""
+def requested_levels(requests):
+    """Return the numbers of the image's levels whose chunks were requested."""
     return {int(level) for image, level in CHUNK.findall(requests.read_text()) if image == "0"}
 
 
-def test_view__draws_the_default_store_its_labels_and_finer_levels_from_nearby(url, requests, pictures):
+def test_view__draws_image_labels_and_finer_levels(url, requests, pictures):
     with open_browser(find_browser(), WIDTH, HEIGHT) as page:
         page.open(url)
-        above, below = drawn(page, pictures / "viewer.png", lambda colors: np.ptp(colors[1], axis=1).min() > 50)
-        # Left is dark, right is bright; without labels all is grey, with them it has their colour.
+        above, below = drawn_quarters(
+            page, pictures / "viewer.png", lambda colors: np.ptp(colors[1], axis=1).min() > 50
+        )
+        # Left is dark, right is bright. Without labels pixels are grey, with labels they are coloured.
         assert above[0].max() < 50
         assert above[1].min() > 200
         assert np.ptp(above, axis=1).max() < 10
         assert np.ptp(below, axis=1).min() > 50
         assert below[1].max() > below[0].max() + 50
 
-        before = levels_asked_for(requests)
+        before = requested_levels(requests)
         assert before
         assert 0 not in before
         page.zoom_in(WIDTH // 2, HEIGHT // 2, turns=8)
-        page.until(lambda: 0 in levels_asked_for(requests))
-        assert 0 in levels_asked_for(requests)
+        page.until(lambda: 0 in requested_levels(requests))
+        assert 0 in requested_levels(requests)
         page.wait_for(READY)
         page.screenshot(pictures / "viewer-nearby.png")
         assert page.errors == []
-        # It works without a network.
+        # The page loads nothing from other hosts.
         assert page.hosts == {url.split("/")[2]}

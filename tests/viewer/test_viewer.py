@@ -1,4 +1,4 @@
-"""What the viewer is served: every page of it is fetched as a browser does, and read back by zarr itself."""
+"""The viewer's server: documents and chunks are fetched over HTTP, as a browser does, and read back by zarr."""
 
 import contextlib
 import dataclasses
@@ -25,7 +25,7 @@ import zarr
 
 import multiscale_sampler as ms
 from multiscale_sampler.cli import main
-from multiscale_sampler.viewer.levels import MadeLevel, StoredLevel, served_level
+from multiscale_sampler.viewer.levels import ComputedLevel, StoredLevel, served_level
 from tests.data import Recording, noise, real
 
 pytestmark = pytest.mark.skipif(importlib.util.find_spec("neuroglancer") is None, reason="needs the extra 'view'")
@@ -34,11 +34,11 @@ SPACING = {"z": 2.0, "y": 0.5, "x": 0.25}
 
 
 @contextlib.contextmanager
-def viewing(*given, **options):
+def viewing(*sources, **options):
     with warnings.catch_warnings():
-        # Of old stores, which levels and axes were assumed.
+        # Old stores warn about levels and axes that are assumed.
         warnings.simplefilter("ignore", UserWarning)
-        viewer = ms.view(*given, **options)
+        viewer = ms.view(*sources, **options)
     with viewer:
         yield viewer
 
@@ -50,7 +50,7 @@ def fetch(viewer, path, **headers):
 
 
 def status_of(viewer, target, method="GET"):
-    """Return status and content for a request target that is sent as it is written."""
+    """Return status and content for a request target, which is sent without normalization."""
     connection = http.client.HTTPConnection(urlsplit(viewer.url).netloc)
     try:
         connection.request(method, target)
@@ -64,8 +64,8 @@ def token(viewer):
     return urlsplit(viewer.url).path.strip("/")
 
 
-def served(viewer, image=0):
-    """Return all that is served of an image as a store in memory."""
+def fetched_store(viewer, image=0):
+    """Return all documents and chunks that are served for an image, as a store in memory."""
     store = {}
 
     def put(key, content):
@@ -87,8 +87,8 @@ def served(viewer, image=0):
 
 
 def levels_served(viewer, image=0):
-    """Return values and positions of the levels, as this package reads what is served."""
-    tree = ms.open_pyramid(served(viewer, image))
+    """Return the levels of an image, opened from what is served."""
+    tree = ms.open_pyramid(fetched_store(viewer, image))
     return [next(iter(tree[f"scale{number}"].data_vars.values())).load() for number in range(len(tree.children))]
 
 
@@ -118,7 +118,7 @@ def stored(image, tmp_path):
     return place
 
 
-# --- what is served is what is stored --------------------------------------------------------------------------
+# --- served and stored values ----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -152,13 +152,13 @@ def test_view__shows_a_store_of_the_first_version():
     with viewing(store) as viewer:
         assert_same(levels_served(viewer), [xr.DataArray(values), xr.DataArray(values[..., ::2, ::2])])
         assert [layer["localPosition"] for layer in viewer.state["layers"]] == [[0], [1]]
-        # A window of two samples has its middle between them.
+        # The centre of a window of two samples is between them.
         assert levels_served(viewer)[1].x.values[0] == 0.5
 
 
 @pytest.mark.parametrize("order", ["C", "F"])
 @pytest.mark.parametrize("dtype", ["<u2", ">u2", ">f4", "i1"])
-def test_view__says_in_zarr_v3_what_zarr_v2_says(order, dtype):
+def test_view__serves_zarr_v2_as_zarr_v3(order, dtype):
     values = noise((13, 21)).astype(dtype)
     array = zarr.create_array({}, shape=values.shape, chunks=(5, 8), dtype=dtype, zarr_format=2, order=order,
                               compressors=numcodecs.GZip(1), fill_value=None)  # fmt: skip
@@ -169,17 +169,17 @@ def test_view__says_in_zarr_v3_what_zarr_v2_says(order, dtype):
 
 
 @pytest.mark.parametrize("filters", [(), (numcodecs.Delta("<u2"),)])
-def test_view__decodes_what_the_viewer_cannot(filters):
+def test_view__decodes_codecs_unknown_to_the_viewer(filters):
     values = noise((13, 21))
     array = zarr.create_array({}, shape=values.shape, chunks=(5, 8), dtype="u2", zarr_format=2, filters=filters or None,
                               compressors=numcodecs.LZ4() if not filters else None)  # fmt: skip
     array[...] = values
     with viewing(array) as viewer:
-        assert isinstance(viewer._server.images[0].served[0], MadeLevel)
+        assert isinstance(viewer._server.images[0].served[0], ComputedLevel)
         np.testing.assert_array_equal(levels_served(viewer)[0].values, values)
 
 
-def test_view__leaves_out_chunks_that_are_not_stored():
+def test_view__missing_chunks_are_not_found():
     array = zarr.create_array({}, shape=(20, 20), chunks=(10, 10), dtype="u2", fill_value=7)
     array[:10, :10] = 1
     with viewing(array) as viewer:
@@ -200,7 +200,7 @@ def test_view__leaves_out_chunks_that_are_not_stored():
     ],
 )
 @pytest.mark.parametrize("is_stored", [True, False])
-def test_view__converts_values_and_says_so(capsys, dtype, shown, is_stored):
+def test_view__converts_dtypes_with_a_note(capsys, dtype, shown, is_stored):
     values = noise((30, 17), "uint8").astype(dtype) * np.array(1.5).astype(dtype)
     tree = ms.to_multiscale(values, [2], method="nearest")
     if is_stored:
@@ -215,8 +215,8 @@ def test_view__converts_values_and_says_so(capsys, dtype, shown, is_stored):
         assert (f"{dtype} values" in capsys.readouterr().out) == (not lossless) == bool(viewer.notes)
 
 
-def test_view__refuses_what_is_no_number():
-    with pytest.raises(TypeError, match="no numbers to look at"):
+def test_view__refuses_values_that_are_not_numbers():
+    with pytest.raises(TypeError, match="are not numbers and cannot be shown"):
         ms.view(xr.DataArray(np.array([["a", "b"]]), dims=("y", "x")))
 
 
@@ -228,7 +228,7 @@ def test_view__shows_trees_in_memory(lazy):
         assert_same(levels_served(viewer), levels_of(tree))
 
 
-def test_view__cuts_large_blocks_into_chunks_of_a_bounded_size():
+def test_view__splits_large_blocks_into_chunks():
     level = served_level(xr.DataArray(np.ones((1500, 1300), "u2")), np.dtype("u2"))
     assert math.prod(level.chunks) * 2 <= 2 * 2**20
     values = np.frombuffer(level.read((1, 1), None), "<u2").reshape(level.chunks)
@@ -250,7 +250,7 @@ def test_view__reads_through_the_store_of_a_url(image):
         assert_same(levels_served(viewer), levels_of(ms.open_pyramid("memory://viewed.zarr")))
 
 
-def test_view__reads_no_more_than_the_coarsest_level(image):
+def test_view__reads_only_the_coarsest_level_for_contrast(image):
     store = Recording(zarr.storage.MemoryStore())
     ms.write_pyramid(image, store, scale_factors=[2, 4], chunks=8)
     store.log["read"].clear()
@@ -260,7 +260,7 @@ def test_view__reads_no_more_than_the_coarsest_level(image):
         assert all(key.startswith("scale2/") for key in read)
 
 
-def test_view__takes_contrast_of_a_lazy_tree_from_what_is_stored():
+def test_view__contrast_of_a_lazy_tree_is_that_of_stored_levels():
     store = Recording(zarr.storage.MemoryStore())
     zarr.create_array(store, data=noise((8, 40, 50)), chunks=(8, 8, 8))
     tree = ms.to_multiscale(ms.open_image(store), [2, 4])
@@ -269,10 +269,10 @@ def test_view__takes_contrast_of_a_lazy_tree_from_what_is_stored():
         assert set(store.chunks("read").values()) == {1}
 
 
-# --- nothing else is served ------------------------------------------------------------------------------------
+# --- access to other data --------------------------------------------------------------------------------------
 
 
-def test_view__listens_on_this_machine_alone(stored):
+def test_view__is_not_reachable_from_other_machines(stored):
     with viewing(stored) as viewer:
         assert viewer._server.server_address[0] == "127.0.0.1"
         assert urlsplit(viewer.url).hostname == "127.0.0.1"
@@ -280,7 +280,7 @@ def test_view__listens_on_this_machine_alone(stored):
         socket.create_connection(viewer._server.server_address)
 
 
-def test_view__serves_no_path_outside(stored):
+def test_view__serves_no_other_files(stored):
     secret = stored.parent / "secret"
     secret.write_text("nobody is to read this")
     with viewing(stored) as viewer:
@@ -316,7 +316,7 @@ def test_view__serves_no_path_outside(stored):
         assert [status_of(viewer, inside[0], method)[0] for method in ("POST", "PUT", "DELETE")] == [501] * 3
 
 
-def test_view__makes_no_chunk_outside_an_image():
+def test_view__chunks_outside_the_image_are_not_found():
     with viewing(noise((20, 30))) as viewer:
         targets = [f"/{token(viewer)}/0/0/c/{index}" for index in ("0/0", "0/1", "1/0", "0", "0/0/0")]
         assert [status_of(viewer, target)[0] for target in targets] == [200, 404, 404, 404, 404]
@@ -343,35 +343,35 @@ def test_view__refuses_a_level_that_is_a_link_out_of_the_store(stored):
     level = stored / "scale1" / "image"
     level.rename(stored.parent / "elsewhere")
     level.symlink_to(stored.parent / "elsewhere")
-    with pytest.raises(ValueError, match="a link that leads out of the store"):
+    with pytest.raises(ValueError, match="is a link to a place outside the store"):
         ms.view(stored)
 
 
-def test_view__takes_a_link_to_a_store_for_the_store(stored):
+def test_view__follows_a_link_to_a_whole_store(stored):
     link = stored.parent / "link.zarr"
     link.symlink_to(stored)
     with viewing(link) as viewer:
         assert_same(levels_served(viewer), levels_of(ms.open_pyramid(stored)))
 
 
-# --- parts of chunks -------------------------------------------------------------------------------------------
+# --- byte ranges -----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("given", [noise((20, 30)), "stored"], ids=["made", "stored"])
-def test_view__serves_parts_of_chunks(given):
-    if isinstance(given, str):
-        given = zarr.create_array({}, data=noise((20, 30)), chunks=(20, 30), shards=(20, 30))
-    with viewing(given) as viewer:
+@pytest.mark.parametrize("source", [noise((20, 30)), "stored"], ids=["computed", "stored"])
+def test_view__serves_byte_ranges(source):
+    if isinstance(source, str):
+        source = zarr.create_array({}, data=noise((20, 30)), chunks=(20, 30), shards=(20, 30))
+    with viewing(source) as viewer:
         _, headers, whole = fetch(viewer, "0/0/c/0/0")
         assert int(headers["Content-Length"]) == len(whole)
-        for asked, part, first in [
+        for byte_range, part, first in [
             ("bytes=0-0", whole[:1], 0),
             ("bytes=5-104", whole[5:105], 5),
             ("bytes=100-", whole[100:], 100),
             ("bytes=-16", whole[-16:], len(whole) - 16),
             (f"bytes=10-{2 * len(whole)}", whole[10:], 10),
         ]:
-            status, headers, content = fetch(viewer, "0/0/c/0/0", Range=asked)
+            status, headers, content = fetch(viewer, "0/0/c/0/0", Range=byte_range)
             assert (status, content) == (206, part)
             assert headers["Content-Range"].rpartition("/")[0] == f"bytes {first}-{first + len(part) - 1}"
         with pytest.raises(urllib.error.HTTPError, match="416"):
@@ -379,11 +379,11 @@ def test_view__serves_parts_of_chunks(given):
         assert fetch(viewer, "0/0/c/0/0", Range="bytes=5-2")[::2] == (200, whole)
         request = urllib.request.Request(f"{viewer.url}0/0/c/0/0", method="HEAD")
         with urllib.request.urlopen(request) as answer:
-            # Chromium believes the first of several.
+            # Chromium uses the first of several, so that there must be one.
             assert answer.headers.get_all("Content-Length") == [str(len(whole))]
 
 
-# --- how it is shown -------------------------------------------------------------------------------------------
+# --- state of the viewer ---------------------------------------------------------------------------------------
 
 
 def test_view__has_a_layer_for_each_channel():
@@ -408,12 +408,12 @@ def test_view__has_a_layer_for_each_channel():
     assert layers[1]["shaderControls"]["normalized"]["range"] == [0, 1000]
     assert state["dimensions"] == {"x": [2.5e-07, "m"], "y": [0.5, ""], "z": [2.0, ""], "t": [10.0, "s"]}
     assert state["displayDimensions"] == ["x", "y", "z"]
-    # The middle across, the plane of level 1 that is the brightest (at 2 * 2 + 0.5 of level 0), the first moment.
+    # The middle of x and y, the brightest plane of level 1 (at 2 * 2 + 0.5 of level 0), the first time.
     assert state["position"] == [14.5, 9.5, 4.5, 0.0]
     assert state["layout"] == "4panel"
 
 
-def test_view__takes_colours_and_contrast_that_the_store_states():
+def test_view__uses_stored_colours_and_contrast():
     store = {}
     ms.write_pyramid(ms.to_image(noise((2, 20, 30)), "cyx", channel_names=["a", "b"]), store, scale_factors=[2])
     group = zarr.open_group(store, mode="r+", use_consolidated=False)
@@ -456,7 +456,7 @@ def test_view__keeps_the_bits_of_signed_ids():
         np.testing.assert_array_equal(levels_served(viewer, 1)[0].values, ids.view("uint64"))
 
 
-def test_view__lays_several_images_over_each_other(stored, image):
+def test_view__shows_several_images(stored, image):
     other = ms.to_multiscale(image.rename("brain"), [2])
     with viewing(stored, other) as viewer:
         layers = viewer.state["layers"]
@@ -466,13 +466,13 @@ def test_view__lays_several_images_over_each_other(stored, image):
         assert_same(levels_served(viewer, 1), levels_of(other))
 
 
-def test_view__leaves_out_units_that_do_not_go_together(stored):
+def test_view__ignores_units_of_different_kinds(stored):
     with viewing(stored, ms.to_multiscale(noise((9, 40, 50)), [2])) as viewer:
         assert viewer.state["dimensions"] == {"x": [0.25, ""], "y": [0.5, ""], "z": [2.0, ""]}
         assert any("different units" in note for note in viewer.notes)
 
 
-def test_view__turns_descending_axes_round():
+def test_view__negates_descending_axes():
     coords = {"lat": np.linspace(80.0, -80.0, 17), "lon": np.linspace(0.0, 350.0, 36)}
     sea = xr.DataArray(noise((17, 36), "float32"), dims=("lat", "lon"), coords=coords)
     with viewing(ms.to_multiscale(sea, [2])) as viewer:
@@ -486,13 +486,13 @@ def test_view__turns_descending_axes_round():
         np.testing.assert_allclose(base.lat, -sea.lat)
 
 
-def test_view__takes_any_axes(capsys):
+def test_view__renames_axes_and_shows_uneven_ones_by_sample_number(capsys):
     image = xr.DataArray(noise((2, 3, 4, 5, 6)), dims=("time stamp", "θ", "z", "y", "x"),
                          coords={"z": [0.0, 1.0, 5.0, 6.0]})  # fmt: skip
     with viewing(ms.to_multiscale(image, [2])) as viewer:
         out = capsys.readouterr().out
-        assert "'time stamp' is called 'time_stamp'" in out
-        assert "samples are counted" in out
+        assert "axis 'time stamp' is shown as 'time_stamp'" in out
+        assert "positions along 'z' are not evenly spaced; sample numbers are shown instead" in out
         assert list(viewer.state["dimensions"]) == ["x", "y", "z", "d_", "time_stamp"]
         assert viewer.state["displayDimensions"] == ["x", "y", "z"]
         assert levels_served(viewer)[1].shape == (1, 2, 2, 3, 3)
@@ -503,10 +503,10 @@ def test_view__shows_many_channels_in_one_layer():
         assert [layer["localPosition"] for layer in viewer.state["layers"]] == [[0]]
 
 
-# --- the viewer itself -----------------------------------------------------------------------------------------
+# --- page and command line -------------------------------------------------------------------------------------
 
 
-def test_view__leads_a_browser_to_the_page(stored):
+def test_view__redirects_to_the_page(stored):
     with viewing(stored) as viewer:
         status, _ = status_of(viewer, urlsplit(viewer.url).path)
         assert status == 302
@@ -523,12 +523,12 @@ def test_view__is_a_frame_in_a_notebook(stored, capsys):
         assert dataclasses.is_dataclass(viewer._server.images[0])
 
 
-def test_view__is_bound_to_trees(stored):
+def test_view__is_a_method_of_trees(stored):
     with ms.open_pyramid(stored).multiscale.view() as viewer:
         assert viewer.state["layers"][0]["name"] == "image"
 
 
-def test_view__refuses_nothing_and_what_is_no_image(tmp_path):
+def test_view__refuses_wrong_arguments(tmp_path):
     with pytest.raises(ValueError, match="nothing to show"):
         ms.view()
     with pytest.raises(FileNotFoundError, match="no zarr"):
@@ -536,24 +536,24 @@ def test_view__refuses_nothing_and_what_is_no_image(tmp_path):
     zarr.open_group(tmp_path / "empty.zarr", mode="w")
     with pytest.raises(ValueError, match="no OME-NGFF"):
         ms.view(tmp_path / "empty.zarr")
-    with pytest.raises(ValueError, match="port=70000 is no port"):
+    with pytest.raises(ValueError, match="port=70000 is not a port"):
         ms.view(np.ones((4, 4)), port=70000)
     with viewing(np.ones((4, 4), "uint8")) as viewer, pytest.raises(OSError, match="in use"):
         ms.view(np.ones((4, 4), "uint8"), port=urlsplit(viewer.url).port)
 
 
-def test_view__says_what_installs_neuroglancer(stored, monkeypatch):
+def test_view__without_neuroglancer_names_the_extra(stored, monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ModuleNotFoundError, match=r"pip install 'multiscale-sampler\[view\]'"):
         ms.view(stored)
 
 
 def test_command_line__serves_until_it_is_interrupted(stored):
-    # A shell lets what it runs in the background ignore Ctrl-C, and all that this runs in turn.
-    heeding = "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
-    calling = f"from multiscale_sampler.cli import main; sys.exit(main(['view', {str(stored)!r}, '--no-browser']))"
+    # Processes started from a shell's background job inherit that SIGINT is ignored.
+    restore_sigint = "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    call = f"from multiscale_sampler.cli import main; sys.exit(main(['view', {str(stored)!r}, '--no-browser']))"
     process = subprocess.Popen(
-        [sys.executable, "-c", heeding + calling], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-c", restore_sigint + call], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
     with process:
         try:
@@ -567,6 +567,6 @@ def test_command_line__serves_until_it_is_interrupted(stored):
             process.kill()
 
 
-def test_command_line__says_in_a_line_what_is_wrong(tmp_path, capsys):
+def test_command_line__reports_errors_in_one_line(tmp_path, capsys):
     assert main(["view", str(tmp_path / "none.zarr"), "--no-browser"]) == 1
     assert capsys.readouterr().err.count("\n") == 1
