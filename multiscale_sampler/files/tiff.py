@@ -30,7 +30,7 @@ from .geotiff import geotiff_level_count, read_geotiff
 
 # tifffile's letters for axes; samples of a pixel ("S") are channels. Axes of other letters stay unnamed.
 TIFF_AXES = {"T": "t", "C": "c", "S": "c", "Z": "z", "Y": "y", "X": "x"}
-# Values of the tag ResolutionUnit. Inches (2) are left out: they are a print size, most often a program's default.
+# Values of the tag ResolutionUnit. Inches (2) are ignored: they are a print size, most often a program's default.
 TIFF_UNITS = {3: "centimeter", 4: "millimeter", 5: "micrometer"}
 
 

@@ -98,7 +98,7 @@ def _picture_axes(
         return across[0], across[1]
     free = [name for name in axes if not _is_scalar(positions.get(name, slice(None)))]
     spatial = [name for name in free if axes[name].type == "space"]
-    # With one spatial axis left, time or any other axis is the second one.
+    # With one spatial axis, the second one is time or any other axis that is not channels.
     candidates = spatial if len(spatial) > 1 else [name for name in free if axes[name].type != "channel"]
     if len(candidates) < 2:
         raise ValueError(
@@ -220,13 +220,13 @@ def _samples_between(axis: Axis, start: Any, stop: Any) -> slice:
         inside &= high > start
     if stop is not None:
         inside &= low < stop
-    found = np.flatnonzero(inside)
-    if not found.size:
+    samples = np.flatnonzero(inside)
+    if not samples.size:
         raise ValueError(
             f"{axis.name}=slice({start!r}, {stop!r}) is outside the image; choose positions from {borders.min()} to "
             f"{borders.max()}{_unit_suffix(axis)}"
         )
-    return slice(int(found[0]), int(found[-1]) + 1)
+    return slice(int(samples[0]), int(samples[-1]) + 1)
 
 
 def plane_nbytes(level: xr.DataArray, base: xr.DataArray, cut: Cut) -> int:

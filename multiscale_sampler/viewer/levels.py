@@ -79,7 +79,7 @@ class ComputedLevel:
         else:
             values = xr.DataArray(self.data[box]).compute(scheduler=usable_scheduler()).values
         whole = np.zeros(self.chunks, self.dtype.newbyteorder("<"))
-        whole[whole_box(values.shape)] = _convert(values, self.dtype)
+        whole[whole_box(values.shape)] = _to_dtype(values, self.dtype)
         content = whole.tobytes()
         return content if byte_range is None else _bytes_in_range(content, byte_range)
 
@@ -184,7 +184,7 @@ def _split_chunks(block: Sequence[int], dtype: np.dtype[Any], limit: int) -> tup
     return tuple(chunks)
 
 
-def _convert(values: Any, dtype: np.dtype[Any]) -> Any:
+def _to_dtype(values: Any, dtype: np.dtype[Any]) -> Any:
     """Return values as another dtype: magnitudes of complex values, the bits of signed ids."""
     if values.dtype.kind == "c":
         values = np.abs(values)
