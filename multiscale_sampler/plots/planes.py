@@ -146,7 +146,7 @@ def _position_along(axis: Axis, position: Any) -> Any:
 
 
 def _checked_position(axis: Axis, position: Any) -> Any:
-    """Return a position along an axis, as the type of its coordinates.
+    """Return a position along an axis, dates as ``numpy.datetime64``.
 
     Raises
     ------
@@ -181,9 +181,9 @@ def nearest_sample(axis: Axis, position: Any) -> int:
 
 
 def edges(axis: Axis) -> npt.NDArray[Any]:
-    """Return the edges of the voxels along an axis, ``axis.size + 1`` of them, in the type of its coordinates.
+    """Return the edges of the voxels along an axis, ``axis.size + 1`` of them, halfway between samples.
 
-    They lie halfway between samples. An axis of names has its voxels around 0, 1, 2, ...
+    They are dates for an axis of dates. An axis of names has its voxels around 0, 1, 2, ...
     """
     positions = axis.coordinates()
     if axis.is_regular:
