@@ -12,10 +12,9 @@ from typing import Any
 
 import xarray as xr
 from xarray.backends import BackendEntrypoint
-from xarray.backends.zarr import ZarrArrayWrapper
-from xarray.core.indexing import LazilyIndexedArray
 
 from .image.tree import NODE_PREFIX, levels_of_tree
+from .image.xarray_internals import lazily_read
 from .store import open_pyramid, source_array
 
 
@@ -122,6 +121,5 @@ def _as_stored(level: xr.Dataset, drop_variables: str | Iterable[str] | None) ->
         if array is not None:
             preferred = dict(zip(image.dims, array.shards or array.chunks, strict=True))
             encoding = {**image.encoding, "preferred_chunks": preferred}
-            lazily = LazilyIndexedArray(ZarrArrayWrapper(array))
-            stored[name] = xr.Variable(image.dims, lazily, image.attrs, encoding)
+            stored[name] = xr.Variable(image.dims, lazily_read(array), image.attrs, encoding)
     return level.assign(stored)

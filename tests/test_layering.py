@@ -82,6 +82,47 @@ def test_layering__imports_point_one_way(path):
         assert ORDER.index(other) <= ORDER.index(layer), f"{layer} imports {imported}"
 
 
+# The only modules that use what zarr, xarray and dask do not offer as their public interface.
+INTERNALS = ("store.zarr_internals", "image.xarray_internals", "tasks.dask_internals")
+NOT_PUBLIC = ("zarr.core", "zarr.storage._", "xarray.core", "xarray.backends.", "dask.blockwise", "dask.local")
+
+
+def private_names_of(source):
+    """Private attributes of other objects than `self` and `cls` that a module uses."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Attribute) and node.attr.startswith("_") and not node.attr.startswith("__"):
+            owner = node.value
+            is_own = isinstance(owner, ast.Name) and owner.id in ("self", "cls")
+            if not is_own and not (isinstance(owner, ast.Call) and ast.unparse(owner) == "super()"):
+                yield node.attr
+
+
+@pytest.fixture(scope="module")
+def own_names():
+    """Return the names of functions and methods of the package, and of the attributes that it sets."""
+    nodes = [node for path in FILES for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))]
+    functions = {node.name for node in nodes if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)}
+    return functions | {
+        node.attr for node in nodes if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store)
+    }
+
+
+@pytest.mark.parametrize("path", [path for path in FILES if name_of(path) not in INTERNALS], ids=name_of)
+def test_layering__private_parts_of_other_packages_are_used_in_one_module_each(path, own_names):
+    source = path.read_text(encoding="utf-8")
+    # "_replace" is that of named tuples, and public in spite of its name.
+    assert set(private_names_of(source)) <= {*own_names, "_replace"}
+    imported = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.ImportFrom | ast.Import)]
+    modules = {node.module for node in imported if isinstance(node, ast.ImportFrom) and not node.level}
+    modules |= {alias.name for node in imported if isinstance(node, ast.Import) for alias in node.names}
+    assert not [name for name in modules if name.startswith(NOT_PUBLIC)]
+
+
+def test_layering__the_guard_sees_private_attributes():
+    source = "array._async_array.getitem()\nself._own\nsuper()._hook()\ntuple._replace()"
+    assert sorted(private_names_of(source)) == ["_async_array", "_replace"]
+
+
 @pytest.mark.parametrize("path", [path for path in FILES if name_of(path).startswith("methods.kernels.")], ids=name_of)
 def test_layering__kernels_know_nothing_but_kernels_boxes_numpy_and_numba(path):
     tree = ast.parse(path.read_text(encoding="utf-8"))

@@ -174,7 +174,7 @@ def _check_in_place(stored: stores.StoredPyramid, version: NgffVersion, of_copy:
 def _rewrite_documents(group: zarr.Group, images: Sequence[ConvertedImage], version: NgffVersion) -> None:
     """Write the attributes of an image and its labels in a version, those of the image last."""
     with stores.claim(stores.place_of(group)):
-        was_consolidated = group.metadata.consolidated_metadata is not None
+        was_consolidated = stores.is_consolidated(group)
         root = stores.writable_group(group)
         documents = {image.inside: image.attributes for image in images}
         if isinstance(labels := root.get(stores.LABELS), zarr.Group):

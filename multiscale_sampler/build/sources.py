@@ -11,12 +11,12 @@ import dask.array as da
 import numpy as np
 import xarray as xr
 import zarr
-from dask.local import get_sync
 
 from ..image.boxes import Block, Box, corner_of, replaced, shape_of
 from ..image.dataarray import unread
 from ..store import Access, source_array
 from ..tasks.crew import active_client
+from ..tasks.dask_internals import get_sync
 from .dtypes import cast_block
 
 

@@ -30,7 +30,7 @@ from ..image.boxes import (
     size_of,
     within,
 )
-from ..store import Access
+from ..store import Access, chunk_key, is_stored
 from .downsampling_rules import Rule, Windows, differing, rounded, windows_of
 
 REGION_VOXELS = 2**22
@@ -295,14 +295,7 @@ def stored_parts(array: zarr.Array[Any], place: Box) -> Iterator[tuple[str, Box]
     """Yield the key of each chunk, or shard, that a place touches, and what the place has of it."""
     unit = array.shards or array.chunks
     for index, part in pieces_by_index(place, unit):
-        yield array.metadata.encode_chunk_key(index), part
-
-
-def is_stored(array: zarr.Array[Any], key: str) -> bool:
-    """Whether there is a chunk, or shard, of that key."""
-    from zarr.core.sync import sync
-
-    return bool(sync((array.store_path / key).exists()))
+        yield chunk_key(array, index), part
 
 
 def tally_of(

@@ -12,6 +12,7 @@ import xarray as xr
 
 from .axes import Axis, AxisType, guess_axis_type, line_through
 from .orientation import OrientationOption, orientations_of
+from .xarray_internals import is_in_memory
 
 # A number for the spatial axes, one for each axis, or by dim.
 PerAxis: TypeAlias = "float | Sequence[float] | Mapping[str, float]"
@@ -236,7 +237,7 @@ def _labels_of_channels(
 
 def unread(image: xr.DataArray) -> Any:
     """Return the array of an image; one that xarray reads lazily becomes a dask array and is not loaded."""
-    if image.chunks is not None or image.variable._in_memory:
+    if image.chunks is not None or is_in_memory(image.variable):
         return image.data
     # In stored chunks, so that a region reads only those that it covers.
     return image.chunk(image.encoding.get("preferred_chunks") or {}).data

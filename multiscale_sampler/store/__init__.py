@@ -27,11 +27,12 @@ from .nodes import (
     source_array,
     zarr_arrays,
 )
-from .raw_chunks import ByteRange, described_in_v3, is_inside, read_box, read_stored, stored_size
+from .raw_chunks import ByteRange, described_in_v3, is_inside, is_stored, read_box, read_stored, stored_size
 from .reading import is_pyramid, open_image, open_pyramid
 from .remote import transaction
 from .stored_pyramid import StoredPyramid, holds_image
 from .targets import MODES, Mode, Record, Target, base_array, create_target, open_target, rehearse, writable_group
+from .zarr_internals import chunk_key, is_consolidated
 
 __all__ = [
     "DIGESTS_PATH",
@@ -53,6 +54,7 @@ __all__ = [
     "Target",
     "base_array",
     "buffer",
+    "chunk_key",
     "claim",
     "consolidate",
     "create_target",
@@ -61,10 +63,12 @@ __all__ = [
     "encoding_like",
     "grown_arrays",
     "holds_image",
+    "is_consolidated",
     "is_finished",
     "is_in_memory",
     "is_inside",
     "is_pyramid",
+    "is_stored",
     "is_zarr",
     "label_place",
     "labels_group_above",

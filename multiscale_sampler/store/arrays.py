@@ -15,16 +15,17 @@ import numpy as np
 import xarray as xr
 import zarr
 from dask.array.core import normalize_chunks
-from xarray.backends.zarr import FillValueCoder
 from zarr.abc.store import Store
 
 from ..files import FileArray
 from ..image.axes import Axis, are_regular
 from ..image.dataarray import label_array
+from ..image.xarray_internals import decoded_fill_value
 from ..metadata import IMAGE_LABEL, OMERO, SYSTEMS, Multiscales
 from .codecs import ZarrFormat
 from .layout import V2_DIMENSIONS
-from .nodes import dimension_names, nodes_at, values_of
+from .nodes import dimension_names
+from .zarr_internals import nodes_at, values_of
 
 CF_PACKING = ("scale_factor", "add_offset", "_FillValue", "missing_value")
 # Attributes that say how the array is stored, not what it is.
@@ -126,7 +127,7 @@ def _packing(array: zarr.Array[Any]) -> dict[str, Any]:
     attrs = array.attrs.asdict()
     packing: dict[str, Any] = {key: attrs[key] for key in CF_PACKING if key in attrs}
     if "_FillValue" in packing:
-        packing["_FillValue"] = FillValueCoder.decode(cast("Any", packing["_FillValue"]), array.dtype)
+        packing["_FillValue"] = decoded_fill_value(packing["_FillValue"], array.dtype)
     by_xarray = array.metadata.zarr_format == 2 and V2_DIMENSIONS in attrs
     if by_xarray and (packing or array.dtype.kind == "f") and array.fill_value:
         packing.setdefault("_FillValue", array.fill_value)

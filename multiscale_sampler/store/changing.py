@@ -15,10 +15,8 @@ from typing import Any, cast
 
 import xarray as xr
 import zarr
+from zarr.abc.buffer import Buffer, BufferPrototype
 from zarr.abc.store import ByteRequest, Store
-from zarr.core.buffer import Buffer, BufferPrototype, default_buffer_prototype
-from zarr.core.common import ZARR_JSON, ZGROUP_JSON
-from zarr.core.sync import sync
 from zarr.errors import ContainsArrayError
 from zarr.storage import StorePath, WrapperStore
 
@@ -37,9 +35,9 @@ from .documents import (
     without_mark,
 )
 from .journal import claim
-from .layout import BUILD_ATTRIBUTE
+from .layout import BUILD_ATTRIBUTE, GROUP_DOCUMENTS, ZARR_JSON
 from .nodes import open_node, place_of
-from .remote import is_icechunk, remade_array, unwrapped
+from .remote import is_icechunk
 from .stored_pyramid import StoredPyramid
 from .targets import (
     WRITE_ANOTHER,
@@ -51,6 +49,7 @@ from .targets import (
     remove_arrays,
     writable_group,
 )
+from .zarr_internals import documents_of, is_consolidated, remade_array, resized_metadata, sync, unwrapped
 
 
 @dataclass(frozen=True)
@@ -123,8 +122,7 @@ class PyramidChange:
         if is_icechunk(unwrapped(self.pyramid.group.store_path.store)):
             # It takes no chunk beyond the shape that it knows; nor does anybody see that before all is committed.
             for array in grown:
-                documents = array.metadata.to_buffer_dict(default_buffer_prototype())
-                sync((array.store_path / ZARR_JSON).set(documents[ZARR_JSON]))
+                sync((array.store_path / ZARR_JSON).set(documents_of(array.metadata)[ZARR_JSON]))
         return grown
 
     def publish_shapes(self, target: Target, images: Sequence[xr.DataArray]) -> None:
@@ -190,7 +188,7 @@ class PyramidChange:
 
     def _is_consolidated(self) -> bool:
         stored = zarr.open_group(self.pyramid.group.store_path.store, path=self.pyramid.group.path, mode="r")
-        return stored.metadata.consolidated_metadata is not None
+        return is_consolidated(stored)
 
     def _consolidate_above(self, documents: Mapping[str, Buffer] | None = None) -> None:
         """Gather metadata anew where groups above have them gathered too, as images have those of their labels.
@@ -200,7 +198,7 @@ class PyramidChange:
         for place, path in _places_above(self.pyramid.group):
             with suppress(FileNotFoundError, ContainsArrayError):
                 above = zarr.open_group(place, mode="r+")
-                if above.metadata.consolidated_metadata is not None:
+                if is_consolidated(above):
                     ahead = {f"{path}/{name}": document for name, document in (documents or {}).items()}
                     consolidate(zarr.open_group(StorePath(_StoreAhead(place.store, ahead), place.path), mode="r+"))
 
@@ -217,7 +215,7 @@ class PyramidChange:
 def grown_arrays(arrays: Sequence[zarr.Array[Any]], shapes: Sequence[Sequence[int]]) -> tuple[zarr.Array[Any], ...]:
     """Return arrays with new shapes that no reader knows of as yet."""
     return tuple(
-        remade_array(array, array.metadata.update_shape(tuple(map(int, shape))), array.store_path)
+        remade_array(array, resized_metadata(array, shape), array.store_path)
         for array, shape in zip(arrays, shapes, strict=True)
     )
 
@@ -246,7 +244,7 @@ def _places_above(group: zarr.Group) -> Iterator[tuple[StorePath, str]]:
     for depth in reversed(range(len(parts))):
         yield StorePath(store, "/".join(parts[:depth])), group.path
     if isinstance(store, zarr.storage.LocalStore):
-        document = ZARR_JSON if group.metadata.zarr_format == 3 else ZGROUP_JSON
+        document = GROUP_DOCUMENTS[group.metadata.zarr_format]
         root = store.root.absolute()
         for folder in itertools.takewhile(lambda folder: (folder / document).is_file(), root.parents):
             yield StorePath(zarr.storage.LocalStore(folder), ""), (root / group.path).relative_to(folder).as_posix()

@@ -23,7 +23,6 @@ import numpy as np
 import numpy.typing as npt
 import zarr
 from numcodecs.abc import Codec
-from zarr.core.sync import sync
 from zstandard import ZstdCompressor
 
 from ..image.boxes import (
@@ -44,6 +43,7 @@ from ..image.boxes import (
 )
 from .codecs import decoded_size, plain_compressors
 from .remote import retried_array, unread_array
+from .zarr_internals import chunk_key, sync
 
 _buffers: dict[tuple[int, str], npt.NDArray[np.uint8]] = {}
 _compressors: dict[tuple[int, int, bool], ZstdCompressor] = {}
@@ -106,7 +106,7 @@ class Chunks:
 
     def path(self, index: Index) -> str:
         """Return the file of a chunk."""
-        return f"{self.folder}/{self.array.metadata.encode_chunk_key(index)}"
+        return f"{self.folder}/{chunk_key(self.array, index)}"
 
     def grid(self, box: Box) -> Iterator[Index]:
         """Yield the chunks that a box touches."""
@@ -324,8 +324,7 @@ class Access:
     def stored(self) -> npt.NDArray[np.bool_]:
         """Return of every chunk or shard whether it is stored, by listing them."""
         there = np.zeros(grid_shape(self.array.shape, self.unit), np.bool_)
-        keys = self.array.metadata.encode_chunk_key
-        first = keys((0,) * there.ndim)
+        first = chunk_key(self.array, (0,) * there.ndim)
         # "c/0/0/0" in zarr v3, "0/0/0" in zarr v2.
         lead = first[: len(first) - 2 * there.ndim + 1]
         for key in sync(self._keys()):

@@ -134,7 +134,7 @@ def codecs_of_v2(array: zarr.Array[Any]) -> list[dict[str, Any]] | None:
     found: list[dict[str, Any]] = []
     if metadata.order == "F" and array.ndim > 1:
         found.append({"name": "transpose", "configuration": {"order": list(range(array.ndim))[::-1]}})
-    found.append({"name": "bytes", "configuration": {"endian": _endianness(metadata)}})
+    found.append({"name": "bytes", "configuration": {"endian": "big" if array.dtype.byteorder == ">" else "little"}})
     if metadata.compressor is None:
         return found
     settings = metadata.compressor.get_config()
@@ -142,7 +142,3 @@ def codecs_of_v2(array: zarr.Array[Any]) -> list[dict[str, Any]] | None:
         return [*found, {"name": "zlib", "configuration": {"level": settings["level"]}}]
     compressor = codec_in_v3(metadata.compressor, array.dtype.itemsize)
     return None if compressor is None else [*found, compressor.to_dict()]
-
-
-def _endianness(metadata: Any) -> str:
-    return "big" if metadata.dtype.to_native_dtype().byteorder == ">" else "little"

@@ -14,8 +14,6 @@ from typing import Any
 
 import numpy as np
 import zarr
-from zarr.core.buffer import default_buffer_prototype
-from zarr.core.sync import sync
 
 from ..image.boxes import (
     Box,
@@ -34,6 +32,7 @@ from ..image.boxes import (
 )
 from .layout import DIGESTS, DIGESTS_PATH, V2_DIMENSIONS
 from .nodes import dimension_names
+from .zarr_internals import chunk_key, default_buffer_prototype, sync
 
 # Bytes of a digest (BLAKE2b): one in 2**64 edits of a chunk would be missed.
 DIGEST_BYTES = 8
@@ -113,7 +112,7 @@ class Digests:
         return found.reshape(shape_of(block))
 
     def _digest(self, index: Index) -> int:
-        place = self.base.store_path / self.base.metadata.encode_chunk_key(index)
+        place = self.base.store_path / chunk_key(self.base, index)
         stored = sync(place.get(prototype=default_buffer_prototype()))
         if stored is None:
             return 0

@@ -11,11 +11,10 @@ from dataclasses import replace
 from typing import Any, Literal, TypeAlias, cast
 
 import zarr
-from zarr.core.buffer import Buffer, default_buffer_prototype
-from zarr.core.common import ZARR_JSON
-from zarr.core.sync import sync
+from zarr.abc.buffer import Buffer
 
-from .layout import BUILD_ATTRIBUTE
+from .layout import BUILD_ATTRIBUTE, ZARR_JSON
+from .zarr_internals import buffer_of, default_buffer_prototype, documents_of, sync
 
 Attributes: TypeAlias = "Mapping[str, Any]"
 
@@ -50,14 +49,13 @@ def changed_documents(group: zarr.Group, change: Change) -> dict[str, Buffer]:
 
     What is consolidated there stays.
     """
-    prototype = default_buffer_prototype()
     if group.metadata.zarr_format == 3:
-        stored = cast("Buffer", sync((group.store_path / ZARR_JSON).get(prototype=prototype)))
+        stored = cast("Buffer", sync((group.store_path / ZARR_JSON).get(prototype=default_buffer_prototype())))
         text = _with_member(stored.to_bytes().decode(), "attributes", change)
-        return {ZARR_JSON: prototype.buffer.from_bytes(text.encode())}
+        return {ZARR_JSON: buffer_of(text.encode())}
     found = _stored_group(group, use_consolidated=None)
     with silenced_string_warnings():
-        return replace(found.metadata, attributes=dict(change(found.attrs.asdict()))).to_buffer_dict(prototype)
+        return documents_of(replace(found.metadata, attributes=dict(change(found.attrs.asdict()))))
 
 
 def _stored_group(group: zarr.Group, *, use_consolidated: Literal[False] | None = False) -> zarr.Group:

@@ -22,13 +22,12 @@ import filelock
 import numpy as np
 import numpy.typing as npt
 import zarr
-from zarr.core.buffer import default_buffer_prototype
-from zarr.core.sync import sync
 from zarr.storage import StorePath
 
 from .chunks import Chunks
 from .nodes import Location
-from .remote import is_icechunk, keeps_values_whole, unwrapped
+from .remote import is_icechunk, keeps_values_whole
+from .zarr_internals import buffer_of, sync, unwrapped
 
 # What marks a region in the journal of its pass.
 DONE = 1
@@ -96,8 +95,7 @@ class Journal:
         """Record that a region is done; its last chunks may tell that already."""
         if self.file is None:
             if self.place and not (chunks_tell and self.chunks_tell):
-                mark = default_buffer_prototype().buffer.from_bytes(bytes([DONE]))
-                sync((self.place / str(number)).set(mark))
+                sync((self.place / str(number)).set(buffer_of(bytes([DONE]))))
             return
         descriptor = os.open(self.file, os.O_WRONLY | os.O_CREAT, 0o666)
         try:

@@ -81,3 +81,6 @@ DIGESTS_PATH = f"{DIGESTS}/chunks"
 V2_DIMENSIONS = "_ARRAY_DIMENSIONS"
 # The last part of keys that hold metadata, not chunks.
 DOCUMENTS = ("zarr.json", ".zarray", ".zgroup", ".zattrs", ".zmetadata")
+ZARR_JSON = "zarr.json"
+# By the zarr format, the document that makes a folder a group.
+GROUP_DOCUMENTS = {2: ".zgroup", 3: ZARR_JSON}

@@ -6,11 +6,9 @@ to read them without detours, the other so that no target destroys its own sourc
 
 from __future__ import annotations
 
-import asyncio
 import itertools
 import os
-import weakref
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, TypeGuard, cast
 from urllib.parse import urlsplit
@@ -20,26 +18,24 @@ from zipfile import BadZipFile
 import dask.array as da
 import numpy as np
 import zarr
-from dask.blockwise import Blockwise
 from zarr.abc.store import Store
-from zarr.core.sync import sync
 from zarr.errors import GroupNotFoundError
-from zarr.storage._common import make_store_path
 
 from ..extras import required
+from ..tasks.dask_internals import contents_of, is_plain_view, values_in_graph
 from .layout import V2_DIMENSIONS
 from .remote import (
     BRANCH,
-    file_system_class,
     is_icechunk,
     is_repository,
+    path_of_url,
     protocol_of,
+    protocol_of_url,
     retrying,
     store_of_url,
-    unwrapped,
 )
+from .zarr_internals import ZipReader, identity_of_memory, nodes_at, unwrapped
 
-Node: TypeAlias = "zarr.Array[Any] | zarr.Group"
 Location: TypeAlias = "tuple[str, tuple[str, ...]]"
 
 # "The name of OME-Zarr zip files SHOULD end with `.ozx`" (RFC-9).
@@ -79,7 +75,7 @@ def open_node(
             raise FileNotFoundError(f"no zarr array or group at {path!r} in {store.store_path}")
         return node
     if not isinstance(store, Store | str | os.PathLike | zarr.storage.StorePath | Mapping) and not is_repository(store):
-        raise TypeError(f"{store!r} is no place of a zarr store; pass a path, a URL, or a zarr store, group or array")
+        raise _not_a_place(store)
     try:
         return zarr.open(as_store(store, options), mode="r", path=path, use_consolidated=use_consolidated)
     except (FileNotFoundError, GroupNotFoundError, NotADirectoryError) as error:
@@ -87,6 +83,10 @@ def open_node(
         raise FileNotFoundError(f"no zarr array or group{inside} in {shown(store)}") from error
     except BadZipFile as error:
         raise ValueError(f"{shown(store)} is no zip file, or not all of one: {error}") from error
+
+
+def _not_a_place(store: Any) -> TypeError:
+    return TypeError(f"{store!r} is no place of a zarr store; pass a path, a URL, or a zarr store, group or array")
 
 
 def local_path(store: Any) -> Path | None:
@@ -130,15 +130,7 @@ def as_store(store: Any, storage_options: Mapping[str, Any] | None = None) -> An
         return place
     if not zipped.is_file():
         raise FileNotFoundError(f"there is no file {os.fspath(store)!r}")
-    return _ZipReader(zipped, mode="r")
-
-
-class _ZipReader(zarr.storage.ZipStore):
-    """A zip file that is closed with the last image that is read from it, not when garbage is collected."""
-
-    def _sync_open(self) -> None:
-        super()._sync_open()
-        weakref.finalize(self, self._zf.close)
+    return ZipReader(zipped, mode="r")
 
 
 def url_options(store: Any, storage_options: Mapping[str, Any] | None) -> dict[str, Any] | None:
@@ -167,31 +159,6 @@ def dimension_names(array: zarr.Array[Any]) -> tuple[str, ...] | None:
 def is_zarr(store: Any) -> bool:
     """Whether something is a zarr store, group or array."""
     return isinstance(store, zarr.Array | zarr.Group | Store | zarr.storage.StorePath)
-
-
-def nodes_at(group: zarr.Group, paths: Sequence[str]) -> list[Node | None]:
-    """Return what is at some paths of a group, None where nothing is; all are asked for at once."""
-
-    async def node_at(path: str) -> Any:
-        try:
-            return await group._async_group.getitem(path)
-        except KeyError:
-            return None
-
-    async def nodes() -> list[Any]:
-        return await asyncio.gather(*map(node_at, paths))
-
-    wrappers = {zarr.AsyncArray: zarr.Array, zarr.AsyncGroup: zarr.Group}
-    return [None if node is None else wrappers[type(node)](node) for node in sync(nodes())]
-
-
-def values_of(arrays: Iterable[zarr.Array[Any]]) -> list[np.ndarray[Any, Any]]:
-    """Return all values of some small arrays, which are read at once."""
-
-    async def values() -> list[Any]:
-        return await asyncio.gather(*(array._async_array.getitem(...) for array in arrays))
-
-    return [np.asarray(block) for block in sync(values())]
 
 
 def arrays_at(group: zarr.Group, paths: Sequence[str]) -> list[zarr.Array[Any]]:
@@ -230,15 +197,13 @@ def only_array(group: zarr.Group) -> zarr.Array[Any]:
 
 def source_array(data: Any) -> zarr.Array[Any] | None:
     """Return the zarr array that a lazy array is a plain view of, or None if it is anything else."""
-    if not isinstance(data, da.Array):
+    if not isinstance(data, da.Array) or not is_plain_view(data):
         return None
-    layers = list(data.dask.layers.values())
     arrays = list(zarr_arrays(data))
-    if len(layers) != 2 or len(arrays) != 1 or not any(isinstance(layer, Blockwise) for layer in layers):
+    if len(arrays) != 1:
         return None
     array = arrays[0]
-    plain = data.name.startswith(("array-", "from-zarr-"))
-    return array if plain and array.shape == data.shape and array.dtype == data.dtype else None
+    return array if array.shape == data.shape and array.dtype == data.dtype else None
 
 
 def zarr_arrays(data: Any) -> Iterator[zarr.Array[Any]]:
@@ -247,13 +212,8 @@ def zarr_arrays(data: Any) -> Iterator[zarr.Array[Any]]:
         yield from _arrays_within(data, set())
         return
     seen: set[int] = set()
-    for layer in data.dask.layers.values():
-        if isinstance(layer, Blockwise):
-            values: Iterator[Any] = itertools.chain((value for value, _ in layer.indices), (layer.task,))
-        else:
-            values = iter(dict(layer).values())
-        for value in values:
-            yield from _arrays_within(value, seen)
+    for value in values_in_graph(data):
+        yield from _arrays_within(value, seen)
 
 
 def _arrays_within(value: Any, seen: set[int]) -> Iterator[zarr.Array[Any]]:
@@ -262,18 +222,9 @@ def _arrays_within(value: Any, seen: set[int]) -> Iterator[zarr.Array[Any]]:
     seen.add(id(value))
     if isinstance(value, zarr.Array):
         yield value
-    elif isinstance(value, Mapping):
-        for item in value.values():
-            yield from _arrays_within(item, seen)
-    elif isinstance(value, list | tuple | set | frozenset):
-        for item in value:
-            yield from _arrays_within(item, seen)
-    else:
-        # dask's tasks keep what they were given in these; xarray's lazy arrays wrap one another.
-        for attribute in ("args", "kwargs", "value", "array", "_array"):
-            inner = getattr(value, attribute, None)
-            if inner is not None and not callable(inner):
-                yield from _arrays_within(inner, seen)
+        return
+    for inner in contents_of(value):
+        yield from _arrays_within(inner, seen)
 
 
 def location(store: Store, path: str) -> Location:
@@ -285,7 +236,7 @@ def location(store: Store, path: str) -> Location:
     if isinstance(store, zarr.storage.ZipStore):
         return "file", (*Path(os.path.realpath(store.path)).parts, *parts)
     if isinstance(store, zarr.storage.MemoryStore):
-        return f"memory {id(store._store_dict)}", parts
+        return f"memory {identity_of_memory(store)}", parts
     if isinstance(store, zarr.storage.FsspecStore):
         protocol = protocol_of(store)
         if protocol == "file":
@@ -321,10 +272,9 @@ def place_of(store: Any) -> Location:
     if is_repository(store):
         return f"memory of repository {id(store)}", ()
     if isinstance(store, str):
-        protocol, file_system = file_system_class(store)
-        return protocol, _parts(store if "::" in store else file_system._strip_protocol(store))
-    opened = sync(make_store_path(store))
-    return location(opened.store, opened.path)
+        protocol = protocol_of_url(store)
+        return protocol, _parts(store if "::" in store else path_of_url(store))
+    raise _not_a_place(store)
 
 
 def is_in_memory(place: Location) -> bool:

@@ -13,12 +13,11 @@ from typing import Any, TypeAlias
 import numpy as np
 import zarr
 from zarr.abc.store import ByteRequest, OffsetByteRequest, RangeByteRequest, SuffixByteRequest
-from zarr.core.buffer import default_buffer_prototype
-from zarr.core.sync import sync
 
 from ..image.boxes import Box, coarsened, indices_of
 from .codecs import codecs_of_v2
 from .nodes import location
+from .zarr_internals import chunk_key, default_buffer_prototype, documents_of, sync
 
 # First and last byte, as HTTP counts them: without a last one to the end, without a first one that many at the end.
 ByteRange: TypeAlias = "tuple[int | None, int | None]"
@@ -27,8 +26,7 @@ ByteRange: TypeAlias = "tuple[int | None, int | None]"
 def described_in_v3(array: zarr.Array[Any]) -> dict[str, Any] | None:
     """Return what zarr v3 says of an array's values and chunks, None where it has no words for it."""
     if array.metadata.zarr_format == 3:
-        buffers = array.metadata.to_buffer_dict(default_buffer_prototype())
-        document = json.loads(buffers["zarr.json"].to_bytes())
+        document = json.loads(documents_of(array.metadata)["zarr.json"].to_bytes())
         kept = ("shape", "data_type", "chunk_grid", "codecs", "fill_value")
         return {key: document[key] for key in kept} if not document.get("storage_transformers") else None
     codecs = codecs_of_v2(array)
@@ -79,6 +77,11 @@ def read_stored(array: zarr.Array[Any], index: Sequence[int], byte_range: ByteRa
     return None if found is None else found.to_bytes()
 
 
+def is_stored(array: zarr.Array[Any], key: str) -> bool:
+    """Whether there is a chunk, or shard, of a key, counted from the array's own on."""
+    return bool(sync((array.store_path / key).exists()))
+
+
 def stored_size(array: zarr.Array[Any], index: Sequence[int]) -> int | None:
     """Return the bytes that the stored chunk (or shard) at a place of the grid has, None if there is none."""
     path = "/".join(part for part in (array.path, _key(array, index)) if part)
@@ -103,7 +106,7 @@ def read_box(array: zarr.Array[Any], box: Box) -> Any:
 
 
 def _key(array: zarr.Array[Any], index: Sequence[int]) -> str:
-    key = array.metadata.encode_chunk_key(tuple(index))
+    key = chunk_key(array, index)
     if not is_inside(array, key):
         raise PermissionError(f"the chunk {key!r} of {array.store_path} lies outside its store")
     return key

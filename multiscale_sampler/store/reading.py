@@ -20,8 +20,9 @@ from ..image.tree import assemble
 from ..metadata import parse_multiscales
 from .arrays import ENCODING_ATTRIBUTES, ancestors, encoding_of, labelled_by_names, lazy_array, own_name
 from .layout import LABELS
-from .nodes import is_zarr, local_path, nodes_at, only_array, open_node, url_options
+from .nodes import is_zarr, local_path, only_array, open_node, url_options
 from .stored_pyramid import StoredPyramid, holds_image
+from .zarr_internals import nodes_at
 
 
 def open_image(

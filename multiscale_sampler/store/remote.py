@@ -19,12 +19,13 @@ from typing import Any, ParamSpec, TypeVar
 
 import dask
 import zarr
+from zarr.abc.buffer import Buffer, BufferPrototype
 from zarr.abc.store import ByteRequest, Store
-from zarr.core.buffer import Buffer, BufferPrototype, default_buffer_prototype
 from zarr.storage import StorePath, WrapperStore
 
 from ..extras import required
 from .layout import DOCUMENTS
+from .zarr_internals import default_buffer_prototype, remade_array, unwrapped
 
 T = TypeVar("T")
 
@@ -331,13 +332,6 @@ def as_target(store: Store) -> Store:
     return TargetStore(store._store, store.patience) if isinstance(store, RetryingStore) else TargetStore(store)
 
 
-def unwrapped(store: Store) -> Store:
-    """Return what is within all wrappings of a store."""
-    while isinstance(store, WrapperStore):
-        store = store._store
-    return store
-
-
 def retried_array(array: zarr.Array[Any]) -> zarr.Array[Any]:
     """Return an array whose store is asked again where requests can fail."""
     return _array_through(array, retrying(array.store_path.store))
@@ -354,14 +348,6 @@ def _array_through(array: zarr.Array[Any], store: Store) -> zarr.Array[Any]:
     if store is place.store:
         return array
     return remade_array(array, array.metadata, StorePath(store, place.path))
-
-
-def remade_array(array: zarr.Array[Any], metadata: Any, place: StorePath) -> zarr.Array[Any]:
-    """Return an array, configured as it is, with other metadata or in another place."""
-    inner: Any = array._async_array
-    # Later releases than zarr 3.1.3 have the configuration under a public name.
-    config = inner.config if hasattr(inner, "config") else inner._config
-    return zarr.Array(type(inner)(metadata=metadata, store_path=place, config=config))
 
 
 def keeps_values_whole(store: Store) -> bool:
@@ -401,13 +387,15 @@ def protocol_of(store: zarr.storage.FsspecStore) -> str:
     return PROTOCOLS.get(name, name)
 
 
-def file_system_class(url: str) -> tuple[str, Any]:
-    """Return the protocol of a URL, by one name of several, and fsspec's class for it.
+def protocol_of_url(url: str) -> str:
+    """Return the protocol of a URL, by one name of several.
 
     Raises
     ------
     ModuleNotFoundError
-        If a package is missing: what installs it.
+        If a package that reaches it is missing: what installs it.
+    ValueError
+        If nothing reaches it.
     """
     # "simplecache::s3://..." is a file system before another.
     protocol = url.partition("::" if "::" in url else "://")[0]
@@ -416,17 +404,22 @@ def file_system_class(url: str) -> tuple[str, Any]:
     fsspec = required("fsspec", f"places as {url!r} need fsspec", install)
     required(module, f"{protocol}:// needs {module}", install)
     try:
-        found = fsspec.get_filesystem_class(protocol)
+        fsspec.get_filesystem_class(protocol)
     except ValueError as error:
         known = ", ".join(f"{name}://" for name in FILE_SYSTEMS)
         raise ValueError(f"{url!r} has a protocol that is not known ({error}); use one of {known}") from error
-    return PROTOCOLS.get(protocol, protocol), found
+    return PROTOCOLS.get(protocol, protocol)
+
+
+def path_of_url(url: str) -> str:
+    """Return the path that a URL names in its file system, whose protocol `protocol_of_url` knows."""
+    core = required("fsspec.core", f"places as {url!r} need fsspec", "fsspec")
+    return str(core.strip_protocol(url))
 
 
 def store_of_url(url: str, options: dict[str, Any] | None) -> Store:
     """Return the store at a URL."""
-    protocol, _ = file_system_class(url)
-    chosen = {**PROTOCOL_OPTIONS.get(protocol, {}), **(options or {})}
+    chosen = {**PROTOCOL_OPTIONS.get(protocol_of_url(url), {}), **(options or {})}
     return RetryingStore(zarr.storage.FsspecStore.from_url(url, storage_options=chosen))
 
 

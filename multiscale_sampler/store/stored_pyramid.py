@@ -35,7 +35,8 @@ from ..plan.options import LevelOptions
 from .arrays import encoding_of, lazy_array, level_image
 from .convention import levels_by_convention, multiscales_of_images
 from .layout import BUILD_ATTRIBUTE, LABELS, Layout, foreign_attributes
-from .nodes import Node, arrays_at, nodes_at
+from .nodes import arrays_at
+from .zarr_internals import Node, is_consolidated, nodes_at
 
 
 @dataclass(frozen=True)
@@ -195,7 +196,7 @@ class StoredPyramid:
     @property
     def is_consolidated(self) -> bool:
         """Whether the group was opened by consolidated metadata."""
-        return self.group.metadata.consolidated_metadata is not None
+        return is_consolidated(self.group)
 
     @property
     def is_changing(self) -> bool:

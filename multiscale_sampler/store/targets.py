@@ -16,9 +16,8 @@ from typing import Any, Literal, TypeAlias, cast
 import numpy as np
 import xarray as xr
 import zarr
+from zarr.abc.buffer import Buffer
 from zarr.abc.store import Store
-from zarr.core.buffer import Buffer
-from zarr.core.sync import sync
 from zarr.storage import StorePath
 
 from ..metadata import NgffVersion, parse_multiscales, paths_written_by_us, with_published
@@ -36,8 +35,9 @@ from .documents import (
 from .encoding import Encoding, fill_value_for, key_encoding
 from .journal import Journal
 from .layout import BUILD_ATTRIBUTE, SCRATCH, V2_DIMENSIONS, Layout, foreign_attributes
-from .nodes import Node, as_store, local_path, open_node, refuse_source_in_target, shown, url_options
-from .remote import as_target, is_document, is_icechunk, is_remote, unwrapped
+from .nodes import as_store, local_path, open_node, refuse_source_in_target, shown, url_options
+from .remote import as_target, is_document, is_icechunk, is_remote
+from .zarr_internals import Node, is_consolidated, sync, unwrapped
 
 Mode: TypeAlias = Literal["w-", "w"]
 
@@ -526,7 +526,7 @@ def open_target(
     paths = (base, *map(str, range(first, first + count - 1)))
     multiscales = parse_multiscales(attributes)
     name = (multiscales.name if multiscales else None) or group.basename or None
-    consolidated = node.metadata.consolidated_metadata is not None
+    consolidated = is_consolidated(node)
     begun = _begun(node)
     if begun is not None:
         check_format(begun, group.store_path, WRITE_ANOTHER)

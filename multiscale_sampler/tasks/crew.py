@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 import dask
-from dask.base import get_scheduler
 
+from .dask_internals import client_of_scheduler
 from .machine import DEFAULT_MEMORY_FRACTION
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def _chosen_client() -> Client | None:
         return None
     from distributed import Client
 
-    client = getattr(get_scheduler(), "__self__", None)
+    client = client_of_scheduler()
     return client if isinstance(client, Client) else None
 
 
