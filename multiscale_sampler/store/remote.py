@@ -12,7 +12,7 @@ import errno
 import functools
 import inspect
 import random
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, ParamSpec, TypeVar
@@ -46,7 +46,9 @@ PROTOCOLS = {"s3a": "s3", "gcs": "gs", "abfs": "az", "abfss": "az", "local": "fi
 # Of these, a value is there whole or not at all. (Of files elsewhere, a part may be.)
 OBJECT_PROTOCOLS = ("s3", "gs", "az", "memory")
 # s3fs asks for the size of an object before it gets it, unless told not to get it in parts side by side.
-PROTOCOL_OPTIONS = {"s3": {"max_concurrency": 1}}
+S3_OPTIONS = {"asynchronous": True, "max_concurrency": 1}
+# Of botocore, below s3fs: a request is made once.
+S3_CONFIG = {"retries": {"total_max_attempts": 1}}
 
 # Of an icechunk repository.
 BRANCH = "main"
@@ -418,9 +420,33 @@ def path_of_url(url: str) -> str:
 
 
 def store_of_url(url: str, options: dict[str, Any] | None) -> Store:
-    """Return the store at a URL."""
-    chosen = {**PROTOCOL_OPTIONS.get(protocol_of_url(url), {}), **(options or {})}
-    return RetryingStore(zarr.storage.FsspecStore.from_url(url, storage_options=chosen))
+    """Return the store at a URL; requests to it are repeated here, and below as seldom as libraries allow."""
+    if protocol_of_url(url) != "s3":
+        return RetryingStore(zarr.storage.FsspecStore.from_url(url, storage_options=options))
+    chosen = {**S3_OPTIONS, **(options or {})}
+    chosen["config_kwargs"] = {**S3_CONFIG, **(chosen.get("config_kwargs") or {})}
+    return RetryingStore(zarr.storage.FsspecStore(s3_file_system(chosen), path=path_of_url(url)))
+
+
+def s3_file_system(options: Mapping[str, Any]) -> Any:
+    """Return a file system of s3fs that makes every request once."""
+    return _s3_class()(**options)
+
+
+@functools.cache
+def _s3_class() -> Any:
+    base: Any = required("s3fs", "s3:// needs s3fs", "'multiscale-sampler[s3]'").S3FileSystem
+
+    class S3FileSystem(base):  # type: ignore[misc]  # s3fs has no types
+        """S3 without the retries of s3fs, which has no option for them."""
+
+        retries = 1
+
+        def __reduce__(self) -> tuple[Any, ...]:
+            """Return how to make it again elsewhere, where a class that is made in a function is not found."""
+            return s3_file_system, (self.storage_options,)
+
+    return S3FileSystem
 
 
 def in_one_commit(function: Callable[P, None]) -> Callable[P, None]:

@@ -3,9 +3,13 @@
 import itertools
 import math
 import os
+import pickle
 import signal
 import sys
+import threading
 from collections import Counter
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import ClassVar
 
 import dask
 import numpy as np
@@ -212,6 +216,68 @@ def test_write_pyramid__goes_on_in_an_object_store_after_a_kill(object_server, p
     write_pyramid(image, f"{place}/whole", storage_options=object_server.options, **OPTIONS)
     whole = keys_below(object_server, f"{place}/whole")
     assert keys_below(object_server, f"{place}/out") == whole
+
+
+# --- requests that fail --------------------------------------------------------------------------------------------
+
+
+class Overloaded(BaseHTTPRequestHandler):
+    """A server that refuses every request for the moment, as S3 does, and remembers them."""
+
+    asked: ClassVar[list[str]] = []
+
+    def answer(self):
+        self.asked.append(f"{self.command} {self.path.partition('?')[0]}")
+        content = b"<Error><Code>SlowDown</Code><Message>Please reduce your request rate.</Message></Error>"
+        self.send_response(503)
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content if self.command != "HEAD" else b"")
+
+    do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = answer  # noqa: N815
+
+    def log_message(self, *args):
+        pass
+
+
+@pytest.fixture
+def overloaded():
+    """Return the ``storage_options`` that lead to an overloaded server, and the list of the requests that it gets."""
+    Overloaded.asked.clear()
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Overloaded)
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
+    thread.start()
+    yield (
+        {"endpoint_url": f"http://127.0.0.1:{server.server_port}", "key": "nobody", "secret": "none"},
+        Overloaded.asked,
+    )
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+@pytest.mark.parametrize("attempts", [1, 3])
+@pytest.mark.parametrize("of_botocore", [None, 2])
+def test_url__requests_to_s3_are_repeated_in_one_place(overloaded, attempts, of_botocore):
+    options, asked = overloaded
+    if of_botocore:
+        # What the caller says counts.
+        options["config_kwargs"] = {"retries": {"total_max_attempts": of_botocore}}
+    with (
+        dask.config.set({"multiscale_sampler.request_attempts": attempts}),
+        pytest.raises(OSError, match=f"S3FileSystem.*failed {attempts} times to get .*reduce your request rate"),
+    ):
+        open_image("s3://bucket/a", "0", storage_options=options)
+    # Of several documents that are asked for at once, the first that fails ends the others.
+    assert max(Counter(asked).values()) == attempts * (of_botocore or 1)
+
+
+def test_url__a_store_at_s3_is_the_same_on_a_worker(object_server):
+    store = nodes.as_store(object_server.url("a"), object_server.options)
+    there = pickle.loads(pickle.dumps(store))
+    assert there == store
+    assert there._store.fs is store._store.fs
+    assert there._store.fs.retries == 1
 
 
 # --- stores of other libraries, and packages that are missing --------------------------------------------------
