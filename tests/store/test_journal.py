@@ -221,7 +221,7 @@ def test_write_pyramid__refuses_to_resume_another_build(tmp_path, image, monkeyp
         write_pyramid(image, tmp_path / "parts", resume=True, **{**OPTIONS, "scale_factors": [2, 4]})
     with pytest.raises(ValueError, match="begun with another format, source"):
         write_pyramid(image + np.uint16(0), tmp_path / "parts", resume=True, **OPTIONS)
-    with pytest.raises(FileExistsError, match="exists"):
+    with pytest.raises(FileExistsError, match="contains an interrupted build"):
         write_pyramid(image, tmp_path / "parts", **OPTIONS)
     write_pyramid(image, tmp_path / "parts", mode="w", **OPTIONS)
     assert len(open_pyramid(tmp_path / "parts").children) == 4
