@@ -33,7 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             _show_error(arguments, error)
             return 1
         except KeyboardInterrupt as stop:
-            _show(arguments, "interrupted.", stop)
+            _show(arguments, "interrupted", stop)
             return INTERRUPTED
 
 
@@ -56,7 +56,7 @@ def parser() -> argparse.ArgumentParser:
 
 def _show_error(arguments: Arguments, error: Exception) -> None:
     """Print an error: one line, after its traceback where that was asked for or the error is a bug."""
-    from .faults import is_expected, where_to_report
+    from .faults import advice, is_expected
 
     expected = is_expected(error)
     if arguments.traceback or not expected:
@@ -64,7 +64,7 @@ def _show_error(arguments: Arguments, error: Exception) -> None:
     text = _text_of(error) if expected else f"{type(error).__name__}: {error}"
     _show(arguments, f"error: {text}", error)
     if not expected:
-        _print(f"this looks like a bug; if the input is sound, please report all of the above to {where_to_report()}")
+        _print(advice(error))
 
 
 def _text_of(error: Exception) -> str:
@@ -78,9 +78,9 @@ def _show(arguments: Arguments, text: str, error: BaseException | None = None) -
     """Print a message, with the notes of an error, in the words of the command line."""
     from .words import options_by_keyword, translated
 
-    notes = getattr(error, "__notes__", [])
+    sentences = [text, *getattr(error, "__notes__", [])]
     options = options_by_keyword(arguments.known, arguments.calls, error)
-    _print(translated(" ".join([text, *notes]), options))
+    _print(translated(". ".join(sentence.removesuffix(".") for sentence in sentences), options))
 
 
 def _show_warning(arguments: Arguments, message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:

@@ -31,6 +31,16 @@ def is_expected(error: BaseException) -> bool:
     return linecache.getline(*inside[-1]).strip().startswith(f"raise {type(error).__name__}(")
 
 
+def advice(error: BaseException) -> str:
+    """Return what to do about an error that is not expected."""
+    report = f"please report all of the above to {where_to_report()}"
+    *_, (frame, _) = traceback.walk_tb(error.__traceback__)
+    if frame.f_code.co_filename.startswith(PACKAGE):
+        return f"this is a bug; {report}"
+    library = frame.f_globals.get("__name__", "a library").partition(".")[0]
+    return f"{library} raised this: the input may be damaged; if it is sound, this is a bug, {report}"
+
+
 def where_to_report() -> str:
     """Return the address of the issue tracker, as the installed package states it."""
     try:

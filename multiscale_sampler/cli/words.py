@@ -13,6 +13,7 @@ import traceback
 from argparse import BooleanOptionalAction
 from collections.abc import Mapping
 
+from . import values
 from .commands import Calls
 from .options import Option
 
@@ -48,6 +49,8 @@ SNIPPETS = (
     # Other examples have no counterpart.
     (r",? as in image[.[][^;]*", ""),
 )
+# Where a word begins that is not part of a path, a URL or quoted text, as "level=0" may be.
+NOT_IN_PATH = r"(?<![\w./?&'\"-])"
 
 
 def translated(text: str, options: Mapping[str, Option]) -> str:
@@ -55,19 +58,15 @@ def translated(text: str, options: Mapping[str, Option]) -> str:
     for pattern, words in SNIPPETS:
         text = re.sub(pattern, words, text)
     text = re.sub(rf"\b({'|'.join(COMMANDS)})\b", lambda match: f"multiscale-sampler {COMMANDS[match[1]]}", text)
-    done, position = "", 0
-    # Not in paths and URLs, where "level=0" may be part of a name.
-    for match in re.finditer(r"(?<![\w./?&'\"-])([a-z_]+)(?:\[\d+\])?=", text):
-        if match.start() >= position:
-            end = _end_of_literal(text, match.end())
-            done += text[position : match.start()] + _assignment(match[1], text[match.end() : end], options)
-            position = end
-    done += text[position:]
+    text = _with_options(text, options)
+    # Values by axis that stand alone.
+    mapping = rf"\b((?:{'|'.join(('as', *options))}) )(\{{'[^{{}}]*\}})"
+    text = re.sub(mapping, lambda match: match[1] + (_text(_parsed(match[2])) or match[2]), text)
     for keyword, option in options.items():
         if "_" in keyword:
-            done = re.sub(rf"\b{keyword}\b", option.flag, done)
+            text = re.sub(rf"{NOT_IN_PATH}{keyword}\b", option.flag, text)
     # Some messages name the option as well.
-    return re.sub(r"(--[\w-]+) \(\1\)", r"\1", done)
+    return re.sub(r"(--[\w-]+) \(\1\)", r"\1", text)
 
 
 def options_by_keyword(
@@ -80,6 +79,17 @@ def options_by_keyword(
     for function in (*calls, *failed):
         found |= {option.keyword: option for option in calls[function]}
     return found
+
+
+def _with_options(text: str, options: Mapping[str, Option]) -> str:
+    """Return a message with options in place of keyword=value."""
+    done, position = "", 0
+    for match in re.finditer(rf"{NOT_IN_PATH}([a-z_]+)(?:\[\d+\])?=", text):
+        if match.start() >= position:
+            end = _end_of_literal(text, match.end())
+            done += text[position : match.start()] + _assignment(match[1], text[match.end() : end], options)
+            position = end
+    return done + text[position:]
 
 
 def _end_of_literal(text: str, start: int) -> int:
@@ -99,12 +109,17 @@ def _end_of_literal(text: str, start: int) -> int:
     return end - text[start:end].endswith(".")
 
 
+def _parsed(literal: str) -> ast.expr | None:
+    """Return what Python makes of a text, None where it is not Python."""
+    try:
+        return ast.parse(literal, mode="eval").body
+    except (SyntaxError, ValueError):
+        return None
+
+
 def _assignment(keyword: str, literal: str, options: Mapping[str, Option]) -> str:
     """Return ``keyword=literal`` as options; an axis with its range as --region has it; anything else unchanged."""
-    try:
-        value = ast.parse(literal, mode="eval").body
-    except SyntaxError:
-        value = None
+    value = _parsed(literal)
     option = options.get(keyword)
     if option is None:
         return f"{keyword}={_text(value)}" if isinstance(value, ast.Call) else f"{keyword}={literal}"
@@ -115,7 +130,11 @@ def _assignment(keyword: str, literal: str, options: Mapping[str, Option]) -> st
     if option.settings.get("action") is BooleanOptionalAction:
         return option.flag.replace("--", "--no-") if literal == "False" else option.flag
     parts = value.elts if isinstance(value, ast.List) and _is_nested(value) else [value]
-    return " ".join(f"{option.flag} {shlex.quote(_text(part))}" for part in parts)
+    texts = [_text(part) for part in parts]
+    if option.settings.get("type") in (values.levels, values.names, values.axes):
+        # A list all the same; elsewhere the comma tells one of a list from one for all.
+        texts = [text.removesuffix(",") for text in texts]
+    return " ".join(f"{option.flag} {shlex.quote(text)}" for text in texts)
 
 
 def _is_nested(value: ast.List) -> bool:

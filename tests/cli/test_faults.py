@@ -152,7 +152,7 @@ def test_error__with_traceback_shows_where_it_was_raised(raw, capsys):
 
 
 @pytest.mark.parametrize("error", [KeyError("size"), ValueError("of numpy"), TypeError("of zarr"), RuntimeError("x")])
-def test_error__that_is_a_bug_shows_its_traceback_and_where_to_report_it(raw, monkeypatch, capsys, error):
+def test_error__that_is_not_expected_shows_its_traceback_and_what_to_do(raw, monkeypatch, capsys, error):
     def fail(image):
         raise error
 
@@ -162,8 +162,22 @@ def test_error__that_is_a_bug_shows_its_traceback_and_where_to_report_it(raw, mo
     lines = capsys.readouterr().err.splitlines()
     assert lines[0] == "Traceback (most recent call last):"
     assert lines[-2] == f"multiscale-sampler: error: {type(error).__name__}: {error}"
-    assert lines[-1].startswith("multiscale-sampler: this looks like a bug")
-    assert lines[-1].endswith("https://example.org/issues")
+    assert lines[-1] == (
+        "multiscale-sampler: tests raised this: the input may be damaged; if it is sound, this is a bug, please report "
+        "all of the above to https://example.org/issues"
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "cause"),
+    [
+        ("fails_in_an_expression", "this is a bug; please"),
+        ("meets_the_impossible", "this is a bug; please"),
+        ("fails_in_a_library", "json raised this: the input may be damaged; if it is sound, this is a bug, please"),
+    ],
+)
+def test_advice__names_the_library_that_raised_an_error(raised, name, cause):
+    assert faults.advice(raised(name)).startswith(f"{cause} report all of the above to ")
 
 
 def test_error__of_the_system_is_without_its_number(tmp_path, monkeypatch, raw, capsys):
@@ -184,7 +198,7 @@ def test_error__shows_its_notes_in_the_words_of_the_command_line(raw, monkeypatc
 
     monkeypatch.setattr(ms, "plan_pyramid", fail)
     assert main(["plan", raw]) == 1
-    expected = "the disk is full The build stopped here and left a store that --resume completes.\n"
+    expected = "the disk is full. The build stopped here and left a store that --resume completes\n"
     assert capsys.readouterr().err == f"multiscale-sampler: error: {expected}"
 
 
@@ -196,7 +210,7 @@ def test_interruption__is_one_line_with_its_own_exit_code(raw, monkeypatch, caps
 
     monkeypatch.setattr(ms, "plan_pyramid", stop)
     assert main(["plan", raw]) == 130
-    assert capsys.readouterr().err == "multiscale-sampler: interrupted. --resume completes it.\n"
+    assert capsys.readouterr().err == "multiscale-sampler: interrupted. --resume completes it\n"
 
 
 def test_warning__is_one_line_in_the_words_of_the_command_line(raw, tmp_path, capsys):

@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
+from hypothesis import given, strategies
 
 import multiscale_sampler as ms
 from multiscale_sampler import cli
@@ -46,9 +47,17 @@ ELSEWHERE = ("accessor", "backend", "interop", "plots", "cli", "dropin")
         ("as in image.astype('float32')", "as with build --dtype float32"),
         ("rename them, as in image.rename({'time': 'y'}), where", "rename them with --dims, where"),
         ("rename it with image.rename('image')", "rename it with --name image"),
+        ("levels=[9]: there is no level 9", "--levels 9: there is no level 9"),
+        ("dims=('t',)", "--dims t"),
+        ("chunks=[8]", "--chunks 8,"),
+        ("or by axis, as {'x': 'left-to-right'}", "or by axis, as x=left-to-right"),
+        ("chunks {'y': 0, 'x': 0} must be", "chunks y=0,x=0 must be"),
+        ("found {'name': 'y', 'unit': None}", "found {'name': 'y', 'unit': None}"),
+        ("as {'x': <no Python>}", "as {'x': <no Python>}"),
         # Neither paths nor what is no option.
         ("nothing is at '/data/level=0/x.zarr'", "nothing is at '/data/level=0/x.zarr'"),
         ("nothing is at 'level=0'", "nothing is at 'level=0'"),
+        ("nothing is at /data/min_size/x.zarr", "nothing is at /data/min_size/x.zarr"),
         ("https://host/x?path=0&level=1", "https://host/x?path=0&level=1"),
         ("scale_factor=0.1 is packed; weights=None", "scale_factor=0.1 is packed; weights=None"),
         ("1 == 2 and x=3", "1 == 2 and x=3"),
@@ -56,6 +65,12 @@ ELSEWHERE = ("accessor", "backend", "interop", "plots", "cli", "dropin")
 )
 def test_translated__names_options_and_commands(text, translated):
     assert words.translated(text, KNOWN) == translated
+
+
+@given(strategies.lists(strategies.sampled_from([*"={}[](),'\\0x: ", "mode", "chunks", "slice(", "as "])).map("".join))
+def test_translated__never_fails(text):
+    """It runs where an error is about to be shown."""
+    assert isinstance(words.translated(text, KNOWN), str)
 
 
 def test_translated__takes_the_options_of_the_call_that_failed():
