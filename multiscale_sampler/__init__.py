@@ -10,27 +10,34 @@
 ['scale0', 'scale1']
 """
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+import xarray as xr
+
 from ._version import __version__
-from .accessor import skip_non_dimension_nodes
-from .build.appending import append_pyramid
-from .build.converting import convert
-from .build.updating import rebuild_levels, remove_levels, update_pyramid
-from .build.writing import add_levels, write_labels, write_pyramid
-from .check.explanation import explain
-from .check.validation import Report, validate
-from .check.verification import verify_pyramid
-from .image.axes import Axis
-from .image.dataarray import to_image
-from .interop import from_itk, from_ngff_multiscales, to_itk, to_ngff_multiscales
-from .lazy.coarsening import coarsen
-from .lazy.pyramid import reconstruct, to_multiscale
-from .methods.reducer import Reducer
-from .methods.reducers import Methods
-from .plan.plan import Plan
-from .plan.planning import plan_pyramid
-from .sample_data import create_test_image
-from .store import open_image, open_pyramid
-from .viewer import view
+
+if TYPE_CHECKING:
+    from .accessor import skip_non_dimension_nodes
+    from .build.appending import append_pyramid
+    from .build.converting import convert
+    from .build.updating import rebuild_levels, remove_levels, update_pyramid
+    from .build.writing import add_levels, write_labels, write_pyramid
+    from .check.explanation import explain
+    from .check.validation import Report, validate
+    from .check.verification import verify_pyramid
+    from .image.axes import Axis
+    from .image.dataarray import to_image
+    from .interop import from_itk, from_ngff_multiscales, to_itk, to_ngff_multiscales
+    from .lazy.coarsening import coarsen
+    from .lazy.pyramid import reconstruct, to_multiscale
+    from .methods.reducer import Reducer
+    from .methods.reducers import Methods
+    from .plan.plan import Plan
+    from .plan.planning import plan_pyramid
+    from .sample_data import create_test_image
+    from .store import open_image, open_pyramid
+    from .viewer import view
 
 __all__ = [
     "Axis",
@@ -65,3 +72,50 @@ __all__ = [
     "write_labels",
     "write_pyramid",
 ]
+
+# What defines the public names. A module is imported when one of its names is first used: the command line and xarray,
+# which looks for engines here, are not to wait for dask and zarr.
+_DEFINED_IN = {
+    "accessor": ("skip_non_dimension_nodes",),
+    "build.appending": ("append_pyramid",),
+    "build.converting": ("convert",),
+    "build.updating": ("rebuild_levels", "remove_levels", "update_pyramid"),
+    "build.writing": ("add_levels", "write_labels", "write_pyramid"),
+    "check.explanation": ("explain",),
+    "check.validation": ("Report", "validate"),
+    "check.verification": ("verify_pyramid",),
+    "image.axes": ("Axis",),
+    "image.dataarray": ("to_image",),
+    "interop": ("from_itk", "from_ngff_multiscales", "to_itk", "to_ngff_multiscales"),
+    "lazy.coarsening": ("coarsen",),
+    "lazy.pyramid": ("reconstruct", "to_multiscale"),
+    "methods.reducer": ("Reducer",),
+    "methods.reducers": ("Methods",),
+    "plan.plan": ("Plan",),
+    "plan.planning": ("plan_pyramid",),
+    "sample_data": ("create_test_image",),
+    "store": ("open_image", "open_pyramid"),
+    "viewer": ("view",),
+}
+
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> Any:
+        for module, names in _DEFINED_IN.items():
+            if name in names:
+                value = globals()[name] = getattr(import_module(f".{module}", __name__), name)
+                return value
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
+
+def _multiscale(tree: xr.DataTree) -> Any:
+    from .accessor import MultiscaleAccessor
+
+    return MultiscaleAccessor(tree)
+
+
+xr.register_datatree_accessor("multiscale")(_multiscale)

@@ -67,7 +67,6 @@ class LevelTable(list[dict[str, Any]]):
         return format_levels(self)
 
 
-@xr.register_datatree_accessor("multiscale")
 class MultiscaleAccessor:
     """The levels of a pyramid, as `to_multiscale` and `open_pyramid` make them.
 

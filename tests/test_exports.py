@@ -21,11 +21,20 @@ def test_all__is_sorted_and_without_repetition():
 
 
 def test_all__is_what_the_package_imports():
-    tree = ast.parse(Path(ms.__file__).read_text(encoding="utf-8"))
-    imported = {
-        alias.asname or alias.name for node in tree.body if isinstance(node, ast.ImportFrom) for alias in node.names
+    """For type checkers all at once, otherwise when a name is first used."""
+    body = ast.parse(Path(ms.__file__).read_text(encoding="utf-8")).body
+    body += next(node for node in body if isinstance(node, ast.If)).body
+    imports = {node.module: [alias.name for alias in node.names] for node in body if getattr(node, "level", 0)}
+    assert {name for names in imports.values() for name in names} == set(ms.__all__)
+    assert {module: list(names) for module, names in ms._DEFINED_IN.items()} == {
+        module: names for module, names in imports.items() if module != "_version"
     }
-    assert set(ms.__all__) == imported
+
+
+def test_package__knows_no_other_names():
+    assert set(ms.__all__) <= set(dir(ms))
+    with pytest.raises(AttributeError, match="module 'multiscale_sampler' has no attribute 'open_picture'"):
+        ms.open_picture  # noqa: B018
 
 
 def test_all__can_be_imported_by_star():

@@ -3,7 +3,9 @@
 import argparse
 import json
 import re
+import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -191,6 +193,19 @@ def test_version__is_that_of_the_package(capsys):
         main(["--version"])
     assert stopped.value.code == 0
     assert capsys.readouterr().out == f"multiscale-sampler {ms.__version__}\n"
+
+
+@pytest.mark.parametrize("arguments", [["--version"], ["--help"], ["build", "--help"], ["build", "--what"]])
+def test_help__loads_neither_dask_nor_zarr(arguments):
+    """Nobody is to wait for them: they take as long again as all that xarray loads."""
+    code = (
+        "import sys; from multiscale_sampler.cli import main\n"
+        f"try: main({arguments!r})\n"
+        "except SystemExit: print([name for name in ('dask', 'zarr', 'numba', 'distributed') if name in sys.modules])"
+    )
+    command = [sys.executable, "-W", "error", "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=Path(ms.__file__).parents[1])
+    assert done.stdout.splitlines()[-1] == "[]"
 
 
 # --- wrong input and wrong usage -------------------------------------------------------------------------------
