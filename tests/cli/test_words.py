@@ -134,7 +134,7 @@ UNREACHED = ("image.assign_coords", "array.rename(", "tree.map_over_datasets", "
 KEYWORDS = {name for function in ms.__all__ if callable(getattr(ms, function)) for name in parameters(function)}
 # Python in a message: keyword=, attributes and methods, names of functions.
 PYTHON = re.compile(
-    rf"(?<![\w/'-])(?:{'|'.join(KEYWORDS)})=|\b(?:image|array|dataset|tree|ms|np)\.\w+"
+    rf"(?<![\w./'-])(?:{'|'.join(KEYWORDS)})=|\b(?:image|array|dataset|tree|ms|np)\.\w+"
     r"|\b[a-z]+_(?:image|pyramid|levels|labels)\b"
 )
 
