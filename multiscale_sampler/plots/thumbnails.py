@@ -91,7 +91,7 @@ def html(tree: xr.DataTree) -> str:
     rows = []
     for level in described:
         cells = {**level, "size": format_bytes(level["nbytes"])}
-        rows.append("".join(f"<td>{markup.escape(_cell_text(cells[column]))}</td>" for column in columns))
+        rows.append("".join(f"<td>{markup.escape(_html_cell(cells[column]))}</td>" for column in columns))
     name = markup.escape(str(levels_of_tree(tree)[0].name))
     dims = markup.escape(" ".join(described[0]["dims"]))
     body = "".join(f"<tr>{row}</tr>" for row in rows)
@@ -102,7 +102,7 @@ def html(tree: xr.DataTree) -> str:
     )
 
 
-def _cell_text(value: Any) -> str:
+def _html_cell(value: Any) -> str:
     if not isinstance(value, list):
         return str(value)
     return ", ".join("-" if item is None else f"{item:g}" if isinstance(item, float) else str(item) for item in value)
