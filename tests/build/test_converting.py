@@ -431,6 +431,7 @@ def test_convert__a_published_pyramid_comes_back_equal_in_place(tmp_path):
     assert open_pyramid(place, "labels/0")["scale3"].sizes == open_pyramid(source, "labels/0")["scale3"].sizes
     convert(place, version="0.5")
     after = hashes(place)
+    assert after.keys() == before.keys()
     assert {name for name in before if before[name] != after[name]} <= {
         *("zarr.json", "labels/zarr.json", "labels/0/zarr.json"),
     }

@@ -10,12 +10,14 @@ from tests import oracles, strategies
 from tests.oracles import METHODS, assert_level
 
 
+@pytest.mark.parametrize("lazy", [False, True])
 @pytest.mark.parametrize("method", METHODS)
 @given(data=st.data(), array=strategies.arrays(ranks=st.integers(1, 4)))
-def test_coarsen__takes_a_factor_per_axis(method, data, array):
+def test_coarsen__takes_a_factor_per_axis(method, lazy, data, array):
     factors = data.draw(strategies.factors_that_reduce(array.shape))
     dims = strategies.dims_of(array.shape)
-    level = ms.coarsen(ms.to_image(array, dims), dict(zip(dims, factors, strict=True)), method=method)
+    source = da.from_array(array, chunks=data.draw(strategies.chunks(array.shape))) if lazy else array
+    level = ms.coarsen(ms.to_image(source, dims), dict(zip(dims, factors, strict=True)), method=method)
     exact = oracles.reduced(array, factors, method)
     ulps = int(method in ("mean", "sum", "median"))
     assert_level(level, exact, oracles.level_dtype(array.dtype, method), ulps=ulps)
