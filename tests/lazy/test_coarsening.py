@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import multiscale_sampler as ms
+from multiscale_sampler.lazy import coarsening
 from tests import oracles, strategies
 from tests.oracles import METHODS, assert_level
 
@@ -21,6 +22,26 @@ def test_coarsen__takes_a_factor_per_axis(method, lazy, data, array):
     exact = oracles.reduced(array, factors, method)
     ulps = int(method in ("mean", "sum", "median"))
     assert_level(level, exact, oracles.level_dtype(array.dtype, method), ulps=ulps)
+
+
+@pytest.mark.parametrize("boundary", ["pad", "trim"])
+@pytest.mark.parametrize("method", oracles.FILTERS)
+@given(data=st.data(), seed=strategies.SEEDS)
+def test_coarsen__of_filters_looks_beyond_windows_and_blocks(method, boundary, data, seed):
+    factors = data.draw(st.sampled_from([(2,), (3,), (5,), (2, 3), (1, 4), (4, 1)]))
+    shape = tuple(data.draw(st.integers(f, 60 // len(factors))) for f in factors)
+    array, dims = strategies.random_values(shape, "float64", seed), strategies.dims_of(shape)
+    options = {"factors": dict(zip(dims, factors, strict=True)), "method": method, "boundary": boundary}
+    eager = ms.coarsen(ms.to_image(array, dims), **options)
+    (expected,) = oracles.filter_pyramid(array, [(1,) * len(shape), factors], method, boundary=boundary)
+    oracles.assert_filtered(eager.values, expected, "float64")
+    cut = da.from_array(array, chunks=data.draw(strategies.chunks(shape)))
+    with pytest.MonkeyPatch.context() as patch:
+        # Small blocks are joined; images of this size would be one block.
+        patch.setattr(coarsening, "SMALLEST_BLOCK", data.draw(st.sampled_from([0, 128])))
+        lazy = ms.coarsen(ms.to_image(cut, dims), **options)
+    assert lazy.values.tobytes() == eager.values.tobytes()
+    xr.testing.assert_identical(lazy.compute(), eager)
 
 
 def test_coarsen__an_int_is_for_spatial_axes():
