@@ -25,6 +25,13 @@ def tests(session: nox.Session) -> None:
     session.run("pytest", "-n", "auto", *session.posargs)
 
 
+@nox.session(python=NEWEST)
+def thorough(session: nox.Session) -> None:
+    """Run what takes longer: the whole matrix, and more examples of property tests."""
+    session.install("--upgrade", "-e", ".[test]")
+    session.run("pytest", "-n", "auto", "-m", "thorough", *session.posargs)
+
+
 @nox.session(python=OLDEST, venv_backend="uv")
 def floors(session: nox.Session) -> None:
     """Run the tests with the core dependencies at their declared floors; tests of other clients skip."""

@@ -7,9 +7,11 @@ from collections.abc import Callable, Iterator
 import dask
 import numba
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, is_hypothesis_test, settings
 
-# A run finds the same cases every time; "thorough" looks further, by --hypothesis-profile=thorough.
+from .strategies import is_thorough
+
+# A run finds the same cases every time; with `-m thorough` it looks further.
 settings.register_profile(
     "quick",
     derandomize=True,
@@ -17,8 +19,7 @@ settings.register_profile(
     max_examples=20,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )
-settings.register_profile("thorough", settings.get_profile("quick"), max_examples=1000)
-settings.load_profile("quick")
+settings.register_profile("thorough", settings.get_profile("quick"), max_examples=200)
 
 # dask looks for this package whenever it meets an image. Where it is missing, all of sys.path is searched each time, a
 # tenth of what it takes to make a small tree.
@@ -32,7 +33,17 @@ dask.config.set({"multiscale_sampler.request_delay": 0.0})
 INTERPRETED_KERNELS = "ignore:(invalid value|overflow|divide by zero) encountered:RuntimeWarning"
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_configure(config: pytest.Config) -> None:
+    settings.load_profile("thorough" if is_thorough(config) else "quick")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if is_thorough(config):
+        # Property tests are worth another run, since they draw more examples.
+        for item in items:
+            if is_hypothesis_test(getattr(item, "obj", None)):
+                item.add_marker("thorough")
     if numba.config.DISABLE_JIT:
         for item in items:
             item.add_marker(pytest.mark.filterwarnings(INTERPRETED_KERNELS))

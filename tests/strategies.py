@@ -10,7 +10,7 @@ import itertools
 import math
 
 import numpy as np
-from hypothesis import settings
+import pytest
 from hypothesis import strategies as st
 
 from tests.oracles import DTYPES, SPATIAL
@@ -23,9 +23,15 @@ SEEDS = st.integers(0, 2**32 - 1)
 FLAVOURS = ("any", "ends", "few")
 
 
-def is_thorough():
-    """Whether a run looks at all that there is, not at a part of it in turns."""
-    return settings().max_examples >= settings.get_profile("thorough").max_examples
+# A test of many cases takes a part of them, in turns, or with `-m thorough` the whole.
+IN_PART_AND_WHOLE = pytest.mark.parametrize(
+    "whole", [pytest.param(False, id="part"), pytest.param(True, id="whole", marks=pytest.mark.thorough)]
+)
+
+
+def is_thorough(config):
+    """Whether a run selects the tests that take longer."""
+    return "thorough" in config.option.markexpr.replace("not thorough", "")
 
 
 def dtypes(names=DTYPES):

@@ -15,18 +15,16 @@ import numpy as np
 import pytest
 import xarray as xr
 import zarr
-from hypothesis import settings
 
 from multiscale_sampler import open_pyramid, to_image, validate, write_pyramid
 from multiscale_sampler.metadata.specification import document_findings
 
 from ..data import noise
+from ..strategies import IN_PART_AND_WHOLE
 
 CORPUS = Path(os.environ.get("MSS_NGFF_CORPUS", Path(__file__).parents[3] / "shared" / "ngff-corpus"))
 SCHEMAS = {version: f"ngff-spec-{version}/schemas" for version in ("0.4", "0.5", "0.6rc0")}
 KINDS = ("image", "strict_image", "label", "strict_label")
-# Of every valid document, so that all versions take a few seconds.
-MUTANTS = 120 if settings().max_examples >= settings.get_profile("thorough").max_examples else 60
 
 
 def corpus(*parts):
@@ -162,8 +160,9 @@ def mutants(document, count, rng):
         yield f"{how} at {(*parents, last)}", mutant
 
 
+@IN_PART_AND_WHOLE
 @pytest.mark.parametrize("version", SCHEMAS)
-def test_document_findings__are_never_milder_than_the_official_schemas(version):
+def test_document_findings__are_never_milder_than_the_official_schemas(version, whole):
     schemas, rng = official(SCHEMAS[version]), random.Random(0)
     if version == "0.6rc0":
         cases = [(document, kind) for _, document, valid, kind in file_cases() if valid]
@@ -171,7 +170,7 @@ def test_document_findings__are_never_milder_than_the_official_schemas(version):
         cases = [(document, kind) for kind in KINDS for _, document, valid in suite_cases(version, kind) if valid]
     refused = total = 0
     for document, kind in cases:
-        for what, mutant in mutants(document, MUTANTS, rng):
+        for what, mutant in mutants(document, 600 if whole else 60, rng):
             total += 1
             if schemas[kind].is_valid(mutant) or _lacks_a_type(mutant, version):
                 continue

@@ -1,7 +1,7 @@
 """Every method for every dtype, rank, odd shape, boundary and chunking: equal to the oracle, or refused by the plan.
 
 The matrix is generated. A run looks at every legal method x dtype, over which ranks, boundaries and chunkings take
-turns, and at a part of the illegal ones; with ``--hypothesis-profile=thorough`` at all of it.
+turns, and at a part of the illegal ones; with ``-m thorough`` at all of it.
 """
 
 import itertools
@@ -70,10 +70,10 @@ ILLEGAL = [case for case in cases() if not case.legal]
 PAIRS = list(dict.fromkeys((case.method, case.dtype) for case in LEGAL))
 
 
-def chosen(method, dtype):
-    """Cases of a method and a dtype: one for each of some ranks, or all if a run is to be thorough."""
+def legal_cases(method, dtype, whole):
+    """Cases of a method and a dtype: all, or one for each of some ranks."""
     of_pair = [case for case in LEGAL if (case.method, case.dtype) == (method, dtype)]
-    if strategies.is_thorough():
+    if whole:
         return of_pair
     turn = PAIRS.index((method, dtype))
     ranks = [rank for rank in LADDERS if (rank + turn) % len(LADDERS) < RANKS]
@@ -170,18 +170,19 @@ def tolerance(array, factors, method, boundary):
 def test_matrix__is_this_large(capsys):
     pairs = {(case.method, case.dtype) for case in cases()}
     with capsys.disabled():
-        looked = sum(len(chosen(*pair)) for pair in PAIRS)
+        in_part = sum(len(legal_cases(*pair, whole=False)) for pair in PAIRS)
         print(
-            f"\nmatrix: {len(LEGAL)} legal cases of {len(PAIRS)} methods x dtypes ({looked} in this run), "
+            f"\nmatrix: {len(LEGAL)} legal cases of {len(PAIRS)} methods x dtypes ({in_part} without -m thorough), "
             f"{len(ILLEGAL)} illegal of {len(pairs) - len(PAIRS)} and of odd shapes under 'exact'"
         )
     assert set(REDUCERS) == set(TAKES)
     assert (len(PAIRS), len(LEGAL), len(ILLEGAL)) == (284, 12780, 13140)
 
 
+@strategies.IN_PART_AND_WHOLE
 @pytest.mark.parametrize(("method", "dtype"), PAIRS)
-def test_matrix__legal_cases_equal_the_oracle(method, dtype):
-    for case in chosen(method, dtype):
+def test_matrix__legal_cases_equal_the_oracle(method, dtype, whole):
+    for case in legal_cases(method, dtype, whole):
         array = values_of(case.shape, dtype, method, seed=case.rank)
         image = image_of(array, case.chunking)
         try:
@@ -192,11 +193,12 @@ def test_matrix__legal_cases_equal_the_oracle(method, dtype):
             raise
 
 
+@strategies.IN_PART_AND_WHOLE
 @pytest.mark.parametrize("method", REDUCERS)
-def test_matrix__illegal_cases_are_refused_by_the_plan(method, refuse_to_compute):
+def test_matrix__illegal_cases_are_refused_by_the_plan(method, whole, refuse_to_compute):
     store = {}
     of_method = [case for case in ILLEGAL if case.method == method]
-    for case in of_method[:: 1 if strategies.is_thorough() else ILLEGAL_TURNS]:
+    for case in of_method[:: 1 if whole else ILLEGAL_TURNS]:
         strange = case.dtype in STRANGE or np.dtype(case.dtype).kind not in TAKES[method]
         image = image_of(np.zeros(case.shape, case.dtype), case.chunking)
         ladder, options = ladder_of(case.rank, method), {"method": method, "boundary": case.boundary}
@@ -267,9 +269,11 @@ def test_matrix__rules_for_missing_values_are_refused_where_a_method_has_none(me
         ms.plan_pyramid(image, ladder_of(2, method), method=method, **rule)
 
 
-# One of so many of these pairs is written.
-WRITTEN_TURNS = 1 if strategies.is_thorough() else 3
-WRITTEN = PAIRS[::WRITTEN_TURNS]
+# One of so many of these pairs is written, the others with `-m thorough`.
+WRITTEN_TURNS = 3
+WRITTEN = [
+    pytest.param(*pair, marks=pytest.mark.thorough if turn % WRITTEN_TURNS else ()) for turn, pair in enumerate(PAIRS)
+]
 
 
 # Zarr has no settled name for times and complex numbers of other programs.
@@ -295,13 +299,14 @@ LAYOUTS = {
 }
 
 
+@strategies.IN_PART_AND_WHOLE
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("method", REDUCERS)
-def test_layouts__of_memory_make_no_difference(method, layout):
-    """Of each method two layouts are looked at for every kind of dtype, unless a run is to be thorough."""
+def test_layouts__of_memory_make_no_difference(method, layout, whole):
+    """In part: two layouts of each method, for every kind of dtype."""
     turn = list(LAYOUTS).index(layout) + list(REDUCERS).index(method)
     for number, dtype in enumerate(("uint8", "int32", "uint64", "float32", "complex64", "datetime64[s]")):
-        passed_over = not strategies.is_thorough() and (number + turn) % 2
+        passed_over = not whole and (number + turn) % 2
         if passed_over or np.dtype(dtype).kind not in TAKES[method]:
             continue
         array = values_of((9, 11), dtype, method, seed=6)
