@@ -1,3 +1,4 @@
+import math
 import warnings
 from collections import OrderedDict
 
@@ -78,9 +79,10 @@ def test_step__exact_refuses_what_does_not_divide():
 
 
 @pytest.mark.parametrize("step", [1, {"x": 1}, {}])
-def test_step__that_reduces_nothing_is_refused(step):
-    with pytest.raises(ValueError, match="scale_factors"):
-        factors_of(axes_of(y=10, x=10), step)
+@pytest.mark.parametrize("size", [1, 10])
+def test_step__that_reduces_nothing_is_refused(step, size):
+    with pytest.raises(ValueError, match=r"scale_factors=.* reduces no axis"):
+        factors_of(axes_of(y=size, x=size), step)
 
 
 def test_step__leaves_an_image_of_one_voxel_alone():
@@ -156,6 +158,7 @@ def test_list__leaves_axes_of_one_sample_alone():
 
 
 @given(sizes=st.lists(st.integers(1, 40), min_size=1, max_size=3), entries=st.sets(st.integers(2, 50), min_size=1))
+@example(sizes=[6, 40], entries={2, 6, 7})
 def test_list__never_makes_equal_or_empty_levels(sizes, entries):
     axes = [Axis(f"a{i}", size) for i, size in enumerate(sizes)]
     for boundary in ("pad", "trim"):
@@ -182,6 +185,12 @@ def test_isotropic__halves_the_finest_axes_first_then_all():
         (4, 32, 32),
         (4, 64, 64),
     ]
+
+
+def test_isotropic__doubles_a_spacing_that_comes_nearer_to_the_coarsest_by_it():
+    root = math.sqrt(2)
+    assert factors_of(spaced(y=(64, 1.0), x=(64, root)), "isotropic", max_levels=2) == [(2, 1)]
+    assert factors_of(spaced(y=(64, 1.0), x=(64, math.nextafter(root, 1))), "isotropic", max_levels=2) == [(2, 2)]
 
 
 @given(st.lists(st.tuples(st.integers(1, 4000), st.floats(0.1, 10)), min_size=2, max_size=3), st.integers(1, 64))
