@@ -15,7 +15,7 @@ from xarray.backends import BackendEntrypoint
 
 from .image.tree import NODE_PREFIX, levels_of_tree
 from .image.xarray_internals import lazily_read
-from .store import open_pyramid, source_array
+from .store import open_pyramid, source_array, storage_unit
 
 
 class MultiscaleBackendEntrypoint(BackendEntrypoint):
@@ -119,7 +119,7 @@ def _as_stored(level: xr.Dataset, drop_variables: str | Iterable[str] | None) ->
     for name, image in level.data_vars.items():
         array = source_array(image.data)
         if array is not None:
-            preferred = dict(zip(image.dims, array.shards or array.chunks, strict=True))
+            preferred = dict(zip(image.dims, storage_unit(array), strict=True))
             encoding = {**image.encoding, "preferred_chunks": preferred}
             stored[name] = xr.Variable(image.dims, lazily_read(array), image.attrs, encoding)
     return level.assign(stored)

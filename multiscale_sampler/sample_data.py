@@ -18,6 +18,7 @@ import zarr
 
 from .image.boxes import Box, pieces, size_of, whole_box
 from .messages import check_choice
+from .store import storage_unit
 from .tasks import machine
 from .tasks.progress import ProgressCallback, reporting
 
@@ -91,7 +92,7 @@ def create_test_image(
     def write(region: Box) -> None:
         array[region] = _block(region, tuple(shape), array.dtype, kind)
 
-    regions = list(pieces(whole_box(array.shape), array.shards or array.chunks))
+    regions = list(pieces(whole_box(array.shape), storage_unit(array)))
     with (
         ThreadPoolExecutor(machine.available_cores()) as pool,
         reporting(progress, array.nbytes, "making the image") as report,

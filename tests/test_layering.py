@@ -1,6 +1,7 @@
 """The order of the packages: each imports only from those before it."""
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -158,6 +159,20 @@ def test_layering__the_guard_sees_through_packages():
 def test_layering__no_module_bears_the_name_of_a_public_function():
     modules = {path.stem for path in FILES} | {path.parent.name for path in FILES}
     assert not modules & set(multiscale_sampler.__all__)
+
+
+def test_store__says_of_every_module_what_it_is():
+    source = (PACKAGE / "store/__init__.py").read_text(encoding="utf-8")
+    told = re.findall(r"^- `(\w+)`: ", ast.get_docstring(ast.parse(source)), flags=re.M)
+    assert sorted(told) == sorted(path.stem for path in (PACKAGE / "store").glob("*.py") if path.stem != "__init__")
+
+
+def test_store__exports_what_other_packages_use():
+    import multiscale_sampler.store as stores
+
+    texts = [path.read_text(encoding="utf-8") for path in FILES if path.parent != PACKAGE / "store"]
+    used = {word for text in texts for word in re.findall(r"\w+", text)}
+    assert set(stores.__all__) <= used
 
 
 # What a process has loaded after each step, the first of which is what xarray does along with all other engines.

@@ -24,7 +24,7 @@ from ..metadata import check_exportable, default_channel_labels, with_channels
 from ..metadata.display import Display, omero_to_publish
 from ..methods.reducers import Method
 from ..plan.options import LevelOptions, StorageOptions
-from ..store.remote import in_one_commit
+from ..store import in_one_commit
 from ..tasks.progress import ProgressCallback
 from .build import Build, level_images
 from .engine import run_passes, take_digests

@@ -178,14 +178,14 @@ def _copy_array(source: zarr.Array[Any], target: zarr.Group, name: str, how: Cop
             serializer=encoding.serializer if how.zarr_format == 3 else "auto",
             fill_value=source.fill_value,
             attributes={**_attributes_to_copy(source), **dimensions},
-            chunk_key_encoding={"name": "v2" if how.zarr_format == 2 else "default", "separator": "/"},
+            chunk_key_encoding=stores.key_encoding(how.zarr_format),
             dimension_names=names if how.zarr_format == 3 else None,
             # An interrupted copy may have left it in part.
             overwrite=how.resume,
         )
     except (ValueError, TypeError):
         return False
-    for region in pieces(whole_box(source.shape), new.shards or new.chunks):
+    for region in pieces(whole_box(source.shape), stores.storage_unit(new)):
         new[region] = source[region]
     return True
 

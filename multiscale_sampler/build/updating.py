@@ -25,7 +25,7 @@ from ..methods.reducers import REDUCERS, Method, get_reducer, needs_weights
 from ..plan.options import LevelOptions, StorageOptions
 from ..plan.plan import Plan
 from ..plan.planning import plan_as_stored, plan_image
-from ..store.remote import in_one_commit
+from ..store import in_one_commit
 from ..tasks.progress import ProgressCallback
 from .build import Build, crew_for, resources_of, weights_of
 from .engine import edited_boxes, run_passes, take_digests

@@ -36,7 +36,7 @@ from ..metadata.json_values import json_attributes
 from ..methods.reducers import REDUCERS, Method, get_reducer
 from ..plan.factors import ChunkSizes, ScaleFactors
 from ..plan.options import LevelOptions, StorageOptions, specified
-from ..store.remote import in_one_commit
+from ..store import in_one_commit
 from ..tasks.progress import ProgressCallback
 from .build import Build, build_of_image, build_of_tree
 from .engine import run_passes, take_digests

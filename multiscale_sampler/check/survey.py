@@ -30,7 +30,7 @@ from ..image.boxes import (
     size_of,
     within,
 )
-from ..store import Access, chunk_key, is_stored
+from ..store import Access, chunk_key, is_stored, storage_unit
 from .downsampling_rules import Rule, Windows, differing, rounded, windows_of
 
 REGION_VOXELS = 2**22
@@ -293,8 +293,7 @@ class Survey:
 
 def stored_parts(array: zarr.Array[Any], place: Box) -> Iterator[tuple[str, Box]]:
     """Yield the key of each chunk, or shard, that a place touches, and what the place has of it."""
-    unit = array.shards or array.chunks
-    for index, part in pieces_by_index(place, unit):
+    for index, part in pieces_by_index(place, storage_unit(array)):
         yield chunk_key(array, index), part
 
 

@@ -258,7 +258,7 @@ def _passes(pyramid: CheckedPyramid, levels: Sequence[int], memory: int) -> Iter
         if parent:
             together[parent] = pyramid.factors(parent) or together[0]
             comparisons.append(_step(pyramid, level, parent))
-    region = region_shape(shapes[0], windows, _unit(pyramid.arrays[0]), most)
+    region = region_shape(shapes[0], windows, pyramid.arrays[0].unit, most)
     if region is None:
         raise ValueError(f"memory_limit leaves {memory!r} bytes for a worker, too little for one window; raise it")
     yield ComparisonPass(0, region, together, tuple(comparisons))
@@ -266,7 +266,7 @@ def _passes(pyramid: CheckedPyramid, levels: Sequence[int], memory: int) -> Iter
         if parent is None:
             continue
         step = _step(pyramid, level, parent)
-        region = region_shape(shapes[parent], step.factors, _unit(pyramid.arrays[parent]), most)
+        region = region_shape(shapes[parent], step.factors, pyramid.arrays[parent].unit, most)
         if region is not None:
             yield ComparisonPass(parent, region, {parent: (1,) * len(region), level: step.factors}, (step,))
 
@@ -275,10 +275,6 @@ def _without_unused(pyramid: CheckedPyramid, pass_: ComparisonPass) -> Compariso
     """Return a pass without the levels that nothing is compared with."""
     used = {pass_.source, *(c.level for c in pass_.comparisons), *(c.source for c in pass_.comparisons)}
     return replace(pass_, relative={level: f for level, f in pass_.relative.items() if level in used})
-
-
-def _unit(access: Access) -> tuple[int, ...]:
-    return tuple(access.array.shards or access.array.chunks)
 
 
 def _parent(level: int, factors: Mapping[int, Factors | None], shapes: Pairs) -> int | None:

@@ -10,11 +10,9 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from ..image.dataarray import MAX_COORDINATE_BYTES
 from .arrays import FileArray
 from .contents import Coordinates, FileImage, Format, Part, import_reader, only_array_name
-
-# Coordinates are loaded into memory; larger ones are dropped.
-MAX_COORDINATE_BYTES = 64 * 2**20
 
 
 class NetcdfArray(FileArray):

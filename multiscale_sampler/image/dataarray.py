@@ -16,6 +16,8 @@ from .xarray_internals import is_in_memory
 
 # A number for the spatial axes, one for each axis, or by dim.
 PerAxis: TypeAlias = "float | Sequence[float] | Mapping[str, float]"
+# Coordinates are loaded into memory; a larger array is not taken for one.
+MAX_COORDINATE_BYTES = 64 * 2**20
 DEFAULT_DIMS = {2: ("y", "x"), 3: ("z", "y", "x")}
 OptionValue = TypeVar("OptionValue")
 

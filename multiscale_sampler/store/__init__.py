@@ -1,17 +1,31 @@
-"""The only part that knows zarr and paths.
+"""All that knows zarr: what is stored opened, written, changed and described, wherever it is.
 
-`nodes` opens places and finds the arrays behind an image, `labelling` tells what is known of an array, `reading` opens
-images and pyramids, `encoding` says how levels are stored, `targets` makes and publishes pyramids, `archives` packs
-them into zip files, `journal` remembers what of one is done, `changing` opens one to be changed, `labels` stands them
-beside their image, `digests` tell which of a base's chunks were edited, `chunks` moves data, `serving` hands stored
-chunks to other readers.
+- `zarr_internals`: what of zarr is used beyond its public interface.
+- `layout`: names and places inside the group of a pyramid.
+- `remote`: stores that are reached by requests: URLs, retries, transactions.
+- `nodes`: places opened, named and compared; the arrays behind an image.
+- `codecs`: one compression in zarr v2, zarr v3 and numcodecs.
+- `arrays`: one array as a labelled image.
+- `convention`: levels that only the zarr convention ``multiscales`` describes.
+- `stored_pyramid`: what reading a pyramid returns.
+- `reading`: `open_image` and `open_pyramid`.
+- `chunks`: values of regions read and written, chunk by chunk where that is faster.
+- `raw_chunks`: chunks as they are stored, for readers that decode them.
+- `digests`: which chunks of a base were edited.
+- `encoding`: how the values of new levels are stored.
+- `documents`: attributes of a group changed in one step.
+- `journal`: which regions of an interrupted build are done.
+- `archives`: pyramids in zip files.
+- `targets`: a pyramid that is being built.
+- `changing`: a pyramid that is being changed.
+- `label_groups`: labels beside their image.
 """
 
 from .changing import PyramidChange, grown_arrays
 from .chunks import Access, buffer, release_buffers
 from .digests import Digests
 from .documents import consolidate
-from .encoding import Encoding, encoding_like
+from .encoding import Encoding, encoding_like, key_encoding
 from .journal import Journal, claim
 from .label_groups import is_finished, label_place, labels_group_above, placed_labels, register_label
 from .layout import DIGESTS_PATH, LABELS, LAYOUTS, V2_DIMENSIONS, Layout, level_paths, written_paths
@@ -25,11 +39,12 @@ from .nodes import (
     place_of,
     refuse_source_in_target,
     source_array,
+    storage_unit,
     zarr_arrays,
 )
 from .raw_chunks import ByteRange, described_in_v3, is_inside, is_stored, read_box, read_stored, stored_size
 from .reading import is_pyramid, open_image, open_pyramid
-from .remote import transaction
+from .remote import in_one_commit
 from .stored_pyramid import StoredPyramid, holds_image
 from .targets import MODES, Mode, Record, Target, base_array, create_target, open_target, rehearse, writable_group
 from .zarr_internals import chunk_key, is_consolidated
@@ -63,6 +78,7 @@ __all__ = [
     "encoding_like",
     "grown_arrays",
     "holds_image",
+    "in_one_commit",
     "is_consolidated",
     "is_finished",
     "is_in_memory",
@@ -70,6 +86,7 @@ __all__ = [
     "is_pyramid",
     "is_stored",
     "is_zarr",
+    "key_encoding",
     "label_place",
     "labels_group_above",
     "level_paths",
@@ -87,8 +104,8 @@ __all__ = [
     "rehearse",
     "release_buffers",
     "source_array",
+    "storage_unit",
     "stored_size",
-    "transaction",
     "writable_group",
     "written_paths",
     "zarr_arrays",

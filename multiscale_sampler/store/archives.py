@@ -19,7 +19,7 @@ from typing import Any
 import zarr
 
 from ..metadata import paths_written_by_us
-from .layout import DOCUMENTS, LABELS, foreign_attributes
+from .layout import DOCUMENTS, LABELS, PARTIAL_ENDING, foreign_attributes
 from .nodes import is_zip_url, open_node, zip_path
 
 # What the folder has after the name of the file.
@@ -153,7 +153,7 @@ def _files(store: Path) -> list[str]:
         (Path(folder) / name).relative_to(store).as_posix()
         for folder, _, names in os.walk(store)
         for name in names
-        if not name.endswith(".partial")
+        if not name.endswith(PARTIAL_ENDING)
     ]
 
 

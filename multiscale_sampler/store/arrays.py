@@ -19,12 +19,12 @@ from zarr.abc.store import Store
 
 from ..files import FileArray
 from ..image.axes import Axis, are_regular
-from ..image.dataarray import label_array
+from ..image.dataarray import MAX_COORDINATE_BYTES, label_array
 from ..image.xarray_internals import decoded_fill_value
 from ..metadata import IMAGE_LABEL, OMERO, SYSTEMS, Multiscales
 from .codecs import ZarrFormat
 from .layout import V2_DIMENSIONS
-from .nodes import dimension_names
+from .nodes import dimension_names, storage_unit
 from .zarr_internals import nodes_at, values_of
 
 CF_PACKING = ("scale_factor", "add_offset", "_FillValue", "missing_value")
@@ -34,8 +34,6 @@ ENCODING_ATTRIBUTES = frozenset({V2_DIMENSIONS, "coordinates", *CF_PACKING})
 BLOCK_LIMIT = "32MiB"
 # How far above an array its OME-NGFF group may be ("labels/nuclei/0" is three down).
 MOST_ANCESTORS = 3
-# Coordinates are held in memory; an array above this beside an image is another image.
-LARGEST_COORDINATE = 64 * 2**20
 
 
 def ancestors(array: zarr.Array[Any]) -> Iterator[tuple[zarr.Group, str]]:
@@ -161,7 +159,7 @@ def _stored_coordinates(array: zarr.Array[Any], names: Sequence[str]) -> dict[An
 def _is_coordinate(key: str, array: zarr.Array[Any], sizes: Mapping[str, int]) -> bool:
     """Whether an array can be a coordinate of an image of these sizes: along some of its axes, and fit to be read."""
     names = dimension_names(array) or ((key,) if array.ndim == 1 else ())
-    if len(names) != array.ndim or array.nbytes > LARGEST_COORDINATE:
+    if len(names) != array.ndim or array.nbytes > MAX_COORDINATE_BYTES:
         return False
     return all(sizes.get(name) == size for name, size in zip(names, array.shape, strict=True))
 
@@ -175,7 +173,7 @@ def _small_variable(array: zarr.Array[Any], values: np.ndarray[Any, Any]) -> xr.
 
 def lazy_array(array: zarr.Array[Any] | FileArray, chunks: Any, names: Sequence[str]) -> da.Array:
     """Return an array as a dask array; `chunks` as ``xarray.open_zarr`` takes them, by the `names` of its axes."""
-    unit = array.shards or array.chunks
+    unit = storage_unit(array)
     if isinstance(chunks, str) and chunks == "auto":
         chunks = normalize_chunks("auto", array.shape, limit=BLOCK_LIMIT, dtype=array.dtype, previous_chunks=unit)
     elif isinstance(chunks, Mapping) or chunks is None:

@@ -42,6 +42,8 @@ from ..image.boxes import (
     within,
 )
 from .codecs import decoded_size, plain_compressors
+from .layout import PARTIAL_ENDING
+from .nodes import storage_unit
 from .remote import retried_array, unread_array
 from .zarr_internals import chunk_key, sync
 
@@ -192,7 +194,7 @@ class Chunks:
 
     def _store(self, index: Index, encoded: Any) -> None:
         path = self.path(index)
-        written = f"{path}.partial" if self.in_use else path
+        written = f"{path}{PARTIAL_ENDING}" if self.in_use else path
         try:
             with _new_file(written) as file:
                 rest = memoryview(encoded)
@@ -319,7 +321,7 @@ class Access:
     @property
     def unit(self) -> tuple[int, ...]:
         """Shape of what is stored as one value: a shard, or a chunk."""
-        return self.array.shards or self.array.chunks
+        return storage_unit(self.array)
 
     def stored(self) -> npt.NDArray[np.bool_]:
         """Return of every chunk or shard whether it is stored, by listing them."""

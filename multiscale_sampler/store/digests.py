@@ -31,7 +31,7 @@ from ..image.boxes import (
     whole_box,
 )
 from .layout import DIGESTS, DIGESTS_PATH, V2_DIMENSIONS
-from .nodes import dimension_names
+from .nodes import dimension_names, storage_unit
 from .zarr_internals import chunk_key, default_buffer_prototype, sync
 
 # Bytes of a digest (BLAKE2b): one in 2**64 edits of a chunk would be missed.
@@ -90,7 +90,7 @@ class Digests:
             return
         found: dict[Index, Box] = {}
         for box in boxes:
-            for index, block in pieces_by_index(coarsened(box, _unit(self.base)), self.array.chunks):
+            for index, block in pieces_by_index(coarsened(box, storage_unit(self.base)), self.array.chunks):
                 found[index] = hull(found.get(index, block), block)
         yield from found.values()
 
@@ -105,7 +105,7 @@ class Digests:
         for *row, (start, stop) in _runs(differs):
             above = [(at + i, at + i + 1) for at, i in zip(corner, row, strict=True)]
             chunks = box_of_ends([*above, (low + start, low + stop)])
-            yield refined(chunks, _unit(self.base), self.base.shape)
+            yield refined(chunks, storage_unit(self.base), self.base.shape)
 
     def _now(self, block: Box) -> np.ndarray[Any, np.dtype[np.uint64]]:
         found = np.fromiter(map(self._digest, indices_of(block)), np.uint64)
@@ -119,12 +119,8 @@ class Digests:
         return int.from_bytes(hashlib.blake2b(stored.to_bytes(), digest_size=DIGEST_BYTES).digest(), "little")
 
 
-def _unit(array: zarr.Array[Any]) -> tuple[int, ...]:
-    return tuple(array.shards or array.chunks)
-
-
 def _grid(array: zarr.Array[Any]) -> tuple[int, ...]:
-    return grid_shape(array.shape, _unit(array))
+    return grid_shape(array.shape, storage_unit(array))
 
 
 def _runs(mask: np.ndarray[Any, np.dtype[np.bool_]]) -> Iterable[tuple[Any, ...]]:

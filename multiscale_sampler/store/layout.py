@@ -12,11 +12,24 @@ from ..metadata import geozarr
 
 Layout: TypeAlias = Literal["datatree", "flat"]
 
-
 LAYOUTS: tuple[Layout, ...] = ("datatree", "flat")
-
-
+# Where OME-NGFF has the labels of an image.
+LABELS = "labels"
+# A group with this attribute and without OME-NGFF metadata is a build that has not finished.
+BUILD_ATTRIBUTE = "multiscale_sampler"
+# What a build keeps for itself until it ends.
 SCRATCH = "multiscale_sampler_build"
+DIGESTS = "digests"
+DIGESTS_PATH = f"{DIGESTS}/chunks"
+# The attribute in which xarray names the dimensions of an array of zarr v2.
+V2_DIMENSIONS = "_ARRAY_DIMENSIONS"
+ZARR_JSON = "zarr.json"
+# The last part of keys that hold metadata, not chunks.
+DOCUMENTS = (ZARR_JSON, ".zarray", ".zgroup", ".zattrs", ".zmetadata")
+# By the zarr format, the document that makes a folder a group.
+GROUP_DOCUMENTS = {2: ".zgroup", 3: ZARR_JSON}
+# Of files that are renamed once they are whole, by zarr as by us.
+PARTIAL_ENDING = ".partial"
 
 
 def level_paths(layout: Layout, name: str, count: int) -> tuple[str, ...]:
@@ -58,29 +71,7 @@ def written_paths(layout: Layout, paths: Sequence[str], images: Sequence[xr.Data
     return (*paths, *beside)
 
 
-# Where OME-NGFF has the labels of an image.
-LABELS = "labels"
-
-
-# A group with this attribute and without OME-NGFF metadata is a build that has not finished.
-BUILD_ATTRIBUTE = "multiscale_sampler"
-
-
 def foreign_attributes(attributes: Mapping[str, Any]) -> dict[str, Any]:
     """Return a group's attributes without those that describe the pyramid itself."""
     ours = {"ome", "multiscales", "omero", "zarr_conventions", BUILD_ATTRIBUTE, V2_DIMENSIONS}
     return {key: value for key, value in attributes.items() if key not in ours and not key.startswith(geozarr.PREFIXES)}
-
-
-DIGESTS = "digests"
-
-
-DIGESTS_PATH = f"{DIGESTS}/chunks"
-
-
-V2_DIMENSIONS = "_ARRAY_DIMENSIONS"
-# The last part of keys that hold metadata, not chunks.
-DOCUMENTS = ("zarr.json", ".zarray", ".zgroup", ".zattrs", ".zmetadata")
-ZARR_JSON = "zarr.json"
-# By the zarr format, the document that makes a folder a group.
-GROUP_DOCUMENTS = {2: ".zgroup", 3: ZARR_JSON}

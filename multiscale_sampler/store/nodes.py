@@ -22,6 +22,7 @@ from zarr.abc.store import Store
 from zarr.errors import GroupNotFoundError
 
 from ..extras import required
+from ..files import FileArray
 from ..tasks.dask_internals import contents_of, is_plain_view, values_in_graph
 from .layout import V2_DIMENSIONS
 from .remote import (
@@ -154,6 +155,11 @@ def dimension_names(array: zarr.Array[Any]) -> tuple[str, ...] | None:
     if not names or any(name is None for name in names):
         return None
     return tuple(map(str, names))
+
+
+def storage_unit(array: zarr.Array[Any] | FileArray) -> tuple[int, ...]:
+    """Return the shape of what is stored as one value: a shard, or a chunk."""
+    return tuple(array.shards or array.chunks)
 
 
 def is_zarr(store: Any) -> bool:

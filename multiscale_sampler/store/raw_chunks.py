@@ -16,7 +16,8 @@ from zarr.abc.store import ByteRequest, OffsetByteRequest, RangeByteRequest, Suf
 
 from ..image.boxes import Box, coarsened, indices_of
 from .codecs import codecs_of_v2
-from .nodes import location
+from .layout import ZARR_JSON
+from .nodes import location, storage_unit
 from .zarr_internals import chunk_key, default_buffer_prototype, documents_of, sync
 
 # First and last byte, as HTTP counts them: without a last one to the end, without a first one that many at the end.
@@ -26,7 +27,7 @@ ByteRange: TypeAlias = "tuple[int | None, int | None]"
 def described_in_v3(array: zarr.Array[Any]) -> dict[str, Any] | None:
     """Return what zarr v3 says of an array's values and chunks, None where it has no words for it."""
     if array.metadata.zarr_format == 3:
-        document = json.loads(documents_of(array.metadata)["zarr.json"].to_bytes())
+        document = json.loads(documents_of(array.metadata)[ZARR_JSON].to_bytes())
         kept = ("shape", "data_type", "chunk_grid", "codecs", "fill_value")
         return {key: document[key] for key in kept} if not document.get("storage_transformers") else None
     codecs = codecs_of_v2(array)
@@ -57,7 +58,7 @@ def is_inside(array: zarr.Array[Any], key: str = "") -> bool:
     """Whether a part of an array lies in the array's store, where links lead out of it elsewhere."""
     store = array.store_path.store
     kind, root = location(store, "")
-    other, place = location(store, "/".join(part for part in (array.path, key) if part))
+    other, place = location(store, (array.store_path / key).path)
     return kind == other and place[: len(root)] == root
 
 
@@ -69,11 +70,9 @@ def read_stored(array: zarr.Array[Any], index: Sequence[int], byte_range: ByteRa
     PermissionError
         If it lies outside the store.
     """
-    key = _key(array, index)
-    store = array.store_path.store
+    place = array.store_path / _key(array, index)
     request = None if byte_range is None else _request(byte_range)
-    path = "/".join(part for part in (array.path, key) if part)
-    found = sync(store.get(path, default_buffer_prototype(), request))
+    found = sync(place.get(default_buffer_prototype(), request))
     return None if found is None else found.to_bytes()
 
 
@@ -84,9 +83,9 @@ def is_stored(array: zarr.Array[Any], key: str) -> bool:
 
 def stored_size(array: zarr.Array[Any], index: Sequence[int]) -> int | None:
     """Return the bytes that the stored chunk (or shard) at a place of the grid has, None if there is none."""
-    path = "/".join(part for part in (array.path, _key(array, index)) if part)
+    place = array.store_path / _key(array, index)
     try:
-        return sync(array.store_path.store.getsize(path))
+        return sync(place.store.getsize(place.path))
     except FileNotFoundError:
         return None
 
@@ -99,8 +98,7 @@ def read_box(array: zarr.Array[Any], box: Box) -> Any:
     PermissionError
         If a chunk of it lies outside the store.
     """
-    unit = array.shards or array.chunks
-    for index in indices_of(coarsened(box, unit)):
+    for index in indices_of(coarsened(box, storage_unit(array))):
         _key(array, index)
     return array[box]
 

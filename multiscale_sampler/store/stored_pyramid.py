@@ -212,9 +212,9 @@ class StoredPyramid:
     def labels(self) -> dict[str, Node | None]:
         """What is stored under the names of the labels that the image lists; None where nothing is."""
         # Labels may have been added since metadata were consolidated.
-        place = "/".join(part for part in (self.group.path, LABELS) if part)
+        place = self.group.store_path / LABELS
         try:
-            group = zarr.open_group(self.group.store_path.store, path=place, mode="r", use_consolidated=False)
+            group = zarr.open_group(place.store, path=place.path, mode="r", use_consolidated=False)
         except FileNotFoundError:
             return {}
         names = listed_labels(group.attrs.asdict())

@@ -34,7 +34,7 @@ from .documents import (
 )
 from .encoding import Encoding, fill_value_for, key_encoding
 from .journal import Journal
-from .layout import BUILD_ATTRIBUTE, SCRATCH, V2_DIMENSIONS, Layout, foreign_attributes
+from .layout import BUILD_ATTRIBUTE, PARTIAL_ENDING, SCRATCH, V2_DIMENSIONS, Layout, foreign_attributes
 from .nodes import as_store, local_path, open_node, refuse_source_in_target, shown, url_options
 from .remote import as_target, is_document, is_icechunk, is_remote
 from .zarr_internals import Node, is_consolidated, sync, unwrapped
@@ -375,7 +375,7 @@ def _existing_node(store: Any, *, resume: bool) -> Node | None:
         return open_node(store)
     except FileNotFoundError:
         names = [path.name for path in place.iterdir()] if place is not None and place.exists() else []
-        if any(not (resume and (name == ".zattrs" or name.endswith(".partial"))) for name in names):
+        if any(not (resume and (name == ".zattrs" or name.endswith(PARTIAL_ENDING))) for name in names):
             raise FileExistsError(f"{shown(store)} exists and is no zarr store; choose another place") from None
         return None
 
@@ -441,8 +441,7 @@ def _refuse_occupied(group: zarr.Group, paths: Sequence[str], ours: Sequence[str
 
 def _is_taken(group: zarr.Group, path: str) -> bool:
     """Whether anything is stored below a path, be it chunks without the metadata of their array."""
-    inside = "/".join(part for part in (group.path, path) if part)
-    return not sync(group.store_path.store.is_empty(inside))
+    return not sync((group.store_path / path).is_empty())
 
 
 def _withdraw(group: zarr.Group, ours: Sequence[str], build: Mapping[str, Any]) -> None:
