@@ -12,7 +12,7 @@ import errno
 import functools
 import inspect
 import random
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, ParamSpec, TypeVar
@@ -129,8 +129,16 @@ class Patience:
 DEFAULTS: tuple[tuple[str, Any], ...] = (("attempts", 5), ("timeout", 120.0), ("delay", 0.5))
 
 
+def _first_of(errors: BaseExceptionGroup[Any]) -> BaseException:
+    first = errors.exceptions[0]
+    return _first_of(first) if isinstance(first, BaseExceptionGroup) else first
+
+
 class RetryingStore(WrapperStore[Store]):
     """A store that is asked again where it fails for the moment or does not answer."""
+
+    # Or zarr would call the wrapped store, in later releases than 3.1, by methods that do not wait.
+    _supports_sync_io = False
 
     def __init__(self, store: Store, patience: Patience | None = None) -> None:
         super().__init__(store)
@@ -194,9 +202,36 @@ class RetryingStore(WrapperStore[Store]):
         first = ranges[0][0] if ranges else ""
         return await self._ask("get", first, lambda: self._store.get_partial_values(prototype, ranges))
 
+    async def get_ranges(
+        self, key: str, byte_ranges: Sequence[ByteRequest | None], **options: Any
+    ) -> AsyncIterator[Sequence[tuple[int, Buffer | None]]]:
+        """Yield parts of a value with their numbers, those that lie close together got by one request.
+
+        Later releases than zarr 3.1 read parts of shards by it, of the wrapped store unless told otherwise.
+        """
+        ranges: Any = Store
+        chosen = {name: value for name, value in options.items() if value is not None}
+        try:
+            async for group in ranges.get_ranges(self, key, byte_ranges, **chosen):
+                yield group
+        except BaseExceptionGroup as errors:
+            # zarr takes a group of those for a value that is not there.
+            _, others = errors.split((FileNotFoundError, asyncio.CancelledError))
+            if others is None:
+                raise
+            raise _first_of(others) from None
+
     async def exists(self, key: str) -> bool:
         """Return whether there is a value."""
         return await self._ask("look for", key, lambda: self._store.exists(key))
+
+    async def getsize(self, key: str) -> int:
+        """Return the number of bytes of a value."""
+        return await self._ask("look for", key, lambda: self._store.getsize(key))
+
+    async def getsize_prefix(self, prefix: str) -> int:
+        """Return the number of bytes of all values below a prefix."""
+        return await self._ask("list", prefix, lambda: self._store.getsize_prefix(prefix), times=MANY_REQUESTS)
 
     async def set(self, key: str, value: Buffer) -> None:
         """Store a value."""

@@ -1,7 +1,8 @@
 """What of zarr is used beyond its public interface: the one module to look at when zarr changes.
 
 Two things stand elsewhere: `remote` and `changing` override hooks of zarr's wrapping stores (``_with_store``,
-``_get_many``, ``_set_many``), and the metadata of arrays and groups are read, whose classes have no public name.
+``_get_many``, ``_set_many``, ``_supports_sync_io``), and metadata of arrays and groups, whose classes have no public
+name, are read in many places.
 """
 
 from __future__ import annotations

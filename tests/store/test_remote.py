@@ -2,11 +2,13 @@
 
 import asyncio
 import errno
+import inspect
 import random
 
 import dask
 import pytest
 import zarr
+from zarr.abc.store import RangeByteRequest, Store
 from zarr.core.buffer import default_buffer_prototype
 from zarr.core.sync import sync
 
@@ -176,6 +178,199 @@ def test_is_transient__is_what_may_work_another_time(error, transient):
         with pytest.raises(type(error)):
             sync(store.get("a", PROTOTYPE))
     assert len(calls) == 1 + transient
+
+
+# --- every request of a store ----------------------------------------------------------------------------------
+
+BYTES = PROTOTYPE.buffer.from_bytes(b"01234567")
+RANGE = RangeByteRequest(2, 5)
+
+
+class Scripted(zarr.storage.WrapperStore):
+    """A store whose requests fail by what a script says, one after the other, and which remembers them."""
+
+    def __init__(self, script=()):
+        super().__init__(zarr.storage.MemoryStore())
+        self.script, self.asked = list(script), []
+
+    async def _answer(self, request, arguments, answer):
+        self.asked.append((request, *arguments))
+        if self.script:
+            error = self.script.pop(0)
+            if error is asyncio.Event:
+                await error().wait()
+            raise error
+        return answer
+
+    async def _names(self, request, arguments):
+        for number, name in enumerate(("a", "b")):
+            # A list may break off in its middle.
+            yield await self._answer(request, arguments, name) if number else name
+
+    async def get(self, key, prototype, byte_range=None):
+        value = BYTES if byte_range is None else BYTES[byte_range.start : byte_range.end]
+        return await self._answer("get", (key, prototype, byte_range), value)
+
+    async def get_partial_values(self, prototype, key_ranges):
+        return await self._answer("get_partial_values", (prototype, list(key_ranges)), [BYTES])
+
+    async def exists(self, key):
+        return await self._answer("exists", (key,), True)
+
+    async def getsize(self, key):
+        return await self._answer("getsize", (key,), 8)
+
+    async def getsize_prefix(self, prefix):
+        return await self._answer("getsize_prefix", (prefix,), 16)
+
+    async def is_empty(self, prefix):
+        return await self._answer("is_empty", (prefix,), False)
+
+    async def set(self, key, value):
+        return await self._answer("set", (key, value), None)
+
+    async def set_if_not_exists(self, key, value):
+        return await self._answer("set_if_not_exists", (key, value), None)
+
+    async def delete(self, key):
+        return await self._answer("delete", (key,), None)
+
+    async def delete_dir(self, prefix):
+        return await self._answer("delete_dir", (prefix,), None)
+
+    async def clear(self):
+        return await self._answer("clear", (), None)
+
+    def list(self):
+        return self._names("list", ())
+
+    def list_prefix(self, prefix):
+        return self._names("list_prefix", (prefix,))
+
+    def list_dir(self, prefix):
+        return self._names("list_dir", (prefix,))
+
+
+# By method: its arguments, what is asked of the wrapped store, the words of an error for it, and the answer.
+REQUESTS = {
+    "get": (("k", PROTOTYPE, RANGE), ("get", "k", PROTOTYPE, RANGE), "get 'k'", BYTES[2:5]),
+    "get_partial_values": (
+        (PROTOTYPE, [("k", RANGE), ("l", None)]),
+        ("get_partial_values", PROTOTYPE, [("k", RANGE), ("l", None)]),
+        "get 'k'",
+        [BYTES],
+    ),
+    "exists": (("k",), ("exists", "k"), "look for 'k'", True),
+    "getsize": (("k",), ("getsize", "k"), "look for 'k'", 8),
+    "getsize_prefix": (("p",), ("getsize_prefix", "p"), "list 'p'", 16),
+    "is_empty": (("p",), ("is_empty", "p"), "list 'p'", False),
+    "set": (("k", BYTES), ("set", "k", BYTES), "put 'k'", None),
+    "set_if_not_exists": (("k", BYTES), ("set_if_not_exists", "k", BYTES), "put 'k'", None),
+    "delete": (("k",), ("delete", "k"), "delete 'k'", None),
+    "delete_dir": (("p",), ("delete_dir", "p"), "delete 'p'", None),
+    "clear": ((), ("clear",), "delete ''", None),
+    "list": ((), ("list",), "list ''", ["a", "b"]),
+    "list_prefix": (("p",), ("list_prefix", "p"), "list 'p'", ["a", "b"]),
+    "list_dir": (("p",), ("list_dir", "p"), "list 'p'", ["a", "b"]),
+    "_get_many": (([("k", PROTOTYPE, RANGE)],), ("get", "k", PROTOTYPE, RANGE), "get 'k'", [("k", BYTES[2:5])]),
+    "_set_many": (([("k", BYTES)],), ("set", "k", BYTES), "put 'k'", None),
+}
+if hasattr(Store, "get_ranges"):
+    REQUESTS["get_ranges"] = (("k", [RANGE]), ("get", "k", PROTOTYPE, RANGE), "get 'k'", [((0, BYTES[2:5]),)])
+# What makes no request, or is made of others in the table: it is zarr's own, and not forwarded.
+NO_REQUESTS = {"open", "_open", "_ensure_open", "_get_bytes", "_get_json"}
+
+
+def test_retrying_store__the_table_has_every_request_of_a_store():
+    def is_request(function):
+        return inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function)
+
+    methods = {name for name, function in inspect.getmembers(Store) if is_request(function)}
+    assert methods | {"list", "list_prefix", "list_dir"} == set(REQUESTS) | {
+        name for name in NO_REQUESTS if hasattr(Store, name)
+    }
+    assert set(REQUESTS) <= set(vars(RetryingStore))
+    assert not RetryingStore._supports_sync_io
+
+
+def request(store, name):
+    """Return the answer to a request, of a list or a stream all that it yields."""
+    options = {"prototype": PROTOTYPE} if name == "get_ranges" else {}
+
+    async def answered():
+        found = getattr(store, name)(*REQUESTS[name][0], **options)
+        return [each async for each in found] if hasattr(found, "__aiter__") else await found
+
+    return sync(answered())
+
+
+def plain(answer):
+    """Return an answer with bytes in place of buffers."""
+    if isinstance(answer, list | tuple):
+        return [plain(each) for each in answer]
+    return answer.to_bytes() if isinstance(answer, type(BYTES)) else answer
+
+
+def scripted(*errors, timeout=60.0):
+    inner = Scripted(errors)
+    return RetryingStore(inner, Patience(attempts=3, timeout=timeout, delay=0)), inner
+
+
+@pytest.mark.parametrize("name", REQUESTS)
+@pytest.mark.parametrize("failures", [0, 1, 2])
+def test_retrying_store__repeats_what_fails_for_the_moment(name, failures):
+    _, asked, _, answer = REQUESTS[name]
+    store, inner = scripted(*[ConnectionResetError("gone"), OSError("503")][:failures])
+    assert plain(request(store, name)) == plain(answer)
+    assert inner.asked == [asked] * (failures + 1)
+
+
+@pytest.mark.parametrize("name", REQUESTS)
+def test_retrying_store__gives_up_after_its_attempts(name):
+    _, asked, words, _ = REQUESTS[name]
+    store, inner = scripted(OSError("a"), OSError("b"), OSError("c"), OSError("d"))
+    with pytest.raises(OSError, match=f"failed 3 times to {words}, the last time by OSError: c"):
+        request(store, name)
+    assert inner.asked == [asked] * 3
+
+
+@pytest.mark.parametrize("name", REQUESTS)
+@pytest.mark.parametrize("error", [PermissionError("no"), OSError(errno.ENOSPC, "full"), ValueError("wrong")], ids=repr)
+def test_retrying_store__does_not_repeat_what_is_final(name, error):
+    _, asked, _, _ = REQUESTS[name]
+    store, inner = scripted(error)
+    with pytest.raises(type(error)) as caught:
+        request(store, name)
+    assert caught.value is error
+    assert inner.asked == [asked]
+
+
+@pytest.mark.parametrize("name", REQUESTS)
+def test_retrying_store__ends_what_is_not_answered(name):
+    _, asked, words, answer = REQUESTS[name]
+    # What goes through many requests is given as many times the time of one.
+    store, inner = scripted(asyncio.Event, timeout=0.002)
+    assert plain(request(store, name)) == plain(answer)
+    assert inner.asked == [asked] * 2
+    store, inner = scripted(*[asyncio.Event] * 3, timeout=0.002)
+    with pytest.raises(TimeoutError, match=f"failed 3 times to {words}, the last time by no answer in 0.0"):
+        request(store, name)
+    assert inner.asked == [asked] * 3
+
+
+def test_retrying_store__a_missing_value_of_several_parts_is_what_zarr_takes_for_one():
+    if not hasattr(Store, "get_ranges"):
+        pytest.skip("of later releases of zarr")
+    store, _ = scripted(FileNotFoundError("k"))
+    with pytest.raises(BaseExceptionGroup) as caught:
+        request(store, "get_ranges")
+    assert caught.group_contains(FileNotFoundError)
+
+
+def test_retrying_store__keeps_its_patience_when_it_is_opened_otherwise():
+    store = RetryingStore(zarr.storage.MemoryStore(), Patience(attempts=3, timeout=60.0, delay=0))
+    assert store.with_read_only(True).patience == store.patience
+    assert store.with_read_only(True).read_only
 
 
 def test_patience__waits_longer_each_time_but_not_for_ever():
