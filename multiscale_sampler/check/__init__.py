@@ -1,1 +1,1 @@
-"""Is a pyramid what its metadata say: validation, verification, and why levels are as they are."""
+"""Checks of pyramids: metadata against the specification, voxels against metadata, and explanations of levels."""

@@ -1,9 +1,8 @@
-"""The rules by which writers make a level from a finer one, and the test of one against values.
+"""Rules by which tools make a level from a finer one, and the comparison of a rule with values.
 
-A rule says what a voxel is of the window that it stands for. `candidates` lists the rules that a level could have
-been made by, in the order in which they are believed where several fit; `differing` holds one of them against
-windows laid out as lines: sample by sample along the first axis, window by window along the second. All is plain
-numpy, so that what the kernels of this package made is judged by other code than made it.
+A rule gives the value of a voxel from its window. `candidates` lists the rules that could have made a level, the most
+likely first; `differing` compares one of them with windows laid out as lines: samples along the first axis, windows
+along the second. It is plain numpy, so that levels are checked by other code than the kernels that made them.
 """
 
 from __future__ import annotations
@@ -23,34 +22,34 @@ from ..image.boxes import Block
 Mask: TypeAlias = npt.NDArray[np.bool_]
 Family: TypeAlias = Literal["mean", "sum", "nearest", "median", "mode", "mode_nonzero", "min", "max", "window"]
 
-# What fills a partial window; "reduced" takes the samples that there are.
+# What fills a partial window; "reduced" uses only the samples that exist.
 ENDINGS = ("reduced", "edge", "zeros")
 ROUNDINGS = ("half to even", "half up", "down", "up")
 SIGNED_ROUNDINGS = ("half away from zero", "towards zero")
-TIES = ("the least", "the greatest", "the first", "the last")
-COUNTLESS = "as COUNTLESS takes it"
-NAN_LEFT_OUT = "NaN left out"
-# Of votes no rule counts NaN as a value, whether or not the writer did.
+TIES = ("the smallest", "the largest", "the first", "the last")
+COUNTLESS = "the sample that COUNTLESS chooses"
+IGNORING_NAN = "ignoring NaN"
+# Votes: their rules never count NaN as a value, even if the tool did.
 VOTES: tuple[Family, ...] = ("mode", "mode_nonzero")
-# Rules that only say what a voxel may be, for writers with a rounding, or a choice, of their own.
-ANY_ROUNDING, ANY_TIE, ANY_SAMPLE = "up or down", "any of them", "some sample of it"
-# Up to so many samples in a window every one is tried as the one that was taken, else corners and the middle.
+# Loose rules, which several values satisfy, for tools with their own rounding or choice.
+ANY_ROUNDING, ANY_TIE, ANY_SAMPLE = "up or down", "any of them", "any of its samples"
+# In windows of up to so many samples, every offset of "nearest" is tried, else only corners and the middle.
 MOST_OFFSETS = 4096
-# Sums in another order, or in single precision, end so many units in the last place away.
+# Units in the last place by which sums in another order or in single precision may differ.
 FLOAT_ULPS = 16
-# Samples that are put in order at a time: few enough to stay in cache.
-PIECE = 2**18
-HALF = np.uint64(2**32 - 1)
+# Samples that are sorted at a time, few enough to stay in cache.
+SORTED_SAMPLES = 2**18
+LOW_BITS = np.uint64(2**32 - 1)
 
 _PHRASES = {
     "mean": "rounded {}",
     "median": "rounded {}",
-    "mode": "of a tie {}",
-    "mode_nonzero": "of a tie {}",
+    "mode": "ties go to {}",
+    "mode_nonzero": "ties go to {}",
     "window": "{}",
 }
 _ENDING_PHRASES = {
-    "reduced": "partial windows of what there is",
+    "reduced": "partial windows of their samples",
     "edge": "partial windows filled with the last samples",
     "zeros": "partial windows filled with zeros",
 }
@@ -58,44 +57,44 @@ _ENDING_PHRASES = {
 
 @dataclass(frozen=True)
 class Rule:
-    """What a voxel is of its window."""
+    """How the value of a voxel follows from its window."""
 
     family: Family
     """The method."""
     how: str = ""
-    """How it rounds, or which of several values it takes; empty where there is nothing to choose."""
+    """How it rounds, or which of several values it chooses; empty if there is nothing to choose."""
     offset: tuple[int, ...] | None = None
-    """The sample that "nearest" takes, by axis."""
+    """The sample of the window that "nearest" takes, along each axis."""
     ending: str = ""
-    """What becomes of partial windows; empty where there are none."""
+    """How partial windows are filled; empty if there are none."""
 
     @property
     def is_placed(self) -> bool:
-        """Whether it takes the sample at one place of the window, whatever the values."""
+        """Whether it takes the sample at a fixed position of the window."""
         return self.offset is not None
 
     @property
     def is_vote(self) -> bool:
-        """Whether it takes the value that is most frequent, which none is where all differ."""
+        """Whether it takes the most frequent value, which is not unique if all values differ."""
         return self.family == "mode"
 
     @property
     def keeps_brightness(self) -> bool:
-        """Whether the mean of the level is that of its windows, but for rounding."""
+        """Whether the mean of the level is the mean of its windows, up to rounding."""
         return self.family == "mean"
 
     @property
     def keeps_constants(self) -> bool:
-        """Whether it makes of samples that are all equal that value."""
+        """Whether equal samples give their value."""
         return self.family != "sum"
 
     @property
     def is_loose(self) -> bool:
-        """Whether the rule leaves room for several values."""
+        """Whether several values satisfy the rule."""
         return self.how in (ANY_ROUNDING, ANY_TIE, ANY_SAMPLE)
 
     def origin(self, factors: Sequence[int]) -> tuple[float, ...]:
-        """Return where in its window a value sits, in samples from the first one."""
+        """Return the position of a value in its window, in samples from the first one."""
         if self.offset is not None:
             return tuple(map(float, self.offset))
         return tuple((factor - 1) / 2 for factor in factors)
@@ -106,7 +105,7 @@ class Rule:
         if self.offset is not None:
             parts.append(f"offset {', '.join(map(str, self.offset))}")
         if self.how:
-            phrase = "{}" if self.how == NAN_LEFT_OUT else _PHRASES.get(self.family, "{}")
+            phrase = "{}" if self.how == IGNORING_NAN else _PHRASES.get(self.family, "{}")
             parts.append(phrase.format(self.how))
         if self.ending:
             parts.append(_ENDING_PHRASES[self.ending])
@@ -116,7 +115,7 @@ class Rule:
 def candidates(
     dtype: np.dtype[Any], out: np.dtype[Any], factors: Sequence[int], *, partial: bool, labels: bool
 ) -> tuple[Rule, ...]:
-    """Return the rules that could make a level of dtype `out` from one of `dtype`, the likeliest first."""
+    """Return the rules that could make a level of dtype `out` from one of `dtype`, the most likely first."""
     whole = "iub".find(out.kind) >= 0 and "iub".find(dtype.kind) >= 0
     if dtype.kind == "c" or out.kind == "c":
         numbers, picks = [Rule("mean")], []
@@ -125,7 +124,7 @@ def candidates(
         picks = list(_picks(factors))
     else:
         numbers = [
-            Rule(family, how) for family in ("mean", "median", "min", "max", "sum") for how in ("", NAN_LEFT_OUT)
+            Rule(family, how) for family in ("mean", "median", "min", "max", "sum") for how in ("", IGNORING_NAN)
         ]
         picks = list(_picks(factors))
     extremes: list[Rule] = [Rule("min"), Rule("max")] if whole else []
@@ -146,7 +145,7 @@ def _whole_numbers(
     if out != dtype:
         yield Rule("sum")
     yield from (Rule("mean", how) for how in roundings)
-    # An odd number of samples has one in the middle.
+    # With an odd number of samples, the median is one of them.
     even = partial or math.prod(factors) % 2 == 0
     yield from (Rule("median", how) for how in ((*roundings, "to the lower", "to the upper") if even else ("",)))
     if out == dtype:
@@ -171,8 +170,8 @@ def _offsets(factors: Sequence[int]) -> Iterator[tuple[int, ...]]:
 
 
 @dataclass(frozen=True)
-class Windows:
-    """Windows of one shape as lines, with the values that a level has for them."""
+class WindowLines:
+    """Windows of one shape as lines, with the value that a level has for each."""
 
     samples: Block
     """Samples of each window along the first axis, windows along the second."""
@@ -181,29 +180,29 @@ class Windows:
     shape: tuple[int, ...]
     """Samples of a window by axis."""
 
-    def at(self, chosen: Any) -> Windows:
+    def at(self, chosen: Any) -> WindowLines:
         """Return some of the windows."""
-        return Windows(np.ascontiguousarray(self.samples[:, chosen]), self.values[chosen], self.shape)
+        return WindowLines(np.ascontiguousarray(self.samples[:, chosen]), self.values[chosen], self.shape)
 
     @cached_property
     def uniform(self) -> Mask:
-        """Which windows have one value throughout, and so tell no rule from another."""
+        """Which windows have only one value, and so do not distinguish rules."""
         return cast("Mask", (self.samples == self.samples[0]).all(axis=0))
 
-    def pieces(self) -> Iterator[Windows]:
+    def pieces(self) -> Iterator[WindowLines]:
         """Yield the windows a few at a time."""
-        step = max(PIECE // len(self.samples), 1)
+        step = max(SORTED_SAMPLES // len(self.samples), 1)
         for start in range(0, self.samples.shape[1], step):
             yield self.at(slice(start, start + step))
 
     @cached_property
     def mean(self) -> tuple[Block, Block]:
-        """The mean of integers as the whole number below it and what remains of the sum."""
+        """The mean of integers, as the integer below it and the remainder of the sum."""
         samples, count = self.samples, len(self.samples)
         if samples.dtype.itemsize < 8:
             return cast("tuple[Block, Block]", np.divmod(samples.sum(axis=0, dtype=np.int64), count))
-        # Sums of halves stay exact where those of 64-bit integers do not.
-        low = (samples & samples.dtype.type(HALF)).astype(np.int64).sum(axis=0)
+        # Sums of 32-bit halves are exact where sums of 64-bit integers overflow.
+        low = (samples & samples.dtype.type(LOW_BITS)).astype(np.int64).sum(axis=0)
         quotient, rest = np.divmod((samples >> samples.dtype.type(32)).astype(np.int64).sum(axis=0), count)
         more, rest = np.divmod((rest << 32) + low, count)
         shift = samples.dtype.type(32)
@@ -229,21 +228,21 @@ class Windows:
         return np.sort(self.samples, axis=0)
 
 
-def windows_of(
+def window_lines(
     source: Block, values: Block, first: Sequence[int], size: Sequence[int], factors: Sequence[int]
-) -> Iterator[tuple[dict[str, Windows], bool]]:
-    """Yield the windows under a block of a level by their shape: the whole ones, then partial ones.
+) -> Iterator[tuple[dict[str, WindowLines], bool]]:
+    """Yield the windows under a block of a level by shape: whole windows, then partial ones.
 
     Parameters
     ----------
     source
-        The samples under the block, from the first one of its first window on.
+        The samples under the block, beginning with the first sample of its first window.
     values
         The block.
     first
-        Place of the block in its level.
+        First sample of the block in its level.
     size
-        Samples that the source has in all, along each axis.
+        Shape of the source.
     factors
         Samples of a whole window, along each axis.
 
@@ -280,18 +279,18 @@ def _segments(first: int, length: int, size: int, factor: int) -> Iterator[tuple
         yield whole, length, size - (first + whole) * factor
 
 
-def _as_lines(block: Block, values: Block, shape: tuple[int, ...]) -> Windows:
+def _as_lines(block: Block, values: Block, shape: tuple[int, ...]) -> WindowLines:
     split = [n for size, window in zip(values.shape, shape, strict=True) for n in (size, window)]
     order = [*range(1, 2 * len(shape), 2), *range(0, 2 * len(shape), 2)]
     lines = block.reshape(split).transpose(order).reshape(math.prod(shape), -1)
-    return Windows(lines, values.reshape(-1), shape)
+    return WindowLines(lines, values.reshape(-1), shape)
 
 
 # --- rules against windows -------------------------------------------------------------------------------------
 
 
-def differing(rule: Rule, windows: Windows) -> Mask:
-    """Return which values are not those that a rule makes of their windows."""
+def differing(rule: Rule, windows: WindowLines) -> Mask:
+    """Return which values differ from those that a rule gives for their windows."""
     samples, values = windows.samples, windows.values
     match rule.family:
         case "window":
@@ -302,7 +301,7 @@ def differing(rule: Rule, windows: Windows) -> Mask:
         case "mode" | "mode_nonzero":
             return _mode_differs(rule, windows)
         case "min" | "max":
-            return _unequal(_extreme(rule, samples), windows)
+            return _unequal(_extreme_values(rule, samples), windows)
         case "sum":
             return _unequal(_sum(rule, windows), windows, len(samples))
         case "median":
@@ -313,8 +312,8 @@ def differing(rule: Rule, windows: Windows) -> Mask:
     return _unequal(_mean(rule, windows), windows)
 
 
-def _unequal(expected: Block, windows: Windows, terms: int = 1) -> Mask:
-    """Return where values are not as expected; floats, sums of `terms`, may be some units in the last place away."""
+def _unequal(expected: Block, windows: WindowLines, terms: int = 1) -> Mask:
+    """Return where values differ; floats, sums of `terms`, may differ by some units in the last place."""
     values = windows.values
     if values.dtype.kind not in "fc" and expected.dtype.kind not in "fc":
         return cast("Mask", expected != values)
@@ -325,31 +324,31 @@ def _unequal(expected: Block, windows: Windows, terms: int = 1) -> Mask:
     return cast("Mask", ~(near | (expected == values) | ((expected != expected) & (values != values))))
 
 
-def _sum(rule: Rule, windows: Windows) -> Block:
+def _sum(rule: Rule, windows: WindowLines) -> Block:
     samples = windows.samples
     if samples.dtype.kind not in "fc":
         return np.asarray(samples.sum(axis=0, dtype=windows.values.dtype))
     samples = samples.astype(np.result_type(samples.dtype, np.float64))
-    if rule.how != NAN_LEFT_OUT:
+    if rule.how != IGNORING_NAN:
         return np.asarray(samples.sum(axis=0))
     valid = samples == samples
     return np.where(valid.any(axis=0), np.where(valid, samples, 0).sum(axis=0), np.nan)
 
 
-def _mean(rule: Rule, windows: Windows) -> Block:
+def _mean(rule: Rule, windows: WindowLines) -> Block:
     samples = windows.samples
     if samples.dtype.kind in "iu" and rule.how in (*ROUNDINGS, *SIGNED_ROUNDINGS):
         return rounded(*windows.mean, len(samples), rule.how)
     samples = samples.astype(np.result_type(samples.dtype, np.float64))
     with np.errstate(all="ignore"):
-        if rule.how != NAN_LEFT_OUT:
+        if rule.how != IGNORING_NAN:
             return cast("Block", samples.mean(axis=0))
         valid = samples == samples
         return cast("Block", np.where(valid, samples, 0).sum(axis=0) / valid.sum(axis=0))
 
 
 def rounded(below: Block, rest: Block, count: int, how: str) -> Block:
-    """Return whole numbers that means of `count` samples are rounded to."""
+    """Return means of `count` samples, given as integer and remainder, rounded to integers."""
     twice = 2 * rest
     match how:
         case "half to even":
@@ -367,31 +366,31 @@ def rounded(below: Block, rest: Block, count: int, how: str) -> Block:
     return cast("Block", below + more)
 
 
-def _extreme(rule: Rule, samples: Block) -> Block:
-    least, greatest = (np.fmin, np.fmax) if rule.how == NAN_LEFT_OUT else (np.minimum, np.maximum)
+def _extreme_values(rule: Rule, samples: Block) -> Block:
+    least, greatest = (np.fmin, np.fmax) if rule.how == IGNORING_NAN else (np.minimum, np.maximum)
     return cast("Block", (least if rule.family == "min" else greatest).reduce(samples, axis=0))
 
 
-def _median(rule: Rule, windows: Windows) -> Block:
+def _median(rule: Rule, windows: WindowLines) -> Block:
     ordered, count = windows.ordered, len(windows.samples)
     lower, upper = ordered[(count - 1) // 2], ordered[count // 2]
     if ordered.dtype.kind not in "iu":
-        # NaN comes last in order.
+        # NaN is sorted to the end.
         valid = (ordered == ordered).sum(axis=0)
-        if rule.how == NAN_LEFT_OUT:
+        if rule.how == IGNORING_NAN:
             at = np.clip(np.stack([(valid - 1) // 2, valid // 2]), 0, count - 1)
             lower, upper = np.take_along_axis(ordered, at, axis=0)
         middle = lower / 2 + upper / 2
-        return cast("Block", middle if rule.how == NAN_LEFT_OUT else np.where(valid == count, middle, np.nan))
+        return cast("Block", middle if rule.how == IGNORING_NAN else np.where(valid == count, middle, np.nan))
     if rule.how in ("", "to the lower", "to the upper") or count % 2:
         return cast("Block", upper if rule.how == "to the upper" else lower)
-    # The mean of two integers, without a sum that could overflow.
+    # The mean of two integers without a sum that could overflow.
     return rounded((lower & upper) + ((lower ^ upper) >> 1), ((lower ^ upper) & 1).astype(np.int64), 2, rule.how)
 
 
-def _mode_differs(rule: Rule, windows: Windows) -> Mask:
+def _mode_differs(rule: Rule, windows: WindowLines) -> Mask:
     samples, counts = windows.samples, windows.counts
-    # A value that is missing is none to vote for.
+    # A missing value does not count.
     counts = np.where(samples == samples, counts, -1)
     if rule.family == "mode_nonzero":
         counts = np.where(samples == 0, 0, counts)
@@ -399,9 +398,9 @@ def _mode_differs(rule: Rule, windows: Windows) -> Mask:
     if rule.how == ANY_TIE:
         return ~cast("Mask", (best & (samples == windows.values)).any(axis=0))
     match rule.how:
-        case "the least":
+        case "the smallest":
             chosen = np.fmin.reduce(np.where(best, samples, samples.max(axis=0)), axis=0)
-        case "the greatest":
+        case "the largest":
             chosen = np.fmax.reduce(np.where(best, samples, samples.min(axis=0)), axis=0)
         case "the first":
             chosen = np.take_along_axis(samples, best.argmax(axis=0)[None], axis=0)[0]
@@ -414,6 +413,6 @@ def _mode_differs(rule: Rule, windows: Windows) -> Mask:
 
 
 def _countless(samples: Block) -> Block:
-    """Return what the COUNTLESS algorithm (of tinybrain) makes of windows of 2 x 2: of three, two that agree."""
+    """Return what the COUNTLESS algorithm of tinybrain gives for windows of 2 x 2: the first of two equal samples."""
     a, b, c, d = samples
     return cast("Block", np.where((a == b) | (a == c), a, np.where(b == c, b, d)))

@@ -1,7 +1,7 @@
-"""Why every number of a pyramid is what it is, in sentences: of a plan, a tree, or a finished store of any writer.
+"""`explain`: why the levels of a plan, a tree or a store have their shapes, scales, translations and chunks.
 
-Of a plan and of a tree of `to_multiscale` the method is known, and says where values sit. Of a store there are only
-shapes and transformations: what they mean is told from how they relate to those of level 0.
+The method of a plan or of a tree is known, and determines the positions of values. A store only states shapes and
+transformations; they are explained by how they relate to those of level 0.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ from ..methods.reducers import REDUCERS
 from ..plan.plan import Plan
 from ..store import StoredPyramid, open_node
 
-# Ratios and offsets, in voxels, come rounded from files.
+# Files state rounded ratios and offsets; this is in voxels.
 TOLERANCE = 1e-3
 
 
 @dataclass(frozen=True)
 class _Level:
-    """One level, as far as it is known."""
+    """What is known of one level."""
 
     axes: tuple[Axis, ...]
     dtype: np.dtype[Any]
@@ -42,7 +42,7 @@ class _Level:
 
 @dataclass(frozen=True)
 class _Pyramid:
-    """What an explanation is made from."""
+    """What is known of a pyramid."""
 
     title: str
     levels: tuple[_Level, ...]
@@ -57,12 +57,12 @@ class _Pyramid:
 
 
 def explain(source: Any, path: str | None = None, *, storage_options: Mapping[str, Any] | None = None) -> str:
-    """Say why the levels of a pyramid have their shapes, scales, translations and chunks. No pixel is read.
+    """Explain the shapes, scales, translations and chunks of a pyramid's levels. No pixel is read.
 
     Parameters
     ----------
     source
-        A plan from `plan_pyramid`, a tree, or the place of a finished pyramid of any writer.
+        A plan from `plan_pyramid`, a tree, or the store of a finished pyramid, from any tool.
     path
         Path of the image's group in a store.
     storage_options
@@ -78,7 +78,7 @@ def explain(source: Any, path: str | None = None, *, storage_options: Mapping[st
     FileNotFoundError
         If nothing is stored there.
     ValueError
-        If it is no pyramid.
+        If the store is not a pyramid.
 
     Examples
     --------
@@ -105,25 +105,25 @@ def explain(source: Any, path: str | None = None, *, storage_options: Mapping[st
 
 def _of_plan(plan: Plan) -> _Pyramid:
     levels = tuple(_Level(x.axes, x.dtype, x.chunks, x.shards, x.parent) for x in plan.levels)
-    title = f"A plan of {len(levels)} levels of {plan.name!r} by {plan.reducer.name!r}{_what(plan.reducer)}."
-    notes = (_end(plan),)
+    title = f"A plan of {len(levels)} levels of {plan.name!r} by {plan.reducer.name!r}{_summary_of(plan.reducer)}."
+    notes = (_why_last(plan),)
     return _Pyramid(title, levels, plan.reducer.name, plan.boundary, notes, plan.source_chunks)
 
 
-def _what(reducer: Reducer | None) -> str:
+def _summary_of(reducer: Reducer | None) -> str:
     return f": {reducer.summary}" if reducer is not None and reducer.summary else ""
 
 
-def _end(plan: Plan) -> str:
+def _why_last(plan: Plan) -> str:
     """Return why there is no further level."""
     last = plan.levels[-1]
     reduced = [axis for axis, factor in enumerate(last.factors) if factor > 1]
     if not reduced:
-        return "There is no further level: every axis is at most a chunk long, or none was to be reduced."
+        return "There is no further level: every axis fits into one chunk, or no axis is to be reduced."
     if all(last.shape[axis] <= plan.levels[0].chunks[axis] for axis in reduced):
         sizes = ", ".join(f"{last.axes[axis].name} {last.shape[axis]}" for axis in reduced)
-        return f"The levels end here: {sizes} fit into one chunk of level 0 ({_by(plan.levels[0].chunks)})."
-    return "The levels end here, as none beyond was asked for."
+        return f"The levels end here: {sizes} fit into one chunk of level 0 ({_product(plan.levels[0].chunks)})."
+    return "The levels end here: no more were requested."
 
 
 def _of_tree(tree: xr.DataTree) -> _Pyramid:
@@ -135,7 +135,7 @@ def _of_tree(tree: xr.DataTree) -> _Pyramid:
         for image, level in zip(images, describe_levels(tree), strict=True)
     )
     named = method if isinstance(method, str) else None
-    by = f" by {named!r}{_what(REDUCERS.get(named))}" if named else ""
+    by = f" by {named!r}{_summary_of(REDUCERS.get(named))}" if named else ""
     return _Pyramid(f"A tree of {len(levels)} levels of {images[0].name!r}{by}.", levels, named, recipe.get("boundary"))
 
 
@@ -149,9 +149,9 @@ def _of_store(store: Any, path: str | None, storage_options: Mapping[str, Any] |
         for axes, array in zip(stored.levels, stored.arrays, strict=True)
     )
     method = stated_method(stored.attributes)
-    by = f" The metadata name the method {method!r}{_what(REDUCERS.get(method))}." if method else ""
+    by = f" The metadata name the method {method!r}{_summary_of(REDUCERS.get(method))}." if method else ""
     title = f"{group.store_path}: OME-NGFF {stored.version}, {len(levels)} levels.{by}"
-    notes = tuple(f"The metadata do not say all; assumed: {text}." for text in stored.assumed)
+    notes = tuple(f"The metadata are incomplete; assumed: {text}." for text in stored.assumed)
     return _Pyramid(title, levels, method, None, notes)
 
 
@@ -171,25 +171,26 @@ def _level_lines(pyramid: _Pyramid, index: int) -> Iterator[str]:
     yield f"  {_chunks_line(pyramid, level)}"
     if level.shards:
         inside = math.prod(-(-shard // chunk) for shard, chunk in zip(level.shards, level.chunks, strict=True))
-        yield f"  Shards of {_by(level.shards)}: {inside} chunks in one file."
+        yield f"  Shards of {_product(level.shards)}: {inside} chunks in one file."
     if level.parent:
         rule = pyramid.reducer
         same = (
             ", to the same values as from level 0" if rule is not None and rule.cascade == "exact" else ", step by step"
         )
         factors = [a.scale / b.scale for a, b in zip(level.axes, pyramid.levels[level.parent].axes, strict=True)]
-        yield f"  Made from level {level.parent}, {' x '.join(map(_number, factors))} of its voxels at a time{same}."
+        window = " x ".join(map(_number, factors))
+        yield f"  Computed from level {level.parent}, {window} of its voxels at a time{same}."
     elif index and level.parent == 0 and index > 1:
-        yield f"  Made from level 0, as the factors of no level between divide those of level {index}."
+        yield f"  Computed from level 0, as the factors of no level in between divide those of level {index}."
     if base.dtype != level.dtype:
-        yield f"  Its dtype is {level.dtype}, as that of the method's results, where level 0 has {base.dtype}."
+        yield f"  Its dtype is {level.dtype}, the dtype of the method's results; level 0 has {base.dtype}."
 
 
 def _reduction_lines(pyramid: _Pyramid, index: int) -> Iterator[str]:
-    """Yield how shape, scale and translation follow from those of level 0."""
+    """Yield lines on how shape, scale and translation follow from those of level 0."""
     pairs = list(zip(pyramid.levels[0].axes, pyramid.levels[index].axes, strict=True))
-    reduced = [(a, b, factor) for a, b in pairs if (factor := _factor(a, b)) != 1]
-    same = [a.name for a, b in pairs if _factor(a, b) == 1]
+    reduced = [(a, b, factor) for a, b in pairs if (factor := _samples_under(a, b)) != 1]
+    same = [a.name for a, b in pairs if _samples_under(a, b) == 1]
     if reduced:
         yield f"  Shape: {_shapes(reduced, pyramid.boundary)}"
         regular = [(a, b, factor) for a, b, factor in reduced if a.is_regular and b.is_regular]
@@ -198,13 +199,13 @@ def _reduction_lines(pyramid: _Pyramid, index: int) -> Iterator[str]:
             yield from _translation_lines(pyramid, index, regular)
         for a, _, _ in reduced:
             if not a.is_regular:
-                yield f"  Positions of {a.name}, which follow no line, are taken window by window."
+                yield f"  Positions of {a.name} are uneven, and are computed window by window."
     if same:
         yield f"  {', '.join(same)}: as in level 0, not reduced."
 
 
-def _factor(base: Axis, axis: Axis) -> float:
-    """Return how many samples of level 0 lie under one of a level, from the spacings or else from the sizes."""
+def _samples_under(base: Axis, axis: Axis) -> float:
+    """Return how many samples of level 0 lie under one of a level, by spacings if these are even, else by sizes."""
     ratio = axis.scale / base.scale if base.is_regular and axis.is_regular else base.size / axis.size
     if not (base.is_regular and axis.is_regular) or abs(ratio - round(ratio)) <= TOLERANCE * ratio:
         return max(round(ratio), 1)
@@ -217,7 +218,7 @@ def _shapes(reduced: Sequence[tuple[Axis, Axis, float]], boundary: Boundary | No
         quotient = base.size / factor
         text = f"{axis.name} {base.size} / {_number(factor)} = {quotient:.4g}"
         if axis.size not in (math.ceil(quotient), math.floor(quotient)):
-            text += f", yet it has {axis.size}: the scale and the size do not agree"
+            text += f", but the size is {axis.size}: scale and size do not agree"
         elif axis.size != quotient:
             direction = "up" if axis.size > quotient else "down"
             rounded.add(direction)
@@ -225,36 +226,36 @@ def _shapes(reduced: Sequence[tuple[Axis, Axis, float]], boundary: Boundary | No
         parts.append(text)
     rule = f" (boundary {boundary!r})" if boundary else ""
     ends = [
-        *(["the last windows are partial and reduce the voxels that there are"] if "up" in rounded else []),
-        *(["voxels that fill no window are left out"] if "down" in rounded else []),
+        *(["the last windows are partial, and reduce the voxels that they have"] if "up" in rounded else []),
+        *(["voxels that do not fill a window are dropped"] if "down" in rounded else []),
     ]
     return "; ".join(parts) + (f": {'; '.join(ends)}{rule}." if ends else ".")
 
 
 def _scale(base: Axis, axis: Axis, factor: float) -> str:
-    return f"{axis.name} {_number(factor)} * {_number(base.scale)} = {_number(axis.scale)}{_unit(axis)}"
+    return f"{axis.name} {_number(factor)} * {_number(base.scale)} = {_number(axis.scale)}{_unit_suffix(axis)}"
 
 
 def _translation_lines(pyramid: _Pyramid, index: int, reduced: Sequence[tuple[Axis, Axis, float]]) -> Iterator[str]:
-    """Yield where first voxels sit and what that means: most take a translation for an error, or its lack for none."""
+    """Yield lines on the positions of first voxels: users often take a translation for an error."""
     centred = [each for each in reduced if _offset_is(*each, (each[2] - 1) / 2)]
     first = [each for each in reduced if each not in centred and _offset_is(*each, 0.0)]
     other = [each for each in reduced if each not in centred and each not in first]
     if centred:
         sums = "; ".join(
             f"{b.name} {_number(a.translation)} + ({_number(f)} - 1) / 2 * {_number(a.scale)} = "
-            f"{_number(b.translation)}{_unit(b)}"
+            f"{_number(b.translation)}{_unit_suffix(b)}"
             for a, b, f in centred
         )
         yield f"  Translation: {sums}: the centre of the first window. {_why_centred(centred[0])}"
     if first:
-        same = "; ".join(f"{b.name} {_number(b.translation)}{_unit(b)}" for _, b, _ in first)
+        same = "; ".join(f"{b.name} {_number(b.translation)}{_unit_suffix(b)}" for _, b, _ in first)
         yield f"  Translation: {same}: where level 0 begins. {_why_first(pyramid, first[0])}"
     for a, b, f in other:
         yield (
-            f"  Translation: {b.name} {_number(b.translation)}{_unit(b)}, which is neither the centre of the first "
-            f"window ({_number(a.translation + (f - 1) / 2 * a.scale)}) nor its first voxel "
-            f"({_number(a.translation)}): the level may be drawn beside level 0."
+            f"  Translation: {b.name} {_number(b.translation)}{_unit_suffix(b)}, which is neither the centre of the "
+            f"first window ({_number(a.translation + (f - 1) / 2 * a.scale)}) nor its first voxel "
+            f"({_number(a.translation)}): viewers may draw the level beside level 0."
         )
 
 
@@ -267,17 +268,17 @@ def _why_centred(example: tuple[Axis, Axis, float]) -> str:
     base, axis, factor = example
     last = base.translation + (factor - 1) * base.scale
     return (
-        f"This is no shift: along {axis.name} it stands for voxels centred from {_number(base.translation)} to "
-        f"{_number(last)}{_unit(axis)}, and lies on level 0 because of it."
+        f"This is not a shift: along {axis.name} it stands for voxels centred from {_number(base.translation)} to "
+        f"{_number(last)}{_unit_suffix(axis)}, and so lies on level 0."
     )
 
 
 def _why_first(pyramid: _Pyramid, example: tuple[Axis, Axis, float]) -> str:
     base, axis, factor = example
-    shift = f"{_number(abs((factor - 1) / 2 * base.scale))}{_unit(axis)}"
+    shift = f"{_number(abs((factor - 1) / 2 * base.scale))}{_unit_suffix(axis)}"
     reducer = pyramid.reducer
     if reducer is not None and reducer.position == "first":
-        return f"{pyramid.method!r} takes the first voxel of each window, and this is where it sits."
+        return f"{pyramid.method!r} takes the first voxel of each window, and this is its position."
     if reducer is not None:
         return (
             f"Values of {pyramid.method!r} belong to the centre of their windows: along {axis.name} the level is drawn "
@@ -294,7 +295,7 @@ def _chunks_line(pyramid: _Pyramid, level: _Level) -> str:
     shape = tuple(axis.size for axis in level.axes)
     count = math.prod(-(-size // chunk) for size, chunk in zip(shape, level.chunks, strict=True))
     nbytes = math.prod(level.chunks) * level.dtype.itemsize
-    text = f"Chunks of {_by(level.chunks)} ({format_bytes(nbytes)}), {count} of them"
+    text = f"Chunks of {_product(level.chunks)} ({format_bytes(nbytes)}), {count} of them"
     if level is not base:
         clamped = tuple(min(chunk, size) for chunk, size in zip(base.chunks, shape, strict=True))
         if level.chunks == base.chunks:
@@ -304,13 +305,13 @@ def _chunks_line(pyramid: _Pyramid, level: _Level) -> str:
         return f"{text}."
     if level.chunks == pyramid.source_chunks:
         return f"{text}, as the source is read."
-    # What is in memory has no chunks to be read by.
+    # An array in memory has no chunks.
     if math.prod(pyramid.source_chunks) == 1:
         return f"{text}."
-    return f"{text}; the source is read by {_by(pyramid.source_chunks)}."
+    return f"{text}; the source is read by {_product(pyramid.source_chunks)}."
 
 
-def _by(numbers: Sequence[int]) -> str:
+def _product(numbers: Sequence[int]) -> str:
     return " x ".join(map(str, numbers))
 
 
@@ -318,7 +319,7 @@ def _number(value: float) -> str:
     return f"{value:.10g}"
 
 
-def _unit(axis: Axis) -> str:
+def _unit_suffix(axis: Axis) -> str:
     return f" {axis.unit}" if axis.unit else ""
 
 

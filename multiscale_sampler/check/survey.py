@@ -1,9 +1,8 @@
-"""Levels compared with those that they were made from, region by region, in bounded memory.
+"""Levels compared with the levels that they were made from, region by region, in bounded memory.
 
-A `ComparisonPass` covers its source (the base, or a level where the windows of another are too large) by regions of
-whole windows; in each, every level's part is held against the rules that it could have been made by, and what was found
-is added to a `Tally`. Regions are the calls of `tasks.threads.run`; a region holds no more than `REGION_VOXELS` samples
-of the source, or less where memory is short.
+A `ComparisonPass` covers its source (the base, or another level if windows of the base would be too large) by regions
+of whole windows. In each region, every level is compared with the rules that could have made it, and the counts are
+added to a `Tally`. A region has at most `REGION_VOXELS` samples of the source, or fewer if memory is short.
 """
 
 from __future__ import annotations
@@ -31,99 +30,99 @@ from ..image.boxes import (
     within,
 )
 from ..store import Access, chunk_key, is_stored, storage_unit
-from .downsampling_rules import Rule, Windows, differing, rounded, windows_of
+from .downsampling_rules import Rule, WindowLines, differing, rounded, window_lines
 
 REGION_VOXELS = 2**22
-# Copies of a region's samples that there are at a time: as read, as kept, and as windows side by side.
+# Copies of a region's samples in memory at a time: as read, as converted, and as windows.
 COPIES = 3
-# Windows of a region by which the rules worth a closer look are chosen.
+# Windows of a region that are looked at to choose the rules to check.
 SCOUTED_WINDOWS = 2**13
-# Ids that are looked for in all of the base; more than these are too wrong to be told apart.
+# The most ids that are looked for in the whole base.
 MOST_IDS = 2**20
-# What is shown of a long list.
-SHOWN = 5
+# The most items of a list that a text names.
+LISTED = 5
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """A level and one that it could have been made from."""
+    """A level and a finer one that it could have been made from."""
 
     level: int
     """The level."""
     source: int
     """The finer one."""
     factors: tuple[int, ...]
-    """Samples of the finer one in a window, by axis."""
+    """Samples of the finer one in a window, along each axis."""
     rules: tuple[Rule, ...]
-    """What the level is held against."""
+    """The rules that the level is compared with."""
     labels: bool
-    """Whether values are ids, of which there is no mean."""
+    """Whether values are ids, which have no mean."""
 
 
 @dataclass
 class Tally:
-    """What was counted of a comparison."""
+    """The counts of a comparison."""
 
     rules: tuple[Rule, ...]
     windows: int = 0
     telling: int = 0
-    """Windows with more than one value, which tell rules from one another."""
+    """Windows with more than one value; only these distinguish rules."""
     regions: int = 0
     """Regions with such windows."""
     differing: npt.NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
-    """For each rule, the values that it does not make."""
+    """For each rule, the number of values that differ from it."""
     clean: npt.NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
-    """For each rule, the regions with telling windows in which it makes every value."""
+    """For each rule, the number of regions with such windows in which no value differs."""
     values: float = 0.0
     """Sum of the level's values."""
     means: float = 0.0
     """Sum of the means of their windows."""
     surplus: float = 0.0
-    """Sum of what values are above the means of their windows, these rounded without bias."""
+    """Sum of the differences between values and the means of their windows, these rounded without bias."""
     surplus_squared: float = 0.0
 
     def __post_init__(self) -> None:
-        """Begin with no rule refuted."""
+        """Begin with zeros for every rule."""
         if not len(self.differing):
             self.differing = np.zeros(len(self.rules), np.int64)
             self.clean = np.zeros(len(self.rules), np.int64)
 
     def add(self, other: Tally) -> None:
-        """Add what was counted elsewhere."""
+        """Add the counts of another region."""
         for name in ("windows", "telling", "regions", "values", "means", "surplus", "surplus_squared"):
             setattr(self, name, getattr(self, name) + getattr(other, name))
         self.differing += other.differing
         self.clean += other.clean
 
     def of(self, rule: Rule) -> int:
-        """Return how many values a rule does not make."""
+        """Return how many values differ from a rule."""
         return int(self.differing[self.rules.index(rule)])
 
 
 @dataclass(frozen=True)
 class Damage:
-    """A chunk, or shard, that cannot be read, or that is not there where its values should not be fill."""
+    """A chunk or shard that cannot be read, or that is missing although its values should not be fill."""
 
     level: int
     """The level."""
     key: str
-    """Where the chunk is stored, from the level's array on."""
+    """Key of the chunk below the level's array."""
     reason: str
-    """What reading it says; empty where it is not there."""
+    """The error of reading it; empty if it is missing."""
 
 
 @dataclass(frozen=True)
 class ComparisonPass:
-    """Comparisons that are made region by region of one source."""
+    """One reading of a source, region by region, with the comparisons that are made in each region."""
 
     source: int
-    """The level whose regions these are."""
+    """The level that is covered by regions."""
     region: tuple[int, ...]
-    """Samples of a region, by axis."""
+    """Shape of a region."""
     relative: Mapping[int, tuple[int, ...]]
-    """For each level that is read, how many samples of the source it has one for."""
+    """For each level that is read, the samples of the source per sample of the level, along each axis."""
     comparisons: tuple[Comparison, ...]
-    """What is compared."""
+    """The comparisons."""
 
     def grid(self, shape: Sequence[int]) -> tuple[int, ...]:
         """Return the number of regions along each axis."""
@@ -134,14 +133,14 @@ class ComparisonPass:
         return cell_at([int(i) for i in np.unravel_index(number, self.grid(shape))], self.region, shape)
 
     def part(self, level: int, region: Box, shape: Sequence[int]) -> Box:
-        """Return the part of a level that a region of the source stands for."""
+        """Return the box of a level that lies over a region of the source."""
         return coarsened(region, self.relative[level], shape)
 
 
 def region_shape(
     shape: Sequence[int], windows: Sequence[int], chunks: Sequence[int], most: int
 ) -> tuple[int, ...] | None:
-    """Return a region of whole windows and, if they are not too large, whole chunks; None if a window is too large."""
+    """Return the shape of a region of whole windows, and whole chunks if these fit; None if a window is too large."""
     unit = [min(window, size) for window, size in zip(windows, shape, strict=True)]
     if math.prod(unit) > most:
         return None
@@ -150,7 +149,7 @@ def region_shape(
         for window, chunk, size in zip(windows, chunks, shape, strict=True)
     ]
     region = whole if _voxels(whole, shape) <= most else list(windows)
-    # Twice as long along the shortest axis in turn, until it is as large as it may be.
+    # Doubled along the shortest axis in turn, up to the limit.
     open_axes = [axis for axis, size in enumerate(shape) if region[axis] < size]
     while open_axes:
         axis = min(open_axes, key=lambda axis: region[axis])
@@ -172,24 +171,24 @@ def _voxels(region: Sequence[int], shape: Sequence[int]) -> int:
 
 @dataclass
 class Survey:
-    """Passes over the arrays of a pyramid, and what they have found."""
+    """The arrays of a pyramid, and what comparing them has found so far."""
 
     levels: Sequence[Access]
     """The levels."""
     labels: bool
     """Whether values are ids."""
     windows: int | None = None
-    """Windows of a region that are looked at, None for all."""
+    """The most windows of a region to look at; None for all."""
     tallies: dict[Comparison, Tally] = field(default_factory=dict)
-    """What was found, by comparison."""
+    """The counts of each comparison."""
     damage: set[Damage] = field(default_factory=set)
-    """Chunks that are broken or missing."""
+    """Chunks that are damaged or missing."""
     unread: int = 0
-    """Regions that could not be read in full."""
-    strangers: dict[int, npt.NDArray[Any]] = field(default_factory=dict)
-    """Ids of each level that were not in the same region of the base."""
+    """Number of regions of which a chunk could not be read."""
+    missing_ids: dict[int, npt.NDArray[Any]] = field(default_factory=dict)
+    """For each level, ids that were not in the same region of the base."""
     lock: threading.Lock = field(default_factory=threading.Lock)
-    """Held while something is added."""
+    """Held while results are added."""
 
     def nbytes(self, pass_: ComparisonPass, number: int) -> int:
         """Return the bytes of a region."""
@@ -211,13 +210,13 @@ class Survey:
             if source is None or values is None or not values.size:
                 continue
             tally = self._compare(comparison, source, values, places[comparison.level])
-            # Where every value is one of its window, none is strange.
+            # If every value occurs in its window, no id is missing from the base.
             picked = any(not tally.of(rule) for rule in comparison.rules if rule.is_placed or rule.family == "window")
             if self.labels and comparison.source == 0 and base is not None and self.windows is None and not picked:
-                self._note_strangers(comparison.level, values, base)
+                self._add_missing_ids(comparison.level, values, base)
 
     def _read(self, index: int, place: Box) -> Block | None:
-        """Return a part of a level, None if some of it cannot be read: then the chunks are noted that cannot."""
+        """Return a box of a level; None if a chunk of it cannot be read, which is recorded as damage."""
         access = self.levels[index]
         try:
             block = np.array(access.read(place))
@@ -237,17 +236,17 @@ class Survey:
             try:
                 self.levels[index].array[part]
             except Exception as error:
-                # Codecs raise what they like.
+                # Codecs raise errors of any class.
                 yield Damage(index, key, f"{type(error).__name__}: {error}")
 
     def _compare(self, comparison: Comparison, source: Block, values: Block, place: Box) -> Tally:
         first = corner_of(place)
         size = self.levels[comparison.source].array.shape
-        # NaN and infinity are values as others here.
+        # NaN and infinity are compared like other values.
         with np.errstate(all="ignore"):
             tally = tally_of(comparison, source, values, first, size, self.windows)
         if tally.differing.any() and self.windows is None:
-            self._note_holes(comparison, source, values, place)
+            self._add_missing_chunks(comparison, source, values, place)
         with self.lock:
             if comparison in self.tallies:
                 self.tallies[comparison].add(tally)
@@ -255,8 +254,8 @@ class Survey:
                 self.tallies[comparison] = replace(tally, differing=tally.differing.copy(), clean=tally.clean.copy())
         return tally
 
-    def _note_holes(self, comparison: Comparison, source: Block, values: Block, place: Box) -> None:
-        """Note chunks that are not stored, where a window of the finer level has no sample that could be fill."""
+    def _add_missing_chunks(self, comparison: Comparison, source: Block, values: Block, place: Box) -> None:
+        """Record chunks that are not stored although a window of the finer level cannot give the fill value."""
         access = self.levels[comparison.level]
         size = self.levels[comparison.source].array.shape
         for key, part in stored_parts(access.array, place):
@@ -265,34 +264,34 @@ class Survey:
                 continue
             under = within(refined(part, comparison.factors), refined(place, comparison.factors))
             first = corner_of(part)
-            for found, _ in windows_of(source[under], inside, first, size, comparison.factors):
+            for found, _ in window_lines(source[under], inside, first, size, comparison.factors):
                 samples = found["reduced"].samples
-                # Whatever the rule, a value is not below all samples of its window, nor above them.
+                # By no rule is a value below all samples of its window, or above all of them.
                 if ((samples > access.fill).all(axis=0) | (samples < access.fill).all(axis=0)).any():
                     with self.lock:
                         self.damage.add(Damage(comparison.level, key, ""))
 
-    def _note_strangers(self, level: int, values: Block, base: Block) -> None:
-        strange = np.setdiff1d(values, base)
-        if len(strange):
+    def _add_missing_ids(self, level: int, values: Block, base: Block) -> None:
+        missing = np.setdiff1d(values, base)
+        if len(missing):
             with self.lock:
-                known = self.strangers.get(level, strange[:0])
-                self.strangers[level] = np.union1d(known, strange)[:MOST_IDS]
+                known = self.missing_ids.get(level, missing[:0])
+                self.missing_ids[level] = np.union1d(known, missing)[:MOST_IDS]
 
     def recognize(self, pass_: ComparisonPass, number: int) -> None:
-        """Strike from the ids of levels those that a region of the base has."""
+        """Remove the ids that occur in a region of the base from those that are missing."""
         access = self.levels[0]
         region = pass_.at(number, access.array.shape)
         block = self._read(0, region)
         if block is not None:
             known = np.unique(block)
             with self.lock:
-                for index, ids in self.strangers.items():
-                    self.strangers[index] = np.setdiff1d(ids, known)
+                for index, ids in self.missing_ids.items():
+                    self.missing_ids[index] = np.setdiff1d(ids, known)
 
 
 def stored_parts(array: zarr.Array[Any], place: Box) -> Iterator[tuple[str, Box]]:
-    """Yield the key of each chunk, or shard, that a place touches, and what the place has of it."""
+    """Yield the key of each chunk or shard that a box touches, and the part of the box in it."""
     for index, part in pieces_by_index(place, storage_unit(array)):
         yield chunk_key(array, index), part
 
@@ -305,7 +304,7 @@ def tally_of(
     size: Sequence[int],
     limit: int | None = None,
 ) -> Tally:
-    """Return what a block of a level has to say of the rules that it could have been made by.
+    """Compare a block of a level with the rules that it could have been made by, and return the counts.
 
     Parameters
     ----------
@@ -316,16 +315,16 @@ def tally_of(
     values
         The block.
     first
-        Its place in the level.
+        First sample of the block in the level.
     size
-        Samples of the finer level in all, along each axis.
+        Shape of the finer level.
     limit
-        The most windows of each shape that are looked at, evenly taken from those that tell; None for all.
+        The most windows of each shape to look at, evenly spaced among those with more than one value; None for all.
     """
     tally = Tally(comparison.rules)
-    for found, partial in windows_of(source, values, first, size, comparison.factors):
+    for found, partial in window_lines(source, values, first, size, comparison.factors):
         for ending, windows in found.items():
-            # Samples that agree may not do so with zeros beside them.
+            # Samples that are all equal are not equal to zeros padded beside them.
             every = ending == "zeros" or not all(rule.keeps_constants for rule in comparison.rules)
             rules = [
                 (i, replace(rule, ending=""))
@@ -335,7 +334,7 @@ def tally_of(
             counts = ending == "reduced"
             before = tally.telling
             for piece in windows.pieces():
-                _count(tally, piece, rules, counts=counts, every=every, weighs=not comparison.labels, limit=limit)
+                _add_windows(tally, piece, rules, counts=counts, every=every, weighs=not comparison.labels, limit=limit)
                 if limit is not None and (tally.telling - before >= limit or not counts):
                     break
     if tally.telling:
@@ -344,9 +343,9 @@ def tally_of(
     return tally
 
 
-def _count(
+def _add_windows(
     tally: Tally,
-    piece: Windows,
+    piece: WindowLines,
     rules: Sequence[tuple[int, Rule]],
     *,
     counts: bool,
@@ -354,7 +353,7 @@ def _count(
     weighs: bool,
     limit: int | None,
 ) -> None:
-    """Add windows of one shape to a tally; all of them go into how many there are if `counts`."""
+    """Add windows of one shape to a tally; their number is added only if `counts`."""
     uniform = piece.uniform
     telling = ~uniform
     if counts:
@@ -366,20 +365,20 @@ def _count(
     if limit is not None and len(chosen) > limit:
         chosen = chosen[:: -(-len(chosen) // limit)]
     mixed = piece.at(chosen)
-    # Whatever the rule, of a window with one value it makes that.
-    alike = Windows(piece.samples[:1, ~telling], piece.values[~telling], (1,) * len(piece.shape))
+    # By every rule, a window with one value gives that value.
+    alike = WindowLines(piece.samples[:1, ~telling], piece.values[~telling], (1,) * len(piece.shape))
     wrong = int(differing(Rule("nearest", offset=(0,) * len(piece.shape)), alike).sum())
-    made: dict[Rule, int] = {}
+    wrong_by_rule: dict[Rule, int] = {}
     for index, rule in rules:
-        if rule not in made:
-            made[rule] = wrong + (int(differing(rule, mixed).sum()) if len(chosen) else 0)
-        tally.differing[index] += made[rule]
+        if rule not in wrong_by_rule:
+            wrong_by_rule[rule] = wrong + (int(differing(rule, mixed).sum()) if len(chosen) else 0)
+        tally.differing[index] += wrong_by_rule[rule]
     if weighs and counts and limit is None:
-        _weigh(tally, piece, uniform, mixed if not every else piece.at(~uniform))
+        _add_brightness(tally, piece, uniform, mixed if not every else piece.at(~uniform))
 
 
-def _weigh(tally: Tally, piece: Windows, uniform: npt.NDArray[np.bool_], mixed: Windows) -> None:
-    """Add up how bright the level is, and how bright means of the windows without bias would be."""
+def _add_brightness(tally: Tally, piece: WindowLines, uniform: npt.NDArray[np.bool_], mixed: WindowLines) -> None:
+    """Add the values of windows, and their means rounded without bias, to a tally."""
     if piece.samples.dtype.kind == "c" or piece.values.dtype.kind == "c":
         return
     plain = piece.samples[0, uniform].astype(np.float64)

@@ -1,8 +1,7 @@
-"""Stores held against rules: metadata against the specification, arrays against metadata.
+"""`validate`: checks of metadata against the OME-NGFF specification, and of arrays against metadata.
 
-`validate` collects everything that is wrong with an OME-Zarr image, of any writer, each finding with the place,
-what was found and expected, and the sentence of the specification that asks for it. The rules of the metadata as
-such are in `specification`; what they cannot see (arrays, shapes, positions, labels) is checked here.
+Each finding states the place, what was found, what was expected, and the sentence of the specification. Rules that
+concern only the metadata are in `metadata.specification`; arrays, shapes, positions and labels are checked here.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from ..metadata import Version, known_version, namespace_of, parse_multiscales, 
 from ..metadata.specification import Finding, Severity, document_findings
 from ..store import LABELS, StoredPyramid, dimension_names, open_node
 
-ARRAY_PATH = '"path": its value contains the path to the array for this resolution relative to the current zarr group.'
+LISTED_PATH = '"path": its value contains the path to the array for this resolution relative to the current zarr group.'
 JSON_DOCUMENT = "The metadata of zarr are JSON documents."
 LABELS_LIST = 'The "labels" group MUST contain "labels", a list of the paths to the labels objects.'
 LENGTHS = 'The length of "scale" and "translation" MUST be the same as the length of "axes".'
@@ -31,20 +30,20 @@ LABELS_VERSION = 'The "version" MUST be the same within a hierarchy; clients ref
 
 @dataclass(frozen=True, repr=False)
 class Report:
-    """What was found wrong with a store. ``print(report)`` shows a table."""
+    """The findings of a check of a store. ``print(report)`` shows a table."""
 
     store: str
     """The store."""
     findings: tuple[Finding, ...]
-    """Everything found, errors and warnings."""
+    """All errors and warnings."""
 
     @property
     def ok(self) -> bool:
-        """Whether there is no error."""
+        """Whether there are no errors."""
         return not any(finding.severity == "error" for finding in self.findings)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the report as plain values."""
+        """Return the report as values for JSON."""
         return {
             "store": self.store,
             "ok": self.ok,
@@ -52,7 +51,7 @@ class Report:
         }
 
     def __repr__(self) -> str:
-        """Return the report as text, a line per finding."""
+        """Return the report as text, with a line for each finding."""
         if not self.findings:
             return f"{self.store}: valid"
         verdict = "valid, with warnings" if self.ok else "not valid"
@@ -76,24 +75,24 @@ def validate(
     metadata_only: bool = False,
     storage_options: Mapping[str, Any] | None = None,
 ) -> Report:
-    """Hold an OME-Zarr image, with its labels, against the specification. No pixel is read.
+    """Check the metadata of an OME-Zarr image, and of its labels, against the specification. No pixel is read.
 
     Parameters
     ----------
     store, path
-        Place of the group with the ``multiscales`` metadata, of an image or of labels.
+        The group with the ``multiscales`` metadata, of an image or of labels.
     strict
-        Count as errors what the specification only recommends (and its strict schemas demand).
+        Count recommendations of the specification, which its strict schemas demand, as errors.
     metadata_only
-        Hold only the metadata of the group itself against the rules, as the official JSON schemas do; without
-        arrays, coordinates and labels.
+        Check only the metadata of the group itself, as the official JSON schemas do; not its arrays, coordinates
+        and labels.
     storage_options
         Options of the file system, with a URL.
 
     Returns
     -------
     Report
-        ``.ok`` tells whether there is no error; every finding is in ``.findings``.
+        ``.ok`` is whether there are no errors; ``.findings`` has all errors and warnings.
 
     Raises
     ------
@@ -112,13 +111,13 @@ def validate(
     try:
         node = open_node(store, path, storage_options=storage_options)
     except json.JSONDecodeError as error:
-        finding = Finding("error", "", f"metadata that are no JSON ({error})", "a JSON document", JSON_DOCUMENT)
+        finding = Finding("error", "", f"metadata that is not JSON ({error})", "a JSON document", JSON_DOCUMENT)
         return Report("/".join(map(str, filter(None, (store, path)))), (finding,))
     place = str(node.store_path)
     if isinstance(node, zarr.Array):
-        finding = Finding("error", "", "an array", "a group with multiscales metadata", ARRAY_PATH)
+        finding = Finding("error", "", "an array", "a group with multiscales metadata", LISTED_PATH)
         return Report(place, (finding,))
-    # Consolidated metadata may promise what is gone.
+    # Consolidated metadata may list arrays that no longer exist.
     group = zarr.open_group(node.store_path.store, path=node.path, mode="r", use_consolidated=False)
     findings = list(document_findings(group.attrs.asdict(), strict=strict))
     findings += _format_findings(group)
@@ -129,7 +128,7 @@ def validate(
 
 
 def _format_findings(group: zarr.Group) -> Iterator[Finding]:
-    """Yield where the version of the metadata and the format of the store do not go together."""
+    """Yield a finding if the version of the metadata does not go with the zarr format of the store."""
     version = known_version(stated_version(group.attrs.asdict()))
     zarr_format = group.metadata.zarr_format
     if version is not None and version.rules is not None and zarr_format != version.zarr_format:
@@ -139,7 +138,7 @@ def _format_findings(group: zarr.Group) -> Iterator[Finding]:
 
 
 def _content_findings(group: zarr.Group, known: Sequence[Finding]) -> Iterator[Finding]:
-    """Yield what is wrong with the arrays of an image, and with what its metadata say of them."""
+    """Yield findings on the arrays of an image, and on what its metadata state of them."""
     attributes = group.attrs.asdict()
     try:
         multiscales = parse_multiscales(attributes)
@@ -156,15 +155,17 @@ def _content_findings(group: zarr.Group, known: Sequence[Finding]) -> Iterator[F
         try:
             node = group.get(dataset.path)
         except (ValueError, TypeError, KeyError) as error:
-            # Codecs, data types and chunk grids that nobody knows, or broken documents.
+            # Unknown codecs, data types and chunk grids, or damaged documents.
             yield Finding(
-                "error", dataset.path, f"it cannot be opened ({error})", "an array that zarr knows", ARRAY_PATH
+                "error", dataset.path, f"it cannot be opened ({error})", "an array that zarr knows", LISTED_PATH
             )
             continue
         if isinstance(node, zarr.Array):
             arrays.append(node)
         else:
-            yield Finding("error", dataset.path, "there is none", "the array that the metadata name", ARRAY_PATH)
+            yield Finding(
+                "error", dataset.path, "the array does not exist", "the array that the metadata name", LISTED_PATH
+            )
     if len(arrays) == len(multiscales.datasets):
         stored = StoredPyramid.as_listed(group, multiscales, arrays)
         yield from _array_findings(stored)
@@ -172,7 +173,7 @@ def _content_findings(group: zarr.Group, known: Sequence[Finding]) -> Iterator[F
 
 
 def _labels_findings(group: zarr.Group, *, strict: bool) -> Iterator[Finding]:
-    """Yield what is wrong with the labels of an image, each at its place below the image."""
+    """Yield findings on the labels of an image, with their paths below the image."""
     labels = group.get(LABELS)
     if not isinstance(labels, zarr.Group):
         return
@@ -189,7 +190,7 @@ def _labels_findings(group: zarr.Group, *, strict: bool) -> Iterator[Finding]:
         place = f"{LABELS}/{path}"
         node = labels.get(path)
         if not isinstance(node, zarr.Group):
-            yield Finding("error", place, "there is none", "the labels that the metadata name", LABELS_LIST)
+            yield Finding("error", place, "the labels do not exist", "the labels that the metadata name", LABELS_LIST)
             continue
         report = validate(node, strict=strict)
         for finding in report.findings:
@@ -219,7 +220,7 @@ def _integer_findings(group: zarr.Group, place: str) -> Iterator[Finding]:
 
 
 def _array_findings(stored: StoredPyramid) -> Iterator[Finding]:
-    """Yield what is wrong with the arrays as such."""
+    """Yield findings on the arrays."""
     names = tuple(name for name, _, _ in stored.multiscales.axes or ())
     version = known_version(stored.version)
     for place, array in zip(stored.paths, stored.arrays, strict=True):
@@ -241,7 +242,7 @@ def _array_findings(stored: StoredPyramid) -> Iterator[Finding]:
 def _storage_findings(
     place: str, array: zarr.Array[Any], names: tuple[str, ...], version: Version
 ) -> Iterator[Finding]:
-    """Yield what is wrong with the names and the chunk keys of an array, in a version."""
+    """Yield findings on the dimension names and the chunk keys of an array."""
     if version.dimension_names and dimension_names(array) != names:
         found = f"dimension_names are {dimension_names(array)!r}"
         sentence = 'The "dimension_names" attribute MUST match the names of the axes.'
@@ -253,7 +254,7 @@ def _storage_findings(
 
 
 def geometry_findings(stored: StoredPyramid) -> Iterator[Finding]:
-    """Yield where shapes and positions contradict each other."""
+    """Yield findings on shapes and positions that contradict each other."""
     if any(array.ndim != stored.arrays[0].ndim for array in stored.arrays):
         found = "levels differ in the number of their axes"
         yield Finding(
@@ -276,7 +277,7 @@ def geometry_findings(stored: StoredPyramid) -> Iterator[Finding]:
 
 
 def _extent_findings(path: str, axes: Sequence[Axis], base: Sequence[Axis]) -> Iterator[Finding]:
-    """Yield axes whose samples do not fit into the field of level 0, up to a partial window at its end."""
+    """Yield findings on axes that do not cover the extent of level 0, up to a partial window at its end."""
     for axis, other in zip(axes, base, strict=True):
         ratio = axis.scale / other.scale
         covered = axis.size * ratio
@@ -287,12 +288,12 @@ def _extent_findings(path: str, axes: Sequence[Axis], base: Sequence[Axis]) -> I
 
 
 def _coordinate_findings(group: zarr.Group, path: str, axes: Sequence[Axis]) -> Iterator[Finding]:
-    """Yield coordinate arrays beside a level that contradict its transformations."""
+    """Yield findings on coordinate arrays that contradict the transformations of a level."""
     parent = path.rpartition("/")[0]
     for axis in axes if parent else ():
         place = f"{parent}/{axis.name}"
         stored = group.get(place)
-        # Labels of channels and dates (numbers "since" one) are not what transformations say.
+        # Transformations do not state channel names and dates (numbers "since" a date).
         if not isinstance(stored, zarr.Array) or stored.dtype.kind not in "iuf" or axis.type == "channel":
             continue
         if " since " in str(stored.attrs.get("units", "")):

@@ -1,8 +1,8 @@
-"""What the pixels of a pyramid say of each level: the rule that made it, and where its samples sit.
+"""Verdicts on levels: the rule that made each level, and the positions of its samples, from what a survey counted.
 
-`survey` reads a pyramid (`comparison`) and `verdict_of` puts in words what was counted: of the rules that make
-every value the likeliest, from which level, and with it the positions; where no rule is recognised, positions
-come from the pixels themselves (`placement`).
+`survey_of` reads a pyramid, and `verdicts_of` judges the counts: the most likely of the rules that reproduce a level,
+the level that it was made from, and the positions that follow. If no rule is recognised, positions are found
+from pixels (`registration`).
 """
 
 from __future__ import annotations
@@ -20,48 +20,47 @@ from ..image.boxes import box_at, corner_of
 from ..methods.reducer import Evidence
 from ..store import Access, StoredPyramid
 from ..tasks.threads import Call, run
-from .downsampling_rules import PIECE, Rule, candidates
-from .registration import Crop, Line, apart, located
+from .downsampling_rules import SORTED_SAMPLES, Rule, candidates
+from .registration import Crop, Line, largest_distance, located
 from .survey import COPIES, REGION_VOXELS, SCOUTED_WINDOWS, Comparison, ComparisonPass, Survey, Tally, region_shape
 
-# A rule is recognised if it misses no more than this part of the windows that tell, or makes all of half the regions.
+# A rule is recognised if it differs in at most this part of the windows with several values, or fits half the regions.
 MISSES = 0.02
 CLEAN_REGIONS = 0.5
-# Held against all windows are the rules that nothing speaks against, up to so many, or else the closest ones.
+# All windows are compared with the rules that fit so far, at most MOST_EQUALS, or else with the MOST_RULES closest.
 MOST_RULES, MOST_EQUALS = 4, 16
-# Regions by which they are chosen: more, up to a limit, while there are few windows that tell.
+# Regions by which these rules are chosen: more, up to a limit, while few windows distinguish rules.
 SCOUTS, MOST_SCOUTS = 6, 48
 ENOUGH_TELLING = 2**12
-# Crops by which positions are found.
+# Number and size of the crops by which positions are found.
 CROPS = 6
 CROP_SAMPLES = 32
-# Voxels of the base that a crop needs not exceed, windows that it should have, and voxels that it must not exceed.
+# Voxels of the base in a crop, windows that it should have, and the most voxels that it may have for these.
 CROP_VOXELS, CROP_WINDOWS, MOST_CROP_VOXELS = 2**16, 2**9, 2**22
-# How close a stated distance of samples must be to the one that shapes tell.
+# A stated spacing within this part of the one that follows from the shapes is used.
 CLOSE = 0.1
-# Windows about a crop.
+# Windows around a crop that are read, too.
 CROP_MARGIN = 1
-# Bytes of a worker that do not depend on the region: windows that are put in order.
-WORKING_BYTES = 12 * 8 * PIECE
+# Memory of a worker that does not depend on the region: windows that are sorted.
+WORKING_BYTES = 12 * 8 * SORTED_SAMPLES
 
-Factors: TypeAlias = "tuple[int, ...]"
-Pairs: TypeAlias = "Sequence[tuple[int, ...]]"
+WindowShape: TypeAlias = "tuple[int, ...]"
 
 
 @dataclass(frozen=True)
 class CheckedPyramid:
-    """A stored pyramid, with what its values are compared by."""
+    """A stored pyramid, and how its values are to be checked."""
 
     stored: StoredPyramid
     """The pyramid."""
     arrays: tuple[Access, ...]
-    """Its levels, to be read."""
+    """The arrays of its levels."""
     labels: bool
     """Whether values are ids."""
     method: str | None = None
-    """The method that the metadata name, which is believed where it fits as well as others."""
+    """The method that the metadata name; preferred if several rules fit equally well."""
     evidence: Evidence = "rules"
-    """What tells how a level was made and where it sits: rules, or where none stands for the method, at most pixels."""
+    """What levels are checked by: rules, pixels alone if there is no rule for the method, or nothing."""
 
     @property
     def paths(self) -> tuple[str, ...]:
@@ -79,20 +78,20 @@ class CheckedPyramid:
         return [access.array.shape for access in self.arrays]
 
     def stated(self, level: int, base: int = 0) -> tuple[Line, ...]:
-        """Return where the metadata place a level, in voxels of the base."""
+        """Return the stated positions of a level, in voxels of the base."""
         pairs = zip(self.axes[level], self.axes[base], strict=True)
         return tuple(((a.translation - b.translation) / b.scale, a.scale / b.scale) for a, b in pairs)
 
-    def factors(self, level: int) -> Factors | None:
-        """Return the voxels of the base in a window of a level; None where no integers fit the shapes."""
+    def factors(self, level: int) -> WindowShape | None:
+        """Return the voxels of the base in a window of a level; None if no integers fit the shapes."""
         shapes = self.shapes
         ratios = [abs(step) for _, step in self.stated(level)]
-        found = [_factor(*along) for along in zip(shapes[0], shapes[level], ratios, strict=True)]
+        found = [_likely_factor(*along) for along in zip(shapes[0], shapes[level], ratios, strict=True)]
         return None if None in found else tuple(factor for factor in found if factor)
 
 
-def _factor(size: int, coarse: int, ratio: float) -> int | None:
-    """Return the factor between two sizes, rounded up or down, that is next to what the metadata say."""
+def _likely_factor(size: int, coarse: int, ratio: float) -> int | None:
+    """Return the integer factor between two sizes, rounded up or down, that is closest to the stated one."""
     least = size // (coarse + 1) + 1
     most = -(-size // (coarse - 1)) - 1 if coarse > 1 else max(size, round(ratio))
     if least > most:
@@ -103,46 +102,46 @@ def _factor(size: int, coarse: int, ratio: float) -> int | None:
 
 @dataclass(frozen=True)
 class Match:
-    """How well a rule makes a level."""
+    """How well a rule reproduces a level."""
 
     rule: Rule
     comparison: Comparison
     differing: int
     telling: int
     clean: float
-    """Part of the regions in which every value is the rule's."""
+    """Part of the regions in which no value differs from the rule."""
 
     @property
     def misses(self) -> float:
-        """Part of the windows that tell for which the rule does not make the value."""
+        """Part of the windows with several values whose value differs from the rule."""
         return min(self.differing / self.telling, 1.0) if self.telling else 0.0
 
     @property
     def is_recognised(self) -> bool:
-        """Whether the rule made the level, but for what may have happened to it since."""
+        """Whether the rule made the level, apart from later changes."""
         return self.telling > 0 and (self.misses <= MISSES or self.clean >= CLEAN_REGIONS)
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What was found of a level."""
+    """The result for a level."""
 
     index: int
-    factors: Factors | None
+    factors: WindowShape | None
     matches: tuple[Match, ...]
-    """The best first; of several that make every value the likeliest first."""
+    """The best first; of several that fit equally well, the most likely first."""
     tally: Tally | None
-    """Of the comparison with the base."""
+    """The counts of the comparison with the base."""
     lines: tuple[Line, ...] | None
-    """Where the samples sit, in voxels of the base; None where nothing tells."""
+    """Positions of the samples, in voxels of the base; None if they are not known."""
     tolerance: tuple[float, ...]
-    """How far from the stated positions they may be, in voxels of the base."""
+    """How far they may differ from the stated positions, in voxels of the base."""
     by: str
-    """What tells the positions: "rule", "pixels" or nothing."""
+    """What the positions were found from: "rule", "pixels" or ""."""
 
     @property
     def match(self) -> Match | None:
-        """The rule that made the level, None if it is none of those known."""
+        """The rule that made the level; None if no known rule did."""
         for match in self.matches:
             if match.is_recognised and match.rule.family != "window":
                 return match
@@ -150,7 +149,7 @@ class Verdict:
 
     @property
     def equals(self) -> tuple[Match, ...]:
-        """All rules that fit as well as the best one."""
+        """All rules that fit as well as the best one, it included."""
         best = self.match
         if best is None:
             return ()
@@ -171,26 +170,26 @@ def survey_of(
     workers: int,
     reporting: Callable[[int], Any],
 ) -> tuple[Survey, dict[str, Any]]:
-    """Read a pyramid, and return what was found, and how much of it was read.
+    """Read a pyramid, and return the counts and how much of it was read.
 
     Parameters
     ----------
     pyramid
         The pyramid.
     levels
-        The levels to judge.
+        The levels to check.
     sample
-        Regions of each pass that are read, None for all.
+        Number of regions to read in each pass; None for all.
     seed
-        What the choice of regions depends on.
+        Seed of the choice of regions.
     memory
-        Bytes that may be used.
+        Bytes of memory to use.
     workers
         Regions at a time.
     reporting
-        What takes the number of bytes to read, and gives a context that takes those that are done.
+        A function from the number of bytes to read to a context manager, which takes the bytes that are done.
     """
-    passes = [_without_unused(pyramid, pass_) for pass_ in _passes(pyramid, levels, memory // workers)]
+    passes = [_without_unused(pyramid, pass_) for pass_ in _comparison_passes(pyramid, levels, memory // workers)]
     rng = np.random.default_rng(seed)
     counts = [math.prod(pass_.grid(pyramid.shapes[pass_.source])) for pass_ in passes]
     chosen = [_chosen(count, sample, rng) for count in counts]
@@ -202,14 +201,14 @@ def survey_of(
     )
     with reporting(total) as report:
         for pass_, numbers in zip(passes, chosen, strict=True):
-            run(None, _visit, (survey, pass_), _calls(survey, pass_, numbers), workers, report)
-    if any(len(ids) for ids in survey.strangers.values()):
-        # What is not in the same region may be elsewhere.
-        run(None, _recognize, (survey, passes[0]), _calls(survey, passes[0], chosen[0]), workers, _quiet)
+            run(None, _visit, (survey, pass_), _visits(survey, pass_, numbers), workers, report)
+    if any(len(ids) for ids in survey.missing_ids.values()):
+        # Ids that are missing from a region of the base may occur in another.
+        run(None, _recognize, (survey, passes[0]), _visits(survey, passes[0], chosen[0]), workers, _quiet)
     return survey, {"regions": sum(map(len, chosen)), "of": sum(counts), "seed": seed if sample else None}
 
 
-def _calls(survey: Survey, pass_: ComparisonPass, numbers: Iterable[int]) -> Iterator[Call]:
+def _visits(survey: Survey, pass_: ComparisonPass, numbers: Iterable[int]) -> Iterator[Call]:
     return ((survey.nbytes(pass_, int(number)), (int(number),)) for number in numbers)
 
 
@@ -224,7 +223,7 @@ def _recognize(context: tuple[Survey, ComparisonPass], number: int) -> None:
 
 
 def _quiet(_: int) -> None:
-    """Tell nobody."""
+    """Report no progress."""
 
 
 def _chosen(count: int, sample: int | None, rng: np.random.Generator) -> Sequence[int]:
@@ -233,13 +232,13 @@ def _chosen(count: int, sample: int | None, rng: np.random.Generator) -> Sequenc
     return sorted(int(number) for number in rng.choice(count, sample, replace=False, shuffle=False))
 
 
-def _passes(pyramid: CheckedPyramid, levels: Sequence[int], memory: int) -> Iterator[ComparisonPass]:
-    """Yield the passes by which every level is compared with the base and with the level that it follows from."""
+def _comparison_passes(pyramid: CheckedPyramid, levels: Sequence[int], memory: int) -> Iterator[ComparisonPass]:
+    """Yield the passes in which every level is compared with the base and with the level that it follows from."""
     shapes = pyramid.shapes
     itemsize = max(access.array.dtype.itemsize for access in pyramid.arrays)
     most = min(REGION_VOXELS, (memory - WORKING_BYTES) // (COPIES * itemsize))
     factors = {level: pyramid.factors(level) for level in range(1, len(shapes))}
-    together: dict[int, Factors] = {0: (1,) * len(shapes[0])}
+    together: dict[int, WindowShape] = {0: (1,) * len(shapes[0])}
     windows = together[0]
     alone = []
     comparisons: list[Comparison] = []
@@ -247,7 +246,7 @@ def _passes(pyramid: CheckedPyramid, levels: Sequence[int], memory: int) -> Iter
         along = factors.get(level)
         if along is None:
             continue
-        parent = _parent(level, factors, shapes)
+        parent = _finer_level(level, factors, shapes)
         wider = tuple(map(math.lcm, windows, along))
         if region_shape(shapes[0], wider, (1,) * len(wider), most) is None:
             alone.append((level, parent))
@@ -260,7 +259,9 @@ def _passes(pyramid: CheckedPyramid, levels: Sequence[int], memory: int) -> Iter
             comparisons.append(_step(pyramid, level, parent))
     region = region_shape(shapes[0], windows, pyramid.arrays[0].unit, most)
     if region is None:
-        raise ValueError(f"memory_limit leaves {memory!r} bytes for a worker, too little for one window; raise it")
+        raise ValueError(
+            f"memory_limit leaves {memory!r} bytes for each worker, too little for one window; allow more memory"
+        )
     yield ComparisonPass(0, region, together, tuple(comparisons))
     for level, parent in alone:
         if parent is None:
@@ -272,13 +273,15 @@ def _passes(pyramid: CheckedPyramid, levels: Sequence[int], memory: int) -> Iter
 
 
 def _without_unused(pyramid: CheckedPyramid, pass_: ComparisonPass) -> ComparisonPass:
-    """Return a pass without the levels that nothing is compared with."""
+    """Return a pass without the levels that no comparison needs."""
     used = {pass_.source, *(c.level for c in pass_.comparisons), *(c.source for c in pass_.comparisons)}
     return replace(pass_, relative={level: f for level, f in pass_.relative.items() if level in used})
 
 
-def _parent(level: int, factors: Mapping[int, Factors | None], shapes: Pairs) -> int | None:
-    """Return the coarsest level before one whose windows are parts of its own, 0 for the base."""
+def _finer_level(
+    level: int, factors: Mapping[int, WindowShape | None], shapes: Sequence[tuple[int, ...]]
+) -> int | None:
+    """Return the coarsest level before one whose windows divide its own; 0 for the base."""
     along = factors[level]
     for before in range(level - 1, 0, -1):
         finer = factors[before]
@@ -297,7 +300,7 @@ def _step(pyramid: CheckedPyramid, level: int, parent: int) -> Comparison:
     return _comparison(pyramid, level, parent, tuple(a // b for a, b in zip(along, finer or (), strict=True)))
 
 
-def _comparison(pyramid: CheckedPyramid, level: int, source: int, factors: Factors) -> Comparison:
+def _comparison(pyramid: CheckedPyramid, level: int, source: int, factors: WindowShape) -> Comparison:
     coarse, fine = pyramid.arrays[level].array, pyramid.arrays[source].array
     sizes = zip(fine.shape, coarse.shape, factors, strict=True)
     partial = any(size < count * factor for size, count, factor in sizes)
@@ -308,9 +311,9 @@ def _comparison(pyramid: CheckedPyramid, level: int, source: int, factors: Facto
 
 
 def _scouted(pyramid: CheckedPyramid, pass_: ComparisonPass, numbers: Sequence[int]) -> ComparisonPass:
-    """Return a pass with the rules that are worth holding against every window."""
+    """Return a pass with the rules that are to be compared with all windows."""
     survey = Survey(pyramid.arrays, pyramid.labels, windows=SCOUTED_WINDOWS)
-    # Spread out, the ends included.
+    # Evenly spaced, both ends included.
     order = [int(i) for i in np.linspace(0, len(numbers) - 1, min(len(numbers), SCOUTS)).round()] if numbers else []
     rest = [int(i) for i in np.linspace(0, len(numbers) - 1, min(len(numbers), MOST_SCOUTS)).round()] if numbers else []
     for count, place in enumerate(dict.fromkeys([*order, *rest])):
@@ -323,7 +326,7 @@ def _scouted(pyramid: CheckedPyramid, pass_: ComparisonPass, numbers: Sequence[i
 
 
 def _leading(comparison: Comparison, tally: Tally | None, stated: str | None) -> Comparison:
-    """Return a comparison with the rules that nothing speaks against, and those of the method that is stated."""
+    """Return a comparison with the rules that fit so far, and those of the stated method."""
     if tally is None:
         return comparison
     order = sorted(comparison.rules, key=lambda rule: (tally.of(rule), comparison.rules.index(rule)))
@@ -331,7 +334,7 @@ def _leading(comparison: Comparison, tally: Tally | None, stated: str | None) ->
     equals = sum(tally.of(rule) == 0 for rule in strict)
     first = min(equals, MOST_EQUALS) or MOST_RULES
     strict = [*strict[:first], *(rule for rule in strict[first:] if rule.family == stated)]
-    # Loose rules tell what is damage from what is a rounding of the writer's own, and which ids are strange.
+    # Loose rules distinguish damage from a tool's own rounding, and show ids that do not occur in their window.
     families = {rule.family for rule in strict} if equals else {rule.family for rule in order}
     families |= {"window"} if comparison.labels or not equals else set()
     loose = [rule for rule in order if rule.is_loose and rule.family in families]
@@ -342,7 +345,7 @@ def _leading(comparison: Comparison, tally: Tally | None, stated: str | None) ->
 
 
 def verdicts_of(pyramid: CheckedPyramid, levels: Sequence[int], survey: Survey, seed: int) -> list[Verdict]:
-    """Return what a survey has found of each level."""
+    """Return the verdict on each level from the counts of a survey."""
     known: dict[int, Verdict] = {}
     lines: dict[int, tuple[Line, ...] | None] = {0: ((0.0, 1.0),) * len(pyramid.shapes[0])}
     rng = np.random.default_rng(seed)
@@ -365,8 +368,8 @@ def _judged(
         for i, rule in enumerate(c.rules)
         if pyramid.evidence == "rules"
     ]
-    # Loose rules fit whenever one of theirs does.
-    matches.sort(key=lambda m: (not m.is_recognised, m.rule.is_loose, m.misses, *_rank(m, pyramid.method)))
+    # Loose rules come last, as they fit whenever a strict one of the same family does.
+    matches.sort(key=lambda m: (not m.is_recognised, m.rule.is_loose, m.misses, *_order_of_match(m, pyramid.method)))
     tally = next((tally for c, tally in tallies.items() if c.source == 0), None)
     dims = len(pyramid.shapes[0])
     verdict = Verdict(level, pyramid.factors(level), tuple(matches), tally, None, (0.0,) * dims, "")
@@ -376,24 +379,24 @@ def _judged(
     stated = pyramid.stated(level)
     equals = verdict.equals
     if any(match.rule.is_placed for match in equals):
-        # Where no value occurs twice, the first of equals is the first voxel, and nothing is said for a vote.
+        # If no value occurs twice, the first of the ties is the first voxel, which is no evidence for a vote.
         equals = tuple(match for match in equals if not match.rule.is_vote or match.rule.family == pyramid.method)
-    placed = [found for match in equals if (found := _placed(match, lines)) is not None]
+    placed = [found for match in equals if (found := _positions_by_rule(match, lines)) is not None]
     if not placed:
         return verdict
-    # Of rules that fit alike, the one that agrees with the metadata is given the benefit of the doubt.
+    # Of rules that fit equally well, one that agrees with the metadata is preferred.
     agreeing = [found for found in placed if agrees(found, stated, pyramid.shapes[level], tolerance)]
     return replace(verdict, lines=(agreeing or placed)[0], tolerance=tolerance, by="rule")
 
 
-def _rank(match: Match, stated: str | None) -> tuple[bool, int, int]:
-    """Return the order of rules that fit alike."""
+def _order_of_match(match: Match, stated: str | None) -> tuple[bool, int, int]:
+    """Return the sort key of rules that fit equally well."""
     comparison = match.comparison
     return match.rule.family != stated, comparison.rules.index(match.rule), comparison.source
 
 
-def _placed(match: Match, lines: Mapping[int, tuple[Line, ...] | None]) -> tuple[Line, ...] | None:
-    """Return where a rule puts the samples of a level, in voxels of the base."""
+def _positions_by_rule(match: Match, lines: Mapping[int, tuple[Line, ...] | None]) -> tuple[Line, ...] | None:
+    """Return the positions of a level's samples by a rule, in voxels of the base."""
     finer = lines.get(match.comparison.source)
     if finer is None:
         return None
@@ -403,19 +406,19 @@ def _placed(match: Match, lines: Mapping[int, tuple[Line, ...] | None]) -> tuple
 
 
 def agrees(found: Sequence[Line], stated: Sequence[Line], sizes: Sequence[int], tolerance: Sequence[float]) -> bool:
-    """Whether samples are where they are said to be, along every axis."""
+    """Whether positions found agree with those stated, along every axis."""
     pairs = zip(found, stated, sizes, strict=True)
-    return all(apart(*along) <= most for along, most in zip(pairs, tolerance, strict=True))
+    return all(largest_distance(*along) <= most for along, most in zip(pairs, tolerance, strict=True))
 
 
 def _by_pixels(pyramid: CheckedPyramid, verdict: Verdict, rng: np.random.Generator) -> Verdict:
-    """Return a verdict with positions that least squares find."""
+    """Return a verdict with positions found from pixels by least squares."""
     level = verdict.index
     shapes = pyramid.shapes
     steps = [size / coarse for size, coarse in zip(shapes[0], shapes[level], strict=True)]
     if verdict.factors is not None:
         steps = [float(factor) for factor in verdict.factors]
-    # The stretch of a short axis is not found from pixels, and believed.
+    # The stretch of a short axis cannot be found from pixels: the stated one is used.
     pairs = zip((abs(claimed) for _, claimed in pyramid.stated(level)), steps, strict=True)
     steps = [claimed if step != 1 and math.isclose(claimed, step, rel_tol=CLOSE) else step for claimed, step in pairs]
     fits = math.prod(steps) * CROP_WINDOWS <= MOST_CROP_VOXELS
@@ -430,7 +433,7 @@ def _by_pixels(pyramid: CheckedPyramid, verdict: Verdict, rng: np.random.Generat
 
 
 def _crops(pyramid: CheckedPyramid, level: int, nominal: Sequence[Line], rng: np.random.Generator) -> Iterator[Crop]:
-    """Yield parts of a level with the base around them, the first and the last part of it among them."""
+    """Yield crops of a level with the base around them: at its first and its last corner, and at random."""
     shape, size = pyramid.shapes[level], pyramid.shapes[0]
     steps = [step for _, step in nominal]
     reduced = [axis for axis, step in enumerate(steps) if step != 1]
@@ -441,7 +444,7 @@ def _crops(pyramid: CheckedPyramid, level: int, nominal: Sequence[Line], rng: np
     lengths = [min(n, total) for n, total in zip(lengths, shape, strict=True)]
     room = [total - n for total, n in zip(shape, lengths, strict=True)]
     drawn = (tuple(int(rng.integers(r + 1)) for r in room) for _ in range(CROPS - 2))
-    # Where there is little room, they are the same.
+    # In a small level, several of these are equal.
     for first in dict.fromkeys([(0,) * len(room), tuple(room), *drawn]):
         part = box_at(first, lengths)
         around = tuple(
@@ -454,7 +457,7 @@ def _crops(pyramid: CheckedPyramid, level: int, nominal: Sequence[Line], rng: np
         try:
             values, source = (_as_floats(pyramid.arrays[i].read(r)) for i, r in ((level, part), (0, around)))
         except Exception:
-            # A broken chunk, which the survey has noted.
+            # A damaged chunk, which the survey has recorded.
             continue
         if np.isfinite(values).all() and np.isfinite(source).all():
             yield Crop(values, first, source, corner_of(around))

@@ -1,8 +1,7 @@
-"""Data held against metadata and rule: whether every level shows what level 0 shows, and where it says it does.
+"""`verify_pyramid`: checks that the voxels of each level follow from level 0, at the positions that the metadata state.
 
-`verify_pyramid` reads the levels of any writer's pyramid, in bounded memory, and reports of each the rule that made
-it, from which level, where its samples sit against where the metadata place them, how bright it is, which ids of
-labels are not those of level 0, and which chunks are broken. `validation` judges the metadata by themselves.
+For each level it reports the rule that reproduces it, the level it was made from, the positions of its samples as found
+and as stated, its brightness, label ids that level 0 lacks, and damaged chunks. `validation` checks metadata alone.
 """
 
 from __future__ import annotations
@@ -27,113 +26,113 @@ from ..plan.options import StorageOptions
 from ..store import LABELS, Access, StoredPyramid, holds_image, open_node, release_buffers
 from ..tasks.progress import ProgressCallback, reporting
 from .downsampling_rules import ANY_SAMPLE, VOTES, Rule
-from .registration import apart
-from .survey import SHOWN, Damage, Survey, Tally
+from .registration import largest_distance
+from .survey import LISTED, Damage, Survey, Tally
 from .validation import Report, geometry_findings
 from .verdicts import CheckedPyramid, Match, Verdict, agrees, survey_of, verdicts_of
 
-# Brightness drifts if it does by more than so many standard errors and this part of a grey value.
+# A difference of brightness counts if it exceeds so many standard errors and this part of a grey value.
 DRIFT_ERRORS = 4.0
 LEAST_DRIFT = 0.02
-# For floats, that part of the level's mean.
+# For floats, this part of the level's mean.
 RELATIVE_DRIFT = 1e-3
-# Labels that are in none of their window's voxels: a vote of neighbours makes a few, a broken level many.
+# Part of the labels that do not occur in their window: votes of neighbours give a few, a broken level many.
 STRANGE_LABELS, BROKEN_LABELS = 0.01, 0.25
-CENTRES = "The translation of a level is where the centre of its first voxel lies, its scale the distance to the next."
-ONE_RULE = "Every voxel of a level is what the level's method makes of its window."
-SAME_IDS = "Levels of labels have no id that level 0 does not have."
+CENTRES = "The translation of a level is the centre of its first voxel, its scale the distance to the next voxel."
+ONE_RULE = "Every voxel of a level is the value of the method for its window."
+SAME_IDS = "A level of labels has no ids that level 0 lacks."
 
 
 @dataclass(frozen=True)
 class LevelReport:
-    """What was found of one level."""
+    """The results for one level."""
 
     path: str
     """Path of the array, from the store on."""
     shape: tuple[int, ...]
     """Voxels along each axis."""
     factors: tuple[int, ...] | None
-    """Voxels of level 0 in a window, by axis; None where no integers fit the shapes."""
+    """Voxels of level 0 in a window, along each axis; None if no integers fit the shapes."""
     sizes: str
-    """Whether sizes were rounded "up" or "down", "up and down" by axis, or were "whole"."""
+    """How sizes were rounded: "up", "down", "up and down" (differently along axes) or "whole" (no rounding)."""
     rule: str | None
-    """The rule that makes the level, None if none of those known does."""
+    """The rule that reproduces the level; None if no known rule does."""
     closest: str | None
-    """Of the known rules the one that makes the most voxels."""
+    """The known rule that reproduces the most voxels, if none reproduces the level."""
     unknown: str | None
-    """The method that the metadata name, if there is no rule here that tells what it makes."""
+    """The method that the metadata name, if there is no rule to check it by."""
     made_from: tuple[str, ...]
-    """The levels that the rule makes this one from."""
+    """The levels from which the rule reproduces this one."""
     differing: int
-    """Voxels that are not what the rule, or the closest one, makes of their windows."""
+    """Voxels that differ from the rule, or from the closest one."""
     windows: int
     """Windows that were read."""
     telling: int
-    """Windows with more than one value, which tell rules from one another."""
+    """Windows with more than one value; only these distinguish rules."""
     equals: tuple[str, ...]
-    """Other rules that fit as well."""
+    """Other rules that fit equally well."""
     dims: tuple[str, ...]
     """Names of the axes."""
     stated: tuple[tuple[float, float], ...]
-    """Where the metadata place the first and the last sample along each axis, in voxels of level 0."""
+    """Stated position of the first and the last sample along each axis, in voxels of level 0."""
     found: tuple[tuple[float, float], ...] | None
-    """Where they sit by the data."""
+    """Their position as found in the data."""
     tolerance: tuple[float, ...]
-    """How far these may be apart."""
+    """How far stated and found positions may differ."""
     by: str
-    """What tells where they sit: "rule", "pixels", or nothing."""
+    """What the positions were found from: "rule", "pixels", or "" if they are not known."""
     mean: float | None
     """Mean of the level."""
     mean_of_windows: float | None
-    """Mean of the windows of level 0."""
+    """Mean of level 0 over the level's windows."""
     strange_ids: int | None
-    """For labels, the ids that level 0 does not have."""
+    """For labels, the number of ids that level 0 lacks."""
     stored_chunks: int | None
-    """Chunks that are stored; the others are all fill."""
+    """Number of chunks that are stored; the others are fill."""
     chunks: int
-    """Chunks there can be."""
+    """Number of chunks."""
 
     def cells(self) -> tuple[str, ...]:
         """Return the row of a table."""
-        made = f"from {' or '.join(self.made_from)}" if self.made_from else "-"
-        unknown = f"none known of {self.unknown!r}" if self.unknown else "nothing tells"
-        name = self.rule or (f"none known; closest: {self.closest}" if self.closest else unknown)
+        source = f"from {' or '.join(self.made_from)}" if self.made_from else "-"
+        unknown = f"no rule for {self.unknown!r}" if self.unknown else "unknown"
+        name = self.rule or (f"unknown; closest: {self.closest}" if self.closest else unknown)
         differing = f"{self.differing / self.windows:.3%}" if self.windows else "-"
         ends = "-" if self.found is None else " ".join(f"{first:.4g}..{last:.4g}" for first, last in self.found)
         stated = " ".join(f"{first:.4g}..{last:.4g}" for first, last in self.stated)
         drift = "-" if self.mean is None or self.mean_of_windows is None else f"{self.mean - self.mean_of_windows:+.3g}"
         shape = " x ".join(map(str, self.shape))
-        return self.path, shape, self.sizes, name, made, differing, ends, stated, drift
+        return self.path, shape, self.sizes, name, source, differing, ends, stated, drift
 
 
-COLUMNS = ("level", "shape", "sizes", "rule", "made", "differ", "samples sit at", "stated at", "brighter by")
+COLUMNS = ("level", "shape", "sizes", "rule", "source", "differ", "samples at", "stated at", "brighter by")
 
 
 @dataclass(frozen=True, repr=False)
 class Verification(Report):
-    """What was found of a store's pixels. ``print(report)`` shows a table."""
+    """The results of `verify_pyramid`. ``print(report)`` shows a table."""
 
     levels: tuple[LevelReport, ...] = ()
-    """The levels that were judged, those of labels after those of their image."""
+    """The levels that were checked, those of labels after those of their image."""
     regions: tuple[int, int] = (0, 0)
-    """Regions that were read, and that there are."""
+    """Number of regions that were read, and number of all regions."""
     seed: int | None = None
-    """What the choice of regions depended on; None where all were read."""
+    """Seed of the choice of regions; None if all were read."""
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the report as plain values."""
-        read, there = self.regions
+        """Return the report as values for JSON."""
+        read, total = self.regions
         return {
             **super().to_dict(),
-            "read": {"regions": read, "of": there, "seed": self.seed},
+            "read": {"regions": read, "of": total, "seed": self.seed},
             "levels": [dataclasses.asdict(level) for level in self.levels],
         }
 
     def __repr__(self) -> str:
-        """Return the report as text: a row per level, a line per finding."""
+        """Return the report as text: a row for each level and a line for each finding."""
         verdict = "data and metadata agree" if self.ok else "data and metadata disagree"
-        read, there = self.regions
-        share = "every voxel" if self.seed is None else f"{read} of {there} regions at random (seed {self.seed})"
+        read, total = self.regions
+        share = "every voxel" if self.seed is None else f"{read} of {total} regions at random (seed {self.seed})"
         lines = [f"{self.store}: {verdict}", f"read: {share}; positions in voxels of level 0"]
         lines += table([COLUMNS, *(level.cells() for level in self.levels)])
         return "\n".join([*lines, *self.lines()])
@@ -151,50 +150,50 @@ def verify_pyramid(
     progress: bool | ProgressCallback | None = None,
     storage_options: Mapping[str, Any] | None = None,
 ) -> Verification:
-    """Hold the voxels of an OME-Zarr image of any writer, with its labels, against its metadata.
+    """Check that the voxels of an OME-Zarr image, from any tool, and of its labels match its metadata.
 
-    Of each level it is found which rule makes it of level 0, or of the level before it: mean, sum, median, mode, min,
-    max or nearest, with its rounding, its choice among equals, its offset, and what became of partial windows. So it
-    is known where samples sit; where no rule is recognised, that is found from the pixels. Integers must be equal,
-    floats up to some units in the last place. Of this package's methods that none of these rules stands for ("std",
-    "count", "label_gaussian", filters, functions of your own), and with `nodata`, `min_valid` or weights, values are
-    not judged.
+    For each level, the rule is searched that reproduces it from level 0 or from the level before it: mean, sum, median,
+    mode, min, max or nearest, with its rounding, its choice among ties, its offset, and its handling of partial
+    windows. The rule gives the positions of the samples; if no rule is recognised, these are found from the pixels.
+    Integers must be equal, floats equal up to some units in the last place. Values are not checked for methods of this
+    package without such a rule ("std", "count", "label_gaussian", filters, your own functions), and for levels made
+    with `nodata`, `min_valid` or weights.
 
     Parameters
     ----------
     store, path
-        Place of the group with the ``multiscales`` metadata, of an image or of labels; also of a pyramid that only the
-        zarr convention ``multiscales`` describes, as GeoZarr has it.
+        The group with the ``multiscales`` metadata, of an image or of labels; or a pyramid that is only described by
+        the zarr convention ``multiscales``, as in GeoZarr.
     levels
-        Number or numbers of the levels to judge; default: all but level 0.
+        Number or numbers of the levels to check; default: all but level 0.
     sample
-        Regions to read, chosen at random; default: all.
+        Number of regions to read, chosen at random; default: all.
     seed
-        What their choice, and that of the places where positions are found from pixels, depends on.
+        Seed of the random choice of regions, and of the places where positions are found from pixels.
     memory_limit
-        Memory to use, as 2**30 or "1GiB"; default: half of what there is. Stored chunks and shards are decoded whole,
+        Memory to use, as 2**30 or "1GiB"; default: half of the available memory. Chunks and shards are decoded whole,
         whatever their size.
     workers
-        Regions at a time; default: the cores there are.
+        Number of regions at a time; default: one per core.
     progress
-        A function that is called with a `Progress`, True for a bar on a terminal or lines in a log, None for nothing.
+        A function that is called with `Progress` values, or True for a bar on a terminal or lines in a log.
     storage_options
         Options of the file system, with a URL.
 
     Returns
     -------
     Report
-        ``.ok`` tells whether data and metadata agree; ``.levels`` has what was found of each level, ``.findings``
-        what is wrong. An "error" is a level that does not sit where the metadata place it, or was not made by the
-        method that they name, voxels that the level's own rule does not make, ids that are not in level 0, and
-        chunks that are broken or missing.
+        ``.ok`` is whether data and metadata agree; ``.levels`` has the results for each level, ``.findings`` what is
+        wrong. A finding is an "error" if a level is not at the stated positions or not made by the stated method, if
+        voxels differ from the level's own rule, if labels have ids that level 0 lacks, or if chunks are damaged or
+        missing.
 
     Raises
     ------
     FileNotFoundError
         If nothing is stored there.
     ValueError
-        If there is no pyramid, or if an option does not fit it.
+        If the group is not a pyramid, or an option does not fit it.
 
     Examples
     --------
@@ -217,22 +216,22 @@ def verify_pyramid(
     wanted = [levels] if isinstance(levels, int) else levels
     findings: list[Finding] = []
     found: list[LevelReport] = []
-    read = there = 0
+    read = total = 0
     try:
-        for place, image in _images(stored):
+        for place, image in _image_and_labels(stored):
             show = partial(reporting, progress, title=f"verifying {place}".rstrip())
             part = _verified(image, wanted, place, show, options)
             found += part.levels
             findings += part.findings
-            read, there = read + part.regions[0], there + part.regions[1]
+            read, total = read + part.regions[0], total + part.regions[1]
     finally:
         release_buffers()
-    chosen = seed if read < there else None
-    return Verification(str(stored.group.store_path), tuple(findings), tuple(found), (read, there), chosen)
+    chosen = seed if read < total else None
+    return Verification(str(stored.group.store_path), tuple(findings), tuple(found), (read, total), chosen)
 
 
-def _images(stored: StoredPyramid) -> Iterator[tuple[str, StoredPyramid]]:
-    """Yield an image and the labels that it lists, with their places below it."""
+def _image_and_labels(stored: StoredPyramid) -> Iterator[tuple[str, StoredPyramid]]:
+    """Yield an image and the labels that it lists, each with its path below the image."""
     yield "", stored
     for name, node in stored.labels.items():
         if holds_image(node):
@@ -265,7 +264,7 @@ def _verified(
 
 
 def _is_of_labels(stated: str | None) -> bool:
-    """Whether values are taken for ids by the method of their levels: ids have no order that one could ask for."""
+    """Whether the stated method is one for labels only, so that values are ids without an order."""
     row = REDUCERS.get(stated or "")
     return row is not None and row.labels != "no" and row.packed != "order"
 
@@ -274,17 +273,14 @@ def _checked_levels(wanted: Sequence[int] | None, count: int) -> list[int]:
     if wanted is None:
         return list(range(1, count))
     if wrong := [level for level in wanted if not 1 <= level < count]:
-        raise ValueError(
-            f"levels={list(wanted)!r}: there is no level {wrong[0]!r} to judge; give some of 1..{count - 1}"
-        )
+        raise ValueError(f"levels={list(wanted)!r}: level {wrong[0]!r} cannot be checked; choose from 1 to {count - 1}")
     return sorted(set(wanted))
 
 
 def _stated_method(stored: StoredPyramid) -> tuple[str | None, Evidence]:
-    """Return the method that the metadata name, if it is known here, and what tells whether a level is made by it.
+    """Return the method that the metadata name, if it is known, and what its levels are checked by.
 
-    Of a method of this package that no rule stands for, or that leaves out a value, or weighs voxels, a rule that fits
-    would fit by chance.
+    For a method of this package without a rule, with missing values or with weights, a rule would fit by chance only.
     """
     recipe = stored.recipe
     name = str(stated_method(stored.attributes) or (recipe or {}).get("method", "")).lower()
@@ -298,7 +294,7 @@ def _stated_method(stored: StoredPyramid) -> tuple[str | None, Evidence]:
 
 
 def _evidence_of(stated: str | None) -> Evidence:
-    """Return what levels of the method that the metadata name are judged by."""
+    """Return what levels of the stated method are checked by."""
     row = REDUCERS.get(stated or "")
     return "nothing" if row is None else row.evidence
 
@@ -312,7 +308,9 @@ def _damage_findings(pyramid: CheckedPyramid, damage: set[Damage]) -> Iterator[F
         if each.reason:
             yield Finding("error", place, f"the chunk cannot be read ({each.reason})", "a chunk that can be decoded")
         else:
-            yield Finding("error", place, "the chunk is not stored", "one: the finer level is nowhere fill there")
+            yield Finding(
+                "error", place, "the chunk is not stored", "a chunk: the finer level has values other than fill there"
+            )
 
 
 def _level_findings(
@@ -329,30 +327,30 @@ def _level_findings(
 
 
 def _position_findings(pyramid: CheckedPyramid, verdict: Verdict, place: str) -> Iterator[Finding]:
-    """Yield where a level does not sit as stated, all axes in one finding."""
+    """Yield one finding for all axes along which a level is not at its stated positions."""
     stated, shape = pyramid.stated(verdict.index), pyramid.shapes[verdict.index]
     if verdict.lines is None or agrees(verdict.lines, stated, shape, verdict.tolerance):
         return
-    said, sit, should = [], [], []
+    claims, facts, remedies = [], [], []
     pairs = zip(pyramid.axes[0], verdict.lines, stated, shape, verdict.tolerance, strict=True)
     for axis, found, claimed, size, most in pairs:
-        if apart(found, claimed, size) > most:
-            said.append(f"{axis.name!r} from {_ends(claimed, size)}")
-            sit.append(f"from {_ends(found, size)} (up to {apart(found, claimed, size):.3g} away)")
+        if largest_distance(found, claimed, size) > most:
+            claims.append(f"{axis.name!r} from {_range_text(claimed, size)}")
+            facts.append(f"from {_range_text(found, size)} (up to {largest_distance(found, claimed, size):.3g} away)")
             origin = axis.translation + axis.scale * found[0]
-            should.append(f"{axis.name!r}: scale {axis.scale * found[1]:.7g}, translation {origin:.7g}")
-    moved = any(origin for origin, _ in stated)
-    first = "the metadata place samples of" if moved else "no translation: the metadata place samples of"
+            remedies.append(f"{axis.name!r}: scale {axis.scale * found[1]:.7g}, translation {origin:.7g}")
+    has_translation = any(origin for origin, _ in stated)
+    start = "the metadata place samples of" if has_translation else "no translation: the metadata place samples of"
     yield Finding(
         "error",
         place,
-        f"{first} {', '.join(said)} in voxels of level 0, and by the {_evidence(verdict)} they sit {', '.join(sit)}",
-        "; ".join(should),
+        f"{start} {', '.join(claims)} in voxels of level 0, by the {_evidence(verdict)} they are {', '.join(facts)}",
+        "; ".join(remedies),
         CENTRES,
     )
 
 
-def _ends(line: tuple[float, float], size: int) -> str:
+def _range_text(line: tuple[float, float], size: int) -> str:
     return f"{line[0]:.4g} to {line[0] + line[1] * (size - 1):.4g}"
 
 
@@ -361,31 +359,29 @@ def _evidence(verdict: Verdict) -> str:
 
 
 def _rule_findings(verdict: Verdict, stated: str | None, place: str) -> Iterator[Finding]:
-    """Yield voxels that the level's rule does not make, and a method other than the stated one."""
+    """Yield findings for voxels that differ from the level's rule, and for a method other than the stated one."""
     match = verdict.match
     families = {each.rule.family for each in verdict.equals}
     exact = _evidence_of(stated) == "rules"
     if match is None:
         closest = next(iter(_strict(verdict)), None)
         if exact and closest is not None and closest.telling:
-            found = f"none of the known rules makes the level; the closest, {closest.rule}, misses {closest.misses:.1%}"
-            yield Finding("warning", place, f"{found} of the windows that tell", f"the stated method, {stated!r}")
+            found = f"no known rule reproduces the level; the closest, {closest.rule}, differs in {closest.misses:.1%}"
+            yield Finding("warning", place, f"{found} of the windows", f"the stated method, {stated!r}")
         return
     if exact and stated not in families:
         expected = f"the method that the metadata name, {stated!r}"
         yield Finding("error", place, f"the level was made by another method: {match.rule}", expected, ONE_RULE)
     if match.rule.is_loose:
         return
-    # A rounding of the writer's own is no damage: what the loose rule of the same family allows is let pass.
+    # A writer may round in its own way: what the loose rule of the same family allows is not an error.
     same = [
         m.differing for m in verdict.matches if m.rule.family == match.rule.family and m.comparison == match.comparison
     ]
     left = min(same)
     if left:
-        found = f"{left} voxels are not what the rule of the others ({match.rule}) makes of their windows"
-        yield Finding(
-            "error", place, found, "a level that was made anew after level 0 was edited, or is whole", ONE_RULE
-        )
+        found = f"{left} voxels differ from the rule of the others ({match.rule})"
+        yield Finding("error", place, found, "a level that is complete, and updated after level 0 was edited", ONE_RULE)
 
 
 def _strict(verdict: Verdict) -> list[Match]:
@@ -394,19 +390,19 @@ def _strict(verdict: Verdict) -> list[Match]:
 
 
 def _label_findings(verdict: Verdict, survey: Survey, place: str, *, by_window: bool) -> Iterator[Finding]:
-    ids = survey.strangers.get(verdict.index, np.zeros(0))
+    ids = survey.missing_ids.get(verdict.index, np.zeros(0))
     if len(ids):
-        shown = ", ".join(map(str, ids[:SHOWN].tolist())) + (", ..." if len(ids) > SHOWN else "")
-        yield Finding("error", place, f"{len(ids)} ids that level 0 does not have: {shown}", "its ids", SAME_IDS)
+        listed = ", ".join(map(str, ids[:LISTED].tolist())) + (", ..." if len(ids) > LISTED else "")
+        yield Finding("error", place, f"{len(ids)} ids that level 0 lacks: {listed}", "ids of level 0", SAME_IDS)
     strange, windows = _strange_labels(verdict)
     if by_window and windows and strange / windows > STRANGE_LABELS:
         severity = "error" if strange / windows > BROKEN_LABELS else "warning"
-        found = f"{strange} of {windows} voxels have an id that is nowhere in their window"
+        found = f"{strange} of {windows} voxels have an id that does not occur in their window"
         yield Finding("error" if severity == "error" else "warning", place, found, "an id of the window")
 
 
 def _strange_labels(verdict: Verdict) -> tuple[int, int]:
-    """Return how many labels are in none of the voxels of their window, and how many labels there are."""
+    """Return how many labels do not occur in their window, and the number of all labels."""
     tally = verdict.tally
     if tally is None:
         return 0, 0
@@ -415,21 +411,21 @@ def _strange_labels(verdict: Verdict) -> tuple[int, int]:
 
 
 def _brightness_findings(verdict: Verdict, place: str) -> Iterator[Finding]:
-    """Yield levels that are brighter, or darker, than rounding without bias makes them."""
+    """Yield a finding if a level is brighter or darker than level 0 rounded without bias."""
     tally, match = verdict.tally, verdict.match
     if tally is None or not tally.windows or (match is not None and not match.rule.keeps_brightness):
         return
     drift = tally.surplus / tally.windows
     spread = math.sqrt(max(tally.surplus_squared / tally.windows - drift**2, 0.0) / tally.windows)
     mean = tally.means / tally.windows
-    least = LEAST_DRIFT if _is_whole(tally) else RELATIVE_DRIFT * abs(mean)
+    least = LEAST_DRIFT if _is_of_integers(tally) else RELATIVE_DRIFT * abs(mean)
     if abs(drift) > DRIFT_ERRORS * spread + least:
-        found = f"values are {abs(drift):.3g} {'above' if drift > 0 else 'below'} the means of their windows on average"
-        seen = f"(mean {tally.values / tally.windows:.5g}, of level 0 {mean:.5g})"
-        yield Finding("warning", place, f"{found} {seen}", "the brightness of level 0, but for rounding")
+        found = f"values are on average {abs(drift):.3g} {'above' if drift > 0 else 'below'} the means of their windows"
+        means = f"(mean {tally.values / tally.windows:.5g}, of level 0 {mean:.5g})"
+        yield Finding("warning", place, f"{found} {means}", "the brightness of level 0, up to rounding")
 
 
-def _is_whole(tally: Tally) -> bool:
+def _is_of_integers(tally: Tally) -> bool:
     return any(rule.how for rule in tally.rules if rule.keeps_brightness)
 
 
@@ -439,26 +435,26 @@ def _is_whole(tally: Tally) -> bool:
 def _level_report(pyramid: CheckedPyramid, verdict: Verdict, survey: Survey, prefix: str) -> LevelReport:
     index, match, tally = verdict.index, verdict.match, verdict.tally
     shape, array = pyramid.shapes[index], pyramid.arrays[index].array
-    shown = match or next(iter(_strict(verdict)), None)
+    closest = match or next(iter(_strict(verdict)), None)
     sources = sorted({each.comparison.source for each in verdict.equals if each.rule == match.rule}) if match else []
     windows = (
         tally.windows if tally is not None else sum(t.windows for c, t in survey.tallies.items() if c.level == index)
     )
     finite = tally is not None and math.isfinite(tally.values) and math.isfinite(tally.means)
     weighed = tally is not None and tally.windows and finite and not pyramid.labels and array.dtype.kind in "biuf"
-    ids = survey.strangers.get(index)
+    ids = survey.missing_ids.get(index)
     return LevelReport(
         path=f"{prefix}{pyramid.paths[index]}",
         shape=shape,
         factors=verdict.factors,
         sizes=_sizes(pyramid.shapes[0], shape, verdict.factors),
         rule=None if match is None else str(match.rule),
-        closest=None if match is not None or shown is None or not shown.telling else str(shown.rule),
+        closest=None if match is not None or closest is None or not closest.telling else str(closest.rule),
         unknown=None if pyramid.evidence == "rules" else pyramid.method,
         made_from=tuple(pyramid.paths[source] for source in sources),
-        differing=0 if shown is None else shown.differing,
+        differing=0 if closest is None else closest.differing,
         windows=windows,
-        telling=0 if shown is None else shown.telling,
+        telling=0 if closest is None else closest.telling,
         equals=tuple(dict.fromkeys(str(m.rule) for m in verdict.equals if match is None or m.rule != match.rule)),
         dims=tuple(axis.name for axis in pyramid.axes[0]),
         stated=_both_ends(pyramid.stated(index), shape),
@@ -491,7 +487,7 @@ def _digits(value: float) -> float:
 
 
 def _stored_chunks(array: zarr.Array[Any]) -> int | None:
-    """Return how many chunks are stored, None where the store cannot list them."""
+    """Return how many chunks are stored; None if the store cannot list them."""
     try:
         return int(array.nchunks_initialized)
     except NotImplementedError:

@@ -28,13 +28,13 @@ def test_explain__of_a_plan():
     text = ms.explain(ms.plan_pyramid(IMAGE, [2, 3, 4], method="median", chunks=16))
     assert "by 'median': median of the window" in text
     assert "y 40 / 3 = 13.33, rounded up to 14; x 101 / 3 = 33.67, rounded up to 34" in text
-    assert "the last windows are partial and reduce the voxels that there are (boundary 'pad')" in text
+    assert "the last windows are partial, and reduce the voxels that they have (boundary 'pad')" in text
     assert "x 10 + (3 - 1) / 2 * 4 = 14 micrometer: the centre of the first window" in text
-    assert "This is no shift: along y it stands for voxels centred from 0 to 0.5 micrometer" in text
+    assert "This is not a shift: along y it stands for voxels centred from 0 to 0.5 micrometer" in text
     assert "c: as in level 0, not reduced." in text
-    assert "Made from level 1, 1 x 2 x 2 of its voxels at a time, step by step." in text
-    assert "Made from level 0, as the factors of no level between divide those of level 2." in text
-    assert "The levels end here, as none beyond was asked for." in text
+    assert "Computed from level 1, 1 x 2 x 2 of its voxels at a time, step by step." in text
+    assert "Computed from level 0, as the factors of no level in between divide those of level 2." in text
+    assert "The levels end here: no more were requested." in text
     # Three sums along two axes, at three levels.
     assert check_sums(text) == 18
 
@@ -42,14 +42,14 @@ def test_explain__of_a_plan():
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        ({"method": "nearest"}, "'nearest' takes the first voxel of each window, and this is where it sits."),
-        ({"boundary": "trim"}, "voxels that fill no window are left out (boundary 'trim')."),
-        ({"method": "sum"}, "Its dtype is uint64, as that of the method's results, where level 0 has uint16."),
+        ({"method": "nearest"}, "'nearest' takes the first voxel of each window, and this is its position."),
+        ({"boundary": "trim"}, "voxels that do not fill a window are dropped (boundary 'trim')."),
+        ({"method": "sum"}, "Its dtype is uint64, the dtype of the method's results; level 0 has uint16."),
         ({"chunks": 64}, "Chunks of 1 x 20 x 51 (1.99 kiB), 2 of them, those of level 0 cut to the level's size."),
         ({"chunks": 8, "shards": 16}, "Shards of 1 x 16 x 16: 4 chunks in one file."),
         ({"scale_factors": 2, "chunks": 64}, "The levels end here: x 51 fit into one chunk of level 0 (1 x 40 x 64)."),
         ({"scale_factors": 2, "chunks": 128}, "There is no further level"),
-        ({"scale_factors": [2, 4]}, "Made from level 1, 1 x 2 x 2 of its voxels at a time, to the same values as"),
+        ({"scale_factors": [2, 4]}, "Computed from level 1, 1 x 2 x 2 of its voxels at a time, to the same values as"),
     ],
     ids=str,
 )
@@ -106,7 +106,7 @@ def test_explain__of_a_store_without_translations(entry, sentence):
 def test_explain__of_numbers_that_do_not_agree():
     wrong = [*scaled(2, 2.0667), {"type": "translation", "translation": [7, 0.5333]}]
     text = ms.explain(foreign([scaled(1, 1), wrong], [(20, 31), (9, 15)]))
-    assert "y 20 / 2 = 10, yet it has 9: the scale and the size do not agree" in text
+    assert "y 20 / 2 = 10, but the size is 9: scale and size do not agree" in text
     assert "x 31 / 2.0667 = 15" in text
     assert "y 7, which is neither the centre of the first window (0.5) nor its first voxel (0)" in text
     assert "x 0 + (2.0667 - 1) / 2 * 1 = 0.5333: the centre" in text
@@ -115,7 +115,7 @@ def test_explain__of_numbers_that_do_not_agree():
 @pytest.mark.filterwarnings("ignore:the metadata of")
 def test_explain__says_what_was_assumed():
     text = ms.explain(foreign([[], []], [(20, 31), (10, 16)]))
-    assert "The metadata do not say all; assumed: scale 1 at level 0, and levels that are windows of it." in text
+    assert "The metadata are incomplete; assumed: scale 1 at level 0, and levels that are windows of it." in text
 
 
 def test_explain__of_what_is_no_pyramid():
@@ -134,5 +134,5 @@ def test_explain__reads_no_chunk(refuse_to_compute):
 def test_explain__of_positions_that_follow_no_line():
     image = IMAGE.isel(c=0, drop=True).assign_coords(y=np.arange(40.0) ** 2)
     text = ms.explain(ms.plan_pyramid(image, [2]))
-    assert "Positions of y, which follow no line, are taken window by window." in text
+    assert "Positions of y are uneven, and are computed window by window." in text
     assert "y 40 / 2 = 20" in text

@@ -110,7 +110,7 @@ def test_validate__an_array_that_is_not_there(tmp_path, version, level):
     group = make(tmp_path / "p.zarr", version)
     del group[f"scale{level}/image"]
     (finding,) = errors_at(tmp_path / "p.zarr", f"scale{level}/image")
-    assert "there is none" in finding.message
+    assert "not exist" in finding.message
     assert "path" in finding.rule
 
 
@@ -326,7 +326,7 @@ def test_validate__a_document_that_is_no_json(tmp_path):
     (tmp_path / "p.zarr" / "zarr.json").write_text("{")
     (finding,) = validate(tmp_path / "p.zarr").findings
     assert finding.severity == "error"
-    assert "no JSON" in finding.found
+    assert "not JSON" in finding.found
 
 
 def test_validate__levels_of_another_dtype_are_an_error_in_0_6(tmp_path):
@@ -373,7 +373,7 @@ def test_validate__good_labels_are_good(tmp_path, version):
 def test_validate__labels_that_are_not_there(tmp_path):
     make_labels(tmp_path / "p.zarr", paths=["nuclei", "cells"])
     (finding,) = errors_at(tmp_path / "p.zarr", "labels/cells")
-    assert "there is none" in finding.message
+    assert "not exist" in finding.message
 
 
 def test_validate__labels_that_are_no_integers(tmp_path):
@@ -387,7 +387,7 @@ def test_validate__a_defect_of_labels_is_told_at_their_place(tmp_path):
     labels = make_labels(tmp_path / "p.zarr")
     del labels["nuclei/1"]
     (finding,) = errors_at(tmp_path / "p.zarr", "labels/nuclei: 1")
-    assert "there is none" in finding.message
+    assert "not exist" in finding.message
     assert validate(tmp_path / "p.zarr", metadata_only=True).ok
 
 

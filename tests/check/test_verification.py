@@ -131,7 +131,7 @@ def test_verify__says_of_which_method_it_knows_no_rule():
     write_pyramid(structured((24, 24)), store, scale_factors=[2], method="std")
     report = verify_pyramid(store)
     assert report.levels[0].unknown == "std"
-    assert "none known of 'std'" in str(report)
+    assert "no rule for 'std'" in str(report)
 
 
 @pytest.mark.parametrize("shape", [(64, 64, 64), (90, 70)])
@@ -155,7 +155,7 @@ def test_verify__follows_levels_that_do_not_nest_and_axes_that_are_reduced_later
     report = verify_pyramid(store)
     assert report.ok
     assert report.levels[1].made_from == parents
-    assert report.levels[1].rule.startswith("mode, of a tie the least")
+    assert report.levels[1].rule.startswith("mode, ties go to the smallest")
 
 
 ROUNDED = {
@@ -190,7 +190,7 @@ def test_verify__tells_which_sample_is_taken_and_where_it_sits(offset):
     assert report.levels[0].rule == f"nearest, offset {offset[0]}, {offset[1]}"
     assert [start for start, _ in report.levels[0].found] == list(offset)
     centred = verify_pyramid(store_of([base, level]))
-    assert errors(centred, "sit")
+    assert errors(centred, "they are")
 
 
 @pytest.mark.parametrize("ending", ["edge", "constant"])
@@ -213,13 +213,13 @@ def countless(base):
 def test_verify__tells_how_ties_are_broken():
     base = np.random.default_rng(0).integers(0, 3, (64, 64)).astype(np.uint32)
     ties = {
-        "as COUNTLESS takes it": countless(base),
-        "the least": expected_level(base, (2, 2), "mode"),
-        "the greatest": 2 - expected_level(2 - base, (2, 2), "mode"),
+        "the sample that COUNTLESS chooses": countless(base),
+        "the smallest": expected_level(base, (2, 2), "mode"),
+        "the largest": 2 - expected_level(2 - base, (2, 2), "mode"),
     }
     for tie, level in ties.items():
         report = verify_pyramid(store_of([base, level], labels=True))
-        assert report.levels[0].rule == f"mode, of a tie {tie}"
+        assert report.levels[0].rule == f"mode, ties go to {tie}"
         assert report.ok
 
 
@@ -232,7 +232,7 @@ def test_verify__judges_floats_up_to_their_last_places_and_tells_how_nan_is_take
     valid = np.isfinite(blocks).sum((1, 3)) > (0 if skips else 3)
     level[valid] = np.nansum(blocks, (1, 3))[valid] / np.isfinite(blocks).sum((1, 3))[valid]
     report = verify_pyramid(store_of([base, level * np.float32(1 + 1e-7)]))
-    assert report.levels[0].rule == ("mean, NaN left out" if skips else "mean")
+    assert report.levels[0].rule == ("mean, ignoring NaN" if skips else "mean")
     assert report.ok
     assert verify_pyramid(store_of([base, level * np.float32(1.001)])).levels[0].rule is None
 
@@ -267,7 +267,7 @@ def test_rules__means_of_64_bit_integers_are_exact(values, how, unsigned):
         "half away from zero": below + (2 * rest > count or (2 * rest == count and below >= 0)),
     }[how]
     dtype = np.uint64 if unsigned else np.int64
-    windows = downsampling_rules.Windows(np.array(values, dtype).reshape(8, 1), np.array([nearest], dtype), (2, 4))
+    windows = downsampling_rules.WindowLines(np.array(values, dtype).reshape(8, 1), np.array([nearest], dtype), (2, 4))
     assert not downsampling_rules.differing(downsampling_rules.Rule("mean", how), windows).any()
     assert not downsampling_rules.differing(
         downsampling_rules.Rule("mean", downsampling_rules.ANY_ROUNDING), windows
@@ -283,12 +283,12 @@ def round_half_even(total, count):
 def test_rules__modes_are_those_of_counting(values, tie):
     most = max(values.count(value) for value in values)
     best = [value for value in values if values.count(value) == most]
-    expected = {"the least": min, "the greatest": max}.get(tie, lambda found: found[0 if tie == "the first" else -1])
-    windows = downsampling_rules.Windows(np.array(values)[:, None], np.array([expected(best)]), (2, 3))
+    expected = {"the smallest": min, "the largest": max}.get(tie, lambda found: found[0 if tie == "the first" else -1])
+    windows = downsampling_rules.WindowLines(np.array(values)[:, None], np.array([expected(best)]), (2, 3))
     assert not downsampling_rules.differing(downsampling_rules.Rule("mode", tie), windows).any()
 
 
-# --- where samples sit -----------------------------------------------------------------------------------------
+# --- positions of samples -----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("labels", [False, True])
@@ -312,7 +312,7 @@ def test_verify__gives_levels_that_rules_do_not_tell_apart_the_benefit_of_the_do
     assert verify_pyramid(first).ok
     assert verify_pyramid(store_of([ramp, ramp[::2, ::2]])).ok
     wrong = verify_pyramid(store_of([ramp, ramp[::2, ::2]], [((1, 1), (0, 0)), ((2, 2), (1, 1))]))
-    assert errors(wrong, "sit")
+    assert errors(wrong, "they are")
 
 
 def interpolated(base, size, start, step):
@@ -367,7 +367,7 @@ def test_verify__finds_levels_that_do_not_follow_an_edit_of_level_0(pyramid):
     assert validate(pyramid).ok
     assert not report.ok
     assert [finding.location for finding in errors(report)] == ["scale1/image", "scale2/image"]
-    assert errors(report)[0].found.startswith("4 voxels are not what the rule")
+    assert errors(report)[0].found.startswith("4 voxels differ from the rule")
     assert report.levels[0].rule == "mean, rounded half to even"
 
 
@@ -405,12 +405,12 @@ def test_verify__finds_ids_that_are_not_in_level_0_and_ids_that_moved():
     base = segments((40, 40), "uint64") + np.uint64(2**60)
     rounded = expected_level(base, (2, 2), "mode").astype(np.float64).astype(np.uint64)
     report = verify_pyramid(store_of([base, rounded], labels=True))
-    assert errors(report, "ids that level 0 does not have")
+    assert errors(report, "ids that level 0 lacks")
     assert report.levels[0].strange_ids == len(np.setdiff1d(rounded, base))
     shuffled = np.random.default_rng(0).permutation(expected_level(base, (2, 2), "mode").ravel()).reshape(20, 20)
     report = verify_pyramid(store_of([base, shuffled], labels=True))
-    assert not errors(report, "ids that level 0 does not have")
-    assert errors(report, "nowhere in their window")
+    assert not errors(report, "ids that level 0 lacks")
+    assert errors(report, "does not occur in their window")
 
 
 def test_verify__warns_of_levels_that_darken():
@@ -468,7 +468,7 @@ def test_verify__follows_levels_whose_windows_are_too_large_from_the_level_befor
 def test_verify__refuses_what_it_cannot_do():
     store = store_of([structured((16, 16))])
     assert verify_pyramid(store).levels == ()
-    with pytest.raises(ValueError, match=r"there is no level 1 to judge"):
+    with pytest.raises(ValueError, match=r"level 1 cannot be checked"):
         verify_pyramid(store, levels=1)
     with pytest.raises(ValueError, match="too little for one window"):
         verify_pyramid(store, memory_limit="1MiB")
@@ -522,7 +522,7 @@ def of_ngff_zarr(place, image, method, factors=(2, 4)):
 )
 def test_ome_zarr__places_levels_where_they_do_not_sit(tmp_path, method, shape, rule, away):
     report = verify_pyramid(of_ome_zarr(tmp_path / "p", structured(shape), method))
-    found = errors(report, "sit")
+    found = errors(report, "they are")
     assert [finding.location for finding in found] == ["s1", "s2"]
     for finding, distance in zip(found, away, strict=True):
         assert f"up to {distance}" in finding.found
@@ -550,7 +550,7 @@ def test_ome_zarr__breaks_large_labels(tmp_path):
     """OZ-10."""
     group = of_ome_zarr(tmp_path / "p", structured((64, 64)), "nearest", [2])
     client("ome_zarr.writer").write_labels(large_ids(), group, name="cells", axes="yx")
-    found = errors(verify_pyramid(group), "nowhere in their window")
+    found = errors(verify_pyramid(group), "does not occur in their window")
     assert found[0].location == "labels/cells/s1"
     assert int(found[0].found.split()[0]) > 1000
 
@@ -560,7 +560,7 @@ def test_ome_zarr__breaks_large_labels(tmp_path):
 def test_ngff_zarr__places_levels_half_a_voxel_beside(tmp_path, method):
     """NZ-4."""
     report = verify_pyramid(of_ngff_zarr(tmp_path / "p", structured((128, 128)), method))
-    found = errors(report, "sit")
+    found = errors(report, "they are")
     assert [finding.location for finding in found] == ["scale1/image", "scale2/image"]
     for level, stated, tolerance in zip(report.levels, (0.5, 1.5), (0.1, 0.2), strict=True):
         assert all(start == pytest.approx(0.0, abs=tolerance) for start, _ in level.found)
@@ -581,7 +581,7 @@ def test_ngff_zarr__other_methods_sit_where_they_are_stated(tmp_path, method, ru
 def test_ngff_zarr__states_a_scale_that_the_data_do_not_have(tmp_path):
     """NZ-3."""
     report = verify_pyramid(of_ngff_zarr(tmp_path / "p", structured((60, 60)), "dask_bin_shrink", [2, 3]))
-    (finding,) = errors(report, "sit")
+    (finding,) = errors(report, "they are")
     assert finding.location == "scale2/image"
     assert "up to 14.5 away" in finding.found
 
@@ -591,7 +591,7 @@ def test_ngff_zarr__states_a_scale_that_the_data_do_not_have(tmp_path):
 def test_ngff_zarr__breaks_large_labels(tmp_path, method):
     """NZ-6; its mode does not."""
     report = verify_pyramid(of_ngff_zarr(tmp_path / "p", large_ids(), method, [2]))
-    assert bool(errors(report, "nowhere in their window")) == (method != "dask_image_mode")
+    assert bool(errors(report, "does not occur in their window")) == (method != "dask_image_mode")
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -602,7 +602,7 @@ def test_bioio__leaves_translations_out(tmp_path):
     writer = writers.OMEZarrWriter(str(tmp_path / "p"), shapes, "uint16", axes_names=["y", "x"], zarr_format=3)
     writer.write_full_volume(structured((128, 128)))
     report = verify_pyramid(tmp_path / "p")
-    found = errors(report, "sit")
+    found = errors(report, "they are")
     assert [finding.location for finding in found] == ["1", "2"]
     assert all(finding.found.startswith("no translation") for finding in found)
 
@@ -655,6 +655,6 @@ def test_real__pinky_breaks_ties_as_countless_does():
     levels = [first_planes(real("pinky_seg512", f"pinky_{mip}_zyx_uint32.npy.xz"), 24) for mip in ("mip1", "mip2")]
     unmoved = [((1, 1, 1), (0, 0, 0)), ((1, 2, 2), (0, 0, 0))]
     report = verify_pyramid(store_of(levels, unmoved, labels=True, chunk=128))
-    assert report.levels[0].rule == "mode, of a tie as COUNTLESS takes it"
+    assert report.levels[0].rule == "mode, ties go to the sample that COUNTLESS chooses"
     assert report.levels[0].differing == 0
     assert errors(report, "no translation")
