@@ -100,7 +100,7 @@ class PyramidChange:
         return PyramidChange(dataclasses.replace(self.pyramid, begun=None), tuple(begun["levels"]))
 
     def target(self, record: Record, *, resume: bool) -> Target:
-        """Mark the pyramid as one that is being changed; with `resume`, go on with a change that was begun.
+        """Mark the pyramid as one that is being changed; with `resume`, continue a change that was begun.
 
         Raises
         ------
@@ -191,7 +191,7 @@ class PyramidChange:
         return is_consolidated(stored)
 
     def _consolidate_above(self, documents: Mapping[str, Buffer] | None = None) -> None:
-        """Gather metadata anew where groups above have them gathered too, as images have those of their labels.
+        """Consolidate metadata again in groups above that have them consolidated, as images have those of their labels.
 
         With `documents` as those of the pyramid's group, which it is about to get.
         """

@@ -87,7 +87,7 @@ def open_node(
 
 
 def _not_a_place(store: Any) -> TypeError:
-    return TypeError(f"{store!r} is no place of a zarr store; pass a path, a URL, or a zarr store, group or array")
+    return TypeError(f"expected a path, a URL, or a zarr store, group or array, got {store!r}")
 
 
 def local_path(store: Any) -> Path | None:

@@ -1,4 +1,4 @@
-"""`StoredPyramid`: what reading a pyramid of any writer returns, to every caller.
+"""`StoredPyramid`: what reading a pyramid returns to every caller, whatever tool wrote it.
 
 The metadata of a group are parsed and its arrays opened once; what is derived from them is computed when it is first
 needed. No chunk of an image is read. What is only needed to change a pyramid is in `changing`.
@@ -41,7 +41,7 @@ from .zarr_internals import Node, is_consolidated, nodes_at
 
 @dataclass(frozen=True)
 class StoredPyramid:
-    """A pyramid of any writer in a store, as its metadata describe it."""
+    """A pyramid in a store, written by any tool, as its metadata describe it."""
 
     group: zarr.Group
     """Its group."""
@@ -67,7 +67,7 @@ class StoredPyramid:
         Raises
         ------
         ValueError
-            If there is no pyramid, or a build of it that has not finished.
+            If the group does not hold a pyramid, or its build has not finished.
         """
         group = _checked_group(node)
         levels = levels_by_convention(group, chunks)
@@ -85,7 +85,7 @@ class StoredPyramid:
         Raises
         ------
         ValueError
-            If there is none, or a build of it that has not finished.
+            If OME-NGFF does not describe one, or its build has not finished.
         """
         group = _checked_group(node)
         multiscales = _ngff_multiscales(group)
@@ -315,7 +315,7 @@ def _ngff_multiscales(group: zarr.Group) -> Multiscales:
         raise ValueError(f"{group.store_path} is a pyramid whose build has not finished; build it again")
     if (places := listed_images(attributes)) is not None:
         named = f"as path={places[0]!r}" if places else "but it names none"
-        raise ValueError(f"{group.store_path} is no image but a group of images; open one of them, {named}")
+        raise ValueError(f"{group.store_path} is a group of images, not an image; open one of them, {named}")
     raise ValueError(f"{group.store_path} has no OME-NGFF multiscales metadata; open an array of it with open_image")
 
 

@@ -15,9 +15,9 @@ import zarr
 from ..files import is_file_of_images
 from ..image.dataarray import image_axes, to_image
 from ..image.tree import NODE_PREFIX, assemble, levels_of_tree
-from ..metadata import DEFAULT_VERSION, IMAGE_LABEL, OMERO, level_transformations, parse_multiscales
+from ..metadata import DEFAULT_VERSION, IMAGE_LABEL, OMERO, level_transformations
 from ..metadata.display import stated_omero
-from ..store import LABELS, is_zarr, local_path, open_image, open_node, open_pyramid, source_array
+from ..store import LABELS, holds_image, is_zarr, local_path, open_image, open_node, open_pyramid, source_array
 from ..tasks.crew import usable_scheduler
 from .levels import ServedLevel, served_level, viewer_dtype
 from .space import ViewerAxis, viewer_axes
@@ -113,7 +113,7 @@ def tree_of(source: Any, path: str | None, storage_options: Mapping[str, Any] | 
     if is_file_of_images(local_path(source)):
         return _tree_of_one_level(open_image(source, path))
     node = open_node(source, path, storage_options=storage_options)
-    if isinstance(node, zarr.Array) or (parse_multiscales(node.attrs.asdict()) is None and list(node.arrays())):
+    if isinstance(node, zarr.Array) or (not holds_image(node) and list(node.arrays())):
         return _tree_of_one_level(open_image(source, path, storage_options=storage_options))
     return open_pyramid(source, path, storage_options=storage_options)
 

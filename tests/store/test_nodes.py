@@ -9,7 +9,7 @@ import xarray as xr
 import zarr
 
 from multiscale_sampler import open_image
-from multiscale_sampler.store import dimension_names, open_node, source_array
+from multiscale_sampler.store import dimension_names, open_node, place_of, source_array
 from multiscale_sampler.store.nodes import location, refuse_source_in_target, zarr_arrays
 
 from ..data import Recording, make_array, noise
@@ -79,8 +79,9 @@ def test_open_node__refuses_a_path_inside_an_array(stored):
 
 @pytest.mark.parametrize("store", [3, None, 2.5, [1, 2]])
 def test_open_node__refuses_what_is_no_place(store):
-    with pytest.raises(TypeError, match="is no place of a zarr store"):
-        open_node(store)
+    for function in (open_node, place_of):
+        with pytest.raises(TypeError, match="expected a path, a URL, or a zarr store"):
+            function(store)
 
 
 def test_open_node__refuses_storage_options_without_a_url(tmp_path, stored):

@@ -353,7 +353,7 @@ def test_open_pyramid__numbers_in_an_array_of_their_own_are_refused(tmp_path):
 )
 def test_open_pyramid__names_an_image_of_a_group_of_images(tmp_path, attributes, path):
     zarr.open_group(tmp_path / "a.zarr", mode="w", attributes=attributes)
-    with pytest.raises(ValueError, match=rf"no image but a group of images.*path='{path}'"):
+    with pytest.raises(ValueError, match=rf"is a group of images, not an image.*path='{path}'"):
         open_pyramid(tmp_path / "a.zarr")
 
 
