@@ -17,7 +17,7 @@ from dask.utils import format_bytes, parse_bytes
 from . import plots
 from .build.writing import write_pyramid
 from .image.axes import Axis
-from .image.dataarray import image_axes
+from .image.dataarray import image_axes, transposed_encoding
 from .image.tree import NODE_PREFIX, describe_levels, format_levels, levels_of_tree
 from .viewer import Viewer, view
 
@@ -400,7 +400,5 @@ def _transposed(level: xr.Dataset, dims: Sequence[Any]) -> xr.Dataset:
     moved = level.transpose(*dims)
     for name, image in moved.data_vars.items():
         order = [level[name].dims.index(dim) for dim in image.dims]
-        for key in ("chunks", "shards"):
-            if image.encoding.get(key):
-                image.encoding[key] = tuple(image.encoding[key][axis] for axis in order)
+        image.encoding = transposed_encoding(image.encoding, order)
     return moved

@@ -17,7 +17,7 @@ import xarray as xr
 
 from .extras import required
 from .image.axes import Axis, guess_axis_type
-from .image.dataarray import image_axes, label_array, to_image, unread
+from .image.dataarray import image_axes, label_array, to_image, transposed_image, unread
 from .image.orientation import DIRECTION, ORIGIN, orientations_along
 from .image.tree import NODE_PREFIX, RECIPE_ATTRIBUTE, assemble, levels_of_tree
 from .messages import check_choice
@@ -74,8 +74,7 @@ def to_ngff_multiscales(tree: xr.DataTree) -> Any:
     {'y': 2.0, 'x': 2.0}
     """
     ngff_zarr = _required("ngff_zarr", "ngff-zarr", "to_ngff_multiscales")
-    stored = levels_of_tree(tree)
-    levels = [level.transpose(*(level.dims[axis] for axis in ngff_order(image_axes(level)))) for level in stored]
+    levels = [transposed_image(level, ngff_order(image_axes(level))) for level in levels_of_tree(tree)]
     axes = [image_axes(level) for level in levels]
     for each in axes:
         check_exportable(each)
@@ -85,7 +84,7 @@ def to_ngff_multiscales(tree: xr.DataTree) -> Any:
     ]
     said = _required("ngff_zarr.v04.zarr_metadata", "ngff-zarr", "to_ngff_multiscales")
     # The latest version warns of nothing that an image states.
-    omero = stated_display(levels[0], LATEST_VERSION).omero
+    omero = stated_display(levels[0], axes[0], LATEST_VERSION).omero
     # From these, ngff-zarr makes the metadata of any version.
     metadata = said.Metadata(
         axes=[said.Axis(**{**entry, "orientation": orientations.get(entry["name"])}) for entry in entries],

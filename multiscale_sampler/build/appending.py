@@ -17,7 +17,7 @@ import xarray as xr
 import zarr
 
 from .. import store as stores
-from ..image.axes import position_tolerance
+from ..image.axes import Axis, position_tolerance
 from ..image.boxes import Box, replaced, whole_box
 from ..image.dataarray import coordinate_variable, image_axes, to_image, unread
 from ..metadata import check_exportable, default_channel_labels, with_channels
@@ -134,27 +134,29 @@ class _Addition:
             If it does not fit.
         """
         before = stored.image.isel({dim: slice(0, start)})
+        axes = {axis.name: axis for axis in image_axes(before)}
         given = image if isinstance(image, xr.DataArray) else None
         if given is None:
             array = stores.open_image(image).data if stores.is_zarr(image) else image
             image = to_image(array, tuple(map(str, before.dims)))
-        _check_fit(before, image, dim, labelled=given is not None)
+        _check_fit(before, axes, image, dim, labelled=given is not None)
         ordered = image.transpose(*before.dims)
         shape = tuple(size + ordered.sizes[dim] * (name == dim) for name, size in before.sizes.items())
         whole = xr.DataArray(
             np.broadcast_to(np.zeros((), before.dtype), shape),
-            _coordinates(before, ordered if given is not None else None, dim, ordered.sizes[dim]),
+            _coordinates(before, axes[dim], ordered if given is not None else None, ordered.sizes[dim]),
             before.dims,
             before.name,
             before.attrs,
         )
         whole.encoding = before.encoding
-        check_exportable(image_axes(whole))
         order = tuple(image.dims.index(name) for name in before.dims)
         return cls(whole, base_of(image, order, image.dtype), unread(image), before.dims.index(dim), start)
 
 
-def _check_fit(before: xr.DataArray, image: xr.DataArray, dim: str, *, labelled: bool) -> None:
+def _check_fit(
+    before: xr.DataArray, axes: Mapping[str, Axis], image: xr.DataArray, dim: str, *, labelled: bool
+) -> None:
     if set(image.dims) != set(before.dims):
         raise ValueError(f"the image has the axes {image.dims!r}, the store {before.dims!r}; they must be the same")
     if image.dtype != before.dtype:
@@ -168,11 +170,10 @@ def _check_fit(before: xr.DataArray, image: xr.DataArray, dim: str, *, labelled:
         if image.sizes[name] != size:
             raise ValueError(f"the image has {image.sizes[name]!r} samples of {name!r}, the store {size!r}")
         if labelled and name in image.coords and name in before.coords:
-            _check_positions(str(name), before[name].values, image[name].values, _tolerance(before, str(name)))
+            _check_positions(str(name), before[name].values, image[name].values, _tolerance(axes[str(name)]))
 
 
-def _tolerance(image: xr.DataArray, dim: str) -> float:
-    axis = image_axes(image)[image.dims.index(dim)]
+def _tolerance(axis: Axis) -> float:
     return position_tolerance(axis.coordinates(), axis.scale) if axis.is_regular else 0.0
 
 
@@ -192,46 +193,47 @@ def _ends(positions: npt.NDArray[Any]) -> str:
     return f"{first!r} to {last!r}"
 
 
-def _coordinates(before: xr.DataArray, image: xr.DataArray | None, dim: str, count: int) -> dict[Any, Any]:
+def _coordinates(before: xr.DataArray, axis: Axis, image: xr.DataArray | None, count: int) -> dict[Any, Any]:
     """Return the coordinates of an image with `count` samples appended along an axis, whose labels `image` may tell."""
+    dim = axis.name
     coordinates = dict(before.coords.variables)
     for name, variable in before.coords.variables.items():
         if dim not in variable.dims:
             continue
-        told = image is not None and name in image.coords
+        labelled = image if image is not None and name in image.coords else None
         if name == dim:
-            coordinates[name] = _axis_coordinate(before, image if told else None, dim, count)
-        elif told:
-            coordinates[name] = xr.concat([before[name], cast("xr.DataArray", image)[name]], dim).variable
+            coordinates[name] = _axis_coordinate(before[dim], axis, None if labelled is None else labelled[dim], count)
+        elif labelled is not None:
+            coordinates[name] = xr.concat([before[name], labelled[name]], dim).variable
         else:
             raise ValueError(f"the store has the coordinate {name!r} along {dim!r}; give the image one of that name")
     return coordinates
 
 
-def _axis_coordinate(before: xr.DataArray, image: xr.DataArray | None, dim: str, count: int) -> xr.Variable:
-    axis = image_axes(before)[before.dims.index(dim)]
-    attrs = before[dim].attrs
+def _axis_coordinate(before: xr.DataArray, axis: Axis, after: xr.DataArray | None, count: int) -> xr.Variable:
+    """Return the coordinate of an axis that goes on with `count` samples, at `after` or as those before them do."""
+    dim, attrs = axis.name, before.attrs
     if axis.is_regular:
         longer = replace(axis, size=axis.size + count)
-        if image is not None:
+        if after is not None:
             expected = longer.coordinates()[axis.size :]
-            _check_positions(dim, expected, image[dim].values, position_tolerance(expected, axis.scale))
+            _check_positions(dim, expected, after.values, position_tolerance(expected, axis.scale))
         return coordinate_variable(longer, attrs)
-    dates = before[dim].dtype.kind in "mM"
+    dates = before.dtype.kind in "mM"
     if dates and axis.size == 1:
         raise ValueError(
             f"the store has one date along {dim!r}, and its metadata say nothing of the distance to the next; write "
             "the pyramid anew with write_pyramid"
         )
-    if image is not None:
-        return xr.Variable((dim,), np.concatenate([before[dim].values, image[dim].values]), attrs)
+    if after is not None:
+        return xr.Variable((dim,), np.concatenate([before.values, after.values]), attrs)
     if dates:
-        step = np.diff(before[dim].values[-2:])
-        return xr.Variable((dim,), before[dim].values[0] + step * np.arange(axis.size + count), attrs)
+        step = np.diff(before.values[-2:])
+        return xr.Variable((dim,), before.values[0] + step * np.arange(axis.size + count), attrs)
     if axis.type != "channel":
         raise ValueError(f"the store has positions along {dim!r} that are no grid; give the image those that follow")
     numbered = default_channel_labels(axis.size + count)[axis.size :]
-    return xr.Variable((dim,), np.concatenate([before[dim].values.astype(str), np.asarray(numbered)]), attrs)
+    return xr.Variable((dim,), np.concatenate([before.values.astype(str), np.asarray(numbered)]), attrs)
 
 
 def _start(stored: stores.StoredPyramid, dim: str, *, resume: bool) -> int:
@@ -266,6 +268,7 @@ def _build_of_append(
     after = slice(addition.start, whole.shape[addition.axis])
     box = replaced(whole_box(whole.shape), addition.axis, after)
     build = build_of_change(stored, whole, base, (box,), options, storage)
+    check_exportable(build.levels[0].axes)
     if len(build.levels) != len(shapes):
         raise ValueError(f"the store has {len(shapes)!r} levels, its metadata make {len(build.levels)!r}")
     return replace(build, data=(addition.source,), images=level_images(whole, build.plans[0]))
@@ -279,7 +282,7 @@ def _with_channels(
     if axis.type != "channel":
         return attributes
     coarsest = cast("zarr.Array[Any]", stored.group[stored.paths[-1]])
-    display = omero_to_publish(build.images[-1], coarsest, Display(None, None))
+    display = omero_to_publish(build.images[-1], build.levels[-1].axes, coarsest, Display(None, None))
     return with_channels(attributes, display or {}, addition.start)
 
 

@@ -19,8 +19,9 @@ import zarr
 from dask.base import tokenize
 
 from .. import store as stores
+from ..image.axes import Axis
 from ..image.boxes import Box, ends_of
-from ..image.dataarray import image_axes, to_image, unread
+from ..image.dataarray import STORED_SHAPES, image_and_axes, image_axes, transposed_image, unread
 from ..image.tree import RECIPE_ATTRIBUTE, levels_of_tree
 from ..lazy.coarsening import aligned_weights, label_level
 from ..lazy.pyramid import levels_of_plan
@@ -121,8 +122,14 @@ def _method_identity(reducer: Reducer) -> str:
     return reducer.name if reducer.function is None else tokenize(reducer)
 
 
+def opened(image: Any) -> tuple[xr.DataArray, tuple[Axis, ...]]:
+    """Return an image, and its axes, that is stored at a place or that `to_image` can label."""
+    return image_and_axes(stores.open_image(image) if stores.is_zarr(image) else image)
+
+
 def build_of_image(
-    image: Any,
+    image: xr.DataArray,
+    axes: tuple[Axis, ...],
     target: stores.Location,
     options: LevelOptions,
     storage: StorageOptions,
@@ -130,26 +137,64 @@ def build_of_image(
     dtype: npt.DTypeLike | None = None,
 ) -> Build:
     """Make an image ready for writing: one plan for all levels, of its values in another dtype if one is given."""
-    image = stores.open_image(image) if stores.is_zarr(image) else to_image(image)
-    ordered, order = _in_ngff_order(image)
-    read = image.dtype
-    ordered = _retyped(ordered, dtype)
+    prepared = _Prepared.of(image, axes, dtype)
     data = unread(image)
     lazy_weights = options.weights is not None and not isinstance(unread(options.weights), np.ndarray)
     crew = None if lazy_weights else crew_for([data], target)
-    plan = _plan(ordered, read, options, resources_of(crew, storage))
+    plan = prepared.plan(options, resources_of(crew, storage))
     return Build(
         name=str(image.name),
         levels=plan.levels,
-        images=level_images(ordered, plan),
+        images=level_images(prepared.image, plan),
         data=(data,),
         plans=(plan,),
         recipe=LevelOptions.of_plan(plan).recipe(),
-        bases=(base_of(image, order, ordered.dtype),),
-        weights=weights_of(options.weights, ordered),
+        bases=(prepared.base,),
+        weights=weights_of(options.weights, prepared.image),
         source=stores.source_array(data),
         crew=crew,
     )
+
+
+@dataclass(frozen=True)
+class _Prepared:
+    """An image in the order of axes and in the dtype in which it will be written."""
+
+    original: xr.DataArray
+    """The image that is read."""
+    image: xr.DataArray
+    """The image that is written, for which others stand where its values are converted."""
+    axes: tuple[Axis, ...]
+    """Its axes."""
+    order: tuple[int, ...]
+    """The axes of the original in the order of writing."""
+
+    @classmethod
+    def of(cls, image: xr.DataArray, axes: tuple[Axis, ...], dtype: npt.DTypeLike | None) -> _Prepared:
+        """Return an image in the order of axes that OME-NGFF wants, and in a dtype if one is asked for."""
+        order = ngff_order(axes)
+        ordered = image
+        if order != tuple(range(image.ndim)):
+            ordered = transposed_image(image, order)
+            warnings.warn(
+                f"the axes {image.dims!r} are written as {ordered.dims!r}: OME-NGFF wants time and channels before "
+                "space",
+                UserWarning,
+                stacklevel=5,
+            )
+        return cls(image, _retyped(ordered, dtype), tuple(axes[index] for index in order), order)
+
+    def plan(self, options: LevelOptions, storage: StorageOptions) -> Plan:
+        """Plan the pyramid, with memory for blocks of both dtypes where values are converted."""
+        read, written = self.original.dtype, self.image.dtype
+        if read != written:
+            storage = replace(storage, memory_limit=int(storage.memory / (1 + read.itemsize / written.itemsize)))
+        return plan_image(self.image, self.axes, options, storage)
+
+    @property
+    def base(self) -> Base:
+        """Where the values are read."""
+        return base_of(self.original, self.order, self.image.dtype)
 
 
 def level_images(image: xr.DataArray, plan: Plan) -> tuple[xr.DataArray, ...]:
@@ -165,24 +210,21 @@ def build_of_tree(
     levels = levels_of_tree(tree)
     recipe = dict(tree.attrs.get(RECIPE_ATTRIBUTE, {}))
     if recipe and _is_pristine(levels, recipe):
-        return build_of_image(levels[0], target, LevelOptions.of_recipe(recipe), storage, dtype=dtype)
-    ordered = [(_retyped(level, dtype), order) for level, order in map(_in_ngff_order, levels)]
+        image, axes = image_and_axes(levels[0])
+        return build_of_image(image, axes, target, LevelOptions.of_recipe(recipe), storage, dtype=dtype)
+    prepared = [_Prepared.of(level, image_axes(level), dtype) for level in levels]
     data = tuple(map(unread, levels))
     crew = crew_for(data, target)
-    plans = [
-        _plan(level, source.dtype, LevelOptions(scale_factors=[]), resources_of(crew, storage))
-        for source, (level, _) in zip(levels, ordered, strict=True)
-    ]
+    resources = resources_of(crew, storage)
+    plans = tuple(level.plan(LevelOptions(scale_factors=[]), resources) for level in prepared)
     return Build(
         name=str(levels[0].name),
         levels=tuple(replace(plan.levels[0], index=i, parent=max(i - 1, 0)) for i, plan in enumerate(plans)),
-        images=tuple(level for level, _ in ordered),
+        images=tuple(level.image for level in prepared),
         data=data,
-        plans=tuple(plans),
+        plans=plans,
         recipe={"method": "custom"},
-        bases=tuple(
-            base_of(source, order, level.dtype) for source, (level, order) in zip(levels, ordered, strict=True)
-        ),
+        bases=tuple(level.base for level in prepared),
         weights=None,
         source=stores.source_array(data[0]),
         crew=crew,
@@ -198,16 +240,8 @@ def _retyped(image: xr.DataArray, dtype: npt.DTypeLike | None) -> xr.DataArray:
         return image
     values = image.data.astype(wanted) if image.chunks is not None else np.broadcast_to(wanted.type(0), image.shape)
     retyped = image.copy(data=values)
-    retyped.encoding = {key: image.encoding[key] for key in ("chunks", "shards") if image.encoding.get(key)}
+    retyped.encoding = {key: image.encoding[key] for key in STORED_SHAPES if key in image.encoding}
     return retyped
-
-
-def _plan(image: xr.DataArray, read: np.dtype[Any], options: LevelOptions, storage: StorageOptions) -> Plan:
-    """Plan a pyramid of values that are read in another dtype than the image's, with the memory of both."""
-    if read != image.dtype:
-        both = 1 + read.itemsize / image.dtype.itemsize
-        storage = replace(storage, memory_limit=int(storage.memory / both))
-    return plan_image(to_image(image), options, storage)
 
 
 def weights_of(weights: xr.DataArray | None, image: xr.DataArray) -> Weights | None:
@@ -240,7 +274,8 @@ def _is_pristine(levels: Sequence[xr.DataArray], recipe: Mapping[str, Any]) -> b
     if any(level.chunks is None for level in levels):
         return False
     try:
-        plan = plan_image(to_image(levels[0]), LevelOptions.of_recipe(recipe), StorageOptions(workers=1))
+        image, axes = image_and_axes(levels[0])
+        plan = plan_image(image, axes, LevelOptions.of_recipe(recipe), StorageOptions(workers=1))
         again = levels_of_plan(levels[0], plan, rechunk=False)
     except (ValueError, TypeError):
         # The recipe does not even fit what the tree has become.
@@ -254,23 +289,3 @@ def _is_pristine(levels: Sequence[xr.DataArray], recipe: Mapping[str, Any]) -> b
 def _unwrapped(level: xr.DataArray) -> str:
     """Return dask's name of a level's values, which is equal for equal computations."""
     return str(level.data.name)
-
-
-def _in_ngff_order(image: xr.DataArray) -> tuple[xr.DataArray, tuple[int, ...]]:
-    """Return the image in the order of axes that OME-NGFF wants, and that order."""
-    order = ngff_order(image_axes(image))
-    if order == tuple(range(image.ndim)):
-        return image, order
-    dims = [image.dims[axis] for axis in order]
-    warnings.warn(
-        f"the axes {image.dims!r} are written as {tuple(dims)!r}: OME-NGFF wants time and channels before space",
-        UserWarning,
-        stacklevel=5,
-    )
-    ordered = image.transpose(*dims)
-    ordered.encoding = {
-        key: tuple(image.encoding[key][axis] for axis in order)
-        for key in ("chunks", "shards")
-        if image.encoding.get(key)
-    }
-    return ordered, order

@@ -29,7 +29,7 @@ def published_attributes(
     """Return the attributes that publish the pyramid."""
     levels = [level.axes for level in build.levels]
     method = str(build.recipe["method"])
-    shown, coarsest = build.images[-1], arrays[len(levels) - 1]
+    coarsest = arrays[len(levels) - 1]
     attributes = image_attributes(
         levels,
         target.paths,
@@ -39,8 +39,8 @@ def published_attributes(
         made_by=made_by,
         recipe=build.recipe,
         written=target.written,
-        omero=None if labels_of else omero_to_publish(shown, coarsest, stated),
-        image_label=image_label_to_publish(shown, coarsest, stated, version=version, source=labels_of),
+        omero=None if labels_of else omero_to_publish(build.images[-1], levels[-1], coarsest, stated),
+        image_label=image_label_to_publish(levels[-1], coarsest, stated, version=version, source=labels_of),
         systems=stated.systems,
     )
     if target.layout == "datatree" and VERSIONS[version].namespace is not None:

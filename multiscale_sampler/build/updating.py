@@ -16,9 +16,9 @@ import numpy as np
 import xarray as xr
 
 from .. import store as stores
-from ..image.axes import position_tolerance
+from ..image.axes import coarsened_size, position_tolerance
 from ..image.boxes import Box, box_of_ends, whole_box
-from ..image.dataarray import to_image
+from ..image.dataarray import image_axes
 from ..messages import check_choice
 from ..metadata import is_mixed, with_recipe
 from ..methods.reducers import REDUCERS, Method, get_reducer, needs_weights
@@ -254,7 +254,8 @@ def _have_lost_parents(stored: stores.StoredPyramid, removed: Sequence[int]) -> 
     recipe = stored.recipe or {}
     if recipe.get("method") not in REDUCERS or REDUCERS[recipe["method"]].cascade == "exact":
         return False
-    plan = plan_image(stored.unlabelled, LevelOptions.of_recipe(recipe), StorageOptions(workers=1))
+    image = stored.unlabelled
+    plan = plan_image(image, image_axes(image), LevelOptions.of_recipe(recipe), StorageOptions(workers=1))
     return any(level.parent in removed for level in plan.levels if level.index not in removed)
 
 
@@ -438,11 +439,9 @@ def build_of_change(
     """Return what makes parts of a stored pyramid anew, whose base is read at `base` and labelled as `image`."""
     local = isinstance(base, AppendedBase) or options.weights is not None
     crew = None if local else crew_for([stored.arrays[0]], stores.place_of(stored.group))
-    plan = plan_image(to_image(image), options, resources_of(crew, storage))
+    plan = plan_image(image, image_axes(image), options, resources_of(crew, storage))
     if stored.begun is None:
-        same = image.shape == stored.arrays[0].shape
-        now = plan if same else plan_image(stored.unlabelled, replace(options, weights=None), StorageOptions(workers=1))
-        _check_levels(stored, now)
+        _check_levels(stored, plan)
     if plan.reducer.bands:
         raise ValueError(
             f"level 0 of method {plan.reducer.name!r} is a band, and the image that the levels were made of is not "
@@ -467,8 +466,12 @@ def build_of_change(
 
 
 def _check_levels(stored: stores.StoredPyramid, plan: Plan) -> None:
-    """Refuse levels that are not those that a plan makes of the base."""
-    found, expected = [array.shape for array in stored.arrays], [level.shape for level in plan.levels]
+    """Refuse levels that are not of the sizes that the windows of a plan have on the stored base."""
+    found = [array.shape for array in stored.arrays]
+    expected = [
+        tuple(map(partial(coarsened_size, boundary=plan.boundary), plan.dims, found[0], level.factors))
+        for level in plan.levels
+    ]
     if found != expected:
         raise ValueError(
             f"the levels of {stored.group.store_path} have the shapes {found!r}, but windows of the base would have "

@@ -17,8 +17,8 @@ import xarray as xr
 import zarr
 
 from .. import store as stores
-from ..image.axes import Boundary
-from ..image.dataarray import PerAxis, image_axes, unread
+from ..image.axes import Axis, Boundary
+from ..image.dataarray import PerAxis, image_and_axes, unread
 from ..image.orientation import OrientationOption
 from ..messages import check_choice
 from ..metadata import (
@@ -38,7 +38,7 @@ from ..plan.factors import ChunkSizes, ScaleFactors
 from ..plan.options import LevelOptions, StorageOptions, specified
 from ..store import in_one_commit
 from ..tasks.progress import ProgressCallback
-from .build import Build, build_of_image, build_of_tree
+from .build import Build, build_of_image, build_of_tree, opened
 from .engine import run_passes, take_digests
 from .publishing import crs_to_write, published_attributes, with_geozarr
 
@@ -178,7 +178,7 @@ def write_pyramid(
         _refuse_to_shape(shaping)
         build = build_of_tree(image_or_tree, place, storage, dtype=dtype)
     else:
-        build = build_of_image(image_or_tree, place, options, storage, dtype=dtype)
+        build = build_of_image(*opened(image_or_tree), place, options, storage, dtype=dtype)
     _warn_of_clients(build)
     how = Export(version, layout, mode, compressors, resume, progress, storage_options, metadata, digests)
     labels = label_trees(image_or_tree) if isinstance(image_or_tree, xr.DataTree) else {}
@@ -242,7 +242,7 @@ def export(
     version, layout = how.version, how.layout
     zarr_format = VERSIONS[version].zarr_format
     encoding = stores.encoding_like(build.source, zarr_format, how.compressors)
-    stated = stated_display(build.images[-1], how.version)
+    stated = stated_display(build.images[-1], build.levels[-1].axes, how.version)
     crs = crs_to_write(build) if "geozarr" in how.metadata else None
     images = [without_display(image) for image in build.images]
     attrs = json_attributes(images[0].attrs, build.name)
@@ -367,7 +367,7 @@ def add_levels(
     group = stores.open_node(store, path, storage_options=storage_options)
     array = stores.base_array(group, base)
     storage = storage.in_zarr_format(array.metadata.zarr_format)
-    image = stores.open_image(
+    stored_image = stores.open_image(
         array,
         dims=dims,
         scale=scale,
@@ -376,12 +376,13 @@ def add_levels(
         channel_names=channel_names,
         orientation=orientation,
     )
-    _check_base(image)
+    image, axes = image_and_axes(stored_image)
+    _check_base(axes)
     place = stores.place_of(group)
     above = stores.labels_group_above(cast("zarr.Group", group))
     if above is not None:
         check_labels(image.dtype, method)
-    build = build_of_image(image, place, options, storage)
+    build = build_of_image(image, axes, place, options, storage)
     _check_base_stays(build)
     zarr_format = array.metadata.zarr_format
     version = DEFAULT_VERSIONS[zarr_format]
@@ -407,14 +408,13 @@ def add_levels(
         stores.register_label(above, target.group.basename or place[1][-1], version)
 
 
-def _check_base(image: xr.DataArray) -> None:
+def _check_base(axes: Sequence[Axis]) -> None:
     """Refuse a base beside which OME-NGFF cannot have levels."""
-    axes = image_axes(image)
     check_exportable(axes)
     if ngff_order(axes) != tuple(range(len(axes))):
         raise ValueError(
-            f"the base has the axes {image.dims!r}, but OME-NGFF wants time and channels before space, and the base is "
-            "not touched; write a new store with write_pyramid, which reorders them"
+            f"the base has the axes {tuple(axis.name for axis in axes)!r}, but OME-NGFF wants time and channels before "
+            "space, and the base is not touched; write a new store with write_pyramid, which reorders them"
         )
 
 
@@ -532,7 +532,7 @@ def label_build(
     placed = stores.placed_labels(labels, stored, name)
     check_labels(placed.dtype, method)
     options = replace(stored.level_options(placed.dims), method=method)
-    return build_of_image(placed, place, options, storage)
+    return build_of_image(*image_and_axes(placed), place, options, storage)
 
 
 def check_labels(dtype: np.dtype[Any], method: Method | None = None) -> None:

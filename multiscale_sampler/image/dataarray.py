@@ -19,6 +19,8 @@ PerAxis: TypeAlias = "float | Sequence[float] | Mapping[str, float]"
 # Coordinates are loaded into memory; a larger array is not taken for one.
 MAX_COORDINATE_BYTES = 64 * 2**20
 DEFAULT_DIMS = {2: ("y", "x"), 3: ("z", "y", "x")}
+# Encodings that have one entry for each axis.
+STORED_SHAPES = ("chunks", "shards")
 OptionValue = TypeVar("OptionValue")
 
 
@@ -155,6 +157,18 @@ def to_image(
     return image.rename(name or image.name or "image")
 
 
+def image_and_axes(array: Any) -> tuple[xr.DataArray, tuple[Axis, ...]]:
+    """Return an array as `to_image` labels it, and its axes.
+
+    A public function that takes an image begins with it: axes are read from coordinates, which costs as much as
+    planning does, and whoever needs them later is passed them.
+    """
+    image = _with_dims(array, None)
+    axes = image_axes(image)
+    missing = {axis.name: coordinate_variable(axis) for axis in axes if axis.name not in image.coords}
+    return image.assign_coords(missing).rename(image.name or "image"), axes
+
+
 def _has_new_positions(axis: Axis, scales: Mapping[str, float], translations: Mapping[str, float]) -> bool:
     """Whether options change the positions of an axis; labels such as channel names are not positions."""
     labels = axis.values is not None and axis.values.dtype.kind not in "iufmM"
@@ -235,6 +249,22 @@ def _labels_of_channels(
                 )
             return {str(dim): np.asarray(channel_names, dtype=str)}
     raise ValueError(f"channel_names needs a channel axis, and none of the dims {image.dims!r} is one; name it 'c'")
+
+
+def transposed_image(image: xr.DataArray, order: Sequence[int]) -> xr.DataArray:
+    """Return an image with its axes in another order, given by their numbers, as are its stored chunks and shards."""
+    transposed = image.transpose(*(image.dims[axis] for axis in order))
+    transposed.encoding = transposed_encoding(image.encoding, order)
+    return transposed
+
+
+def transposed_encoding(encoding: Mapping[Any, Any], order: Sequence[int]) -> dict[Any, Any]:
+    """Return the encoding of an image whose axes are put into another order."""
+    shapes = {key: encoding[key] for key in STORED_SHAPES if key in encoding}
+    # An image that lost an axis, as by `isel`, keeps the shapes that it had before.
+    fitting = {key: shape for key, shape in shapes.items() if isinstance(shape, tuple) and len(shape) == len(order)}
+    rest = {key: value for key, value in encoding.items() if key not in STORED_SHAPES}
+    return rest | {key: tuple(shape[axis] for axis in order) for key, shape in fitting.items()}
 
 
 def unread(image: xr.DataArray) -> Any:

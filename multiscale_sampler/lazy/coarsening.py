@@ -18,7 +18,7 @@ import xarray as xr
 
 from ..image.axes import Boundary
 from ..image.boxes import Block, whole_box
-from ..image.dataarray import coordinate_variable, image_axes, to_image
+from ..image.dataarray import coordinate_variable, image_and_axes
 from ..methods import Reduction, WeightedReduction
 from ..methods.reducers import Method, get_reducer
 from ..plan.factors import factors_of_entry
@@ -96,9 +96,8 @@ def coarsen(
         min_valid=min_valid,
         weights=weights,
     )
-    image = to_image(image)
+    image, axes = image_and_axes(image)
     options.check_image(image)
-    axes = image_axes(image)
     by_axis = factors_of_entry("factors", factors, axes)
     if all(factor == 1 for factor in by_axis):
         return cast("xr.DataArray", image)

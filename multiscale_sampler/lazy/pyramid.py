@@ -17,9 +17,9 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
-from ..image.axes import Boundary
+from ..image.axes import Axis, Boundary
 from ..image.boxes import Block
-from ..image.dataarray import image_axes, to_image
+from ..image.dataarray import image_and_axes, image_axes
 from ..image.tree import NODE_PREFIX, RECIPE_ATTRIBUTE, assemble, levels_of_tree
 from ..methods import BandReduction, Reduction
 from ..methods.reducers import Method, get_reducer
@@ -91,13 +91,15 @@ def to_multiscale(
     storage = StorageOptions(chunks=chunks, workers=1)
     if isinstance(image, xr.Dataset) and len(image.data_vars) > 1:
         return _tree_of_dataset(image, _method_of_each(list(image.data_vars), method), options, storage)
-    image = to_image(image)
+    image, axes = image_and_axes(image)
     method = _method_of_each([image.name], method)[image.name]
-    return _tree_of_image(image, replace(options, method=method), storage)
+    return _tree_of_image(image, axes, replace(options, method=method), storage)
 
 
-def _tree_of_image(image: xr.DataArray, options: LevelOptions, storage: StorageOptions) -> xr.DataTree:
-    plan = plan_image(image, options, storage)
+def _tree_of_image(
+    image: xr.DataArray, axes: tuple[Axis, ...], options: LevelOptions, storage: StorageOptions
+) -> xr.DataTree:
+    plan = plan_image(image, axes, options, storage)
     levels = levels_of_plan(image, plan, rechunk=storage.chunks is not None, weights=options.weights)
     recipe = LevelOptions.of_plan(plan).recipe()
     return assemble([level.to_dataset(name=level.name) for level in levels], recipe)
@@ -108,14 +110,14 @@ def _tree_of_dataset(
 ) -> xr.DataTree:
     """Return the pyramids of all variables in one tree; the one with the most dims decides on the levels."""
     first, *others = sorted(dataset.data_vars, key=lambda name: -dataset[name].ndim)
-    trees = {first: _tree_of_image(to_image(dataset[first]), replace(options, method=methods[first]), storage)}
+    trees = {first: _tree_of_image(*image_and_axes(dataset[first]), replace(options, method=methods[first]), storage)}
     recipe = trees[first].attrs[RECIPE_ATTRIBUTE]
     # The levels are decided: what decided on them is not to do so again.
     decided = replace(options, max_levels=None, min_size=None)
     for name in others:
         factors = [{d: f for d, f in by.items() if d in dataset[name].dims} for by in recipe["scale_factors"]]
         shaped = replace(decided, scale_factors=factors, method=methods[name])
-        trees[name] = _tree_of_image(to_image(dataset[name]), shaped, storage)
+        trees[name] = _tree_of_image(*image_and_axes(dataset[name]), shaped, storage)
     levels = []
     for index in range(len(trees[first].children)):
         nodes = [tree[f"{NODE_PREFIX}{index}"].to_dataset() for tree in trees.values()]

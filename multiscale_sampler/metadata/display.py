@@ -17,7 +17,6 @@ import xarray as xr
 import zarr
 
 from ..image.axes import Axis
-from ..image.dataarray import image_axes
 from .json_values import json_attributes
 from .omero import complete_omero, default_channel_labels, image_label_metadata, omero_metadata
 from .specification import DISPLAY, LABEL, Check
@@ -39,8 +38,8 @@ class Display:
     """Of coordinate systems beside its own (OME-NGFF 0.6)."""
 
 
-def stated_display(image: xr.DataArray, version: NgffVersion) -> Display:
-    """Return how an image says that it is to be shown.
+def stated_display(image: xr.DataArray, axes: Sequence[Axis], version: NgffVersion) -> Display:
+    """Return how an image of these axes says that it is to be shown.
 
     Raises
     ------
@@ -55,7 +54,7 @@ def stated_display(image: xr.DataArray, version: NgffVersion) -> Display:
     omero = _plain_object(OMERO, stated_omero(image))
     label = _plain_object(IMAGE_LABEL, image.attrs.get(IMAGE_LABEL))
     if omero is not None:
-        axes, keys = image_axes(image), _channel_keys(image)
+        keys = _channel_keys(image, axes)
         blank = omero_metadata(_labels(axes, keys), [np.zeros(1)] * len(keys))
         completed = complete_omero(omero, blank, keys)
         if completed is None:
@@ -128,9 +127,9 @@ def without_display(image: xr.DataArray) -> xr.DataArray:
     return bare
 
 
-def _channel_keys(image: xr.DataArray) -> tuple[Any, ...]:
+def _channel_keys(image: xr.DataArray, axes: Sequence[Axis]) -> tuple[Any, ...]:
     """Return what tells each channel from others: its label, else its number; of an image without, what it was."""
-    axis = next((axis for axis in image_axes(image) if axis.type == "channel"), None)
+    axis = next((axis for axis in axes if axis.type == "channel"), None)
     if axis is not None:
         return tuple(_channel_key(value) for value in axis.coordinates().tolist())
     picked = [c for c in image.coords.values() if c.ndim == 0 and OMERO in c.attrs]
@@ -151,16 +150,18 @@ def _labels(axes: Sequence[Axis], keys: Sequence[Any]) -> Sequence[str]:
     return default_channel_labels(len(keys))
 
 
-def omero_to_publish(image: xr.DataArray, coarsest: zarr.Array[Any], stated: Display) -> dict[str, Any] | None:
-    """Return how to display channels, contrast from the middle of the coarsest level where none is stated.
+def omero_to_publish(
+    image: xr.DataArray, axes: Sequence[Axis], coarsest: zarr.Array[Any], stated: Display
+) -> dict[str, Any] | None:
+    """Return how to display the channels of an image of these axes.
 
-    None for an image without channels that states nothing.
+    The contrast is from the middle of the coarsest level where none is stated. None for an image without channels that
+    states nothing.
     """
-    axes = image_axes(image)
     channel = next((position for position, axis in enumerate(axes) if axis.type == "channel"), None)
     if channel is None and stated.omero is None:
         return None
-    keys = _channel_keys(image)
+    keys = _channel_keys(image, axes)
     sample = np.asarray(coarsest[tuple(map(_middle, axes))])
     samples = [sample] if channel is None else [np.take(sample, number, axis=channel) for number in range(len(keys))]
     computed = omero_metadata(_labels(axes, keys), samples)
@@ -168,7 +169,7 @@ def omero_to_publish(image: xr.DataArray, coarsest: zarr.Array[Any], stated: Dis
 
 
 def image_label_to_publish(
-    image: xr.DataArray, coarsest: zarr.Array[Any], stated: Display, *, version: NgffVersion, source: str | None
+    axes: Sequence[Axis], coarsest: zarr.Array[Any], stated: Display, *, version: NgffVersion, source: str | None
 ) -> dict[str, Any] | None:
     """Return what tells labels from images: whose they are, and colours of those that the coarsest level shows.
 
@@ -176,7 +177,7 @@ def image_label_to_publish(
     """
     if source is None and stated.image_label is None:
         return None
-    ids = () if source is None else np.unique(np.asarray(coarsest[tuple(map(_middle, image_axes(image)))])).tolist()
+    ids = () if source is None else np.unique(np.asarray(coarsest[tuple(map(_middle, axes))])).tolist()
     computed = image_label_metadata(ids, version=version, source=source)
     said = {key: value for key, value in (stated.image_label or {}).items() if key not in ("version", "source")}
     return {**computed, **said}

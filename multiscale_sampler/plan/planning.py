@@ -12,7 +12,7 @@ import xarray as xr
 from dask.utils import format_bytes
 
 from ..image.axes import Axis, Boundary
-from ..image.dataarray import image_axes, to_image
+from ..image.dataarray import image_and_axes
 from ..methods import Reduction
 from ..methods.reducer import Reducer
 from ..methods.reducers import Method
@@ -116,13 +116,12 @@ def plan_pyramid(
         weights=weights,
     )
     storage = StorageOptions(chunks=chunks, shards=shards, memory_limit=memory_limit, workers=workers)
-    return plan_image(to_image(image), options, storage)
+    return plan_image(*image_and_axes(image), options, storage)
 
 
-def plan_image(image: xr.DataArray, options: LevelOptions, storage: StorageOptions) -> Plan:
-    """Decide what the pyramid of a labelled image will look like."""
+def plan_image(image: xr.DataArray, axes: tuple[Axis, ...], options: LevelOptions, storage: StorageOptions) -> Plan:
+    """Decide what the pyramid of an image will look like whose axes are known."""
     options.check_image(image)
-    axes = image_axes(image)
     sizes = chunk_shape(image, axes, storage.chunks)
     if options.min_size is not None:
         sizes |= per_axis("min_size", options.min_size, axes)
