@@ -104,7 +104,7 @@ def append_pyramid(
         run_passes(build, dict(enumerate(arrays)), target, progress)
         if (digests := stores.Digests.of(stored.group, arrays[0])) is not None:
             take_digests(digests.grown(), cast("tuple[Box, ...]", build.edited), build.workers)
-        change.publish_shapes(target, build.images)
+        change.publish_shapes(target, build.images, [level.axes for level in build.levels])
         change.finish(partial(_with_channels, stored=stored, build=build, addition=addition))
     _warn_of_labels(stored, dim)
 

@@ -30,7 +30,7 @@ from ..methods.reducer import Reducer
 from ..plan.changes import Selection, passes_of_change, selections
 from ..plan.options import LevelOptions, StorageOptions
 from ..plan.plan import Level, Pass, Plan
-from ..plan.planning import plan_image
+from ..plan.planning import plan_image, ready_to_build
 from ..tasks.crew import Crew, active_client
 from .dtypes import target_dtype
 from .passes import BoundPass
@@ -138,19 +138,24 @@ def build_of_image(
 ) -> Build:
     """Make an image ready for writing: one plan for all levels, of its values in another dtype if one is given."""
     prepared = _Prepared.of(image, axes, dtype)
-    data = unread(image)
     lazy_weights = options.weights is not None and not isinstance(unread(options.weights), np.ndarray)
-    crew = None if lazy_weights else crew_for([data], target)
+    crew = None if lazy_weights else crew_for([unread(image)], target)
     plan = prepared.plan(options, resources_of(crew, storage))
+    return _build_by_plan(prepared, plan, options.weights, crew)
+
+
+def _build_by_plan(prepared: _Prepared, plan: Plan, weights: xr.DataArray | None, crew: Crew | None) -> Build:
+    plan = ready_to_build(plan)
+    data = unread(prepared.original)
     return Build(
-        name=str(image.name),
+        name=str(prepared.image.name),
         levels=plan.levels,
         images=level_images(prepared.image, plan),
         data=(data,),
         plans=(plan,),
         recipe=LevelOptions.of_plan(plan).recipe(),
         bases=(prepared.base,),
-        weights=weights_of(options.weights, prepared.image),
+        weights=weights_of(weights, prepared.image),
         source=stores.source_array(data),
         crew=crew,
     )
@@ -208,15 +213,34 @@ def build_of_tree(
 ) -> Build:
     """Make a tree ready for writing: from its base where its levels are as `to_multiscale` made them, else as it is."""
     levels = levels_of_tree(tree)
+    image, axes = image_and_axes(levels[0])
     recipe = dict(tree.attrs.get(RECIPE_ATTRIBUTE, {}))
-    if recipe and _is_pristine(levels, recipe):
-        image, axes = image_and_axes(levels[0])
-        return build_of_image(image, axes, target, LevelOptions.of_recipe(recipe), storage, dtype=dtype)
-    prepared = [_Prepared.of(level, image_axes(level), dtype) for level in levels]
+    if recipe and all(level.chunks is not None for level in levels):
+        crew = crew_for([image.data], target)
+        resources = resources_of(crew, storage)
+        plan = _plan_of_levels(levels, image, axes, recipe, resources)
+        if plan is not None:
+            prepared = _Prepared.of(image, axes, dtype)
+            if prepared.image is not image:
+                # Of another dtype, or in another order of axes: the levels are others.
+                plan = prepared.plan(LevelOptions.of_recipe(recipe), resources)
+            return _build_by_plan(prepared, plan, None, crew)
+    return _build_as_is(levels, [axes, *map(image_axes, levels[1:])], target, storage, dtype)
+
+
+def _build_as_is(
+    levels: Sequence[xr.DataArray],
+    axes_of_levels: Sequence[tuple[Axis, ...]],
+    target: stores.Location,
+    storage: StorageOptions,
+    dtype: npt.DTypeLike | None,
+) -> Build:
+    """Make levels ready for writing, each by a plan of its own."""
+    prepared = [_Prepared.of(level, axes, dtype) for level, axes in zip(levels, axes_of_levels, strict=True)]
     data = tuple(map(unread, levels))
     crew = crew_for(data, target)
     resources = resources_of(crew, storage)
-    plans = tuple(level.plan(LevelOptions(scale_factors=[]), resources) for level in prepared)
+    plans = tuple(ready_to_build(level.plan(LevelOptions(scale_factors=[]), resources)) for level in prepared)
     return Build(
         name=str(levels[0].name),
         levels=tuple(replace(plan.levels[0], index=i, parent=max(i - 1, 0)) for i, plan in enumerate(plans)),
@@ -269,21 +293,25 @@ def resources_of(crew: Crew | None, storage: StorageOptions) -> StorageOptions:
     )
 
 
-def _is_pristine(levels: Sequence[xr.DataArray], recipe: Mapping[str, Any]) -> bool:
-    """Whether every level is, task for task, what `to_multiscale` makes of the base by the recipe."""
-    if any(level.chunks is None for level in levels):
-        return False
+def _plan_of_levels(
+    levels: Sequence[xr.DataArray],
+    image: xr.DataArray,
+    axes: tuple[Axis, ...],
+    recipe: Mapping[str, Any],
+    storage: StorageOptions,
+) -> Plan | None:
+    """Return the plan by which `to_multiscale` makes, task for task, these levels of the image; None without one."""
     try:
-        image, axes = image_and_axes(levels[0])
-        plan = plan_image(image, axes, LevelOptions.of_recipe(recipe), StorageOptions(workers=1))
+        plan = plan_image(image, axes, LevelOptions.of_recipe(recipe), storage)
         again = levels_of_plan(levels[0], plan, rechunk=False)
     except (ValueError, TypeError):
         # The recipe does not even fit what the tree has become.
-        return False
-    return len(again) == len(levels) and all(
+        return None
+    same = len(again) == len(levels) and all(
         _unwrapped(level) == _unwrapped(other) and level.coords.equals(other.coords) and level.attrs == other.attrs
         for level, other in zip(levels, again, strict=True)
     )
+    return plan if same else None
 
 
 def _unwrapped(level: xr.DataArray) -> str:

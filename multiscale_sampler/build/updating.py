@@ -24,7 +24,7 @@ from ..metadata import is_mixed, with_recipe
 from ..methods.reducers import REDUCERS, Method, get_reducer, needs_weights
 from ..plan.options import LevelOptions, StorageOptions
 from ..plan.plan import Plan
-from ..plan.planning import plan_as_stored, plan_image
+from ..plan.planning import plan_as_stored, plan_image, ready_to_build
 from ..store import in_one_commit
 from ..tasks.progress import ProgressCallback
 from .build import Build, crew_for, resources_of, weights_of
@@ -447,9 +447,8 @@ def build_of_change(
             f"level 0 of method {plan.reducer.name!r} is a band, and the image that the levels were made of is not "
             "stored; write the pyramid anew with write_pyramid"
         )
-    plan = plan_as_stored(
-        plan, [(array.chunks, array.shards) for array in stored.arrays], [array.dtype for array in stored.arrays]
-    )
+    grids, dtypes = zip(*(((array.chunks, array.shards), array.dtype) for array in stored.arrays), strict=True)
+    plan = ready_to_build(plan_as_stored(plan, grids, dtypes))
     return Build(
         name=str(image.name),
         levels=plan.levels,

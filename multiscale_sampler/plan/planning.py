@@ -116,11 +116,11 @@ def plan_pyramid(
         weights=weights,
     )
     storage = StorageOptions(chunks=chunks, shards=shards, memory_limit=memory_limit, workers=workers)
-    return plan_image(*image_and_axes(image), options, storage)
+    return ready_to_build(plan_image(*image_and_axes(image), options, storage))
 
 
 def plan_image(image: xr.DataArray, axes: tuple[Axis, ...], options: LevelOptions, storage: StorageOptions) -> Plan:
-    """Decide what the pyramid of an image will look like whose axes are known."""
+    """Decide on the levels of an image whose axes are known; what `ready_to_build` adds, lazy levels do not need."""
     options.check_image(image)
     sizes = chunk_shape(image, axes, storage.chunks)
     if options.min_size is not None:
@@ -136,7 +136,7 @@ def plan_ladder(
     options: LevelOptions,
     storage: StorageOptions,
 ) -> Plan:
-    """Decide everything about levels whose factors, cumulative from the base, are decided already."""
+    """Decide on levels as `plan_image` does, whose factors, cumulative from the base, are decided already."""
     reducer = options.reducer
     chunk = chunk_shape(image, axes, storage.chunks)
     shard = shard_shape(image, axes, chunk, storage.shards)
@@ -145,7 +145,7 @@ def plan_ladder(
         image.dtype, skipna=options.skipna, nodata=options.nodata, min_valid=options.min_valid, window=window
     )
     levels = _levels(axes, factors_of_levels, reducer, reduction, options.boundary)
-    plan = Plan(
+    return Plan(
         name=str(image.name),
         dtype=image.dtype,
         reducer=reducer,
@@ -159,7 +159,6 @@ def plan_ladder(
         memory_limit=storage.memory,
         region_size=configured_region_size(),
     )
-    return _checked_memory(with_passes(plan))
 
 
 def plan_as_stored(
@@ -170,7 +169,7 @@ def plan_as_stored(
     Raises
     ------
     ValueError
-        If a level has another dtype there, or a region of such chunks does not fit into memory.
+        If a level has another dtype there.
     """
     for level, dtype in zip(plan.levels, dtypes, strict=True):
         if level.dtype != dtype:
@@ -178,16 +177,21 @@ def plan_as_stored(
                 f"method {plan.reducer.name!r} makes level {level.index!r} of dtype {str(level.dtype)!r}, and "
                 f"{str(dtype)!r} is stored; name the method that made it"
             )
-    if [(level.chunks, level.shards) for level in plan.levels] == list(grids):
-        return plan
     levels = (
         replace(lv, chunks=chunks, shards=shards) for lv, (chunks, shards) in zip(plan.levels, grids, strict=True)
     )
-    stored = replace(plan, levels=tuple(levels))
-    return _checked_memory(with_passes(stored))
+    return replace(plan, levels=tuple(levels))
 
 
-def _checked_memory(plan: Plan) -> Plan:
+def ready_to_build(plan: Plan) -> Plan:
+    """Return a plan whose levels are decided with the passes that build them.
+
+    Raises
+    ------
+    ValueError
+        If a region of whole chunks does not fit into memory.
+    """
+    plan = with_passes(plan)
     if plan.peak_memory > plan.memory_limit:
         # A percent more than is needed: the text is rounded, and must be enough when it is passed back.
         enough = math.ceil(1.01 * plan.peak_memory)

@@ -21,7 +21,6 @@ from zarr.errors import ContainsArrayError
 from zarr.storage import StorePath, WrapperStore
 
 from ..image.axes import Axis
-from ..image.dataarray import image_axes
 from ..metadata import attributes_without_levels, paths_written_by_us, with_recipe
 from ..metadata.geozarr import resized_attributes
 from .documents import (
@@ -125,8 +124,10 @@ class PyramidChange:
                 sync((array.store_path / ZARR_JSON).set(documents_of(array.metadata)[ZARR_JSON]))
         return grown
 
-    def publish_shapes(self, target: Target, images: Sequence[xr.DataArray]) -> None:
-        """Let readers know of the shapes of `images`, the labels of all levels, with their coordinates."""
+    def publish_shapes(
+        self, target: Target, images: Sequence[xr.DataArray], levels: Sequence[tuple[Axis, ...]]
+    ) -> None:
+        """Let readers know of the shapes of `images`, the labels of all levels, with their coordinates and axes."""
         is_consolidated = self._is_consolidated()
         # A kill may have left a level without the coordinates that it had.
         has_coordinates = self.pyramid.layout == "datatree" and (
@@ -138,10 +139,7 @@ class PyramidChange:
                 parent = self.pyramid.paths[index].rpartition("/")[0]
                 remove_arrays(self.pyramid.group, [f"{parent}/{name}" for name in image.coords])
                 target.write_coordinates(index, image)
-        placed = {
-            path.rpartition("/")[0] or path: image_axes(image)
-            for path, image in zip(self.pyramid.paths, images, strict=True)
-        }
+        placed = {path.rpartition("/")[0] or path: axes for path, axes in zip(self.pyramid.paths, levels, strict=True)}
         for path, axes in placed.items() if self.pyramid.layout == "datatree" else ():
             self._place_on_map(path, {path: axes})
         self._place_on_map("", placed)
