@@ -22,6 +22,7 @@ from .. import store as stores
 from ..image.axes import Axis
 from ..image.boxes import Box, ends_of
 from ..image.dataarray import STORED_SHAPES, image_and_axes, image_axes, transposed_image, unread
+from ..image.dtypes import target_dtype
 from ..image.tree import RECIPE_ATTRIBUTE, levels_of_tree
 from ..lazy.coarsening import aligned_weights, label_level
 from ..lazy.pyramid import levels_of_plan
@@ -32,7 +33,6 @@ from ..plan.options import LevelOptions, StorageOptions
 from ..plan.plan import Level, Pass, Plan
 from ..plan.planning import plan_image, ready_to_build
 from ..tasks.crew import Crew, active_client
-from .dtypes import target_dtype
 from .passes import BoundPass
 from .sources import Base, Weights, base_of
 

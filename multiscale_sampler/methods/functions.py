@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..image.boxes import Block, Margins
+from ..image.dtypes import fit_in
 from .reduction import LevelReduction
 
 WindowFunction: TypeAlias = "Callable[..., Any]"
@@ -102,17 +103,8 @@ def _rounded(values: Block, dtype: np.dtype[Any]) -> Block:
     if values.dtype == dtype or (dtype.kind not in "biu" and np.can_cast(values.dtype, dtype, "same_kind")):
         return values.astype(dtype, copy=False)
     whole = np.rint(values) if values.dtype.kind == "f" else values
-    if dtype.kind not in "biu" or whole.dtype.kind not in "biuf" or not _held(whole, dtype):
+    if dtype.kind not in "biu" or whole.dtype.kind not in "biuf" or not fit_in(whole, dtype):
         raise ValueError(
             f"a method made a value that dtype {str(dtype)!r} does not hold; give its Reducer another dtype"
         )
     return whole.astype(dtype)
-
-
-def _held(whole: Block, dtype: np.dtype[Any]) -> bool:
-    """Whether whole numbers are all within the range of an integer dtype."""
-    least, greatest = (0, 1) if dtype.kind == "b" else (int(np.iinfo(dtype).min), int(np.iinfo(dtype).max))
-    if whole.dtype.kind == "f":
-        # As a float the greatest of 64 bits is one more than it is.
-        return bool(((whole >= float(least)) & (whole < float(greatest) + 1.0)).all())
-    return least <= int(whole.min()) and int(whole.max()) <= greatest

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..image.axes import SamplePosition
+from ..image.dtypes import value_in
 from . import Binding, ComplexReduction, FunctionReduction, Reduction, TimeReduction
 
 Cascade: TypeAlias = Literal["exact", "stepwise"]
@@ -152,7 +153,10 @@ class Reducer:
                 f"nodata={nodata!r}, as in image.where(image != nodata)"
             )
         if nodata is not None:
-            nodata = _as_value_of(dtype, nodata)
+            held = value_in(nodata, dtype)
+            if held is None:
+                raise ValueError(f"nodata={nodata!r} is no value of dtype {str(dtype)!r}; no voxel could equal it")
+            nodata = held
         binding = Binding(dtype, skip_nan, nodata, window, float(min_valid))
         if self.function is not None:
             return FunctionReduction(binding, self.function, None if self.dtype is None else np.dtype(self.dtype))
@@ -197,16 +201,3 @@ def _of_parts(binding: Binding) -> Binding:
     """Return the binding of the real and imaginary parts of complex numbers."""
     part = np.dtype(binding.dtype.type(0).real.dtype)
     return replace(binding, dtype=part, skip_nan=binding.counted, nodata=None)
-
-
-def _as_value_of(dtype: np.dtype[Any], nodata: Any) -> Any:
-    """Return `nodata` as a Python scalar, if the dtype can hold it (floats up to their rounding)."""
-    try:
-        with np.errstate(all="ignore"):
-            value = np.asarray(nodata).astype(dtype) if np.isscalar(nodata) else None
-    except (OverflowError, ValueError):
-        value = None
-    rounded = dtype.kind == "f" and value is not None and np.isfinite(value)
-    if value is None or (value.item() != nodata and not rounded):
-        raise ValueError(f"nodata={nodata!r} is no value of dtype {str(dtype)!r}; no voxel could equal it")
-    return value.item()

@@ -6,57 +6,10 @@ import dask.array as da
 import numpy as np
 import pytest
 import zarr
-from hypothesis import given
-from hypothesis import strategies as st
-from hypothesis.extra import numpy as hnp
 
 from multiscale_sampler import open_image, open_pyramid, to_image, to_multiscale, write_labels, write_pyramid
-from multiscale_sampler.build.dtypes import cast_block, target_dtype
 
 from ..data import Recording, noise
-from ..oracles import DTYPES
-
-
-def fits(value, dtype):
-    """Whether a dtype can hold a number: integers as it is, floats unless it would become infinite."""
-    if dtype.kind == "b":
-        return value in (0, 1)
-    if dtype.kind in "iu":
-        info = np.iinfo(dtype)
-        return bool(np.isfinite(value)) and value == int(value) and info.min <= int(value) <= info.max
-    with np.errstate(over="ignore"):
-        return not np.isfinite(value) or bool(np.isfinite(np.asarray(value).astype(dtype)))
-
-
-@given(data=st.data())
-def test_cast_block__is_astype_or_names_the_first_value_that_does_not_fit(data):
-    source = np.dtype(data.draw(st.sampled_from(DTYPES)))
-    dtype = np.dtype(data.draw(st.sampled_from(DTYPES)))
-    block = data.draw(hnp.arrays(source, (2, 3)))
-    wrong = [index for index in np.ndindex(2, 3) if not fits(block[index].item(), dtype)]
-    if wrong:
-        (y, x), value = wrong[0], block[wrong[0]].item()
-        with pytest.raises(ValueError, match=f"y={10 + y}, x={20 + x} ") as caught:
-            cast_block(block, dtype, (10, 20), ("y", "x"))
-        assert f"the value {value!r} at" in str(caught.value)
-    else:
-        with np.errstate(all="ignore"):
-            expected = block.astype(dtype)
-        assert cast_block(block, dtype, (10, 20), ("y", "x")).tobytes() == expected.tobytes()
-
-
-@pytest.mark.parametrize(
-    ("dtype", "source", "error"),
-    [
-        ("float31", "uint8", TypeError),
-        ("U3", "uint8", TypeError),
-        ("uint8", "datetime64[s]", TypeError),
-        ("float32", "complex64", ValueError),
-    ],
-)
-def test_target_dtype__refuses_what_cannot_be(dtype, source, error):
-    with pytest.raises(error, match="dtype="):
-        target_dtype(dtype, np.dtype(source))
 
 
 def stored(tmp_path, values, **options):

@@ -1,4 +1,4 @@
-"""Blocks of values in another dtype, which must be able to hold them: nothing wraps around, and nothing is cut off."""
+"""Values in another dtype, which must be able to hold them: nothing wraps around, and nothing is cut off."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..image.boxes import Block
+from .boxes import Block
 
 
 def target_dtype(dtype: npt.DTypeLike, source: np.dtype[Any]) -> np.dtype[Any]:
@@ -57,7 +57,7 @@ def cast_block(block: Block, dtype: np.dtype[Any], start: Sequence[int], dims: S
     with np.errstate(all="ignore"):
         cast = block.astype(dtype)
         if dtype.kind in "biu":
-            wrong = _outside(block, dtype)
+            wrong = _not_in(block, dtype)
         elif dtype.itemsize < block.dtype.itemsize or dtype == np.float16:
             wrong = np.isinf(cast) & np.isfinite(block)
     if wrong is not None and wrong.any():
@@ -65,13 +65,32 @@ def cast_block(block: Block, dtype: np.dtype[Any], start: Sequence[int], dims: S
         place = ", ".join(f"{dim}={first + int(at)}" for dim, first, at in zip(dims, start, index, strict=True))
         raise ValueError(
             f"the value {block[index].item()!r} at {place} (counted from 0) does not fit dtype={str(dtype)!r}, which "
-            f"holds {_held(dtype)}; choose another dtype, or scale, round or clip the image first"
+            f"holds {_range_text(dtype)}; choose another dtype, or scale, round or clip the image first"
         )
     return cast
 
 
-def _outside(block: Block, dtype: np.dtype[Any]) -> Block | None:
-    """Return which values are none of an integer dtype's; None if the extremes say that all are."""
+def fit_in(block: Block, dtype: np.dtype[Any]) -> bool:
+    """Whether an integer dtype holds all of some real numbers as they are."""
+    wrong = _not_in(block, dtype) if block.size else None
+    return wrong is None or not wrong.any()
+
+
+def value_in(value: Any, dtype: np.dtype[Any]) -> Any:
+    """Return a value as a Python scalar that a dtype holds, floats up to their rounding; None if it holds none."""
+    try:
+        with np.errstate(all="ignore"):
+            held = np.asarray(value).astype(dtype) if np.isscalar(value) else None
+    except (OverflowError, ValueError):
+        return None
+    if held is None:
+        return None
+    rounded = dtype.kind == "f" and np.isfinite(held)
+    return held.item() if rounded or held.item() == value else None
+
+
+def _not_in(block: Block, dtype: np.dtype[Any]) -> Block | None:
+    """Return which values an integer dtype does not hold; None if the extremes show that it holds all."""
     low, high = _limits(dtype)
     if block.dtype.kind in "biu":
         # In Python's integers, which have room for both dtypes.
@@ -90,7 +109,7 @@ def _limits(dtype: np.dtype[Any]) -> tuple[int, int]:
     return (0, 1) if dtype.kind == "b" else (int(np.iinfo(dtype).min), int(np.iinfo(dtype).max))
 
 
-def _held(dtype: np.dtype[Any]) -> str:
+def _range_text(dtype: np.dtype[Any]) -> str:
     if dtype.kind in "biu":
         low, high = _limits(dtype)
         return f"whole numbers from {low} to {high}"
