@@ -1,4 +1,4 @@
-"""What becomes of windows of which nothing is stored: known before a pass begins, so that none of them is reduced."""
+"""Windows of which nothing is stored: their values are known before a pass begins, so that none of them is reduced."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ..image.boxes import Block, Box
+from ..image.boxes import Block, Box, refined, shape_of
 from ..plan.plan import Pass, Plan
 from ..store import Access
 
@@ -24,7 +24,7 @@ class Blanks:
 
     @classmethod
     def of(cls, plan: Plan, pass_: Pass, fill: Any, levels: Mapping[int, Access]) -> Blanks:
-        """Return what becomes of a fill value in the levels of a pass over the base; not known if there is none."""
+        """Return what windows of a fill value give in the levels of a pass over the base; unknown if there is none."""
         if fill is None:
             return cls({}, leave_nothing=False)
         direct = [level for level in plan.levels[1:] if level.parent == 0]
@@ -65,5 +65,4 @@ def _is_fill_of(level: Access, value: Any) -> bool:
 
 def _is_whole(tile: Box, part: Box, factors: Sequence[int]) -> bool:
     """Whether a tile has all samples of the windows of `part`, or more."""
-    pairs = zip(tile, part, factors, strict=True)
-    return all(along.stop - along.start >= (windows.stop - windows.start) * f for along, windows, f in pairs)
+    return all(n >= size for n, size in zip(shape_of(tile), shape_of(refined(part, factors)), strict=True))

@@ -40,7 +40,7 @@ def run_passes(build: Build, arrays: Arrays, target: stores.Target, progress: bo
                 bound = replace(planned, carried=carried)
                 journal = target.journal(number, bound.region_count)
                 done = _done(bound, journal) if target.resumed else np.zeros(bound.region_count, np.bool_)
-                calls = _calls(bound, done, report, apart=build.crew is not None)
+                calls = _calls(bound, done, report, deferred=build.crew is not None)
                 context = _Context(bound.sent() if build.crew else bound, journal)
                 run(build.crew, _build_region, context, calls, max(min(build.workers, bound.cell_count), 1), report)
     except BaseException as error:
@@ -78,13 +78,13 @@ def edited_boxes(digests: stores.Digests, workers: int) -> list[Box]:
     return sorted(found, key=corner_of)
 
 
-def _calls(bound: BoundPass, done: npt.NDArray[np.bool_], report: Advance, *, apart: bool) -> Iterator[Call]:
-    """Yield every region's task that is to be done, with `apart` among its arguments the values of dask arrays."""
+def _calls(bound: BoundPass, done: npt.NDArray[np.bool_], report: Advance, *, deferred: bool) -> Iterator[Call]:
+    """Yield the task of every region that is not done, with values that a cluster computes if they are deferred."""
     for number, region in enumerate(bound.regions()):
         nbytes = bound.region_nbytes(region)
         if done[number]:
             report(nbytes)
-        elif apart:
+        elif deferred:
             yield nbytes, (number, region, bound.deferred(region))
         else:
             yield nbytes, (number, region)
@@ -93,7 +93,7 @@ def _calls(bound: BoundPass, done: npt.NDArray[np.bool_], report: Advance, *, ap
 def _done(bound: BoundPass, journal: stores.Journal) -> npt.NDArray[np.bool_]:
     """Return which regions an interrupted build has done, by their marks or by the last chunks that they write."""
     done = journal.done()
-    # Of what is changed, chunks have been there before.
+    # The chunks of a change were stored before it.
     if not journal.chunks_tell or bound.selection is not None:
         return done
     stored: dict[int, npt.NDArray[np.bool_]] = {}
@@ -134,6 +134,6 @@ def _scratch(bound: BoundPass, target: stores.Target) -> dict[int, stores.Access
         chunks = tuple(map(min, grid_shape(bound.pass_.region, relative), shape))
         layers = reduction.components
         array = target.create_scratch(index, reduction.state_dtype, (layers, *shape), (layers, *chunks))
-        # The regions of a change are parts of chunks, whose rest is read from what is there.
+        # Regions of a change are parts of chunks, the rest of which is read from the store.
         created[index] = stores.Access.of(array, in_use=bound.selection is not None)
     return created

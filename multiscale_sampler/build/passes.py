@@ -23,7 +23,7 @@ from .sources import Base, Weights
 
 @dataclass(frozen=True)
 class Output:
-    """What a region writes of a level, or of its state for later passes, when all its levels are reduced."""
+    """A part of a level, or of its state for later passes, that a region writes when all its levels are reduced."""
 
     level: int
     """The level."""
@@ -52,11 +52,11 @@ class BoundPass:
     copies: Access | None
     """The array whose stored chunks are those that level 0 gets, if there is one."""
     blanks: Blanks
-    """What becomes of windows of which nothing is stored."""
+    """What windows of which nothing is stored are reduced to."""
     weights: Weights | None
     """Where the weights of voxels are read."""
     selection: Selection | None
-    """What a change of the base leaves to do; None: everything."""
+    """The regions that a change of the base affects; None: all."""
     carried: Mapping[int, Access] = field(default_factory=dict)
     """The states that earlier passes left, and those that this one leaves."""
 
@@ -74,7 +74,7 @@ class BoundPass:
         levels = {index: Access.of(array, in_use=selection is not None) for index, array in arrays.items()}
         has_values = 0 in pass_.levels and not plan.reduction.makes_base
         copies = base.chunks_for(levels[0]) if pass_.source == 0 and has_values else None
-        # What becomes of a window of fill is known beforehand, unless it is a matter of weights or of neighbours.
+        # Windows of fill are known beforehand, unless their values depend on weights or on neighbours.
         is_known = pass_.source == 0 and weights is None and not plan.reduction.makes_base
         blanks = Blanks.of(plan, pass_, base.fill if is_known else None, levels)
         return cls(plan, pass_, base, levels, copies, blanks, weights, selection)
@@ -82,15 +82,15 @@ class BoundPass:
     # --- where it runs ---------------------------------------------------------------------------------------------
 
     def sent(self) -> BoundPass:
-        """Return the pass as workers elsewhere get it: what is computed goes with every task (`deferred`)."""
+        """Return the pass as workers of a cluster get it: values that are computed come with each task (`deferred`)."""
         return self.with_values(None)
 
     def deferred(self, region: Box) -> da.Array | None:
-        """Return the values of the base that a region needs, where they are computed; None where they are read."""
+        """Return the values of the base that a region needs as a dask array; None where its task reads them."""
         return None if self.pass_.source else self.base.deferred(known_parts(self.plan, self.pass_, region)[0])
 
     def with_values(self, block: Block | None) -> BoundPass:
-        """Return the pass as it builds one region from these values, None where they go with every task."""
+        """Return the pass for one task that gets these values, or for all tasks (None)."""
         return replace(self, base=self.base.with_values(block))
 
     # --- regions ---------------------------------------------------------------------------------------------------
@@ -123,10 +123,10 @@ class BoundPass:
             return self.selection.regions()
         return pieces(whole_box(self.shape), self.pass_.region)
 
-    def leaves_nothing(self, known: Box) -> bool:
-        """Whether it is known, without reading, that what a region knows of the base leaves nothing to be stored."""
-        # What became blank by a change has left something behind in the levels.
-        return self.selection is None and self.blanks.leave_nothing and self.base.is_blank(known)
+    def leaves_nothing(self, box: Box) -> bool:
+        """Whether a box of the base, without reading it, is known to leave nothing to be stored in any level."""
+        # Levels still have values where a change made the base blank.
+        return self.selection is None and self.blanks.leave_nothing and self.base.is_blank(box)
 
     # --- levels ----------------------------------------------------------------------------------------------------
 

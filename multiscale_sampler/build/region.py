@@ -14,7 +14,7 @@ from typing import Any, cast
 
 import numpy as np
 
-from ..image.boxes import Block, Box, Margins, is_empty, overlap, shape_of, within
+from ..image.boxes import Block, Box, Margins, corner_of, is_empty, overlap, shape_of, within
 from ..methods import WeightedReduction
 from ..plan.parts import known_parts, part_of_level, windows_under
 from ..plan.plan import Plan
@@ -145,15 +145,15 @@ def _values_of_tile(bound: BoundPass, tile: Box, block: Block | None) -> Block:
     return filled(bound.base, tile) if block is None else block
 
 
-def _windows(plan: Plan, index: int, part: Box, block: Block, held: Box) -> tuple[Block, tuple[int, ...], Margins]:
-    """Return the arguments that reduce a block, the part `held` of its parent, to a part of a level.
+def _windows(plan: Plan, index: int, part: Box, block: Block, block_box: Box) -> tuple[Block, tuple[int, ...], Margins]:
+    """Return the arguments that reduce a block to a part of a level; `block_box` is the block's box in the parent.
 
-    The block is cut to what the windows of the part depend on.
+    The block is cut to the samples that the windows of the part depend on.
     """
     parent = plan.levels[index].parent
     factors = plan.relative_factors(index, parent)
     inside, margins = windows_under(part, factors, plan.halos(index), plan.levels[parent].shape)
-    return block[within(inside, held)], factors, margins
+    return block[within(inside, block_box)], factors, margins
 
 
 def _values_of(output: Output, plan: Plan, states: Mapping[int, Block], known: Mapping[int, Box]) -> Block:
@@ -165,7 +165,7 @@ def _values_of(output: Output, plan: Plan, states: Mapping[int, Block], known: M
     coarser = index + 1
     if coarser in states:
         factors = plan.relative_factors(coarser, index)
-        pairs = zip(part, known[coarser], factors, strict=True)
-        offsets = [along.start - held.start * factor for along, held, factor in pairs]
+        corners = zip(corner_of(part), corner_of(known[coarser]), factors, strict=True)
+        offsets = [start - coarse * factor for start, coarse, factor in corners]
         state = plan.reduction.relative(state, states[coarser], factors, offsets)
     return plan.reduction.finish(state, plan.counts(index, part))

@@ -21,10 +21,9 @@ from ..tasks.dask_internals import get_sync
 
 
 class Base(ABC):
-    """Where the values of level 0 come from.
+    """Where the values of level 0 are read.
 
-    All kinds of bases read boxes. What some of them know beyond that has an answer for all, which for others is that
-    it is not known.
+    Every base reads boxes. The other methods answer for a base that knows nothing more.
     """
 
     @abstractmethod
@@ -32,15 +31,15 @@ class Base(ABC):
         """Return the values of a box."""
 
     def tiles(self, box: Box, unit: Sequence[int] | None) -> Iterator[tuple[Box, Block | None]]:
-        """Yield a box in tiles of whole units of samples, as one tile if there is no unit.
+        """Yield a box in tiles of whole units of samples, or as one tile where unit is None.
 
-        None stands for the values of a tile that is all fill. The memory of a tile may be used for the next one.
+        Values are None for a tile that is all fill. The memory of a tile may be used for the next one.
         """
         yield box, self.read(box)
 
     @property
     def fill(self) -> Any:
-        """Value of a tile that is None; None where no tile is."""
+        """Value of tiles that are None; None if no tile is."""
         return None
 
     @property
@@ -53,15 +52,15 @@ class Base(ABC):
         return False
 
     def chunks_for(self, level: Access) -> Access | None:
-        """Return the array whose chunks are, byte for byte, those that a level would get; None if there is none."""
+        """Return the array whose stored chunks can be copied to a level as they are; None without one."""
         return None
 
     def deferred(self, box: Box) -> da.Array | None:
-        """Return the values of a box where a cluster can compute them before the task that needs them."""
+        """Return the values of a box as a dask array for a cluster to compute; None where tasks read them."""
         return None
 
     def with_values(self, block: Block | None) -> Base:
-        """Return the base of a task that is sent what `deferred` is; as it is known to all tasks, without a block."""
+        """Return the base of a task that gets the values of `deferred`, or of all tasks (None)."""
         return self
 
 
@@ -143,16 +142,16 @@ class DaskBase(ArrayBase):
         return cast("da.Array", self._sliced(box).transpose(self.order))
 
     def with_values(self, block: Block | None) -> Base:
-        """Return the base of a task, which has no array to compute them from."""
+        """Return the base of a task that gets these values."""
         return SentBase(block)
 
 
 @dataclass(frozen=True)
 class SentBase(Base):
-    """A base of which a worker has been sent the one box that it needs."""
+    """A base of which a task gets the one box that it needs."""
 
     block: Block | None
-    """Its values; None where they go with every task."""
+    """The values of the box; None before there is a task."""
 
     def read(self, box: Box) -> Block:
         """Return the box that was sent."""
@@ -165,19 +164,19 @@ class SentBase(Base):
 
 @dataclass(frozen=True)
 class AppendedBase(Base):
-    """A base that is stored up to somewhere along an axis, and goes on with another."""
+    """A stored base to which another is appended along an axis."""
 
     stored: Base
-    """What is stored."""
+    """The stored base."""
     appended: Base
-    """What comes after it."""
+    """The base that is appended."""
     axis: int
-    """Along which axis."""
+    """The axis."""
     start: int
-    """Where it comes."""
+    """Size of the stored base along the axis."""
 
     def read(self, box: Box) -> Block:
-        """Return the values of a box, of the one, the other or both."""
+        """Return the values of a box, which may be part of both bases."""
         before, after = self._split(box[self.axis])
         blocks = []
         if before.stop > before.start:

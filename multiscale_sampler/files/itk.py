@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..image.axes import Axis
-from ..image.boxes import Box
+from ..image.boxes import Box, corner_of, shape_of
 from ..image.dataarray import coordinate_variable
 from ..image.orientation import DIRECTION, ORIGIN, orientations_along
 from ..metadata import unit_name
@@ -43,8 +43,8 @@ class ItkArray(FileArray):
         reader.SetFileName(os.fspath(self.path))
         reader.ReadImageInformation()
         spans = box[: reader.GetDimension()][::-1]
-        reader.SetExtractIndex([span.start for span in spans])
-        reader.SetExtractSize([span.stop - span.start for span in spans])
+        reader.SetExtractIndex(corner_of(spans))
+        reader.SetExtractSize(shape_of(spans))
         values = sitk.GetArrayFromImage(reader.Execute())
         return values[(slice(None),) * len(spans) + box[len(spans) :]]
 

@@ -1,7 +1,7 @@
-"""What a change of the base touches: parts of all levels, and in every pass the regions that make these anew.
+"""The parts of all levels that a change of the base affects, and in every pass the regions that recompute them.
 
-A change is given as boxes of the base. A pass makes whole windows, so what it reads is more than what it writes:
-each box is widened, in samples of the pass's source, to the windows that it touches of the coarsest level.
+A change is a list of boxes of the base. A pass makes whole windows, so that it reads more than it writes: each box is
+widened, in samples of the pass's source, to the windows of the coarsest level that it touches.
 """
 
 from __future__ import annotations

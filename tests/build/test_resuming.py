@@ -1,4 +1,4 @@
-"""Interrupted builds and changes in every kind of store: they are completed to the same bytes, and do nothing twice."""
+"""Interrupted builds and changes in every kind of store: resuming gives the same bytes, and does nothing twice."""
 
 import itertools
 from dataclasses import dataclass
@@ -33,8 +33,8 @@ class Place:
         group = zarr.open_group(store, mode="r", storage_options=self.options.get("storage_options"))
         return sync(_contents(group.store_path.store, group.store_path.path))
 
-    def begun(self):
-        """Return the values of a base to be built from or changed, as they are written here, with a blank corner."""
+    def write_base(self):
+        """Write a base with a blank corner here, and return its values."""
         data = noise((45, 61), "uint16", seed=3)
         data[:20, :28] = 0
         options = self.options.get("storage_options")
@@ -94,18 +94,18 @@ class StopError(Exception):
 
 
 def stopping_after(count):
-    """Return what stops a build when it has told so often of its progress."""
-    told = itertools.count(1)
+    """Return a progress callback that stops a build when it is called so often."""
+    calls = itertools.count(1)
 
     def stop(progress):
-        if next(told) == count:
+        if next(calls) == count:
             raise StopError
 
     return stop
 
 
 def interrupted(call, count):
-    """Make a call that is stopped, and resumed; return what each of both told of its progress."""
+    """Make a call that is stopped, then resume it; return the progress that both calls reported."""
     before, after = [], []
     stop = stopping_after(count)
 
@@ -122,7 +122,7 @@ def interrupted(call, count):
 
 
 def moments(count):
-    """Return when to stop a build of so many regions: at its begin, in its midst and at its end."""
+    """Return when to stop a build of so many regions: at its start, in the middle and at its end."""
     return sorted({1, count // 2, count - 1})
 
 
@@ -130,7 +130,7 @@ def moments(count):
 def test_write_pyramid__resumes_in_any_store(places):
     data = noise((45, 61), "uint16", seed=3)
     data[:20, :28] = 0
-    # A base in memory, so that what is read of it can be counted in any process's threads.
+    # Counts the chunks that are read.
     source = Recording(zarr.storage.MemoryStore())
     zarr.create_array(source, name="0", shape=data.shape, chunks=(8, 8), dtype=data.dtype)[...] = data
     image = ms.open_image(source, "0")
@@ -154,11 +154,11 @@ def test_write_pyramid__resumes_in_any_store(places):
 @pytest.mark.parametrize("places", [name for name in STORES if name != "zip"], indirect=True)
 def test_add_levels__resumes_in_any_store(places):
     whole, points = places(), []
-    whole.begun()
+    whole.write_base()
     ms.add_levels(whole.store, progress=points.append, **OPTIONS, **whole.options)
     for count in moments(len(points)):
         place = places()
-        place.begun()
+        place.write_base()
         interrupted(partial(ms.add_levels, place.store, **OPTIONS, **place.options), count)
         assert place.contents() == whole.contents()
 
@@ -184,7 +184,7 @@ def rebuilt(place, data, how):
 def test_change__resumes_in_any_store(places, change, method):
     def prepared():
         place = places()
-        data = place.begun()
+        data = place.write_base()
         ms.add_levels(place.store, method=method, **OPTIONS, **place.options)
         how = {"memory_limit": OPTIONS["memory_limit"], "workers": OPTIONS["workers"]}
         return place, change(place, data, {**how, **place.options})
