@@ -105,8 +105,8 @@ def _restated_place(
     if written is None or any(isinstance(axis, str) for axis in written):
         written = [axis_entry(axis) for axis in next(iter(levels.values()))]
     system, stated_axes = axes_keys(written, version, further_systems(entry))
-    given = {dataset["path"]: dataset for dataset in entry["datasets"]}
-    datasets = [{**given[path], **dataset_entry(path, axes, version, system)} for path, axes in levels.items()]
+    existing = {dataset["path"]: dataset for dataset in entry["datasets"]}
+    datasets = [{**existing[path], **dataset_entry(path, axes, version, system)} for path, axes in levels.items()]
     for dataset in () if VERSIONS[version].has_systems else datasets:
         scale, translation = dataset["coordinateTransformations"]
         if not any(translation["translation"]):
@@ -148,12 +148,12 @@ def with_recipe(attributes: Mapping[str, Any], recipe: Mapping[str, Any], *, who
     Levels of several methods have none that could be named.
     """
     known = _own_metadata(attributes)
-    told = recipe if whole else {**known.get("kwargs", {}), "method": MIXED_METHODS}
-    metadata = {**known, "method": "multiscale_sampler.rebuild_levels", "version": __version__, "kwargs": dict(told)}
-    changed = _with_entry(attributes, {"type": told["method"], "metadata": metadata})
+    kwargs = recipe if whole else {**known.get("kwargs", {}), "method": MIXED_METHODS}
+    metadata = {**known, "method": "multiscale_sampler.rebuild_levels", "version": __version__, "kwargs": dict(kwargs)}
+    changed = _with_entry(attributes, {"type": kwargs["method"], "metadata": metadata})
     convention = changed.get("multiscales")
     if isinstance(convention, Mapping):
-        changed["multiscales"] = {**convention, "resampling_method": resampling_name(told["method"])}
+        changed["multiscales"] = {**convention, "resampling_method": resampling_name(kwargs["method"])}
     return changed
 
 

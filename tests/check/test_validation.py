@@ -177,6 +177,24 @@ def test_validate__broken_metadata_are_errors(tmp_path, version, change, locatio
     assert all(finding.message for finding in found)
 
 
+def test_validate__what_breaks_a_rule_is_told_once(tmp_path):
+    group = make(tmp_path / "p.zarr")
+    document = document_of(group, "0.5")
+    document["multiscales"][0]["datasets"][1]["coordinateTransformations"][0]["type"] = "affine"
+    put(group, "0.5", document)
+    (finding,) = validate(tmp_path / "p.zarr").findings
+    assert finding.location == "multiscales[0].datasets[1].coordinateTransformations[0]"
+
+
+def test_validate__metadata_without_rules_that_cannot_be_read(tmp_path):
+    entry = {"version": "0.3", "axes": ["y", "x"], "datasets": [{}]}
+    zarr.open_group(tmp_path / "a.zarr", mode="w", zarr_format=2, attributes={"multiscales": [entry]})
+    unknown, unreadable = validate(tmp_path / "a.zarr").findings
+    assert (unknown.severity, unknown.location) == ("warning", "version")
+    assert (unreadable.severity, unreadable.location) == ("error", "multiscales")
+    assert "no path" in unreadable.found
+
+
 @pytest.mark.parametrize("version", VERSIONS)
 def test_validate__metadata_of_a_version_in_the_other_zarr_format(tmp_path, version):
     other = "0.4" if version == "0.5" else "0.5"
@@ -260,7 +278,21 @@ def test_validate__a_level_larger_than_the_one_before(tmp_path):
     assert any("larger" in finding.message for finding in found)
 
 
-@pytest.mark.parametrize("size", [(2, 4, 3), (2, 1, 6)], ids=str)
+def test_validate__a_level_larger_along_one_axis_only(tmp_path):
+    group = make(tmp_path / "p.zarr", layout="flat")
+    _replaced(group, "1", noise((2, 4, 13)))
+    (finding,) = errors_at(tmp_path / "p.zarr", "1")
+    assert "larger" in finding.message
+
+
+@pytest.mark.parametrize("boundary", ["pad", "trim"])
+def test_validate__partial_windows_cover_the_field(tmp_path, boundary):
+    write_pyramid(to_image(noise((9, 11)), "yx"), tmp_path / "p.zarr", scale_factors=[2], boundary=boundary)
+    assert validate(tmp_path / "p.zarr").findings == ()
+
+
+# Of 12 samples, 5 windows of 2 leave out a whole one.
+@pytest.mark.parametrize("size", [(2, 4, 3), (2, 1, 6), (2, 4, 5), (2, 4, 8)], ids=str)
 def test_validate__levels_that_do_not_cover_the_field(tmp_path, size):
     group = make(tmp_path / "p.zarr", layout="flat")
     _replaced(group, "1", noise(size))
@@ -282,6 +314,32 @@ def test_validate__coordinates_of_another_length(tmp_path):
     del group["scale1/y"]
     make_array(group.store_path, np.arange(3.0), path="scale1/y", dims=("y",))
     assert errors_at(tmp_path / "p.zarr", "scale1/y")
+
+
+def test_validate__coordinates_that_are_integers(tmp_path):
+    group = make(tmp_path / "p.zarr")
+    del group["scale1/y"]
+    make_array(group.store_path, np.array([0, 1, 2, 4]), path="scale1/y", dims=("y",))
+    (finding,) = errors_at(tmp_path / "p.zarr", "scale1/y")
+    assert finding.found == "coordinates up to 0.75 away"
+
+
+@pytest.mark.parametrize(
+    ("dims", "values", "attributes"),
+    [
+        ("cyx", np.array([405.0, 488.0]), {}),
+        ("tyx", np.array([100, 103, 104, 110]), {"units": "hours since 2000-01-01"}),
+    ],
+    ids=["wavelengths", "dates"],
+)
+def test_validate__coordinates_that_transformations_do_not_state(tmp_path, dims, values, attributes):
+    group = make(tmp_path / "p.zarr", dims=dims)
+    for level in (0, 1):
+        path = f"scale{level}/{dims[0]}"
+        if path in group:
+            del group[path]
+        make_array(group.store_path, values, path=path, dims=(dims[0],), attributes=attributes)
+    assert validate(tmp_path / "p.zarr").findings == ()
 
 
 def test_validate__coordinates_that_follow_no_line(tmp_path):
@@ -402,6 +460,22 @@ def test_validate__a_list_of_labels_without_a_version(tmp_path):
     labels.attrs.put({"ome": {"labels": ["nuclei"]}})
     (finding,) = validate(tmp_path / "p.zarr").findings
     assert (finding.severity, finding.location) == ("warning", "labels.version")
+
+
+def test_validate__an_empty_list_of_labels_needs_no_version(tmp_path):
+    group = make(tmp_path / "p.zarr")
+    group.create_group("labels", attributes={"ome": {"labels": []}})
+    assert validate(tmp_path / "p.zarr").findings == ()
+
+
+def test_validate__what_is_recommended_of_labels_is_an_error_where_that_is_asked(tmp_path):
+    labels = make_labels(tmp_path / "p.zarr")
+    document = labels["nuclei"].attrs.asdict()["ome"]
+    document["multiscales"][0].pop("name")
+    labels["nuclei"].attrs.put({"ome": document})
+    assert validate(tmp_path / "p.zarr").ok
+    (finding,) = validate(tmp_path / "p.zarr", strict=True).findings
+    assert (finding.severity, finding.location) == ("error", "labels/nuclei: multiscales[0]")
 
 
 def test_validate__labels_without_their_own_metadata(tmp_path):

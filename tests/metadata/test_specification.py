@@ -91,6 +91,87 @@ def test_validate__judges_0_6_as_its_release_candidate():
             assert verdict(document, "0.6", strict=kind.startswith("strict")).ok == valid, name
 
 
+# --- what neither suites nor schemas ask for ---------------------------------------------------------------------
+
+
+def axis(name, kind="space", **rest):
+    return {"name": name, "type": kind, **rest}
+
+
+def of_0_6(systems, datasets):
+    """Return attributes with levels at the origin: `systems` by name, and path, input and output of each level."""
+    levels = [
+        {
+            "path": path,
+            "coordinateTransformations": [
+                {"type": "scale", "scale": [1.0, 1.0], "input": {"path": source}, "output": {"name": output}}
+            ],
+        }
+        for path, source, output in datasets
+    ]
+    coordinate_systems = [{"name": name, "axes": axes} for name, axes in systems.items()]
+    entry = {"name": "em", "type": "mean", "metadata": {}, "coordinateSystems": coordinate_systems, "datasets": levels}
+    return {"ome": {"version": "0.6", "multiscales": [entry]}}
+
+
+def faults(attributes):
+    return [(f.severity, f.location, f.found) for f in document_findings(attributes)]
+
+
+YX = [axis("y"), axis("x")]
+
+
+def test_document_findings__levels_lead_to_one_system():
+    systems = {"a": YX, "b": YX}
+    assert faults(of_0_6(systems, [("0", "0", "a"), ("1", "1", "a")])) == []
+    (finding,) = faults(of_0_6(systems, [("0", "0", "a"), ("1", "1", "b")]))
+    assert finding == ("error", "multiscales[0].datasets", "outputs ['a', 'b']")
+    (finding,) = faults(of_0_6({"a": YX}, [("0", "0", "b")]))
+    place = "multiscales[0].datasets[0].coordinateTransformations[0]"
+    assert finding == ("error", f"{place}.output.name", "'b'")
+
+
+def test_document_findings__levels_lead_from_their_own_paths():
+    (finding,) = faults(of_0_6({"a": YX}, [("0", "0", "a"), ("1", "0", "a")]))
+    assert finding == ("warning", "multiscales[0].datasets[1].coordinateTransformations[0].input.path", "'0'")
+
+
+def test_document_findings__systems_have_names_that_differ():
+    attributes = of_0_6({"a": YX, "b": YX}, [("0", "0", "a")])
+    attributes["ome"]["multiscales"][0]["coordinateSystems"][1]["name"] = "a"
+    (finding,) = faults(attributes)
+    assert finding == ("error", "multiscales[0].coordinateSystems", "the names ['a', 'a']")
+
+
+def test_document_findings__only_axes_of_the_levels_have_an_order():
+    disordered = [axis("y"), axis("x"), axis("t", "time")]
+    assert faults(of_0_6({"a": YX, "b": disordered}, [("0", "0", "a")])) == []
+    ((severity, location, found), *_) = faults(of_0_6({"a": YX, "b": disordered}, [("0", "0", "b")]))
+    assert (severity, location) == ("error", "multiscales[0].coordinateSystems[1].axes")
+    assert found == "axes of the types space, space, time"
+
+
+@pytest.mark.parametrize(
+    ("rest", "unit"),
+    [
+        ({}, None),
+        ({"unit": "micrometer"}, None),
+        ({"unit": "um"}, "'um'"),
+        ({"unit": "second"}, "'second'"),
+        ({"unit": ""}, "''"),
+    ],
+    ids=str,
+)
+def test_document_findings__units_of_space_are_those_of_udunits(rest, unit):
+    findings = faults(of_0_6({"a": [axis("y", **rest), axis("x")]}, [("0", "0", "a")]))
+    expected = [("warning", "multiscales[0].coordinateSystems[0].axes[0].unit", unit)]
+    assert findings == ([] if unit is None else expected)
+
+
+def test_document_findings__units_of_channels_are_free():
+    assert faults(of_0_6({"a": [axis("c", "channel", unit="um"), *YX]}, [("0", "0", "a")])) == []
+
+
 # --- the official schemas --------------------------------------------------------------------------------------
 
 
