@@ -153,6 +153,15 @@ def test_image_label__keeps_colors_and_properties(tmp_path, version, layout):
             write_pyramid(open_pyramid(tmp_path / "a"), tmp_path / "b", version=version, layout=layout)
 
 
+def test_image_label__states_the_image_and_the_version_that_it_is_written_to(tmp_path):
+    write_pyramid(to_image(noise((20, 16))), tmp_path / "a", scale_factors=[2], version="0.5")
+    elsewhere = {"version": "0.4", "source": {"image": "elsewhere"}}
+    labels = to_image(noise((20, 16), "uint8")).assign_attrs({"image-label": elsewhere})
+    write_labels(labels, tmp_path / "a", "cells", method="nearest")
+    found = document(tmp_path / "a" / "labels" / "cells")["image-label"]
+    assert (found["version"], found["source"]) == ("0.5", {"image": "../../"})
+
+
 # --- further coordinate systems --------------------------------------------------------------------------------
 
 

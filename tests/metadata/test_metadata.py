@@ -12,6 +12,7 @@ from multiscale_sampler.metadata import (
     convention_attributes,
     image_attributes,
     level_axes,
+    listed_images,
     ngff_order,
     omero_metadata,
     parse_multiscales,
@@ -128,6 +129,45 @@ def test_parse__applies_the_transformations_of_all_levels_after_those_of_one():
 def test_parse__applies_transformations_in_their_order():
     parsed = parse_multiscales({"ome": {"multiscales": [entry(SHIFT, SCALE)]}})
     assert parsed.datasets[0].translation == (2.0, 1.5)
+
+
+def test_parse__says_where_transformations_of_one_kind_repeat():
+    """The specification allows one scale and one translation; all are applied."""
+    several = {"axes": YX, "datasets": [{"path": path, "coordinateTransformations": [SCALE]} for path in "ab"]}
+    assert parse_multiscales({"multiscales": [several]}).assumed == ()
+    several["datasets"][1]["coordinateTransformations"] = [SCALE, SCALE]
+    parsed = parse_multiscales({"multiscales": [several]})
+    assert [dataset.scale for dataset in parsed.datasets] == [(2.0, 0.5), (4.0, 0.25)]
+    assert parsed.assumed == ("that all transformations of one kind apply, in their order, to b",)
+    outer = [{"type": "translation", "translation": [1.0, 1.0]}] * 2
+    parsed = parse_multiscales({"multiscales": [entry(SCALE, coordinateTransformations=outer)]})
+    assert parsed.datasets[0].translation == (2.0, 2.0)
+    assert parsed.assumed == ("that all transformations of one kind apply, in their order, to all levels",)
+
+
+def test_parse__numbered_labels_are_no_names_of_channels():
+    omero = omero_metadata(["channel 0", "channel 1"], [np.zeros(1)] * 2)
+    assert parse_multiscales({"multiscales": [entry(SCALE)], "omero": omero}).channel_names is None
+    omero["channels"][1]["label"] = "channel 2"
+    names = parse_multiscales({"multiscales": [entry(SCALE)], "omero": omero}).channel_names
+    assert names == ("channel 0", "channel 2")
+
+
+@pytest.mark.parametrize(
+    ("document", "paths"),
+    [
+        ({"plate": {"wells": [{"path": "A/1"}, {"path": "A/2"}, {}]}}, ("A/1", "A/2")),
+        ({"well": {"images": [{"path": "0"}]}}, ("0",)),
+        ({"labels": ["cells", "nuclei"]}, ("cells", "nuclei")),
+        ({"bioformats2raw.layout": 3}, ("0",)),
+        ({"labels": "cells"}, None),
+        ({}, None),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("version", [None, "0.5"])
+def test_listed_images__are_those_that_a_group_names(document, paths, version):
+    assert listed_images(document if version is None else {"ome": {"version": version, **document}}) == paths
 
 
 def test_parse__knows_channels_by_their_labels():
