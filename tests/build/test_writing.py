@@ -225,17 +225,26 @@ def test_write_pyramid__keeps_a_constant_of_64_bits(tmp_path, value):
         assert (node["image"].values == np.uint64(value)).all()
 
 
-def test_write_pyramid__leaves_missing_values_out(tmp_path):
+def stored(array):
+    """Return a zarr array whose chunks of missing values are not stored."""
+    fill = np.nan if array.dtype.kind == "f" else 0
+    return make_array({}, array, chunks=(2, 3), fill_value=fill, config={"write_empty_chunks": False})
+
+
+@pytest.mark.parametrize(
+    "source", [np.asarray, lambda a: da.from_array(a, chunks=5), stored], ids=["numpy", "dask", "zarr"]
+)
+def test_write_pyramid__leaves_missing_values_out(tmp_path, source):
     base = noise((9, 12), "float32")
     base[:4, :6] = np.nan
     base[7, 7] = np.nan
-    write_pyramid(base, tmp_path / "a.zarr", scale_factors=[2, 4], chunks=4)
+    write_pyramid(source(base), tmp_path / "a.zarr", scale_factors=[2, 4], chunks=4)
     tree = open_pyramid(tmp_path / "a.zarr")
     for level, factor in (("scale1", 2), ("scale2", 4)):
         expected = expected_level(base, (factor, factor))
         np.testing.assert_array_equal(tree[level]["image"].values, expected)
     integers = noise((9, 12), "uint8") // 100
-    write_pyramid(integers, tmp_path / "b.zarr", scale_factors=[2, 4], nodata=np.uint8(0), chunks=4)
+    write_pyramid(source(integers), tmp_path / "b.zarr", scale_factors=[2, 4], nodata=np.uint8(0), chunks=4)
     tree = open_pyramid(tmp_path / "b.zarr")
     for level, factor in (("scale1", 2), ("scale2", 4)):
         expected = expected_level(integers, (factor, factor), nodata=0)

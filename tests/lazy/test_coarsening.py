@@ -110,14 +110,22 @@ def test_coarsen__refuses_factors_that_are_no_integers(factors):
         ms.coarsen(np.zeros((4, 4)), factors)
 
 
-def test_coarsen__of_a_lazy_image_stays_in_blocks():
-    """Blocks of whole windows are reduced where they are; no block grows to the size of the image."""
-    image = da.zeros((4096, 4096), chunks=512, dtype="uint16")
-    level = ms.coarsen(image, 2)
-    assert max(map(max, level.data.chunks)) < 4096
-    ragged = ms.coarsen(da.zeros((4096, 4096), chunks=(500, 333), dtype="uint16"), 3)
-    assert max(map(max, ragged.data.chunks)) < 1366
-    assert ragged.data.chunks[0][0] * ragged.data.chunks[1][0] * 9 * 2 <= 16 * 2**20
+@pytest.mark.parametrize(
+    ("shape", "chunks", "factor", "expected"),
+    [
+        # Blocks are joined by the factor, so that those of the level are as large.
+        ((4096, 4096), (512, 512), 2, ((512,) * 4, (512,) * 4)),
+        ((4096, 4096), (500, 333), 3, ((500, 500, 366), (*(333,) * 4, 34))),
+        # As long as they stay below 16 MiB: along one axis, or none.
+        ((8192, 8192), (2048, 2048), 2, ((2048, 2048), (1024,) * 4)),
+        ((8192, 8192), (4096, 4096), 2, ((2048, 2048), (2048, 2048))),
+        # Blocks that end within a window are cut elsewhere.
+        ((9000, 6000), ((4096, 4097, 807), (3000, 3000)), 2, ((2048, 2048, 404), (1500, 1500))),
+    ],
+)
+def test_coarsen__of_a_lazy_image_stays_in_blocks(shape, chunks, factor, expected):
+    level = ms.coarsen(da.zeros(shape, chunks=chunks, dtype="uint16"), factor)
+    assert level.data.chunks == expected
 
 
 def test_coarsen__ps_5_rounds():
