@@ -11,7 +11,7 @@ import zarr
 from hypothesis import given
 from hypothesis import strategies as st
 
-from multiscale_sampler import create_test_image, validate, verify_pyramid, write_labels, write_pyramid
+from multiscale_sampler import create_test_image, open_pyramid, validate, verify_pyramid, write_labels, write_pyramid
 from multiscale_sampler.check import downsampling_rules, verdicts
 from multiscale_sampler.check.registration import Crop, located
 from multiscale_sampler.cli import main
@@ -114,6 +114,18 @@ CASES_OF_OURS = [
     *itertools.product([*RULES_OF_OURS, *OF_NUMBERS], ["uint16"]),
     *itertools.product(RULES_OF_OURS, ["bool"]),
 ]
+
+
+@pytest.mark.parametrize("method", ["mean", "sum", "min", "std", "median", "mode"])
+def test_verify__counts_valid_voxels_as_writing_does(method):
+    """Windows of 25 with 3 to 12 valid voxels, of which 28 % are 7, though not in floats."""
+    windows = np.full((10, 5, 5), np.nan, "float32")
+    for number, window in enumerate(windows, 3):
+        window.flat[:number] = np.arange(number) % 4
+    store = {}
+    write_pyramid(windows.reshape(50, 5), store, method=method, scale_factors=[5], min_valid=0.28)
+    assert int(open_pyramid(store)["scale1/image"].notnull().sum()) == 6
+    assert verify_pyramid(store).findings == ()
 
 
 @pytest.mark.parametrize(("rule", "dtype"), CASES_OF_OURS)
