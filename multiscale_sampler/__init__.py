@@ -1,4 +1,4 @@
-"""From one zarr array to a complete, exact, viewer-ready image pyramid.
+"""Exact image pyramids of labelled arrays: lazily as an xarray DataTree, on disk as OME-Zarr.
 
     open_image / to_image -> plan_pyramid -> to_multiscale (lazy DataTree) -> write_pyramid -> open_pyramid
 
@@ -73,8 +73,8 @@ __all__ = [
     "write_pyramid",
 ]
 
-# What defines the public names. A module is imported when one of its names is first used: the command line and xarray,
-# which looks for engines here, are not to wait for dask and zarr.
+# Public names by the module that defines them. It is imported when one of them is first used, so that neither the
+# command line nor xarray, which imports this package when it lists its engines, waits for dask and zarr.
 _DEFINED_IN = {
     "accessor": ("skip_non_dimension_nodes",),
     "build.appending": ("append_pyramid",),
@@ -112,10 +112,10 @@ def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})
 
 
-def _multiscale(tree: xr.DataTree) -> Any:
+def _accessor(tree: xr.DataTree) -> Any:
     from .accessor import MultiscaleAccessor
 
     return MultiscaleAccessor(tree)
 
 
-xr.register_datatree_accessor("multiscale")(_multiscale)
+xr.register_datatree_accessor("multiscale")(_accessor)

@@ -1,8 +1,7 @@
-"""What a tree of levels can do by itself: ``tree.multiscale``, registered with xarray by importing the package.
+"""The accessor ``tree.multiscale``: lists, chooses, draws, writes and edits the levels of a pyramid.
 
-Bindings only. The changes of all levels at once (`transpose`, `reindex_data_arrays`, `assign_coords`) are called as
-those of multiscale-spatial-image's accessor ``msi``. Labels of the image are changed with it, along the axes that they
-have.
+`transpose`, `reindex_data_arrays` and `assign_coords` take the arguments of multiscale-spatial-image's accessor
+``msi``. They also edit the labels of the image, along the axes that the labels have.
 """
 
 from __future__ import annotations
@@ -24,21 +23,26 @@ from .viewer import Viewer, view
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-P = ParamSpec("P")
+LevelArguments = ParamSpec("LevelArguments")
 
-# A spacing this much wider than the one that is wanted is that one, rounded.
+# Relative: the spacing of a level may exceed the requested one by a rounding error.
 SPACING_TOLERANCE = 1e-6
 
 
 def skip_non_dimension_nodes(
-    function: Callable[Concatenate[xr.Dataset, P], xr.Dataset],
-) -> Callable[Concatenate[xr.Dataset, P], xr.Dataset]:
-    """Let a function of a Dataset leave those without dimensions as they are, as is the root of a tree of levels.
+    function: Callable[Concatenate[xr.Dataset, LevelArguments], xr.Dataset],
+) -> Callable[Concatenate[xr.Dataset, LevelArguments], xr.Dataset]:
+    """Make a function of a Dataset return Datasets without dimensions unchanged, such as the root of a pyramid's tree.
 
     Parameters
     ----------
     function
-        A function of a Dataset and anything else, as ``tree.map_over_datasets`` takes it.
+        A function of a Dataset and other arguments, to pass to ``tree.map_over_datasets``.
+
+    Returns
+    -------
+    callable
+        The function with the same arguments.
 
     Examples
     --------
@@ -53,22 +57,22 @@ def skip_non_dimension_nodes(
     """
 
     @functools.wraps(function)
-    def of_levels(dataset: xr.Dataset, /, *args: P.args, **kwargs: P.kwargs) -> xr.Dataset:
+    def wrapper(dataset: xr.Dataset, /, *args: LevelArguments.args, **kwargs: LevelArguments.kwargs) -> xr.Dataset:
         return function(dataset, *args, **kwargs) if dataset.dims else dataset
 
-    return of_levels
+    return wrapper
 
 
 class LevelTable(list[dict[str, Any]]):
-    """What each level is, as plain values; printed, a table."""
+    """A list of one dict of plain values per level, which prints as a table."""
 
     def __repr__(self) -> str:
-        """Return the table."""
+        """Return the levels as a table."""
         return format_levels(self)
 
 
 class MultiscaleAccessor:
-    """The levels of a pyramid, as `to_multiscale` and `open_pyramid` make them.
+    """Methods of a pyramid, a tree as returned by `to_multiscale` and `open_pyramid`.
 
     Examples
     --------
@@ -92,33 +96,34 @@ class MultiscaleAccessor:
 
     @property
     def levels(self) -> LevelTable:
-        """Shape, dtype, chunks, spacing, position, units and bytes of every level; printed, a table."""
+        """Shape, dtype, chunks, scale, translation, units and bytes of every level; prints as a table."""
         return LevelTable(describe_levels(self._tree))
 
     def at(self, *, spacing: float | None = None, **spacings: float) -> xr.DataArray:
-        """Return the coarsest level that is as fine as a spacing asks for.
+        """Return the coarsest level whose samples are at most some distance apart.
 
-        An axis that is coarser than that in level 0 already counts as fine enough where it is not coarser still.
+        Along an axis whose spacing is larger than that in level 0 already, the level has the spacing of level 0.
 
         Parameters
         ----------
         spacing
-            Distance between samples along all spatial axes.
+            Largest distance between samples along all spatial axes.
         **spacings
-            Distance between samples by axis, in its unit, as ``x=0.5``.
+            Largest distance between samples by axis, in the unit of the axis, as in ``x=0.5``.
 
         Raises
         ------
         ValueError
-            If no distance is given, an axis is not there, or its samples are not evenly spaced.
+            If neither or both of these are given, a distance is not positive, an axis does not exist, or its samples
+            are not evenly spaced.
         """
-        levels = [_regular_axes(level) for level in levels_of_tree(self._tree)]
-        wanted = _wanted(levels[0], spacing, spacings)
-        limits = {name: max(most, abs(levels[0][name].scale)) for name, most in wanted.items()}
+        levels = [_axes_by_name(level) for level in levels_of_tree(self._tree)]
+        requested = _requested_spacings(levels[0], spacing, spacings)
+        limits = {name: max(distance, abs(levels[0][name].scale)) for name, distance in requested.items()}
         fine = [
             number
             for number, axes in enumerate(levels)
-            if all(abs(axes[name].scale) <= most * (1 + SPACING_TOLERANCE) for name, most in limits.items())
+            if all(abs(axes[name].scale) <= limit * (1 + SPACING_TOLERANCE) for name, limit in limits.items())
         ]
         return levels_of_tree(self._tree)[fine[-1]]
 
@@ -128,27 +133,28 @@ class MultiscaleAccessor:
         Parameters
         ----------
         nbytes
-            The most bytes of all of a level's values, or a text as "512MiB".
+            Largest size of the values of the level: bytes, or a text such as "512MiB".
         pixels
-            The most values that a level may have.
+            Largest number of values of the level.
 
         Raises
         ------
         ValueError
-            If not exactly one limit is given, or even the coarsest level is larger.
+            If not exactly one limit is given, or the coarsest level is larger than the limit.
         """
         if (nbytes is None) == (pixels is None):
-            raise ValueError(f"nbytes={nbytes!r} and pixels={pixels!r} are no one limit; give one of them")
+            raise ValueError(f"got nbytes={nbytes!r} and pixels={pixels!r}; give exactly one of them")
         levels = levels_of_tree(self._tree)
         if pixels is not None:
             fitting = [level for level in levels if level.size <= pixels]
         else:
-            most = _bytes(cast("int | str", nbytes))
-            fitting = [level for level in levels if level.nbytes <= most]
+            limit = _bytes(cast("int | str", nbytes))
+            fitting = [level for level in levels if level.nbytes <= limit]
         if not fitting:
+            stated = f"pixels={pixels!r}" if nbytes is None else f"nbytes={nbytes!r}"
             raise ValueError(
-                f"no level is as small as {pixels if nbytes is None else nbytes!r}: the coarsest has "
-                f"{levels[-1].size!r} pixels in {format_bytes(levels[-1].nbytes)}; build more levels"
+                f"no level is within {stated}: the coarsest has {levels[-1].size!r} pixels in "
+                f"{format_bytes(levels[-1].nbytes)}; raise the limit, or build more levels"
             )
         return fitting[0]
 
@@ -170,59 +176,64 @@ class MultiscaleAccessor:
         nbytes: int | str | None = None,
         **positions_kwargs: Any,
     ) -> Axes:
-        """Draw a plane by matplotlib, on its physical extent, from the level that the axes have the pixels for.
+        """Draw a plane of the image with matplotlib, in physical coordinates, from a level that fills the axes' pixels.
 
-        Rows go down the picture as those of images do; up go those of latitudes, of an axis that says so
-        (``positive``), and of one that is stored from the top. Columns go to the right. What is missing (NaN,
-        `nodata`) stands out from all shades.
+        Rows run down the picture, as in images. They run up for latitudes, for an axis with the attribute
+        ``positive="up"``, and for an axis whose coordinates descend. Missing values (NaN, `nodata`) have a colour that
+        the common colour maps do not contain.
 
         Parameters
         ----------
         positions
-            Where to cut, by axis: the coordinate of a plane (of a channel its name, or a list of names), or, of an
-            axis across the picture, a slice of coordinates to draw of it. Default: the middle.
+            Where to cut, by axis: the coordinate of the plane; for channels a name or a list of names; for an axis of
+            the picture a slice of coordinates, to draw a part. Default: the middle of each axis.
         ax
-            Axes to draw into; default: pyplot's current ones.
+            Axes to draw into. Default: pyplot's current ones.
         across
-            The axes down and along the picture; default: the last two spatial ones without a position.
+            The vertical and the horizontal axis of the picture. Default: the last two spatial axes without a
+            position.
         level
-            Number of the level to draw; default: the coarsest that has a sample for every pixel of the axes, or a
-            coarser one that is read from `nbytes`.
+            Number of the level to draw. Default: the coarsest with a sample for every pixel of the axes, or a coarser
+            one if that would read more than `nbytes`.
         labels
-            Labels to lay over the image: the name of some in ``tree["labels"]``, or their tree.
+            Labels to draw over the image: their name in ``tree["labels"]``, or their tree.
         kind
-            What the values are; "labels" get a colour by id, and 0 none. Default: labels where the tree is one of an
-            image's, or was made by a method for labels, else an image. Channels are laid over each other in
-            the colours of ``tree.attrs["omero"]``, else in plain ones; three or four nameless bytes at the last axis
-            are taken (a guess) for red, green and blue.
+            What the values are: "image", or "labels", which get a colour by id, and none for 0. Default: "labels" if
+            the tree contains an image's labels or was built with a method for labels, else "image".
+            Channels of an image are drawn over each other, in the colours of the attribute ``omero`` of the channel
+            coordinate, else in default colours. A last axis of three or four uint8 channels without names is taken
+            for red, green and blue.
         cmap
-            Colour map of a single channel; default: gray, of floats viridis.
+            Colour map of a single channel. Default: viridis for floats, else gray.
         quantiles
-            Quantiles of the values drawn, by channel, that are darkest and brightest.
+            Quantiles of the drawn values, by channel, that are the darkest and the brightest.
         vmin, vmax
-            Values to take in the place of quantiles.
+            Values to use instead of these quantiles.
         alpha
-            How opaque `labels` lie over the image, 0 to 1.
+            Opacity of `labels`, 0 to 1.
         colorbar
-            Whether to add the scale of a single channel's values.
+            Whether to add a colour bar, for a single channel.
         nbytes
-            The most bytes of decoded chunks to read, of the image and of the labels each, as 2**24 or "64MiB"; more
-            only where no level comes with less. Default: 16 MiB, or more where a sample would cover more than two
-            pixels of the axes.
+            Largest size of the decoded chunks to read, of the image and of the labels each, as 2**24 or "64MiB". If
+            every level reads more, the one that reads least is drawn. Default: 16 MiB, or more where a sample would
+            cover more than two pixels of the axes.
         **positions_kwargs
-            Positions by keyword, as ``z=12.5``.
+            Positions by keyword, as in ``z=12.5``.
 
         Returns
         -------
         matplotlib.axes.Axes
-            With limits at the borders of level 0, whatever level is drawn.
+            Its limits are the borders of level 0, whatever level is drawn.
 
         Raises
         ------
         ModuleNotFoundError
             If matplotlib is not installed.
+        TypeError
+            If `kind` is "labels" and the values are not integers.
         ValueError
-            If a position or name is not there, fewer than two axes are left, or only gigabytes would do.
+            If a position or name does not exist, fewer than two axes remain for the picture, or it would read more
+            than 1 GiB.
 
         Examples
         --------
@@ -250,18 +261,18 @@ class MultiscaleAccessor:
         )
 
     def thumbnail(self, size: int = 256) -> xr.DataArray:
-        """Return a small picture of the middle, read from a level that is little larger.
+        """Return a small picture of the plane through the middle of the image, as an array.
 
         Parameters
         ----------
         size
-            Pixels along the longer edge; fewer where the image has fewer samples.
+            Pixels along the longer edge; fewer if the image has fewer samples.
 
         Returns
         -------
         xarray.DataArray
-            uint8, contrast as of `plot`: brightness (rows, columns), or colours (rows, columns, "rgb"), with the
-            positions of the samples that are shown.
+            uint8, with the contrast of `plot`: brightness of axes (rows, columns), or colours of axes (rows, columns,
+            "rgb"), with the coordinates of the samples shown.
 
         Examples
         --------
@@ -274,7 +285,7 @@ class MultiscaleAccessor:
         return plots.thumbnail(self._tree, size)
 
     def _repr_html_(self) -> str:
-        """Return what a notebook shows: the levels, and a picture where one is read from little."""
+        """Return HTML for a notebook: the table of levels, and a picture if drawing it reads little."""
         return plots.html(self._tree)
 
     def to_zarr(self, store: Any, **options: Any) -> None:
@@ -283,31 +294,31 @@ class MultiscaleAccessor:
         Parameters
         ----------
         store
-            Where to write.
+            Where to write, as in `write_pyramid`.
         **options
-            As in `write_pyramid`.
+            Options of `write_pyramid`.
         """
         write_pyramid(self._tree, store, **options)
 
     def view(self, **options: Any) -> Viewer:
-        """Show the tree in a browser, in a notebook as a frame.
+        """Show the pyramid with Neuroglancer in a browser, or in a frame of a notebook.
 
         Parameters
         ----------
         **options
-            As in `view`.
+            Options of `view`.
         """
         return view(self._tree, **options)
 
     def transpose(self, *dims: str) -> xr.DataTree:
-        """Return the tree with the axes of every level in another order; without `dims`, in the reverse one.
+        """Return the pyramid with the axes of every level in another order; without `dims`, in reverse order.
 
         Parameters
         ----------
         *dims
-            Names of all axes in the order that is wanted; ``...`` stands for all others.
+            Names of all axes in the new order; ``...`` stands for all others.
         """
-        return self._mapped(lambda level, lacks: _transposed(level, [dim for dim in dims if dim not in lacks]))
+        return self._map_levels(lambda level, absent: _transposed(level, [dim for dim in dims if dim not in absent]))
 
     def reindex_data_arrays(
         self,
@@ -318,7 +329,7 @@ class MultiscaleAccessor:
         fill_value: Any = None,
         **indexers_kwargs: Any,
     ) -> xr.DataTree:
-        """Return the tree with every level conformed to new coordinates, as ``Dataset.reindex`` does.
+        """Return the pyramid with every level reindexed, as by ``xarray.Dataset.reindex``.
 
         Parameters
         ----------
@@ -327,78 +338,84 @@ class MultiscaleAccessor:
         method, tolerance, copy
             As in ``xarray.Dataset.reindex``.
         fill_value
-            What stands where a level had no such coordinate; None: NaN.
+            Value at new coordinates that a level does not have. Default: NaN.
         **indexers_kwargs
-            New coordinates by keyword, as ``c=["DAPI"]``.
+            New coordinates by keyword, as in ``c=["DAPI"]``.
         """
         options: dict[str, Any] = {"method": method, "tolerance": tolerance, "copy": copy}
         if fill_value is not None:
             options["fill_value"] = fill_value
-        wanted = dict(indexers or {}) | indexers_kwargs
-        return self._mapped(lambda level, lacks: level.reindex(_without(wanted, lacks), **options))
+        coords = dict(indexers or {}) | indexers_kwargs
+        return self._map_levels(lambda level, absent: level.reindex(_without(coords, absent), **options))
 
     def assign_coords(self, coords: Mapping[Any, Any] | None = None, **coords_kwargs: Any) -> xr.DataTree:
-        """Return the tree with coordinates added to every level, or put in the place of others.
+        """Return the pyramid with coordinates of every level added or replaced.
 
         Parameters
         ----------
         coords
-            Coordinates by name, as ``xarray.Dataset.assign_coords`` takes them: a function is called with each level.
+            Coordinates by name, as in ``xarray.Dataset.assign_coords``; a function is called with each level.
         **coords_kwargs
-            Coordinates by keyword, as ``c=["DAPI", "GFP"]``.
+            Coordinates by keyword, as in ``c=["DAPI", "GFP"]``.
         """
-        wanted = dict(coords or {}) | coords_kwargs
-        return self._mapped(lambda level, lacks: level.assign_coords(_without(wanted, lacks)))
+        assigned = dict(coords or {}) | coords_kwargs
+        return self._map_levels(lambda level, absent: level.assign_coords(_without(assigned, absent)))
 
-    def _mapped(self, function: Callable[[xr.Dataset, Set[Any]], xr.Dataset]) -> xr.DataTree:
-        """Return the tree with a function applied to all levels, and to the image's axes that those of labels lack."""
+    def _map_levels(self, function: Callable[[xr.Dataset, Set[Any]], xr.Dataset]) -> xr.DataTree:
+        """Return the tree with a function applied to every level, of the image and of its labels.
+
+        The second argument of the function is the axes of the image that the level does not have.
+        """
         base = self._tree.children.get(f"{NODE_PREFIX}0")
         axes = set() if base is None else set(base.dims)
 
         @skip_non_dimension_nodes
-        def of_level(level: xr.Dataset) -> xr.Dataset:
+        def edited(level: xr.Dataset) -> xr.Dataset:
             return function(level, axes - set(level.dims))
 
-        return self._tree.map_over_datasets(of_level)
+        return self._tree.map_over_datasets(edited)
 
 
-def _without(wanted: Mapping[Any, Any], names: Set[Any]) -> dict[Any, Any]:
-    return {name: value for name, value in wanted.items() if name not in names}
+def _without(coords: Mapping[Any, Any], names: Set[Any]) -> dict[Any, Any]:
+    return {name: value for name, value in coords.items() if name not in names}
 
 
-def _regular_axes(level: xr.DataArray) -> dict[str, Axis]:
+def _axes_by_name(level: xr.DataArray) -> dict[str, Axis]:
     return {axis.name: axis for axis in image_axes(level)}
 
 
-def _wanted(axes: Mapping[str, Axis], spacing: float | None, spacings: Mapping[str, float]) -> dict[str, float]:
-    """Return the spacing that is wanted of each axis."""
+def _requested_spacings(
+    axes: Mapping[str, Axis], spacing: float | None, spacings: Mapping[str, float]
+) -> dict[str, float]:
+    """Return the largest distance between samples by axis, from the arguments of `MultiscaleAccessor.at`."""
     if (spacing is None) == (not spacings):
         raise ValueError(
-            "a level is chosen by one number, at(spacing=2.0), or by axis, at(x=2.0, y=2.0); give one of them"
+            f"got spacing={spacing!r} and {dict(spacings)!r} by axis; give exactly one of them, as in at(spacing=2.0) "
+            "or at(x=2.0, y=2.0)"
         )
     spatial = [name for name, axis in axes.items() if axis.type == "space"]
-    wanted = dict(spacings) if spacing is None else dict.fromkeys(spatial, spacing)
-    for name, most in wanted.items():
+    requested = dict(spacings) if spacing is None else dict.fromkeys(spatial, spacing)
+    for name, distance in requested.items():
         if name not in axes:
-            raise ValueError(f"{name}={most!r}: the levels have the axes {list(axes)!r}; name only those")
+            raise ValueError(f"{name}={distance!r}: the levels have the axes {list(axes)!r}; name only those")
         if not axes[name].is_regular:
-            raise ValueError(f"{name}={most!r}: the samples of {name!r} are not evenly spaced; choose by other axes")
-        if not most > 0:
-            raise ValueError(f"{name}={most!r} is no distance between samples; give a positive number")
-    return wanted
+            raise ValueError(f"{name}={distance!r}: the samples of {name!r} are not evenly spaced; choose other axes")
+        if not distance > 0:
+            raise ValueError(f"{name}={distance!r} is not a distance between samples; give a positive number")
+    return requested
 
 
 def _bytes(nbytes: int | str) -> int:
     try:
         return int(parse_bytes(nbytes))
     except (ValueError, TypeError) as error:
-        raise ValueError(f"nbytes={nbytes!r} is no amount of memory; write it as '512MiB'") from error
+        raise ValueError(f"nbytes={nbytes!r} is not an amount of memory; write it as '512MiB'") from error
 
 
 def _transposed(level: xr.Dataset, dims: Sequence[Any]) -> xr.Dataset:
-    """Return a level with its axes in another order, and so what is known of how it was stored."""
-    moved = level.transpose(*dims)
-    for name, image in moved.data_vars.items():
+    """Return a level with its axes in another order, and its stored chunks and shards (`encoding`) in that order."""
+    transposed = level.transpose(*dims)
+    for name, image in transposed.data_vars.items():
         order = [level[name].dims.index(dim) for dim in image.dims]
         image.encoding = transposed_encoding(image.encoding, order)
-    return moved
+    return transposed

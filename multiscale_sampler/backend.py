@@ -1,7 +1,7 @@
-"""The engine "multiscale" of xarray: anybody's OME-Zarr image through ``xarray.open_datatree`` and ``open_dataset``.
+"""The engine "multiscale" of xarray, which opens OME-Zarr images by `open_pyramid`.
 
-A binding of `open_pyramid`, which gives the labels. The values are handed over as they are stored, not as dask
-arrays: whether and how they are chunked and cached is what xarray's own options say.
+Values are passed to xarray as stored arrays, not as dask arrays: xarray's own options decide whether and how they are
+chunked and cached.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from .store import open_pyramid, source_array, storage_unit
 
 
 class MultiscaleBackendEntrypoint(BackendEntrypoint):
-    """Opens OME-Zarr images of any writer and version, with coordinates and units.
+    """Open OME-Zarr images from any tool, in any version of OME-NGFF, with coordinates and units.
 
-    The options that it takes beside xarray's: ``group``, the path of the image in the store (as "labels/nuclei"), or of
-    a node of its tree ("scale1", "labels/nuclei/scale1"), which becomes the root; ``storage_options`` of the file
-    system, with a URL, and for one level ``level``, by default 0. It is never guessed
-    from the name of a store, which may hold anything: it must be asked for by ``engine="multiscale"``.
+    xarray never chooses this engine from the name of a store; request it by ``engine="multiscale"``. Its options are
+    ``group``, the path of an image in the store (as in "labels/nuclei") or of a node of the image's tree ("scale1",
+    "labels/nuclei/scale1"), which becomes the root; ``storage_options``, those of the file system of a URL; and in
+    ``xarray.open_dataset`` ``level``, the number of the level, by default 0.
 
     Examples
     --------
@@ -37,7 +37,7 @@ class MultiscaleBackendEntrypoint(BackendEntrypoint):
     array([0.75, 2.75, 4.75])
     """
 
-    description = "Open OME-Zarr image pyramids of any writer, with coordinates and units"
+    description = "Open OME-Zarr image pyramids from any tool, with coordinates and units"
     supports_groups = True
 
     def open_dataset(
@@ -54,17 +54,18 @@ class MultiscaleBackendEntrypoint(BackendEntrypoint):
         Raises
         ------
         ValueError
-            If the pyramid has no such level, or there is no pyramid.
+            If the level does not exist, the store does not contain a pyramid, or both `group` and `level` select a
+            level.
         """
-        tree = _opened(filename_or_obj, group, storage_options)
+        tree = _open_tree(filename_or_obj, group, storage_options)
         number = operator.index(level)
         if tree.has_data:
             if number:
-                raise ValueError(f"level={level!r} and group={group!r} each name a level; leave one of them out")
+                raise ValueError(f"level={level!r} and group={group!r} both select a level; give only one of them")
             return _as_stored(tree.to_dataset(), drop_variables)
         count = len(levels_of_tree(tree))
         if not 0 <= number < count:
-            raise ValueError(f"level={level!r} is none of this pyramid, which has the levels 0 to {count - 1}")
+            raise ValueError(f"level={level!r} does not exist; choose one from 0 to {count - 1}")
         return _as_stored(tree[f"{NODE_PREFIX}{number}"].to_dataset(), drop_variables)
 
     def open_datatree(
@@ -75,7 +76,7 @@ class MultiscaleBackendEntrypoint(BackendEntrypoint):
         group: str | None = None,
         storage_options: Mapping[str, Any] | None = None,
     ) -> xr.DataTree:
-        """Open all levels, as nodes ``/scale0``, ``/scale1``, ..., and those of labels below ``/labels``."""
+        """Open all levels, as the nodes ``/scale0``, ``/scale1``, ..., and the labels below ``/labels``."""
         groups = self.open_groups_as_dict(
             filename_or_obj, drop_variables=drop_variables, group=group, storage_options=storage_options
         )
@@ -89,21 +90,21 @@ class MultiscaleBackendEntrypoint(BackendEntrypoint):
         group: str | None = None,
         storage_options: Mapping[str, Any] | None = None,
     ) -> dict[str, xr.Dataset]:
-        """Open all levels, by the paths of their nodes."""
-        tree = _opened(filename_or_obj, group, storage_options)
+        """Open all levels, as a dict by the path of their nodes."""
+        tree = _open_tree(filename_or_obj, group, storage_options)
         return {node.path: _as_stored(node.to_dataset(inherit=False), drop_variables) for node in tree.subtree}
 
 
-def _opened(store: Any, group: str | None, storage_options: Mapping[str, Any] | None) -> xr.DataTree:
-    """Open the pyramid at a group, or the node of that path in the tree of the store's own pyramid."""
-    inside = (group or "").strip("/")
+def _open_tree(store: Any, group: str | None, storage_options: Mapping[str, Any] | None) -> xr.DataTree:
+    """Open the pyramid at a path in a store, or the node at that path in the tree of the store's own pyramid."""
+    path = (group or "").strip("/")
     try:
-        return open_pyramid(store, inside or None, storage_options=storage_options)
+        return open_pyramid(store, path or None, storage_options=storage_options)
     except (FileNotFoundError, ValueError) as error:
-        if not inside:
+        if not path:
             raise
         try:
-            node = open_pyramid(store, storage_options=storage_options)[inside]
+            node = open_pyramid(store, storage_options=storage_options)[path]
         except (FileNotFoundError, ValueError, KeyError):
             raise error from None
         if not isinstance(node, xr.DataTree):
@@ -112,7 +113,7 @@ def _opened(store: Any, group: str | None, storage_options: Mapping[str, Any] | 
 
 
 def _as_stored(level: xr.Dataset, drop_variables: str | Iterable[str] | None) -> xr.Dataset:
-    """Return a level with stored arrays in the place of dask's views of them, and without some variables."""
+    """Return a level without some variables, with xarray's lazy arrays instead of dask arrays of stored values."""
     dropped = [drop_variables] if isinstance(drop_variables, str) else list(drop_variables or ())
     level = level.drop_vars(dropped, errors="ignore")
     stored = {}

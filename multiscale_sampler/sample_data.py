@@ -1,8 +1,7 @@
-"""A structured image to try things on: known, of any size, and made in parallel.
+"""A synthetic test image of any size, written in parallel.
 
-Every voxel follows from its own index, so that the image does not depend on how it is chunked or written:
-smooth shading, bright balls on a lattice and fine stripes in one corner, or, as labels, one id per cell of the
-lattice. Slices of its levels show at a glance whether a method blurs, shifts or invents.
+It shows smooth shading, bright balls on a lattice and fine stripes in one corner; as labels, one id per ball. Each
+voxel is computed from its index only, so the image does not depend on its chunks.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ from .tasks.progress import ProgressCallback, reporting
 
 Kind: TypeAlias = Literal["image", "labels"]
 
-# Spacing of the lattice and radius of its balls, in voxels.
+# In voxels: spacing of the lattice, radius of the balls, width of a stripe.
 LATTICE = 32
 RADIUS = 11.0
 STRIPES = 4
@@ -41,32 +40,34 @@ def create_test_image(
     progress: bool | ProgressCallback | None = None,
     **create_options: Any,
 ) -> zarr.Array[Any]:
-    """Write a structured image into a store, chunk by chunk in parallel.
+    """Write a synthetic test image as a zarr array, chunk by chunk in parallel.
+
+    The image shows smooth shading, bright balls on a lattice and fine stripes in one corner.
 
     Parameters
     ----------
     store, path
-        Where to write the array, as ``zarr.create_array`` takes them.
+        Where to write the array, as in ``zarr.create_array``.
     shape, chunks
         Shape of the image and of its chunks; any number of axes.
     dtype
-        Any integer, float or bool dtype. Values span the dtype's range, floats 0 to 1.
+        Any integer, float or bool dtype. Integers are scaled to the range of the dtype, floats lie within 0 and 1.
     kind
-        "image", or "labels": an id for each cell of a lattice, 0 between them.
+        "image", or "labels": one id per ball, 0 between them.
     progress
         As in `write_pyramid`.
     create_options
-        Passed on to ``zarr.create_array`` (``zarr_format``, ``shards``, ``compressors``, ...).
+        Options of ``zarr.create_array`` (``zarr_format``, ``shards``, ``compressors``, ...).
 
     Returns
     -------
     zarr.Array
-        The array that was written.
+        The written array.
 
     Raises
     ------
     ValueError
-        If `kind` is unknown, the dtype cannot hold all labels, or shape and chunks do not fit each other.
+        If `kind` is unknown, the dtype is too small for all labels, or shape and chunks differ in length.
 
     Examples
     --------
@@ -82,15 +83,15 @@ def create_test_image(
     cells = math.prod(size // LATTICE + 1 for size in shape)
     if kind == "labels" and np.dtype(dtype).kind in "iu" and cells > np.iinfo(dtype).max:
         raise ValueError(
-            f"an image of shape {tuple(shape)!r} has {cells!r} labels, more than dtype {str(np.dtype(dtype))!r} holds; "
-            "use a wider one, as 'uint32'"
+            f"labels of shape {tuple(shape)!r} have ids up to {cells!r}, too many for dtype {str(np.dtype(dtype))!r}; "
+            "use a wider one, such as 'uint32'"
         )
     array = zarr.create_array(
         store, name=path, shape=tuple(shape), chunks=tuple(chunks), dtype=np.dtype(dtype), **create_options
     )
 
     def write(region: Box) -> None:
-        array[region] = _block(region, tuple(shape), array.dtype, kind)
+        array[region] = _voxels_in(region, tuple(shape), array.dtype, kind)
 
     regions = list(pieces(whole_box(array.shape), storage_unit(array)))
     with (
@@ -102,7 +103,8 @@ def create_test_image(
     return array
 
 
-def _block(region: Box, shape: tuple[int, ...], dtype: np.dtype[Any], kind: Kind) -> npt.NDArray[Any]:
+def _voxels_in(region: Box, shape: tuple[int, ...], dtype: np.dtype[Any], kind: Kind) -> npt.NDArray[Any]:
+    """Return the voxels of a region of the test image."""
     grids = np.ogrid[region]
     centers = [(grid + LATTICE // 2) // LATTICE * LATTICE for grid in grids]
     square = sum((grid - center) ** 2 for grid, center in zip(grids, centers, strict=True))
@@ -119,19 +121,19 @@ def _block(region: Box, shape: tuple[int, ...], dtype: np.dtype[Any], kind: Kind
     if dtype.kind == "f":
         return value.astype(dtype)
     limits = np.iinfo(dtype)
-    # Through half of the range and twice, which float64 holds for 64 bits too.
-    return (
-        (limits.min + (value * (limits.max / 2.0 - limits.min / 2.0)) * 2.0).clip(limits.min, _top(dtype)).astype(dtype)
-    )
+    scaled = limits.min + value * (limits.max - limits.min)
+    return scaled.clip(limits.min, _largest_float(dtype)).astype(dtype)
 
 
-def _top(dtype: np.dtype[Any]) -> float:
-    """Return the greatest float64 that the integer dtype can hold."""
-    top = np.iinfo(dtype).max
-    return float(np.nextafter(float(top), 0.0)) if int(float(top)) > top else float(top)
+def _largest_float(dtype: np.dtype[Any]) -> float:
+    """Return the largest float64 that does not overflow an integer dtype."""
+    largest = np.iinfo(dtype).max
+    rounded = float(largest)
+    return float(np.nextafter(rounded, 0.0)) if int(rounded) > largest else rounded
 
 
 def _cell_ids(grids: Sequence[npt.NDArray[Any]], shape: Sequence[int]) -> npt.NDArray[Any]:
+    """Return the id of the cell of the lattice that each voxel is in, from 1."""
     ids = np.zeros((), np.int64)
     for grid, size in zip(grids, shape, strict=True):
         ids = ids * (size // LATTICE + 1) + (grid + LATTICE // 2) // LATTICE

@@ -1,4 +1,4 @@
-"""``tree.multiscale``: levels chosen and changed together, held against plain xarray level by level."""
+"""``tree.multiscale``: levels are chosen and edited together, compared with plain xarray level by level."""
 
 import subprocess
 import sys
@@ -32,27 +32,27 @@ def levels_of(tree):
     return [node.to_dataset() for node in tree.children.values()]
 
 
-def test_accessor__is_there_by_importing_the_package():
+def test_accessor__is_registered_by_importing_the_package():
     code = "import multiscale_sampler, xarray; print(type(xarray.DataTree().multiscale).__module__)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
     assert done.stdout == "multiscale_sampler.accessor\n"
     assert not hasattr(xr.DataTree, "msi")
 
 
-# --- changes of all levels -------------------------------------------------------------------------------------
+# --- edits of all levels ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("dims", [("y", "x", "c"), ("x", "y", "c"), ("c", "x", "y"), (), (..., "c")], ids=str)
 def test_transpose__of_every_level(dims, refuse_to_compute):
     tree = make_tree()
-    turned = tree.multiscale.transpose(*dims)
-    assert turned.attrs == tree.attrs
-    for level, original in zip(levels_of(turned), levels_of(tree), strict=True):
+    transposed = tree.multiscale.transpose(*dims)
+    assert transposed.attrs == tree.attrs
+    for level, original in zip(levels_of(transposed), levels_of(tree), strict=True):
         assert level["nuc"].dims == original["nuc"].transpose(*dims).dims
         assert level["nuc"].x.attrs["units"] == "micrometer"
 
 
-def test_transpose__turns_the_values_and_what_is_known_of_their_storage():
+def test_transpose__reorders_values_chunks_and_shards():
     store = {}
     make_tree().multiscale.to_zarr(store, chunks={"c": 1, "y": 8, "x": 4}, shards={"c": 3, "y": 16, "x": 8})
     image = ms.open_pyramid(store).multiscale.transpose("x", "c", "y")["scale0/nuc"]
@@ -61,7 +61,7 @@ def test_transpose__turns_the_values_and_what_is_known_of_their_storage():
     assert ms.open_pyramid(store)["scale0/nuc"].encoding["chunks"] == (1, 8, 4)
 
 
-def test_transpose__refuses_axes_that_a_level_does_not_have():
+def test_transpose__refuses_axes_that_do_not_exist():
     with pytest.raises(ValueError, match="'z'"):
         make_tree().multiscale.transpose("z", "y", "x")
 
@@ -129,7 +129,7 @@ def test_assign_coords__calls_a_function_with_every_level():
         np.testing.assert_array_equal(level.x.values, original.x.values * 1000)
 
 
-def test_changes__of_trees_of_several_variables():
+def test_edits__of_trees_of_several_variables():
     dataset = xr.Dataset({"raw": ms.to_image(BASE[0]), "labels": ms.to_image(BASE[1].astype("uint32"))})
     tree = ms.to_multiscale(dataset, [2]).multiscale.transpose("x", "y")
     assert [level[name].dims for level in levels_of(tree) for name in ("raw", "labels")] == [("x", "y")] * 4
@@ -137,38 +137,38 @@ def test_changes__of_trees_of_several_variables():
     assert set(changed["scale1"].data_vars) == {"raw", "labels"}
 
 
-def test_changes__of_labels_are_those_along_their_own_axes():
+def test_edits__of_labels_are_along_their_own_axes():
     store = {}
     make_tree(channel_names=NAMES).multiscale.to_zarr(store)
     labels = ms.to_image(BASE[0].astype("uint32"), scale={"y": 0.5, "x": 0.25}, units="micrometer")
     ms.write_labels(labels, store, "nuclei")
     tree = ms.open_pyramid(store)
-    turned = tree.multiscale.transpose("x", "y", "c")["labels/nuclei/scale1/nuclei"]
-    np.testing.assert_array_equal(turned.values, tree["labels/nuclei/scale1/nuclei"].values.T)
+    transposed = tree.multiscale.transpose("x", "y", "c")["labels/nuclei/scale1/nuclei"]
+    np.testing.assert_array_equal(transposed.values, tree["labels/nuclei/scale1/nuclei"].values.T)
     green = tree.multiscale.reindex_data_arrays(c=["GFP"], y=[1.0], method=None)
     assert green["scale0/nuc"].sizes == {"c": 1, "y": 1, "x": 48}
     assert green["labels/nuclei/scale0/nuclei"].sizes == {"y": 1, "x": 48}
-    moved = tree.multiscale.assign_coords(c=["a", "b", "c"], x=lambda level: level.x + 1)
-    assert "c" not in moved["labels/nuclei/scale0"].coords
-    assert moved["labels/nuclei/scale2"].x.values[0] == tree["scale2"].x.values[0] + 1
+    shifted = tree.multiscale.assign_coords(c=["a", "b", "c"], x=lambda level: level.x + 1)
+    assert "c" not in shifted["labels/nuclei/scale0"].coords
+    assert shifted["labels/nuclei/scale2"].x.values[0] == tree["scale2"].x.values[0] + 1
     assert len(tree.multiscale.levels) == 3
     assert tree["labels/nuclei"].multiscale.at(x=1.0).sizes == {"y": 8, "x": 12}
 
 
-def test_skip_non_dimension_nodes__leaves_the_root_alone():
+def test_skip_non_dimension_nodes__returns_the_root_unchanged():
     seen = []
 
     @ms.skip_non_dimension_nodes
     def transpose(level, *dims, **options):
-        """Say which sizes came."""
+        """Record the sizes of a level."""
         seen.append((dict(level.sizes), options))
         return level.transpose(*dims)
 
-    assert transpose.__doc__ == "Say which sizes came."
+    assert transpose.__doc__ == "Record the sizes of a level."
     empty = xr.Dataset(attrs={"a": 1})
     assert transpose(empty, "y") is empty
-    turned = make_tree().map_over_datasets(transpose, "y", "x", "c", kwargs={"option": 1})
-    assert turned["scale1/nuc"].dims == ("y", "x", "c")
+    transposed = make_tree().map_over_datasets(transpose, "y", "x", "c", kwargs={"option": 1})
+    assert transposed["scale1/nuc"].dims == ("y", "x", "c")
     assert seen == [({"c": 3, "y": 32 // f, "x": 48 // f}, {"option": 1}) for f in (1, 2, 4)]
 
 
@@ -189,7 +189,7 @@ def test_to_zarr__is_write_pyramid(tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore:the axes .* are written as:UserWarning")
-def test_to_zarr__of_a_tree_that_was_changed(tmp_path):
+def test_to_zarr__of_an_edited_tree(tmp_path):
     tree = make_tree(channel_names=NAMES).multiscale.transpose("y", "x", "c")
     tree = tree.multiscale.reindex_data_arrays(c=["GFP"]).multiscale.assign_coords(c=["green"])
     tree.multiscale.to_zarr(tmp_path / "p.zarr")
@@ -198,11 +198,11 @@ def test_to_zarr__of_a_tree_that_was_changed(tmp_path):
     assert [level.c.values.tolist() for level in levels_of(again)] == [["green"]] * 3
 
 
-# --- which levels there are, and which one to take -------------------------------------------------------------
+# --- listing and choosing levels -------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("form", ["lazy", "in memory", "opened by xarray", "opened"])
-def test_levels__tells_them_in_a_table(tmp_path, form, refuse_to_compute):
+def test_levels__prints_as_a_table(tmp_path, form, refuse_to_compute):
     tree = make_tree(chunks={"c": 1, "y": 16, "x": 16})
     if form == "in memory":
         with dask.config.set(scheduler="synchronous"):
@@ -223,7 +223,7 @@ def test_levels__tells_them_in_a_table(tmp_path, form, refuse_to_compute):
 
 
 @pytest.mark.parametrize(
-    ("wanted", "level"),
+    ("spacings", "level"),
     [
         ({"x": 0.25}, 0),
         ({"x": 0.49}, 0),
@@ -243,12 +243,12 @@ def test_levels__tells_them_in_a_table(tmp_path, form, refuse_to_compute):
     ],
     ids=str,
 )
-def test_at__is_the_coarsest_level_that_is_as_fine_as_that(wanted, level, refuse_to_compute):
+def test_at__is_the_coarsest_level_within_a_spacing(spacings, level, refuse_to_compute):
     tree = make_tree()
-    xr.testing.assert_identical(tree.multiscale.at(**wanted).variable, tree[f"scale{level}/nuc"].variable)
+    xr.testing.assert_identical(tree.multiscale.at(**spacings).variable, tree[f"scale{level}/nuc"].variable)
 
 
-def test_at__asks_no_more_of_a_coarse_axis_than_level_0_has():
+def test_at__requires_no_finer_spacing_than_that_of_level_0():
     image = ms.to_image(np.zeros((8, 64, 64), "u1"), scale={"z": 50.0, "y": 4.0, "x": -4.0})
     tree = ms.to_multiscale(image, [{"y": 2, "x": 2}, {"y": 4, "x": 4}, {"z": 2, "y": 8, "x": 8}])
     assert tree.multiscale.at(spacing=16).shape == (8, 16, 16)
@@ -258,21 +258,21 @@ def test_at__asks_no_more_of_a_coarse_axis_than_level_0_has():
 
 
 @pytest.mark.parametrize(
-    ("wanted", "message"),
+    ("spacings", "message"),
     [
-        ({}, "give one of them"),
-        ({"spacing": 1.0, "x": 1.0}, "give one of them"),
+        ({}, "give exactly one of them"),
+        ({"spacing": 1.0, "x": 1.0}, "give exactly one of them"),
         ({"z": 1.0}, "z=1.0.*'c', 'y', 'x'"),
-        ({"x": 0}, "x=0 is no distance"),
-        ({"x": float("nan")}, "x=nan is no distance"),
-        ({"spacing": -1.0}, "no distance"),
+        ({"x": 0}, "x=0 is not a distance"),
+        ({"x": float("nan")}, "x=nan is not a distance"),
+        ({"spacing": -1.0}, "=-1.0 is not a distance"),
         ({"c": 1.0}, "not evenly spaced"),
     ],
     ids=str,
 )
-def test_at__refuses_what_chooses_no_level(wanted, message):
+def test_at__refuses_spacings_that_select_no_level(spacings, message):
     with pytest.raises(ValueError, match=message):
-        make_tree(channel_names=NAMES).multiscale.at(**wanted)
+        make_tree(channel_names=NAMES).multiscale.at(**spacings)
 
 
 @pytest.mark.parametrize(
@@ -297,16 +297,16 @@ def test_fit__is_the_finest_level_within_a_limit(limit, level, refuse_to_compute
 @pytest.mark.parametrize(
     ("limit", "message"),
     [
-        ({}, "give one of them"),
-        ({"nbytes": 1, "pixels": 1}, "give one of them"),
-        ({"nbytes": "much"}, "'much' is no amount"),
-        ({"nbytes": 575}, r"575: the coarsest has 288 pixels in 576 B"),
+        ({}, "give exactly one of them"),
+        ({"nbytes": 1, "pixels": 1}, "give exactly one of them"),
+        ({"nbytes": "much"}, "'much' is not an amount"),
+        ({"nbytes": 575}, "nbytes=575: the coarsest has 288 pixels in 576 B"),
         ({"nbytes": "1 B"}, "'1 B': the coarsest"),
-        ({"pixels": 287}, "287: the coarsest"),
+        ({"pixels": 287}, "pixels=287: the coarsest"),
     ],
     ids=str,
 )
-def test_fit__refuses_a_limit_below_all_levels(limit, message):
+def test_fit__refuses_limits_that_no_level_is_within(limit, message):
     with pytest.raises(ValueError, match=message):
         make_tree().multiscale.fit(**limit)
 

@@ -1,4 +1,4 @@
-"""The engine "multiscale" of xarray, held against `open_pyramid` and against xarray's own engine for zarr."""
+"""The engine "multiscale" of xarray, compared with `open_pyramid` and with xarray's own engine for zarr."""
 
 import pickle
 import zipfile
@@ -33,54 +33,54 @@ def write(store, layout="datatree", version="0.5", **options):
 
 
 @pytest.fixture(scope="module", params=STORED, ids=lambda stored: "-".join(stored))
-def place(request, tmp_path_factory):
-    place = tmp_path_factory.mktemp("stored") / "p.zarr"
-    write(place, *request.param)
-    return place
+def path(request, tmp_path_factory):
+    path = tmp_path_factory.mktemp("stored") / "p.zarr"
+    write(path, *request.param)
+    return path
 
 
-def test_engine__is_known_to_xarray_by_its_name(place):
+def test_engine__is_registered_with_xarray(path):
     assert isinstance(xr.backends.list_engines()["multiscale"], Engine)
-    tree = xr.open_datatree(place, engine="multiscale")
-    xr.testing.assert_identical(tree, open_pyramid(place))
+    tree = xr.open_datatree(path, engine="multiscale")
+    xr.testing.assert_identical(tree, open_pyramid(path))
     assert tree["scale1/cells"].x.attrs["units"] == "micrometer"
 
 
-def test_open_datatree__gives_what_open_pyramid_gives(place):
-    expected = open_pyramid(place)
-    tree = xr.open_datatree(place, engine=Engine)
+def test_open_datatree__equals_open_pyramid(path):
+    expected = open_pyramid(path)
+    tree = xr.open_datatree(path, engine=Engine)
     xr.testing.assert_identical(tree, expected)
     for level, factor in (("scale0", 1), ("scale1", 2), ("scale2", 4)):
         image = tree[level]["cells"]
         np.testing.assert_array_equal(image.values, expected_level(BASE, (1, factor, factor)) if factor > 1 else BASE)
         np.testing.assert_allclose(image.x.values[0], -3.0 + (factor - 1) / 2 * 0.25)
         assert image.c.values.tolist() == ["DAPI", "GFP"]
-    groups = xr.open_groups(place, engine=Engine)
+    groups = xr.open_groups(path, engine=Engine)
     assert list(groups) == ["/", "/scale0", "/scale1", "/scale2"]
     xr.testing.assert_identical(groups["/scale2"], expected["scale2"].to_dataset())
 
 
 @pytest.mark.parametrize("level", [0, 2])
-def test_open_dataset__opens_one_level(place, level):
-    expected = open_pyramid(place)[f"scale{level}"].to_dataset()
-    xr.testing.assert_identical(xr.open_dataset(place, engine=Engine, level=level), expected)
-    xr.testing.assert_identical(xr.open_dataarray(place, engine=Engine, level=level), expected["cells"])
+def test_open_dataset__opens_one_level(path, level):
+    expected = open_pyramid(path)[f"scale{level}"].to_dataset()
+    xr.testing.assert_identical(xr.open_dataset(path, engine=Engine, level=level), expected)
+    xr.testing.assert_identical(xr.open_dataarray(path, engine=Engine, level=level), expected["cells"])
 
 
-def test_open_dataset__opens_level_0_where_none_is_named(place):
-    xr.testing.assert_identical(xr.open_dataset(place, engine=Engine), open_pyramid(place)["scale0"].to_dataset())
+def test_open_dataset__opens_level_0_by_default(path):
+    xr.testing.assert_identical(xr.open_dataset(path, engine=Engine), open_pyramid(path)["scale0"].to_dataset())
 
 
 @pytest.mark.parametrize("level", [-1, 3, "scale1"])
-def test_open_dataset__refuses_a_level_that_is_not_there(place, level):
+def test_open_dataset__refuses_a_level_that_does_not_exist(path, level):
     with pytest.raises((ValueError, TypeError), match=r"level=|integer"):
-        xr.open_dataset(place, engine=Engine, level=level)
+        xr.open_dataset(path, engine=Engine, level=level)
 
 
-# --- what users of xarray expect of its options ----------------------------------------------------------------
+# --- xarray's options ------------------------------------------------------------------------------------------
 
 
-def test_chunks__none_is_lazy_and_without_dask():
+def test_chunks__none_reads_lazily_without_dask():
     store = Recording(zarr.storage.MemoryStore())
     write(store)
     store.log["read"].clear()
@@ -102,15 +102,15 @@ def test_chunks__none_is_lazy_and_without_dask():
 def test_chunks__are_those_of_xarrays_engine_for_zarr(tmp_path, chunks, expected):
     write(tmp_path / "p.zarr")
     tree = xr.open_datatree(tmp_path / "p.zarr", engine=Engine, chunks=chunks)
-    theirs = xr.open_datatree(tmp_path / "p.zarr", engine="zarr", chunks=chunks)
+    expected_tree = xr.open_datatree(tmp_path / "p.zarr", engine="zarr", chunks=chunks)
     for level in ("scale0", "scale1", "scale2"):
-        assert tree[level]["cells"].chunks == theirs[level]["cells"].chunks
-        # Of levels under one name too: dask must not take one for another.
-        np.testing.assert_array_equal(tree[level]["cells"].values, theirs[level]["cells"].values)
+        assert tree[level]["cells"].chunks == expected_tree[level]["cells"].chunks
+        # Levels have the same variable name: dask must not confuse them.
+        np.testing.assert_array_equal(tree[level]["cells"].values, expected_tree[level]["cells"].values)
     assert tree["scale0/cells"].data.chunksize == expected
 
 
-def test_chunks__as_they_are_stored_are_those_of_open_pyramid(tmp_path):
+def test_chunks__empty_are_those_of_open_pyramid(tmp_path):
     write(tmp_path / "p.zarr", chunks={"c": 1, "y": 8, "x": 8}, shards={"c": 2, "y": 16, "x": 32})
     tree = xr.open_datatree(tmp_path / "p.zarr", engine=Engine, chunks={})
     assert tree["scale0/cells"].data.chunksize == (2, 16, 32)
@@ -118,16 +118,16 @@ def test_chunks__as_they_are_stored_are_those_of_open_pyramid(tmp_path):
 
 
 @pytest.mark.parametrize("names", ["cells", ["cells", "c"], ("nothing",)], ids=str)
-def test_drop_variables__leaves_them_out_and_no_others(place, names):
+def test_drop_variables__drops_these_and_no_others(path, names):
     dropped = {names} if isinstance(names, str) else set(names)
-    tree = xr.open_datatree(place, engine=Engine, drop_variables=names)
+    tree = xr.open_datatree(path, engine=Engine, drop_variables=names)
     for node in tree.children.values():
         assert set(node.variables) == {"cells", "c", "y", "x"} - dropped
-    level = xr.open_dataset(place, engine=Engine, level=1, drop_variables=names)
+    level = xr.open_dataset(path, engine=Engine, level=1, drop_variables=names)
     xr.testing.assert_identical(level, tree["scale1"].to_dataset())
 
 
-def test_group__leads_to_a_pyramid_inside_a_store(tmp_path):
+def test_group__opens_a_pyramid_inside_a_store(tmp_path):
     write_pyramid(
         noise((30, 20), "uint32"), zarr.open_group(tmp_path / "a.zarr", path="labels/nuclei", mode="w"), mode="w"
     )
@@ -140,7 +140,7 @@ def test_group__leads_to_a_pyramid_inside_a_store(tmp_path):
 
 @pytest.mark.parametrize("layout", ["datatree", "flat"])
 @pytest.mark.parametrize("slash", ["", "/"])
-def test_group__names_a_node_of_the_tree_as_with_xarrays_own_engines(tmp_path, layout, slash):
+def test_group__opens_a_node_of_the_tree(tmp_path, layout, slash):
     write(tmp_path / "p.zarr", layout=layout)
     write_labels(to_image(noise((40, 60), "uint32")), tmp_path / "p.zarr", "nuclei", method="nearest")
     whole = xr.open_datatree(tmp_path / "p.zarr", engine=Engine)
@@ -156,14 +156,14 @@ def test_group__names_a_node_of_the_tree_as_with_xarrays_own_engines(tmp_path, l
     assert set(labels["nuclei/scale1"].variables) == {"nuclei", "x"}
     groups = xr.open_groups(tmp_path / "p.zarr", engine=Engine, group=slash + "labels/nuclei")
     assert set(groups) == {"/", "/scale0", "/scale1", "/scale2"}
-    with pytest.raises(ValueError, match="each name a level"):
+    with pytest.raises(ValueError, match="both select a level"):
         xr.open_dataset(tmp_path / "p.zarr", engine=Engine, group="scale1", level=1)
     with pytest.raises(FileNotFoundError, match="'nothing'"):
         xr.open_datatree(tmp_path / "p.zarr", engine=Engine, group="nothing")
 
 
 @pytest.mark.parametrize("chunks", [None, {}], ids=str)
-def test_labels__come_along_as_with_open_pyramid(tmp_path, chunks):
+def test_labels__are_opened_with_their_image(tmp_path, chunks):
     write(tmp_path / "p.zarr")
     write_labels(to_image(noise((40, 60), "uint32"), scale={"y": 0.5, "x": 0.25}), tmp_path / "p.zarr", "nuclei")
     expected = open_pyramid(tmp_path / "p.zarr")
@@ -175,20 +175,20 @@ def test_labels__come_along_as_with_open_pyramid(tmp_path, chunks):
 
 
 @pytest.mark.parametrize("option", ["mask_and_scale", "decode_times", "consolidated"])
-def test_options__that_it_does_not_know_are_refused(place, option):
+def test_options__of_other_engines_are_refused(path, option):
     with pytest.raises(TypeError, match=option):
-        xr.open_datatree(place, engine=Engine, **{option: True})
+        xr.open_datatree(path, engine=Engine, **{option: True})
 
 
-def test_create_default_indexes__works_as_xarray_says(place):
-    tree = xr.open_datatree(place, engine=Engine, create_default_indexes=True)
+def test_create_default_indexes__indexes_all_axes(path):
+    tree = xr.open_datatree(path, engine=Engine, create_default_indexes=True)
     assert set(tree["scale0"].xindexes) == {"c", "y", "x"}
 
 
 # --- stores ----------------------------------------------------------------------------------------------------
 
 
-def test_stores__of_every_form(tmp_path):
+def test_stores__of_every_type(tmp_path):
     memory, mapping, url = zarr.storage.MemoryStore(), {}, f"memory://{tmp_path.name}/p.zarr"
     for store in (memory, mapping, url, tmp_path / "p.zarr"):
         write(store)
@@ -209,8 +209,8 @@ def test_stores__of_every_form(tmp_path):
             np.testing.assert_array_equal(tree["scale2/cells"].values, expected_level(BASE, (1, 4, 4)))
 
 
-def test_stores__of_other_writers_get_their_coordinates(tmp_path):
-    """NZ-14: a plain 0.4 store without names of dimensions, as xarray's own engine cannot open it."""
+def test_stores__of_other_tools_have_coordinates(tmp_path):
+    """NZ-14: xarray's own engine cannot open a 0.4 store without dimension names."""
     group = zarr.open_group(tmp_path / "a.zarr", mode="w", zarr_format=2)
     for path, data in (("0", BASE[0]), ("1", BASE[0][::2, ::2])):
         make_array(group.store_path, data, path=path, zarr_format=2, chunks=(16, 16))
@@ -230,7 +230,7 @@ def test_stores__of_other_writers_get_their_coordinates(tmp_path):
     assert level.x.attrs["units"] == "nanometer"
 
 
-def test_stores__that_hold_no_pyramid_are_refused(tmp_path):
+def test_stores__without_a_pyramid_are_refused(tmp_path):
     make_array(tmp_path / "a.zarr", BASE, path="0")
     with pytest.raises(ValueError, match="no OME-NGFF multiscales"):
         xr.open_datatree(tmp_path / "a.zarr", engine=Engine)
@@ -239,8 +239,8 @@ def test_stores__that_hold_no_pyramid_are_refused(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["p.zarr", "p.ome.zarr", "p"])
-def test_guess_can_open__leaves_every_store_to_others(tmp_path, name):
-    """Stores that nobody asked this engine to open stay with the engine that opened them before."""
+def test_guess_can_open__claims_no_store(tmp_path, name):
+    """Stores are opened by the engine that opened them before, unless this engine is requested."""
     write(tmp_path / name)
     assert not Engine().guess_can_open(tmp_path / name)
     if name.endswith(".zarr"):
@@ -248,11 +248,11 @@ def test_guess_can_open__leaves_every_store_to_others(tmp_path, name):
         assert xr.open_datatree(tmp_path / name).attrs["ome"]
 
 
-# --- and back --------------------------------------------------------------------------------------------------
+# --- writing what it opened ------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("chunks", [None, {}], ids=str)
-def test_trees__that_it_opened_are_pyramids_to_write(tmp_path, chunks):
+def test_trees__can_be_written_again(tmp_path, chunks):
     write(tmp_path / "p.zarr")
     tree = xr.open_datatree(tmp_path / "p.zarr", engine=Engine, chunks=chunks)
     write_pyramid(tree, tmp_path / "again.zarr")
@@ -265,8 +265,8 @@ def test_trees__that_it_opened_are_pyramids_to_write(tmp_path, chunks):
 
 
 @pytest.mark.parametrize("chunks", [None, {}], ids=str)
-def test_trees__that_it_opened_do_not_destroy_their_store(tmp_path, chunks):
-    """MSI-1, through this engine: the target is seen to hold the source."""
+def test_trees__are_not_written_over_their_own_store(tmp_path, chunks):
+    """MSI-1, through this engine: writing refuses a target that contains the source."""
     write(tmp_path / "p.zarr")
     before = hashes(tmp_path)
     tree = xr.open_datatree(tmp_path / "p.zarr", engine=Engine, chunks=chunks)
@@ -275,9 +275,9 @@ def test_trees__that_it_opened_do_not_destroy_their_store(tmp_path, chunks):
     assert hashes(tmp_path) == before
 
 
-def test_tasks__can_be_sent_to_other_processes(tmp_path):
+def test_levels__can_be_pickled(tmp_path):
     write(tmp_path / "p.zarr")
     for chunks in (None, {}):
         level = xr.open_dataset(tmp_path / "p.zarr", engine=Engine, level=2, chunks=chunks)
-        sent = pickle.loads(pickle.dumps(level))
-        np.testing.assert_array_equal(sent["cells"].values, expected_level(BASE, (1, 4, 4)))
+        unpickled = pickle.loads(pickle.dumps(level))
+        np.testing.assert_array_equal(unpickled["cells"].values, expected_level(BASE, (1, 4, 4)))

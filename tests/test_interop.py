@@ -1,4 +1,4 @@
-"""Pyramids to and from ngff-zarr, images to and from ITK: the same values at the same places, lazily."""
+"""Conversion to and from ngff-zarr and ITK keeps values and positions, and ngff-zarr's is lazy."""
 
 import dataclasses
 import sys
@@ -13,7 +13,7 @@ import multiscale_sampler as ms
 from .data import noise
 from .oracles import check_levels, expected_level
 
-# itk's modules are made by a SWIG that Python warns of; as an error, that ends the process.
+# Python warns of the SWIG types of itk while it imports itk; as an error, that warning ends the process.
 pytestmark = pytest.mark.filterwarnings("ignore:builtin type .* has no __module__ attribute:DeprecationWarning")
 
 SHAPES = {"yx": (11, 14), "zyx": (6, 7, 8), "tczyx": (2, 2, 4, 6, 5)}
@@ -42,7 +42,7 @@ def assert_same_levels(tree, expected):
 
 
 @pytest.mark.parametrize("dims", SHAPES)
-def test_to_ngff_multiscales__says_what_the_tree_says(dims):
+def test_to_ngff_multiscales__keeps_values_and_metadata(dims):
     ngff_zarr = pytest.importorskip("ngff_zarr", reason=NO_CLIENT)
     multiscales = ms.to_ngff_multiscales(ms.to_multiscale(labelled(dims), [2, 3]))
     assert isinstance(multiscales, ngff_zarr.Multiscales)
@@ -61,7 +61,7 @@ def test_to_ngff_multiscales__says_what_the_tree_says(dims):
 
 
 @pytest.mark.parametrize("dims", SHAPES)
-def test_ngff_multiscales__and_back_are_the_same_lazily(dims, refuse_to_compute):
+def test_ngff_multiscales__round_trip_is_lazy_and_exact(dims, refuse_to_compute):
     pytest.importorskip("ngff_zarr", reason=NO_CLIENT)
     tree = ms.to_multiscale(labelled(dims), [2, 3])
     tree.attrs["experiment"] = "one"
@@ -74,7 +74,7 @@ def test_ngff_multiscales__and_back_are_the_same_lazily(dims, refuse_to_compute)
 
 
 @pytest.mark.parametrize("version", ["0.4", "0.5"])
-def test_ngff_multiscales__are_written_and_read_by_ngff_zarr(tmp_path, version):
+def test_ngff_multiscales__survive_a_store_of_ngff_zarr(tmp_path, version):
     ngff_zarr = pytest.importorskip("ngff_zarr", reason=NO_CLIENT)
     tree = ms.to_multiscale(labelled("tczyx"), [2, 3])
     multiscales = ms.to_ngff_multiscales(tree)
@@ -89,7 +89,7 @@ def test_ngff_multiscales__are_written_and_read_by_ngff_zarr(tmp_path, version):
     assert ms.to_ngff_multiscales(again).metadata.omero == omero
 
 
-def test_to_ngff_multiscales__puts_axes_in_the_order_of_ngff():
+def test_to_ngff_multiscales__transposes_to_the_order_of_ngff():
     pytest.importorskip("ngff_zarr", reason=NO_CLIENT)
     tree = ms.to_multiscale(labelled("tczyx"), [2]).multiscale.transpose("z", "y", "x", "c", "t")
     image = ms.to_ngff_multiscales(tree).images[1]
@@ -97,8 +97,8 @@ def test_to_ngff_multiscales__puts_axes_in_the_order_of_ngff():
     np.testing.assert_array_equal(image.data, expected_level(noise(SHAPES["tczyx"]), (1, 1, 2, 2, 2)))
 
 
-def test_from_ngff_multiscales__takes_what_ngff_zarr_made():
-    """NZ-9, the other way: its coordinates and names are kept."""
+def test_from_ngff_multiscales__keeps_coordinates_and_names():
+    """NZ-9 in the other direction."""
     ngff_zarr = pytest.importorskip("ngff_zarr", reason=NO_CLIENT)
     base = noise((2, 16, 12))
     image = ngff_zarr.to_ngff_image(
@@ -124,7 +124,7 @@ def test_from_ngff_multiscales__takes_what_ngff_zarr_made():
     check_levels(ms.open_pyramid(store), base, [(1, 2, 2)], "mode", scale={"y": 2.0, "x": 0.5}, translation={"y": 7.0})
 
 
-def test_msi_10__no_unit_is_no_unit_in_ngff_zarr_either():
+def test_msi_10__missing_units_stay_missing_in_ngff_zarr():
     """MSI-10: a missing unit became an empty one."""
     pytest.importorskip("ngff_zarr", reason=NO_CLIENT)
     image = ms.to_image(noise((8, 8)), units={"y": "micrometer"})
@@ -134,7 +134,7 @@ def test_msi_10__no_unit_is_no_unit_in_ngff_zarr_either():
     assert "units" not in ms.from_ngff_multiscales(multiscales)["scale1/image"].x.attrs
 
 
-def test_to_ngff_multiscales__refuses_axes_that_ngff_cannot_say():
+def test_to_ngff_multiscales__refuses_unevenly_spaced_axes():
     pytest.importorskip("ngff_zarr", reason=NO_CLIENT)
     tree = ms.to_multiscale(ms.to_image(noise((8, 8))).assign_coords(y=np.arange(8.0) ** 2), [2])
     with pytest.raises(ValueError, match="not evenly spaced"):
@@ -150,7 +150,7 @@ def test_to_ngff_multiscales__refuses_axes_that_ngff_cannot_say():
     ],
     ids=["ngff-zarr", "itk", "itkwasm"],
 )
-def test_libraries__that_are_missing_are_named_with_what_installs_them(monkeypatch, module, call, line):
+def test_missing_libraries__are_named_with_how_to_install_them(monkeypatch, module, call, line):
     monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(ModuleNotFoundError, match=f"{line}$"):
         call()
@@ -185,14 +185,14 @@ def wasm(values, direction, spacing=GRID["spacing"], origin=GRID["origin"], name
 
 
 def physical(image, index):
-    """Return where ITK says that a pixel is, by its (x, y, z) index."""
+    """Return the physical position of a pixel by ITK's rule, from its (x, y, z) index."""
     return np.array(image.origin) + np.array(image.direction) @ (np.array(image.spacing) * index)
 
 
 @pytest.mark.parametrize("direction", [np.eye(3), ROTATED, np.diag([-1.0, -1.0, 1.0]), np.eye(2)], ids=str)
 @pytest.mark.parametrize("components", [1, 3])
 @pytest.mark.parametrize("dtype", ["uint8", "int16", "float32"])
-def test_itk__and_back_is_the_same(direction, components, dtype):
+def test_itk__round_trip_is_exact(direction, components, dtype):
     shape = (4, 5, 6)[-len(direction) :] + ((components,) if components > 1 else ())
     values = noise(shape, dtype)
     image = ms.from_itk(wasm(values, direction), units="millimeter")
@@ -213,9 +213,9 @@ def test_itk__and_back_is_the_same(direction, components, dtype):
     assert (again.name, list(again.size)) == ("head", list(shape[: len(direction)][::-1]))
 
 
-@pytest.mark.parametrize("direction", [np.eye(3), ROTATED], ids=["straight", "askew"])
-def test_to_itk__puts_levels_and_crops_where_they_are(tmp_path, direction):
-    """Every pixel of a level is in the middle of the pixels that it stands for, also where the image lies askew."""
+@pytest.mark.parametrize("direction", [np.eye(3), ROTATED], ids=["identity", "rotated"])
+def test_to_itk__places_levels_and_crops_in_space(tmp_path, direction):
+    """Every pixel of a level is at the centre of its window, also in a rotated image."""
     base = wasm(noise((8, 6, 10)), direction)
     ms.write_pyramid(ms.from_itk(base), tmp_path / "p.zarr", scale_factors=[2, {"x": 4, "y": 2, "z": 2}])
     tree = ms.open_pyramid(tmp_path / "p.zarr")
@@ -229,16 +229,16 @@ def test_to_itk__puts_levels_and_crops_where_they_are(tmp_path, direction):
     np.testing.assert_allclose(physical(crop, (1, 1, 1)), physical(base, (4, 1, 4)), rtol=1e-12)
 
 
-def test_to_itk__goes_by_the_names_of_axes_and_turns_those_that_descend():
+def test_to_itk__orders_axes_by_name_and_reverses_descending_ones():
     pytest.importorskip("itkwasm", reason="ngff-zarr brings itkwasm")
     values = noise((4, 5, 6))
     image = ms.to_image(values, "zyx", scale={"z": 3.0, "y": -2.0, "x": 0.5}, translation={"y": 9.0})
     expected = ms.to_itk(image, library="itkwasm")
     assert (list(expected.spacing), list(expected.origin)) == ([0.5, 2.0, 3.0], [0.0, 9.0, 0.0])
     np.testing.assert_array_equal(expected.direction, np.diag([1.0, -1.0, 1.0]))
-    turned = ms.to_itk(image.transpose("x", "z", "y"), library="itkwasm")
-    np.testing.assert_array_equal(turned.data, values)
-    assert list(turned.spacing) == [0.5, 2.0, 3.0]
+    transposed = ms.to_itk(image.transpose("x", "z", "y"), library="itkwasm")
+    np.testing.assert_array_equal(transposed.data, values)
+    assert list(transposed.spacing) == [0.5, 2.0, 3.0]
     other = ms.to_itk(ms.to_image(values, ("depth", "lat", "lon"), scale=[3.0, 2.0, 0.5]), library="itkwasm")
     assert (list(other.size), list(other.spacing)) == ([6, 5, 4], [0.5, 2.0, 3.0])
     channels = ms.to_itk(ms.to_image(values, "cyx"), library="itkwasm")
@@ -246,7 +246,7 @@ def test_to_itk__goes_by_the_names_of_axes_and_turns_those_that_descend():
     assert channels.imageType.components == 4
 
 
-def test_from_itk__finds_the_first_pixel_of_a_region():
+def test_from_itk__starts_at_the_first_pixel_of_a_region():
     itkwasm = pytest.importorskip("itkwasm", reason="ngff-zarr brings itkwasm")
     values = noise((4, 5, 6))
     part = wasm(values, ROTATED, bufferedRegion=itkwasm.image.ImageRegion(index=[2, 1, 3], size=[6, 5, 4]))
@@ -255,7 +255,7 @@ def test_from_itk__finds_the_first_pixel_of_a_region():
     np.testing.assert_allclose(first, physical(part, (2, 1, 3)), rtol=1e-12)
 
 
-def test_ngff_zarr__takes_our_images_of_itk_for_the_same():
+def test_to_itk__is_read_by_ngff_zarr_as_the_same_image():
     ngff_zarr = pytest.importorskip("ngff_zarr", reason=NO_CLIENT)
     image = ms.to_image(noise((4, 5, 6)), scale={"z": 3.0, "y": 2.0, "x": 0.5}, translation={"z": 1.0})
     theirs = ngff_zarr.itk_image_to_ngff_image(ms.to_itk(image, library="itkwasm"))
@@ -271,28 +271,32 @@ def test_ngff_zarr__takes_our_images_of_itk_for_the_same():
         (lambda: ms.to_image(noise((4,)), "x"), ValueError, "2 or 3 spatial axes"),
         (lambda: ms.to_image(noise((4, 4), "bool")), TypeError, "'bool'.*astype"),
         (lambda: ms.to_image(noise((4, 4), "float16")), TypeError, "'float16'"),
-        (lambda: ms.to_image(noise((4, 4))).assign_coords(y=[0.0, 1.0, 3.0, 9.0]), ValueError, "'y' are not even"),
+        (
+            lambda: ms.to_image(noise((4, 4))).assign_coords(y=[0.0, 1.0, 3.0, 9.0]),
+            ValueError,
+            "'y' are not evenly spaced",
+        ),
         (lambda: ms.from_itk(wasm(noise((4, 4, 4)), ROTATED))[1], ValueError, r"isel\(z=\[0\]\)"),
     ],
     ids=["time", "1-D", "bool", "half", "irregular", "slice"],
 )
-def test_to_itk__refuses_what_is_no_image_of_itk(image, error, message):
+def test_to_itk__refuses_axes_and_dtypes_that_itk_does_not_support(image, error, message):
     pytest.importorskip("itkwasm", reason="ngff-zarr brings itkwasm")
     with pytest.raises(error, match=message):
         ms.to_itk(image(), library="itkwasm")
 
 
-def test_itk__refuses_what_it_does_not_know():
+def test_itk__refuses_other_libraries_types_and_ranks():
     with pytest.raises(ValueError, match="'sitk'; choose one of 'itk', 'itkwasm'"):
         ms.to_itk(noise((4, 4)), library="sitk")
-    with pytest.raises(TypeError, match=r"'ndarray' is no itk\.Image.*to_image"):
+    with pytest.raises(TypeError, match=r"expected an itk\.Image .*, got an object of type 'ndarray'; use to_image"):
         ms.from_itk(noise((4, 4)))
     with pytest.raises(ValueError, match="4 dimensions"):
         ms.from_itk(wasm(noise((2, 2, 2, 2)), np.eye(4), spacing=[1.0] * 4, origin=[0.0] * 4))
 
 
-@pytest.mark.parametrize("direction", [np.eye(3), ROTATED], ids=["straight", "askew"])
-def test_itk__native_images_are_those_of_wasm(direction):
+@pytest.mark.parametrize("direction", [np.eye(3), ROTATED], ids=["identity", "rotated"])
+def test_itk__native_images_equal_those_of_wasm(direction):
     itk = pytest.importorskip("itk", reason="needs itk")
     values = noise((8, 6, 10))
     image = ms.from_itk(wasm(values, direction))

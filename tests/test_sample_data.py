@@ -1,4 +1,4 @@
-"""The test image: known, and the same however it is chunked."""
+"""The synthetic test image: its values, dtypes and shapes, which do not depend on chunks."""
 
 import numpy as np
 import pytest
@@ -56,8 +56,8 @@ def test_create_test_image__labels_are_one_id_per_object(shape):
     assert len(np.unique(np.stack([labels.ravel(), objects.ravel()]), axis=1).T) == count + 1
 
 
-def test_create_test_image__refuses_labels_that_the_dtype_cannot_hold():
-    with pytest.raises(ValueError, match="uint8"):
+def test_create_test_image__refuses_a_dtype_too_small_for_the_labels():
+    with pytest.raises(ValueError, match="too many for dtype 'uint8'"):
         create_test_image({}, shape=(32 * 300, 32), chunks=(512, 32), dtype="uint8", kind="labels")
 
 

@@ -377,7 +377,7 @@ def test_plot__draws_into_the_current_axes(axes):
         ({"labels": "cells"}, ValueError, r"labels='cells' does not exist: the tree has the labels \[\]"),
         ({"kind": "picture"}, ValueError, "choose one of 'image', 'labels'"),
         ({"kind": "labels"}, TypeError, "needs integers, but the values have dtype 'float32'"),
-        ({"nbytes": "much"}, ValueError, "'much' is no amount"),
+        ({"nbytes": "much"}, ValueError, "'much' is not an amount"),
     ],
     ids=str,
 )
