@@ -1,4 +1,4 @@
-"""Compare what three halvings do to the mean of a dim image: ours, ngff-zarr's and ome-zarr-py's defaults."""
+"""Compare the mean of a dim image after three halvings by this package, ngff-zarr and ome-zarr-py."""
 
 import tempfile
 

@@ -1,4 +1,4 @@
-"""The calls of multiscale-spatial-image's README, on this package: other imports, and ``msi`` is ``multiscale``."""
+"""The calls of multiscale-spatial-image's README; only the imports differ, and ``msi`` is ``multiscale``."""
 
 import numpy as np
 import xarray as xr
@@ -19,7 +19,7 @@ multiscale = to_multiscale(image, [2, 4])
 print(multiscale)
 multiscale = to_multiscale(image, [2, 4], method=Methods.XARRAY_COARSEN, chunks=64)
 
-# A function over all levels; factors count from the base, [2, 2] of that README would be one level twice.
+# A function over all levels. Factors are relative to level 0: [2, 2] of that README would be the same level twice.
 image = to_spatial_image(np.zeros((2, 200, 200)), dims=("c", "y", "x"))
 volume = to_multiscale(image, scale_factors=[2, 4])
 

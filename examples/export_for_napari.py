@@ -1,4 +1,4 @@
-"""A pyramid for napari: as a store that its plugins open, and as layers of lazy levels."""
+"""A pyramid in napari: as a store for its plugins, and as layers of lazy levels."""
 
 import numpy as np
 
@@ -9,12 +9,12 @@ image = ms.to_image(
     values, ("c", "y", "x"), scale=0.325, units="micrometer", channel_names=["DAPI", "GFP"], name="cells"
 )
 
-# Version 0.4 is what the older plugins know as well; channels have names, colours and contrast.
+# Older plugins read version 0.4 too. The channels have names, colours and contrast.
 ms.write_pyramid(image, "cells.ome.zarr", version="0.4", layout="flat", scale_factors=[2, 4])
 assert ms.validate("cells.ome.zarr").ok
 print("napari cells.ome.zarr  # with the plugin napari-ome-zarr")
 
-# Without a plugin: one layer for each channel, from lazy levels, where level 0 is.
+# Without a plugin: one layer for each channel, with lazy levels, at the position of level 0.
 levels = [node["cells"] for node in ms.open_pyramid("cells.ome.zarr").children.values() if "cells" in node]
 spacing = {"scale": [0.325, 0.325], "translate": [float(levels[0][dim][0]) for dim in ("y", "x")]}
 layers = [

@@ -1,4 +1,4 @@
-"""Labels beside their image: no id is made up, and thin things stay."""
+"""Write labels beside their image, without creating new ids."""
 
 import numpy as np
 import zarr
@@ -20,7 +20,7 @@ for level in ("scale1", "scale2"):
     print(level, "has", len(seen), "ids of", len(known))
     assert seen <= known
 
-# The mean of an id and the background is nobody's id, or somebody else's.
+# The mean of an id and the background is an id that does not exist, or that of another cell.
 mean, own = ms.coarsen(ids, 2, method="mean"), ms.coarsen(ids, 2, method="max")
 print("the mean would give", int(((mean != 0) & (mean != own)).sum()), "voxels an id that is not theirs")
 

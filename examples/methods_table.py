@@ -1,4 +1,4 @@
-"""Prints the README's table of methods, from the table of reducers."""
+"""Print the README's table of methods."""
 
 from multiscale_sampler.methods.reducers import REDUCERS
 

@@ -1,12 +1,12 @@
-"""From a zarr array without labels to a pyramid on disk and back, and a look at it."""
+"""From a zarr array without metadata to a pyramid on disk, and back for analysis."""
 
 import multiscale_sampler as ms
 
-# An array as instruments leave it: voxels, and no word about where they are.
+# A raw array: voxels without positions.
 ms.create_test_image("raw.zarr", "0", shape=(60, 192, 256), chunks=(30, 64, 64))
 image = ms.open_image("raw.zarr", scale={"z": 50, "y": 40, "x": 40}, units="micrometer")
 
-# What will be written, and in how much memory; nothing has been read yet.
+# What would be written, and how much memory that takes; nothing is read.
 print(ms.plan_pyramid(image, "isotropic"))
 ms.write_pyramid(image, "brain.ome.zarr", scale_factors="isotropic")
 assert ms.validate("brain.ome.zarr").ok
@@ -14,7 +14,7 @@ assert ms.validate("brain.ome.zarr").ok
 tree = ms.open_pyramid("brain.ome.zarr")
 print(tree.multiscale.levels)
 
-# Statistics on a level that fits, then the region of interest that they found, at full resolution.
+# Statistics on a level that fits in memory, then the region of interest at full resolution.
 small = tree.multiscale.fit(nbytes="1 MiB").load()
 brightest = small.isel(small.argmax(...))
 around = {dim: slice(brightest[dim] - 500, brightest[dim] + 500) for dim in small.dims}

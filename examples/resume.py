@@ -1,4 +1,4 @@
-"""A build that stops half-way, and goes on from there."""
+"""Resume a build that stopped half-way."""
 
 import dask.array as da
 
@@ -6,15 +6,15 @@ import multiscale_sampler as ms
 
 
 class PowerCutError(Exception):
-    """What ends the first attempt."""
+    """Stops the first attempt."""
 
 
-def tell(progress):
-    print(f"{progress.fraction:.0%} of the source are done after {progress.elapsed:.2f} s")
+def report(progress):
+    print(f"{progress.fraction:.0%} of the source is done after {progress.elapsed:.2f} s")
 
 
 def fail_half_way(progress):
-    tell(progress)
+    report(progress)
     if progress.fraction >= 0.5:
         raise PowerCutError
 
@@ -24,8 +24,8 @@ options = {"scale_factors": [2, 4], "memory_limit": "32MiB", "workers": 1}
 try:
     ms.write_pyramid(image, "scan.ome.zarr", progress=fail_half_way, **options)
 except PowerCutError:
-    # What is there is no pyramid to any reader until it is complete.
+    # No reader takes the store for a pyramid until it is complete.
     assert not ms.validate("scan.ome.zarr").ok
 
-ms.write_pyramid(image, "scan.ome.zarr", resume=True, progress=tell, **options)
+ms.write_pyramid(image, "scan.ome.zarr", resume=True, progress=report, **options)
 assert ms.validate("scan.ome.zarr").ok

@@ -1,22 +1,22 @@
-"""From one object store to another; s3.py s3://bucket/raw.zarr s3://bucket/brain.ome.zarr [ENDPOINT]."""
+"""Build from one object store to another: s3.py s3://bucket/raw.zarr s3://bucket/brain.ome.zarr [ENDPOINT]."""
 
 import sys
 
 import multiscale_sampler as ms
 
 source, target, *endpoint = sys.argv[1:]
-# Whatever s3fs takes: key, secret, anon, profile, ... Without any, its defaults (environment, ~/.aws) hold.
+# Options of s3fs: key, secret, anon, profile, ... Its defaults come from the environment and ~/.aws.
 options = {"endpoint_url": endpoint[0]} if endpoint else {}
 
 image = ms.open_image(source, storage_options=options)
 plan = ms.plan_pyramid(image, shards=128)
 print(plan)
 
-# resume=True goes on with a build that was interrupted, and begins one where there is none.
+# resume=True continues an interrupted build, or begins a new one.
 ms.write_pyramid(image, target, shards=128, resume=True, progress=True, storage_options=options)
 print(ms.validate(target, storage_options=options))
 
-# The coarsest level, and nothing else, comes back over the wire.
+# Only the coarsest level is transferred.
 tree = ms.open_pyramid(target, storage_options=options)
 coarsest = tree[f"scale{len(plan.levels) - 1}"]
 print(coarsest.to_dataset().compute())

@@ -1,4 +1,4 @@
-"""Draw where the voxels of three levels sit: the picture of the README (voxel_positions.py [FILE.svg])."""
+"""Draw the voxel positions of three levels, the picture of the README: voxel_positions.py [FILE.svg]."""
 
 import sys
 from pathlib import Path
@@ -11,7 +11,7 @@ from multiscale_sampler import Axis
 
 COLORS = ("#3b6fb6", "#d9822b", "#4a9d5b")
 base = Axis("x", 9, scale=1.0, unit="micrometer")
-# No date and no random ids: the same picture is the same file.
+# Without a date and random ids, the file is the same every time.
 matplotlib.rcParams["svg.hashsalt"] = "voxel positions"
 figure = Figure(figsize=(9, 3.4), layout="constrained")
 panels = figure.subplots(1, 2, sharey=True)

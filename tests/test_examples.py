@@ -81,7 +81,7 @@ def test_drop_in__prints_what_the_readme_of_multiscale_spatial_image_shows(tmp_p
         ("quickstart", "peak memory", "brain.ome.zarr"),
         ("add_levels_in_place", "['1', '2', 'raw']", "scan.zarr"),
         ("custom_reducer", "float32 expected about", None),
-        ("resume", "50% of the source are done", "scan.ome.zarr"),
+        ("resume", "50% of the source is done", "scan.ome.zarr"),
         ("labels", "the mean would give 8818 voxels", "cells.ome.zarr"),
         ("export_for_napari", "[('DAPI', [(256, 256), (128, 128), (64, 64)])", "cells.ome.zarr"),
     ],
