@@ -1,8 +1,8 @@
-"""Methods bound to a dtype and a rule for missing values: what the lazy tree and the engine apply, block by block.
+"""Methods of reduction, and their form bound to a dtype and a rule for missing values, applied block by block.
 
-`bound` says what every one of them is, `sums` adds up, `picks` chooses or counts values, `spread` measures them,
-`filters` weigh beyond the window, `bands` are differences of their levels, `functions` are the user's own, `views`
-stand in for dtypes that kernels do not take. The loops are in `kernels`, imported only when a block is reduced.
+`reducer` and `reducers` have the table of methods; `reduction` has the interface of bound methods, the other modules
+one family of them each. Their loops are in `kernels`, which are imported only when a block is reduced, because they
+import numba.
 """
 
 from ..image.boxes import Block

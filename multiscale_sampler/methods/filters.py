@@ -1,7 +1,7 @@
-"""Methods that weigh samples beyond the window: filters against aliasing, and votes of labels.
+"""Methods that also weigh samples outside of the window: anti-aliasing filters, and votes of labels.
 
-The state of a filter is the level before it is rounded, as channels of floats with NaN for what is missing, so that
-levels lose nothing to the rounding of those before them.
+The state of a filter is the level before it is rounded: channels of floats, NaN where a value is missing. Rounding
+errors therefore do not accumulate from level to level.
 """
 
 from __future__ import annotations
@@ -20,36 +20,36 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class FilterReduction(Reduction):
-    """A weighted mean about the centre of the window, applied step by step."""
+    """A weighted mean centred on the window, applied step by step."""
 
     kernel: FilterKernel
-    """The weights."""
+    """Name of the function that gives the weights."""
 
     def __post_init__(self) -> None:
-        """Refuse rules for missing values that floats cannot tell apart."""
+        """Refuse rules for missing values that floats cannot represent: both would be NaN."""
         binding = self.binding
         if binding.nodata is not None and self.dtype.kind in "fc" and not binding.skip_nan:
             raise ValueError(
-                f"filters cannot leave out nodata={binding.nodata!r} and take NaN as a value; drop skipna=False"
+                f"filters cannot ignore nodata={binding.nodata!r} but keep NaN as a value; drop skipna=False"
             )
 
     @property
     def state_dtype(self) -> np.dtype[Any]:
-        """Channels in double precision."""
+        """float64, for the channels."""
         return np.dtype(np.float64)
 
     @property
     def components(self) -> int:
-        """Two for 64-bit integers (their halves) and complex numbers, else one."""
+        """Two for 64-bit integers (upper and lower half) and complex numbers (real and imaginary part), else one."""
         return 2 if self.dtype.kind == "c" or (self.dtype.kind in "iu" and self.dtype.itemsize == 8) else 1
 
     @property
     def working_itemsize(self) -> int:
-        """Channels, in double precision at most."""
+        """Bytes of the channels of a voxel, in float64 at most."""
         return 8 * self.components
 
     def halo(self, factor: int) -> int:
-        """Return how far the kernel reaches beyond the window."""
+        """Return how many samples beyond the window have a weight, on either side."""
         from .kernels import filters
 
         return filters.halo(self.kernel, factor)
@@ -61,21 +61,20 @@ class FilterReduction(Reduction):
         return self.merge(to_channels(block, self.missing), factors, margins)
 
     def merge(self, state: Block, factors: tuple[int, ...], margins: Margins | None = None) -> Block:
-        """Filter a level that has not been rounded."""
+        """Filter the unrounded values of a level."""
         from .kernels import filters
 
-        counted, min_valid = self.binding.counted, self.binding.min_valid
         return filters.filter_windows(
             np.ascontiguousarray(state),
             factors,
             margins or no_margins(factors),
             self.kernel,
-            counted,
-            min_valid=min_valid,
+            self.binding.skips_missing,
+            min_valid=self.binding.min_valid,
         )
 
     def finish(self, state: Block, counts: Counts) -> Block:
-        """Round to the level's dtype."""
+        """Return the values rounded to the level's dtype."""
         from .kernels.channels import from_channels
 
         return from_channels(state, self.dtype, self.binding.nodata)
@@ -83,17 +82,18 @@ class FilterReduction(Reduction):
 
 @dataclass(frozen=True)
 class VoteReduction(LevelReduction):
-    """The label with the most gaussian-weighted votes, step by step: the state is the level itself."""
+    """The label with the most gaussian-weighted votes, applied step by step."""
 
     def halo(self, factor: int) -> int:
-        """Return how far votes come from beyond the window."""
+        """Return how many samples beyond the window vote, on either side."""
         from .kernels import filters
 
         return filters.halo("gaussian", factor)
 
     def first(self, block: Block, factors: tuple[int, ...], margins: Margins | None = None) -> Block:
-        """Let the labels of a block vote."""
+        """Return the elected label of each window."""
         from .kernels import filters
 
-        elected = filters.label_gaussian(self._working(block), factors, margins or no_margins(factors), self.missing)
+        labels = self._for_kernels(block)
+        elected = filters.label_gaussian(labels, factors, margins or no_margins(factors), self.missing)
         return elected.view(self.output_dtype)

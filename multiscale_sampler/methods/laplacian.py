@@ -1,8 +1,8 @@
-"""The method whose levels are bands: what a level has and the next, coarser one does not tell.
+"""The method of Laplacian pyramids, whose levels are bands: differences of a level and the expanded next one.
 
-Levels of a gaussian pyramid follow from each other as states; a band is the difference of a state and the next one,
-expanded to its grid (Burt and Adelson, "The Laplacian pyramid as a compact image code", IEEE Transactions on
-Communications, 1983). The coarsest level is its state. Expanded and added up, the bands are the base again.
+The states are the levels of a gaussian pyramid. A band is a state minus the next, coarser state, expanded to the grid
+of the finer one (Burt and Adelson, "The Laplacian pyramid as a compact image code", IEEE Transactions on
+Communications, 1983). The coarsest level is its state. Expanding and adding up the bands restores the base.
 """
 
 from __future__ import annotations
@@ -20,51 +20,51 @@ from .reduction import Counts
 
 @dataclass(frozen=True)
 class BandReduction(FilterReduction):
-    """Bands of the levels that a filter makes, as floats; what is missing is NaN."""
+    """Bands of the levels of a filter, as floats; NaN where a value is missing."""
 
     @property
     def makes_base(self) -> bool:
-        """Level 0 is a band."""
+        """True: level 0 is a band."""
         return True
 
     @property
     def relative_itemsize(self) -> int:
-        """A band is made of its state, and of as much that the next level tells of it."""
+        """Bytes of a state and of the next one, expanded to its size."""
         return 2 * self.components * self.state_dtype.itemsize
 
     @property
     def coarser_neighbours(self) -> int:
-        """A sample lies between two of the next level, either of which may be beyond those over a part."""
+        """Two: a sample lies between two of the next level, and either may be outside of those that cover a part."""
         return 2
 
     def coarser_samples(self, start: int, stop: int, factor: int, size: int) -> slice:
-        """Return the samples of the next level that those from `start` to `stop` are expanded from."""
+        """Return the samples of the next level between which those from `start` to `stop` are interpolated."""
         lower = (2 * start + 1 - factor) // (2 * factor)
         upper = (2 * stop - 1 - factor) // (2 * factor) + 1
         return slice(min(max(lower, 0), size - 1), min(max(upper, 0), size - 1) + 1)
 
-    def written(self, source: int, made: Sequence[int], count: int) -> tuple[int, ...]:
-        """Return the levels of which the next one is known; the last level has none."""
-        known = sorted({source, *made})
+    def finished_levels(self, source: int, computed: Sequence[int], count: int) -> tuple[int, ...]:
+        """Return the levels whose next one is known; the coarsest level needs none."""
+        known = sorted({source, *computed})
         return tuple(known if known[-1] == count - 1 else known[:-1])
 
     @property
     def output_dtype(self) -> np.dtype[Any]:
-        """Floats that hold differences of the base's values: of 8 and 16 bits in single precision."""
+        """Floats that can hold differences of values of the base: float32 for up to 16 bits."""
         return np.result_type(self.dtype.newbyteorder("="), np.float32)
 
     def relative(self, state: Block, coarser: Block, factors: Sequence[int], offsets: Sequence[int]) -> Block:
-        """Return the state of a band: what the next level, expanded, does not have."""
+        """Return the state minus the expanded next level."""
         with np.errstate(all="ignore"):
             return np.asarray(state - _expanded(coarser, factors, offsets, state.shape[1:]))
 
     def add_band(self, state: Block, coarser: Block, factors: Sequence[int], offsets: Sequence[int]) -> Block:
-        """Return the state of a level from its band's and the next level's, with the arguments of `relative`."""
+        """Return the state of a level from the states of its band and of the next level; the inverse of `relative`."""
         with np.errstate(all="ignore"):
             return np.asarray(state + _expanded(coarser, factors, offsets, state.shape[1:]))
 
     def finish(self, state: Block, counts: Counts) -> Block:
-        """Join the channels to floats."""
+        """Return the channels as floats, halves of 64-bit integers added up."""
         from .kernels.channels import from_channels, joined_halves
 
         halves = self.components == 2 and self.dtype.kind != "c"
@@ -75,5 +75,5 @@ def _expanded(coarser: Block, factors: Sequence[int], offsets: Sequence[int], sh
     from .kernels.bands import expand
 
     expanded = expand(coarser, factors, offsets, shape)
-    # What no neighbour tells of is left in the band; an expansion by nothing is the block itself.
+    # Where no neighbour is valid, the band keeps the value itself. A copy, as `expanded` can be a view of the state.
     return np.where(np.isnan(expanded), 0.0, expanded)

@@ -1,4 +1,4 @@
-"""Methods that pick a value of the window, ask whether values are zero, or count them."""
+"""Methods that select a value of the window, test whether values are zero, or count valid ones."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ WindowKernel: TypeAlias = "Callable[[Block, tuple[int, ...], Missing], Block]"
 
 @dataclass(frozen=True)
 class PickReduction(LevelReduction):
-    """A method that does not compose, applied step by step: the state is the level itself."""
+    """The median or a mode: not exact from level to level, so applied step by step."""
 
     pick: Pick
-    """Name of the kernel."""
+    """Name of the function in `kernels.ranks`."""
 
     def first(self, block: Block, factors: tuple[int, ...], margins: Margins | None = None) -> Block:
         """Reduce a block of the base."""
@@ -31,38 +31,38 @@ class PickReduction(LevelReduction):
 
         kernel: WindowKernel = getattr(ranks, self.pick)
         missing = self.missing._replace(min_valid=self.binding.min_valid)
-        return kernel(self._working(block), factors, missing).astype(self.output_dtype, copy=False)
+        return kernel(self._for_kernels(block), factors, missing).astype(self.output_dtype, copy=False)
 
 
 @dataclass(frozen=True)
 class ExtremeReduction(Reduction):
-    """The least or the greatest value; with a least valid fraction, the state counts the valid ones as well."""
+    """The minimum or maximum of the window; the state also counts valid samples where `min_valid` is set."""
 
     greatest: bool
-    """Whether the greatest value is kept."""
+    """Whether the method is the maximum."""
 
     @property
     def counts_valid(self) -> bool:
         """Whether the state counts valid samples."""
-        return self.binding.counted and self.binding.min_valid > 0
+        return self.binding.skips_missing and self.binding.min_valid > 0
 
     @property
     def state_dtype(self) -> np.dtype[Any]:
-        """The level's dtype, or one that holds its values and counts alike."""
+        """The level's dtype, or one that can hold its values as well as counts."""
         if not self.counts_valid:
             return self.output_dtype
         return np.dtype({"f": np.float64, "u": np.uint64}.get(self.dtype.kind, np.int64))
 
     @property
     def components(self) -> int:
-        """The state is the level itself, or the values and the counts."""
+        """None beside the level, or two: values and counts."""
         return 2 if self.counts_valid else 0
 
     def first(self, block: Block, factors: tuple[int, ...], margins: Margins | None = None) -> Block:
         """Reduce a block of the base."""
         from .kernels import sums
 
-        block = self._working(block)
+        block = self._for_kernels(block)
         values = self._extremes(block, factors)
         if not self.counts_valid:
             return values.astype(self.output_dtype, copy=False)
@@ -71,7 +71,7 @@ class ExtremeReduction(Reduction):
         )
 
     def merge(self, state: Block, factors: tuple[int, ...], margins: Margins | None = None) -> Block:
-        """Reduce a state."""
+        """Reduce values, and add up counts."""
         from .kernels import sums
 
         if not self.counts_valid:
@@ -83,7 +83,7 @@ class ExtremeReduction(Reduction):
         return merged
 
     def finish(self, state: Block, counts: Counts) -> Block:
-        """Return the values, missing where too few samples were valid."""
+        """Return the values; nodata or NaN where too few samples were valid."""
         if not self.counts_valid:
             return state
         values: Block = state[0].astype(self.output_dtype)
@@ -99,40 +99,40 @@ class ExtremeReduction(Reduction):
 
 @dataclass(frozen=True)
 class SampleReduction(LevelReduction):
-    """The first voxel of the window, whatever its dtype."""
+    """The first voxel of the window, for any dtype."""
 
     def first(self, block: Block, factors: tuple[int, ...], margins: Margins | None = None) -> Block:
-        """Pick from a block."""
+        """Return the first sample of each window."""
         return block[tuple(slice(None, None, factor) for factor in factors)].astype(self.output_dtype)
 
 
 @dataclass(frozen=True)
 class TruthReduction(LevelReduction):
-    """Whether any, or all, of the valid values are other than zero; of none, as numpy says it."""
+    """Whether any, or all, of the valid values are not zero; without a valid value as numpy: any False, all True."""
 
     every: bool
-    """Whether all must be."""
+    """Whether the method is `all`, else it is `any`."""
 
     @property
     def output_dtype(self) -> np.dtype[Any]:
-        """Truth, whatever the values."""
+        """A bool, for all dtypes."""
         return np.dtype(np.bool_)
 
     def first(self, block: Block, factors: tuple[int, ...], margins: Margins | None = None) -> Block:
-        """Ask of a block of the base."""
+        """Return the truth value of each window of a block of the base."""
         truth = block != 0
-        if self.binding.counted:
+        if self.binding.skips_missing:
             truth[~valid_samples(block, self)] = self.every
         return self.merge(truth, factors, margins)
 
     def merge(self, state: Block, factors: tuple[int, ...], margins: Margins | None = None) -> Block:
-        """Ask of answers."""
+        """Return the truth value of each window of truth values."""
         from .kernels import extrema
         from .kernels.windows import Missing
 
         kernel: WindowKernel = extrema.minimum if self.every else extrema.maximum
-        answers = kernel(np.ascontiguousarray(state).view(np.uint8), factors, Missing(False, None))
-        return answers.view(np.dtype(np.bool_))
+        truth = kernel(np.ascontiguousarray(state).view(np.uint8), factors, Missing(False, None))
+        return truth.view(np.dtype(np.bool_))
 
 
 @dataclass(frozen=True)
@@ -141,11 +141,11 @@ class CountReduction(LevelReduction):
 
     @property
     def output_dtype(self) -> np.dtype[Any]:
-        """As numpy counts."""
+        """int64, as numpy's counts."""
         return np.dtype(np.int64)
 
     def first(self, block: Block, factors: tuple[int, ...], margins: Margins | None = None) -> Block:
-        """Count in a block of the base."""
+        """Count the valid voxels of each window."""
         return self.merge(valid_samples(block, self).view(np.uint8), factors, margins)
 
     def merge(self, state: Block, factors: tuple[int, ...], margins: Margins | None = None) -> Block:
@@ -159,7 +159,7 @@ class CountReduction(LevelReduction):
 
 
 def valid_samples(block: Block, reduction: Reduction) -> Block:
-    """Return which samples of a block of any dtype are not missing, C-contiguous."""
+    """Return a C-contiguous mask of the samples that are not missing, for a block of any dtype."""
     valid = np.ones(block.shape, np.bool_)
     if reduction.binding.skip_nan:
         # NaN and NaT alike.

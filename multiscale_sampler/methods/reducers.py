@@ -1,6 +1,6 @@
-"""The table of methods: one row has everything that the package knows of a method.
+"""The table of methods: one row has all the properties of a method.
 
-No other package asks for the name of a method: what it needs to know is a field of `Reducer`.
+Other code reads the fields of a row and does not compare names of methods.
 """
 
 from __future__ import annotations
@@ -26,25 +26,24 @@ from . import (
     VoteReduction,
     WeightedReduction,
 )
-from .reducer import EVERYTHING, Reducer
+from .reducer import ALL_KINDS, Reducer
 
 if TYPE_CHECKING:
     from .kernels.filters import FilterKernel
 
 Method: TypeAlias = "str | Enum | Reducer | Callable[..., Any]"
 
-# numpy's letters of the kinds of dtype.
-REAL = "biuf"
-NUMBERS = "biufc"
-LABELS = "biu"
-ORDERED = "biufmM"
+# numpy's `dtype.kind`.
+REAL_KINDS = "biuf"
+NUMBER_KINDS = "biufc"
+LABEL_KINDS = "biu"
+ORDERED_KINDS = "biufmM"
 
 
 class Methods(StrEnum):
-    """The names that multiscale-spatial-image and ngff-zarr have for methods, for code that was written with these.
+    """Names of methods in multiscale-spatial-image and ngff-zarr, for code written for these libraries.
 
-    A member, its string, and a member of the other libraries' own enum stand for the method of the table that does
-    the same job.
+    A member, its string, or a member of the enums of those libraries selects the method that does the same.
 
     Examples
     --------
@@ -69,7 +68,7 @@ class Methods(StrEnum):
 
 
 def _row(name: str, summary: str, make: Callable[[Binding], Reduction], **options: Any) -> Reducer:
-    defaults = {"kinds": REAL, "skips_missing": True, "marks_missing": True, "cascade": "exact"}
+    defaults = {"kinds": REAL_KINDS, "skips_missing": True, "marks_missing": True, "cascade": "exact"}
     return Reducer(name, summary, make=make, **{**defaults, **options})
 
 
@@ -79,7 +78,7 @@ def _filter(name: FilterKernel, summary: str, *aliases: Methods) -> Reducer:
         summary,
         partial(FilterReduction, kernel=name),
         cascade="stepwise",
-        kinds=NUMBERS,
+        kinds=NUMBER_KINDS,
         packed="packed",
         evidence="pixels",
         aliases=aliases,
@@ -93,7 +92,7 @@ REDUCERS: dict[str, Reducer] = {
             "mean",
             "mean of the window; integers rounded once, half to even",
             partial(SumReduction, average=True),
-            kinds=NUMBERS,
+            kinds=NUMBER_KINDS,
             packed="packed",
             evidence="rules",
             by_parts=True,
@@ -109,15 +108,15 @@ REDUCERS: dict[str, Reducer] = {
             "sum",
             "sum of the window, in the dtype of numpy's sum",
             partial(SumReduction, average=False),
-            kinds=NUMBERS,
+            kinds=NUMBER_KINDS,
             evidence="rules",
             by_parts=True,
         ),
         _row(
             "min",
-            "least value of the window",
+            "smallest value of the window",
             partial(ExtremeReduction, greatest=False),
-            kinds=ORDERED,
+            kinds=ORDERED_KINDS,
             labels="also",
             packed="order",
             evidence="rules",
@@ -125,31 +124,31 @@ REDUCERS: dict[str, Reducer] = {
         ),
         _row(
             "max",
-            "greatest value of the window",
+            "largest value of the window",
             partial(ExtremeReduction, greatest=True),
-            kinds=ORDERED,
+            kinds=ORDERED_KINDS,
             labels="also",
             packed="order",
             evidence="rules",
             by_ticks=True,
         ),
-        _row("std", "standard deviation over the window, as numpy's", DeviationReduction, kinds=NUMBERS),
+        _row("std", "standard deviation over the window, as numpy's", DeviationReduction, kinds=NUMBER_KINDS),
         _row(
             "median",
             "median of the window; integers rounded half to even",
             partial(PickReduction, pick="median"),
             cascade="stepwise",
-            kinds=ORDERED,
+            kinds=ORDERED_KINDS,
             packed="packed",
             evidence="rules",
             by_ticks=True,
         ),
         _row(
             "mode",
-            "most frequent value of the window; of a tie the least",
+            "most frequent value of the window; ties go to the smallest",
             partial(PickReduction, pick="mode"),
             cascade="stepwise",
-            kinds=ORDERED,
+            kinds=ORDERED_KINDS,
             labels="only",
             packed="packed",
             evidence="rules",
@@ -158,7 +157,7 @@ REDUCERS: dict[str, Reducer] = {
         ),
         _row(
             "mode_nonzero",
-            "most frequent value of the window but zero, so that thin structures stay; zero if there is no other",
+            "most frequent nonzero value of the window, which keeps thin structures; zero if there is none",
             partial(PickReduction, pick="mode_nonzero"),
             cascade="stepwise",
             labels="only",
@@ -166,10 +165,10 @@ REDUCERS: dict[str, Reducer] = {
         ),
         _row(
             "nearest",
-            "first voxel of the window, at its own position",
+            "first voxel of the window, at the position of that voxel",
             SampleReduction,
             position="first",
-            kinds=EVERYTHING,
+            kinds=ALL_KINDS,
             skips_missing=False,
             marks_missing=False,
             labels="also",
@@ -181,41 +180,41 @@ REDUCERS: dict[str, Reducer] = {
             "any",
             "whether any voxel of the window is not zero",
             partial(TruthReduction, every=False),
-            kinds=NUMBERS,
+            kinds=NUMBER_KINDS,
             marks_missing=False,
         ),
         _row(
             "all",
             "whether no voxel of the window is zero",
             partial(TruthReduction, every=True),
-            kinds=NUMBERS,
+            kinds=NUMBER_KINDS,
             marks_missing=False,
         ),
-        _row("count", "number of valid voxels of the base", CountReduction, kinds=EVERYTHING, marks_missing=False),
+        _row("count", "number of valid voxels of the base", CountReduction, kinds=ALL_KINDS, marks_missing=False),
         _filter(
             "gaussian",
-            "gaussian about the centre of the window, as wide as the window's point spread",
+            "gaussian centred on the window, as wide as the window's point spread",
             Methods.ITK_GAUSSIAN,
             Methods.ITKWASM_GAUSSIAN,
             Methods.DASK_IMAGE_GAUSSIAN,
         ),
-        _filter("linear", "triangle about the centre of the window, two windows wide"),
-        _filter("cubic", "cubic convolution (Keys) about the centre of the window, four windows wide"),
-        _filter("lanczos", "windowed sinc (Lanczos, 3 lobes) about the centre of the window, six windows wide"),
+        _filter("linear", "triangle centred on the window, two windows wide"),
+        _filter("cubic", "cubic convolution (Keys) centred on the window, four windows wide"),
+        _filter("lanczos", "windowed sinc (Lanczos, 3 lobes) centred on the window, six windows wide"),
         _row(
             "laplacian",
-            "band of a Laplacian pyramid: the gaussian level less the next one, expanded; `reconstruct` adds them up",
+            "band of a Laplacian pyramid: the gaussian level minus the expanded next one; `reconstruct` adds them up",
             partial(BandReduction, kernel="gaussian"),
             cascade="stepwise",
-            kinds=NUMBERS,
+            kinds=NUMBER_KINDS,
             bands=True,
         ),
         _row(
             "label_gaussian",
-            "label with the most gaussian-weighted votes; of a tie the least",
+            "label with the most gaussian-weighted votes; ties go to the smallest",
             VoteReduction,
             cascade="stepwise",
-            kinds=LABELS,
+            kinds=LABEL_KINDS,
             marks_missing=False,
             labels="only",
             aliases=(Methods.ITK_LABEL_GAUSSIAN, Methods.ITKWASM_LABEL_IMAGE),
@@ -223,19 +222,19 @@ REDUCERS: dict[str, Reducer] = {
     )
 }
 ALIASES: dict[str, str] = {str(alias): row.name for row in REDUCERS.values() for alias in row.aliases}
-# Not to be named as a method: it is the mean, where weights are given.
+# Not in the table: users select it by method "mean" with weights=.
 WEIGHTED_MEAN = _row(
-    "weighted mean", "mean of the window by weights of its voxels", WeightedReduction, kinds=REAL, packed="packed"
+    "weighted mean", "weighted mean of the window", WeightedReduction, kinds=REAL_KINDS, packed="packed"
 )
 
 
 def get_reducer(method: Method, *, weighted: bool = False) -> Reducer:
-    """Return the row of the table that `method` names, here or in the libraries of `Methods`, or a function's reducer.
+    """Return the reducer that a name, an alias of another library (`Methods`), a function or a reducer stands for.
 
     Raises
     ------
     ValueError
-        If no method has that name, or voxels are to be weighed by another than the mean.
+        If no method has that name, or if a weighted method is asked for that is not the mean.
     """
     if isinstance(method, Enum):
         method = cast("str", method.value)
@@ -243,24 +242,23 @@ def get_reducer(method: Method, *, weighted: bool = False) -> Reducer:
         method = ALIASES.get(method, method)
     if weighted:
         if method not in ("mean", REDUCERS["mean"]):
-            raise ValueError(f"weights go with the mean, not with method={method!r}; leave one of them out")
+            raise ValueError(f"weights= needs method='mean', not method={method!r}; omit one of them")
         return WEIGHTED_MEAN
     if isinstance(method, Reducer):
         return method
     if callable(method):
-        return Reducer(_name_of(method), function=method)
+        return Reducer(_function_name(method), function=method)
     check_choice("method", method, REDUCERS)
     return REDUCERS[method]
 
 
 def needs_weights(name: str | None) -> bool:
-    """Whether levels by the method of this name, as metadata state it, can only be made with the weights given."""
+    """Whether levels of the method with this name in the metadata can only be computed if weights are passed."""
     return name == WEIGHTED_MEAN.name
 
 
-def _name_of(function: Callable[..., Any]) -> str:
-    """Return a function's own name, through partial applications of it."""
-    inner = function
-    while isinstance(inner, partial):
-        inner = inner.func
-    return str(getattr(inner, "__name__", type(inner).__name__))
+def _function_name(function: Callable[..., Any]) -> str:
+    """Return the name of a function, also where it is wrapped in `functools.partial`."""
+    while isinstance(function, partial):
+        function = function.func
+    return str(getattr(function, "__name__", type(function).__name__))

@@ -1,16 +1,16 @@
-"""What every bound method is: three steps from a block of the base to the values of a level.
+"""The interface of bound methods: three steps from a block of the base to the values of a level.
 
     first(base block) -> state    merge(state) -> coarser state    finish(state) -> values of a level
 
-The *state* is what travels from level to level. For methods that pick a value it is the level itself; for others it
-is what a coarser level needs to be exact: unrounded sums, counts, moments. Methods whose value depends on more than
-the window get *margins* around the block.
+The *state* is what is passed from level to level. For methods that select a value it is the level itself; for others
+it is what makes a coarser level exact: unrounded sums, counts, moments. Methods whose value depends on samples outside
+of the window get them as *margins* around the block.
 
-Values may depend on the next, coarser level as well, as those of bands do. Then `relative` comes before `finish`:
+Values can also depend on the next, coarser level, as Laplacian bands do. Then `relative` comes before `finish`:
 
     relative(state, coarser state) -> state of the values
 
-and level 0 is made like other levels, of the base as a state (`lift`).
+and level 0 is computed like the other levels, from the base as a state (`lift`).
 """
 
 from __future__ import annotations
@@ -32,33 +32,33 @@ Counts: TypeAlias = "tuple[npt.NDArray[np.int64], ...]"
 
 
 def no_margins(factors: Sequence[int]) -> Margins:
-    """Return margins of nothing, one pair for each axis."""
+    """Return margins of zero samples: (0, 0) for each axis."""
     return ((0, 0),) * len(factors)
 
 
 @dataclass(frozen=True)
 class Binding:
-    """What a method is bound to."""
+    """The dtype and the rule for missing values that a method is bound to."""
 
     dtype: np.dtype[Any]
     """dtype of the base."""
     skip_nan: bool = False
-    """Whether NaN, or NaT, is left out."""
+    """Whether NaN, or NaT, is ignored."""
     nodata: Any = None
-    """A value of the base's dtype that is left out, or None."""
+    """A value of the base's dtype that is ignored, or None."""
     window: int = 1
-    """The most base voxels that a voxel of any level covers; sizes the sums."""
+    """The most base voxels that a voxel of any level covers; decides how wide sums are."""
     min_valid: float = 0.0
-    """The least fraction of a window that must be valid for a valid result."""
+    """The fraction of a window that must be valid for a valid result."""
 
     @property
-    def counted(self) -> bool:
-        """Whether values can be missing."""
+    def skips_missing(self) -> bool:
+        """Whether values can be missing, and are then ignored."""
         return self.skip_nan or self.nodata is not None
 
     @property
     def missing(self) -> Missing:
-        """The rule for missing values as the kernels take it, without a least fraction."""
+        """The rule for missing values as kernels take it, without `min_valid`."""
         from .kernels.windows import Missing
 
         return Missing(self.skip_nan, self.nodata)
@@ -66,123 +66,123 @@ class Binding:
 
 @dataclass(frozen=True)
 class Reduction(ABC):
-    """A method bound to a dtype and a rule for missing values: the steps from base block to level values."""
+    """A method bound to a dtype and a rule for missing values."""
 
     binding: Binding
-    """The dtype and the rule."""
+    """The dtype of the base and the rule for missing values."""
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """The base's dtype."""
+        """Dtype of the base."""
         return self.binding.dtype
 
     @property
     def output_dtype(self) -> np.dtype[Any]:
-        """What every level but the base has; unless a method says otherwise, the base's."""
+        """Dtype of the levels from 1 on, in native byte order."""
         return self.dtype.newbyteorder("=")
 
     @property
     @abstractmethod
     def state_dtype(self) -> np.dtype[Any]:
-        """What the state has."""
+        """Dtype of the state."""
 
     @property
     @abstractmethod
     def components(self) -> int:
-        """Blocks of the state, stacked along a leading axis; 0 where the state is the level itself."""
+        """Length of the leading axis of the state; 0 where the state is the level itself, without such an axis."""
 
     @property
     def working_itemsize(self) -> int:
-        """Bytes for each voxel of the base, in the form in which a block is reduced."""
+        """Bytes of a voxel of the base in the dtype in which kernels reduce it."""
         return self.dtype.itemsize
 
     @property
     def makes_base(self) -> bool:
-        """Whether level 0 is made as other levels are, and is not the base itself."""
+        """Whether level 0 is computed, as other levels are, and is not the base itself."""
         return False
 
     @property
     def base_dtype(self) -> np.dtype[Any]:
-        """What level 0 has."""
+        """Dtype of level 0."""
         return self.output_dtype if self.makes_base else self.dtype
 
     @property
     def relative_itemsize(self) -> int:
-        """Bytes for each sample of a source that `relative` needs beside the states."""
+        """Bytes that `relative` allocates for each sample of a level."""
         return 0
 
     @property
     def coarser_neighbours(self) -> int:
-        """Most samples of the next level, beside those over a part of a level, that its values depend on."""
+        """Samples of the next level, outside of those that cover a part of a level, on which its values can depend."""
         return 0
 
     def coarser_samples(self, start: int, stop: int, factor: int, size: int) -> slice:
-        """Return which of the `size` samples of the next level the values of samples from `start` to `stop` depend on.
+        """Return the samples of the next level on which the samples of a level from `start` to `stop` depend.
 
-        `factor` is the number of samples of a level for each of the next one.
+        `factor` is the number of samples of the level for each of the next one, which has `size` samples.
         """
         return slice(0, 0)
 
-    def written(self, source: int, made: Sequence[int], count: int) -> tuple[int, ...]:
-        """Return which of `count` levels have values where the state of one is known, and those of some made of it."""
-        return tuple(made)
+    def finished_levels(self, source: int, computed: Sequence[int], count: int) -> tuple[int, ...]:
+        """Return the levels, of `count`, whose values are known once states are computed from the state of `source`."""
+        return tuple(computed)
 
     def halo(self, factor: int) -> int:
-        """Return how many samples beyond a window its value depends on, on either side of an axis."""
+        """Return the number of samples outside of a window, on either side, on which its value depends."""
         return 0
 
     @abstractmethod
     def first(self, block: Block, factors: tuple[int, ...], margins: Margins | None = None) -> Block:
         """Reduce a block of the base to the state of its windows.
 
-        `margins` are the samples before and after the windows along each axis: as many as `halo` says, or fewer
-        where the image ends; None for none.
+        `margins` are the numbers of samples before and after the windows along each axis: as many as `halo` returns,
+        or fewer where the image ends. None stands for no margins.
         """
 
     @abstractmethod
     def merge(self, state: Block, factors: tuple[int, ...], margins: Margins | None = None) -> Block:
-        """Reduce a state to that of windows of `factors` of its windows."""
+        """Reduce a state to a coarser one, whose windows are `factors` windows of the given one."""
 
     @abstractmethod
     def finish(self, state: Block, counts: Counts) -> Block:
-        """Return the level's values; `counts` are the base samples of each window, axis by axis."""
+        """Return the values of a level; `counts` are the base samples of each window, one array for each axis."""
 
     def lift(self, block: Block) -> Block:
-        """Return a block of the base as a state, of windows of one voxel."""
+        """Return a block of the base as a state, with windows of one voxel."""
         return self.first(block, (1,) * block.ndim)
 
     def relative(self, state: Block, coarser: Block, factors: Sequence[int], offsets: Sequence[int]) -> Block:
-        """Return the state of the values of a part of a level.
+        """Return the state of the values of a part of a level, which can depend on the next level.
 
         Parameters
         ----------
         state
             The state of the part.
         coarser
-            The state of the next level, of the samples that the values depend on.
+            The state of the next level, for the samples that `coarser_samples` returns.
         factors
-            Samples for each sample of the next level, along each axis.
+            Samples of the level for each sample of the next one, along each axis.
         offsets
-            Samples from the beginning of `coarser` to that of `state`, along each axis.
+            Samples of the level from the start of `coarser` to the start of `state`, along each axis.
         """
         return state
 
     def at_once(self, block: Block, factors: tuple[int, ...], margins: Margins, counts: Counts) -> Block:
-        """Reduce a block to a level from which no other follows."""
+        """Reduce a block of the base to the values of a level, where the state is not needed."""
         return self.finish(self.first(block, factors, margins), counts)
 
     @property
     def missing(self) -> Missing:
-        """The rule for missing values as the kernels take it."""
+        """The rule for missing values as kernels take it, without `min_valid`."""
         return self.binding.missing
 
     def too_few(self, valid: Block, counts: Counts) -> Block:
-        """Return where fewer samples of a window are valid than the binding asks for, at least one."""
+        """Return a mask of the windows with fewer valid samples than `min_valid` requires, or with none."""
         least = np.maximum(np.ceil(self.binding.min_valid * _products(counts) - 1e-9), 1)
         return np.asarray(valid < least.reshape(valid.shape))
 
-    def _working(self, block: Block) -> Block:
-        """Return a block as the kernels take it: native, C-contiguous, of a dtype that numba knows."""
+    def _for_kernels(self, block: Block) -> Block:
+        """Return a block as kernels take it: C-contiguous, in native byte order, of a dtype that numba supports."""
         if self.dtype.kind == "b":
             return np.ascontiguousarray(block).view(np.uint8)
         dtype = np.dtype(np.float32) if self.dtype == np.float16 else self.dtype.newbyteorder("=")
@@ -190,20 +190,20 @@ class Reduction(ABC):
 
 
 class LevelReduction(Reduction):
-    """A method whose state is the level itself, by the same rule from level to level."""
+    """A method whose state is the level itself, and which reduces a level as it reduces the base."""
 
     @property
     def state_dtype(self) -> np.dtype[Any]:
-        """That of the level."""
+        """Dtype of the level."""
         return self.output_dtype
 
     @property
     def components(self) -> int:
-        """None beside the level."""
+        """0: the state is the level."""
         return 0
 
     def merge(self, state: Block, factors: tuple[int, ...], margins: Margins | None = None) -> Block:
-        """Reduce a block of a level, by the rule of the base."""
+        """Reduce a block of a level as one of the base."""
         return self.first(state, factors, margins)
 
     def finish(self, state: Block, counts: Counts) -> Block:
@@ -212,8 +212,8 @@ class LevelReduction(Reduction):
 
 
 def _products(counts: Counts) -> Block:
-    """Return the samples of every window, in C order."""
+    """Return the number of samples of every window, flat in C order."""
     products: Block = np.ones(1, np.int64)
-    for along in counts:
-        products = np.multiply.outer(products, along).reshape(-1)
+    for of_axis in counts:
+        products = np.multiply.outer(products, of_axis).reshape(-1)
     return products

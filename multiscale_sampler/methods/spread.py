@@ -1,4 +1,4 @@
-"""Moments of the window: the standard deviation, and the mean by weights of the voxels."""
+"""The standard deviation and the weighted mean."""
 
 from __future__ import annotations
 
@@ -14,104 +14,105 @@ from .reduction import Counts, Reduction
 
 @dataclass(frozen=True)
 class DeviationReduction(Reduction):
-    """The standard deviation over the window (of the population, as numpy's)."""
+    """The standard deviation of the window (``ddof=0``, as numpy's)."""
 
     @property
     def output_dtype(self) -> np.dtype[Any]:
-        """As numpy's: that of floats, and of the parts of complex numbers, else float64."""
+        """As numpy's: the dtype of floats or of the parts of complex numbers; float64 for others."""
         if self.dtype.kind in "fc":
             return np.zeros(0, self.dtype).real.dtype.newbyteorder("=")
         return np.dtype(np.float64)
 
     @property
     def state_dtype(self) -> np.dtype[Any]:
-        """Moments in double precision."""
+        """float64."""
         return np.dtype(np.float64)
 
     @property
     def components(self) -> int:
-        """The number of valid samples, their mean (of two parts, if complex) and their squared deviations from it."""
+        """The number of valid samples, their mean (real and imaginary part) and the sum of squared deviations."""
         return 4 if self.dtype.kind == "c" else 3
 
     def first(self, block: Block, factors: tuple[int, ...], margins: Margins | None = None) -> Block:
-        """Take the moments of a block of the base."""
+        """Return count, mean and squared deviations of each window."""
         from .kernels import spread
 
-        return spread.first(self._working(block), factors, self.missing)
+        return spread.first(self._for_kernels(block), factors, self.missing)
 
     def merge(self, state: Block, factors: tuple[int, ...], margins: Margins | None = None) -> Block:
-        """Combine moments."""
+        """Combine the counts, means and squared deviations of windows."""
         from .kernels import spread
 
         return spread.merge(np.ascontiguousarray(state), factors)
 
     def finish(self, state: Block, counts: Counts) -> Block:
-        """Return the deviations, NaN where too few samples were valid."""
+        """Return the standard deviations; NaN where too few samples were valid."""
         from .kernels import spread
 
         deviations = spread.finish(np.ascontiguousarray(state)).astype(self.output_dtype)
-        if self.binding.counted and self.binding.min_valid:
+        if self.binding.skips_missing and self.binding.min_valid:
             deviations[self.too_few(state[0], counts)] = np.nan
         return deviations
 
 
 @dataclass(frozen=True)
 class WeightedReduction(Reduction):
-    """A mean by weights of the voxels: blocks of the base come as (weights, values), see `weigh`."""
+    """The weighted mean of the voxels; takes blocks of the base as `weigh` returns them."""
 
     @property
     def state_dtype(self) -> np.dtype[Any]:
-        """Weights and means in double precision."""
+        """float64."""
         return np.dtype(np.float64)
 
     @property
     def components(self) -> int:
-        """The weight of the valid voxels, and their mean; where a least fraction must be valid, the weight of all."""
-        return 3 if self._shares else 2
+        """Weight and mean of the valid voxels; where `min_valid` is set, also the weight of all voxels."""
+        return 3 if self._compares_weights else 2
 
     @property
-    def _shares(self) -> bool:
-        return self.binding.counted and self.binding.min_valid > 0
+    def _compares_weights(self) -> bool:
+        """Whether the weight of the valid voxels is compared with the weight of all."""
+        return self.binding.skips_missing and self.binding.min_valid > 0
 
     @property
     def working_itemsize(self) -> int:
-        """A weight and a value, and the weight again where it may be taken away from the other."""
+        """Bytes of a voxel as `weigh` returns it."""
         return 8 * self.components
 
     def weigh(self, block: Block, weights: Block) -> Block:
-        """Return a block of the base with the weights of its voxels, which are 0 where they are missing."""
+        """Return (components, *block): weights, 0 for missing voxels; values; weights of all voxels if compared."""
         values = block.astype(np.float64)
         out = np.empty((self.components, *block.shape))
         out[0], out[1] = weights, values
-        if self._shares:
+        if self._compares_weights:
             out[2] = np.where(weights > 0, weights, 0.0)
-        if self.binding.counted:
+        if self.binding.skips_missing:
             out[0][~valid_samples(block, self)] = 0.0
         return out
 
     def first(self, block: Block, factors: tuple[int, ...], margins: Margins | None = None) -> Block:
-        """Combine voxels, given with their weights."""
+        """Return weight and mean of each window of weighted voxels."""
         return self.merge(block, factors, margins)
 
     def merge(self, state: Block, factors: tuple[int, ...], margins: Margins | None = None) -> Block:
-        """Combine windows."""
+        """Combine the weights and means of windows."""
         from .kernels import spread, sums
 
         state = np.ascontiguousarray(state)
         combined = spread.combine(state[0], state[1], factors)
-        if not self._shares:
+        if not self._compares_weights:
             return combined
         total = np.empty((1, *combined.shape[1:]))
         sums.sum_windows(state[2:], (1, *factors), total)
         return np.concatenate([combined, total])
 
     def finish(self, state: Block, counts: Counts) -> Block:
-        """Return the means, rounded to the level's dtype; what has no weight is missing."""
+        """Return the means rounded to the level's dtype; nodata or NaN where the weight is zero or too small."""
         from .kernels.channels import from_channels
 
         fill = None if self.dtype.kind == "f" and self.binding.nodata is None else self.missing.fill(self.dtype)
         enough = state[0] > 0
-        if self._shares:
-            # Sums of the same weights may differ by their order.
+        if self._compares_weights:
+            # The two sums may have added the same weights in another order.
             enough &= state[0] >= self.binding.min_valid * state[2] * (1 - 1e-9)
         return from_channels(np.where(enough, state[1], np.nan)[np.newaxis], self.dtype, fill)

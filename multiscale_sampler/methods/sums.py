@@ -1,4 +1,4 @@
-"""Sums and means: the state is the unrounded sum, so that every level is as exact as if taken from the base at once.
+"""Sums and means. Their state is the unrounded sum, so that every level is as exact as if computed from the base.
 
 The components of the state depend on the dtype, see `kernels.sums`.
 """
@@ -17,41 +17,41 @@ from .reduction import Counts, Reduction
 
 @dataclass(frozen=True)
 class SumReduction(Reduction):
-    """A sum or a mean: the state is the unrounded sum, see `kernels.sums` for its components."""
+    """The sum or the mean of the window."""
 
     average: bool
-    """Whether the sum is divided by the number of valid samples."""
+    """Whether the method is the mean."""
 
     def __post_init__(self) -> None:
-        """Refuse windows whose sum no state could hold."""
+        """Refuse windows that are so large that their sum could overflow the state."""
         most = {"halves": 2**32, "integers": 2**63 >> (8 * self.dtype.itemsize)}.get(self.accumulator)
         if self.average and most is not None and self.binding.window > most:
             raise ValueError(
-                f"a window of {self.binding.window!r} voxels is more than the {most!r} whose sum is exact for dtype "
-                f"{str(self.dtype)!r}; use smaller factors or fewer levels"
+                f"a window of {self.binding.window!r} voxels is larger than {most!r}, the most for an exact mean of "
+                f"dtype {str(self.dtype)!r}; use smaller factors or fewer levels"
             )
 
     @cached_property
     def output_dtype(self) -> np.dtype[Any]:
-        """For a mean the base's dtype, for a sum the one that numpy's sum has."""
+        """The dtype of the base for the mean, the dtype of `numpy.sum` for the sum."""
         native = self.dtype.newbyteorder("=")
         return native if self.average else cast("np.dtype[Any]", np.zeros(0, native).sum().dtype)
 
     @property
-    def counted(self) -> bool:
-        """Whether the state counts the valid samples."""
-        return self.binding.counted
+    def counts_valid(self) -> bool:
+        """Whether the state counts valid samples."""
+        return self.binding.skips_missing
 
     @cached_property
     def accumulator(self) -> Literal["integers", "halves", "floats", "compensated"]:
-        """How the sum is kept, see `kernels.sums`."""
+        """How sums are represented, see `kernels.sums`."""
         if self.dtype.kind == "f":
             return "compensated" if self.dtype.itemsize == 8 else "floats"
         return "halves" if self.average and self.dtype.itemsize == 8 else "integers"
 
     @cached_property
     def state_dtype(self) -> np.dtype[Any]:
-        """Dtype of the sums, the narrowest in which no window overflows."""
+        """The narrowest dtype in which the sum of no window overflows."""
         if self.accumulator in ("floats", "compensated"):
             return np.dtype(np.float64)
         if self.accumulator == "halves":
@@ -61,18 +61,18 @@ class SumReduction(Reduction):
 
     @cached_property
     def components(self) -> int:
-        """Parts of the sum, and the count of valid samples where some can be missing."""
-        return {"integers": 1, "floats": 1, "halves": 2, "compensated": 4}[self.accumulator] + self.counted
+        """Parts of the sum, and one for the count where samples can be missing."""
+        return {"integers": 1, "floats": 1, "halves": 2, "compensated": 4}[self.accumulator] + self.counts_valid
 
     def first(self, block: Block, factors: tuple[int, ...], margins: Margins | None = None) -> Block:
         """Add up the windows of a block of the base."""
         from .kernels import sums
         from .kernels.windows import reduced_shape
 
-        block = self._working(block)
+        block = self._for_kernels(block)
         missing = self.missing
         if self.accumulator == "integers" and block.dtype == np.uint64:
-            # Sums wrap around to the same bits, signed or not.
+            # Sums wrap around to the same bits as signed and as unsigned integers.
             block = block.view(np.int64)
             missing = missing._replace(
                 nodata=None if missing.nodata is None else np.uint64(missing.nodata).view(np.int64)
@@ -82,21 +82,24 @@ class SumReduction(Reduction):
             sums.sum_halves(block, factors, missing, state[:2], state[-1])
         elif self.accumulator == "compensated":
             sums.sum_compensated(block, factors, missing, state[:4], state[-1])
-        elif self.counted:
+        elif self.counts_valid:
             sums.sum_valid_windows(block, factors, missing, state[0], state[-1])
         else:
             sums.sum_windows(block, factors, state[0])
         return state
 
     def at_once(self, block: Block, factors: tuple[int, ...], margins: Margins, counts: Counts) -> Block:
-        """Reduce a block to a level; most means without ever storing sums, which are larger than the block."""
+        """Reduce a block of the base to the values of a level, most means without an array of sums.
+
+        Sums would take more memory than the block.
+        """
         from .kernels import sums
 
-        narrow = self.state_dtype.itemsize == 4 and not self.counted
-        floats = self.accumulator == "floats" and self.counted and not self.binding.min_valid
+        narrow = self.state_dtype.itemsize == 4 and not self.counts_valid
+        floats = self.accumulator == "floats" and self.counts_valid and not self.binding.min_valid
         if not self.average or not (narrow or floats):
             return super().at_once(block, factors, margins, counts)
-        block = self._working(block)
+        block = self._for_kernels(block)
         out: Block = np.empty(tuple(map(len, counts)), np.float64 if self.dtype == np.float16 else block.dtype)
         if narrow:
             sums.mean_narrow_windows(block, factors, out)
@@ -111,20 +114,20 @@ class SumReduction(Reduction):
 
         state = np.ascontiguousarray(state)
         merged = np.empty((len(state), *reduced_shape(state.shape[1:], factors)), state.dtype)
-        plain = slice(0, None)
+        uncompensated = slice(0, None)
         if self.accumulator == "compensated":
             sums.merge_compensated(state[:4], factors, merged[:4])
-            plain = slice(4, None)
-        if len(state[plain]):
-            sums.sum_windows(state[plain], (1, *factors), merged[plain])
+            uncompensated = slice(4, None)
+        if len(state[uncompensated]):
+            sums.sum_windows(state[uncompensated], (1, *factors), merged[uncompensated])
         return merged
 
     def finish(self, state: Block, counts: Counts) -> Block:
-        """Divide by the number of samples, or return the plain sum, in the level's dtype."""
+        """Return the mean or the sum in the level's dtype, rounded half to even if that is an integer."""
         state = np.ascontiguousarray(state)
-        fill = self.missing.fill(self.dtype) if self.counted else 0
-        if self.counted and self.binding.min_valid:
-            # The division takes a window without valid samples for missing, and so it does one with too few.
+        fill = self.missing.fill(self.dtype) if self.counts_valid else 0
+        if self.counts_valid and self.binding.min_valid:
+            # The kernels of division fill windows whose count is 0.
             few = self.too_few(state[-1], counts)
             state = state.copy()
             state[-1][few] = 0
@@ -140,14 +143,14 @@ class SumReduction(Reduction):
         if dtype.kind == "b":
             dtype = np.dtype(np.uint8)
         elif dtype == np.float16:
-            # Rounded to float16 once, by numpy: numba has no such type.
+            # numpy rounds to float16 afterwards, because numba does not support it.
             dtype = np.dtype(np.float64)
         out: Block = np.empty(state.shape[1:], dtype)
         fill = dtype.type(fill)
-        if self.accumulator in ("integers", "floats") and not self.counted:
+        if self.accumulator in ("integers", "floats") and not self.counts_valid:
             sums.divide_whole(state[0], counts, out)
             return out
-        count = state[-1] if self.counted else sums.count_rows(counts).astype(state.dtype)
+        count = state[-1] if self.counts_valid else sums.count_rows(counts).astype(state.dtype)
         if self.accumulator == "halves":
             sums.divide_halves(state[:2], count, fill, out)
         elif self.accumulator == "compensated":
@@ -167,6 +170,6 @@ class SumReduction(Reduction):
         else:
             with np.errstate(over="ignore"):
                 total = state[0].astype(self.output_dtype)
-        if self.counted:
+        if self.counts_valid:
             total = np.where(state[-1] == 0, self.output_dtype.type(fill), total)
         return total

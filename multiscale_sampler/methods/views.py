@@ -1,4 +1,4 @@
-"""Dtypes that kernels do not take, through others: complex numbers by their parts, times by their ticks."""
+"""Reductions for dtypes that kernels do not take: complex numbers by parts, dates and durations as integers."""
 
 from __future__ import annotations
 
@@ -14,88 +14,89 @@ from .reduction import Counts, Reduction
 
 @dataclass(frozen=True)
 class ComplexReduction(Reduction):
-    """A sum or a mean of complex numbers: that of the real and of the imaginary parts.
+    """The sum or mean of complex numbers, computed for the real and the imaginary parts.
 
-    A number is missing, in both parts, if either is NaN.
+    A number is missing if its real or its imaginary part is NaN.
     """
 
     parts: Reduction
-    """The reduction of either part, which leaves NaN out if any number can be missing."""
+    """The reduction of either part; it ignores NaN if numbers can be missing."""
 
     def __post_init__(self) -> None:
-        """Refuse rules for missing values that parts cannot tell apart."""
+        """Refuse rules for missing values that the parts cannot represent: both would be NaN."""
         binding = self.binding
         if binding.nodata is not None and not binding.skip_nan:
             raise ValueError(
-                f"complex numbers cannot leave out nodata={binding.nodata!r} and take NaN as a value; drop skipna=False"
+                f"for complex numbers, nodata={binding.nodata!r} cannot be ignored while NaN is kept as a value; "
+                "drop skipna=False"
             )
 
     @property
     def output_dtype(self) -> np.dtype[Any]:
-        """As wide as the parts'."""
+        """The complex dtype of the parts' dtype."""
         return np.result_type(self.parts.output_dtype, np.complex64)
 
     @property
     def state_dtype(self) -> np.dtype[Any]:
-        """The state of the parts."""
+        """Dtype of the state of the parts."""
         return self.parts.state_dtype
 
     @property
     def components(self) -> int:
-        """Those of both parts."""
+        """The components of both parts."""
         return 2 * self.parts.components
 
     def first(self, block: Block, factors: tuple[int, ...], margins: Margins | None = None) -> Block:
         """Reduce a block of the base."""
         real, imaginary = block.real, block.imag
-        if self.binding.counted:
+        if self.binding.skips_missing:
             valid = valid_samples(block, self)
             real, imaginary = (np.where(valid, part, part.dtype.type(np.nan)) for part in (real, imaginary))
         return np.concatenate([self.parts.first(part, factors, margins) for part in (real, imaginary)])
 
     def merge(self, state: Block, factors: tuple[int, ...], margins: Margins | None = None) -> Block:
-        """Reduce a state."""
+        """Reduce the states of the parts."""
         return np.concatenate([self.parts.merge(half, factors, margins) for half in np.split(state, 2)])
 
     def finish(self, state: Block, counts: Counts) -> Block:
-        """Join the parts."""
+        """Return complex values from the states of the parts."""
         halves = np.split(state, 2)
         real, imaginary = (self.parts.finish(half, counts) for half in halves)
         values = np.empty(real.shape, self.output_dtype)
         values.real, values.imag = real, imaginary
         if self.binding.nodata is not None:
-            # Not wherever a value is NaN: sums of infinities are, too.
+            # Not wherever a value is NaN, which sums of infinities are, too.
             values[self.too_few(halves[0][-1], counts)] = self.binding.nodata
         return values
 
 
 @dataclass(frozen=True)
 class TimeReduction(Reduction):
-    """A method of the ticks of dates and durations."""
+    """A method applied to dates or durations as 64-bit integers (ticks of their unit)."""
 
     ticks: Reduction
-    """The reduction of the ticks, 64-bit integers."""
+    """The reduction of the 64-bit integers."""
 
     @property
     def state_dtype(self) -> np.dtype[Any]:
-        """The state of the ticks, or the level itself."""
+        """Dtype of the state of the ticks, or of the level where that is the state."""
         return self.ticks.state_dtype if self.components else self.output_dtype
 
     @property
     def components(self) -> int:
-        """Those of the ticks."""
+        """The components of the ticks' state."""
         return self.ticks.components
 
     def first(self, block: Block, factors: tuple[int, ...], margins: Margins | None = None) -> Block:
-        """Reduce a block of the base."""
+        """Reduce a block of the base as ticks."""
         return self._as_state(self.ticks.first(self._ticks(block), factors, margins))
 
     def merge(self, state: Block, factors: tuple[int, ...], margins: Margins | None = None) -> Block:
-        """Reduce a state."""
+        """Reduce a state of ticks."""
         return self._as_state(self.ticks.merge(state if self.components else self._ticks(state), factors, margins))
 
     def finish(self, state: Block, counts: Counts) -> Block:
-        """Return the values as times."""
+        """Return the values as dates or durations."""
         ticks = self.ticks.finish(state if self.components else self._ticks(state), counts)
         return ticks.view(self.output_dtype)
 

@@ -106,7 +106,7 @@ def _passes(plan: Plan, *, copy_base: bool, deep: bool = True) -> Iterator[Pass]
 
 def _written(plan: Plan, source: int, made: Sequence[int]) -> tuple[int, ...]:
     """Return which levels a pass writes that makes some from a source."""
-    return plan.reduction.written(source, made, len(plan.levels))
+    return plan.reduction.finished_levels(source, made, len(plan.levels))
 
 
 def _region_budget(plan: Plan) -> int:

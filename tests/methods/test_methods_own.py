@@ -221,7 +221,7 @@ def test_weights__that_do_not_fit_are_refused_by_the_plan(weights):
 
 @pytest.mark.parametrize("method", ["median", "gaussian", "sum", np.mean])
 def test_weights__go_with_the_mean_alone(method):
-    with pytest.raises(ValueError, match="weights go with the mean"):
+    with pytest.raises(ValueError, match="weights= needs method='mean'"):
         ms.plan_pyramid(earth(), LADDER, method=method, weights=np.cos(np.deg2rad(earth().y)))
 
 
@@ -336,7 +336,7 @@ def test_functions__of_numba_get_any_dtype_that_numba_knows(dtype):
 @compiled
 def test_functions__of_numba_are_refused_by_the_plan_for_other_dtypes():
     """What numba cannot take must be known before anything is written."""
-    with pytest.raises(TypeError, match="take no float16"):
+    with pytest.raises(TypeError, match="cannot take float16"):
         ms.plan_pyramid(ms.to_image(np.ones((5, 6), "float16"), "yx"), LADDER, method=first_of)
 
 
@@ -355,9 +355,9 @@ def test_functions__a_reducer_says_its_dtype():
 @pytest.mark.parametrize(
     ("function", "message"),
     [
-        (lambda windows, axis: windows, "must reduce the axis"),
-        (lambda windows, axis: windows.mean(), "must reduce the axis"),
-        (lambda windows, axis: windows.mean(axis=axis, keepdims=True), "must reduce the axis"),
+        (lambda windows, axis: windows, "must reduce the given axis"),
+        (lambda windows, axis: windows.mean(), "must reduce the given axis"),
+        (lambda windows, axis: windows.mean(axis=axis, keepdims=True), "must reduce the given axis"),
         (lambda windows, axis: windows.max(axis=axis) + 1e6, "does not hold"),
         (lambda windows, axis: windows.max(axis=axis) * np.nan, "does not hold"),
         (lambda windows, axis: -1.0 - windows.max(axis=axis), "does not hold"),
@@ -393,9 +393,9 @@ def test_functions__take_no_rule_for_missing_values():
 
 
 def test_functions__that_need_arguments_or_cannot_be_called_are_refused():
-    with pytest.raises(TypeError, match="cannot be called"):
+    with pytest.raises(TypeError, match="is not callable"):
         ms.Reducer("nothing", function=3)
-    with pytest.raises(ValueError, match="no rule"):
+    with pytest.raises(ValueError, match="needs a function="):
         ms.Reducer("nothing")
     for method in ([np.mean], 3, None):
         with pytest.raises((ValueError, TypeError), match="method"):

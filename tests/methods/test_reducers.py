@@ -78,8 +78,8 @@ def test_reducers__of_bands_alone_need_the_next_level(reducer):
     assert reduction.makes_base == reducer.bands
     assert (reduction.coarser_neighbours > 0) == (under.stop > under.start) == reducer.bands
     assert (reduction.relative_itemsize > 0) == reducer.bands
-    assert reduction.written(0, (1, 2), 4) == ((0, 1) if reducer.bands else (1, 2))
-    assert reduction.written(2, (3,), 4) == ((2, 3) if reducer.bands else (3,))
+    assert reduction.finished_levels(0, (1, 2), 4) == ((0, 1) if reducer.bands else (1, 2))
+    assert reduction.finished_levels(2, (3,), 4) == ((2, 3) if reducer.bands else (3,))
     assert reducer.bands or reduction.relative(state, state, (1,), (0,)) is state
 
 

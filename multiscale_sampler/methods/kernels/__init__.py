@@ -1,7 +1,7 @@
-"""Numba loops over one block in memory: no labels, no dask, no zarr.
+"""Numba loops that reduce one numpy block in memory.
 
-Each module holds the loops of one family of reductions and a thin function in front of them that takes a
-C-contiguous block of any rank and one factor per axis. All of them see the same windows (`windows`), are
-compiled under one policy (`compiling`), serial and without the interpreter lock: the caller owns parallelism.
-Importing one of these modules imports numba, which is why the table of reducers does so only when it is used.
+Each module has the loops of one family of reductions, and functions that call them with a C-contiguous block of any
+rank and one factor per axis. `windows` divides a block into windows, `compiling` has the options of numba. Loops are
+serial and release the interpreter lock, so the caller can run them in threads. These modules are imported only where a
+block is reduced, because importing numba takes long.
 """

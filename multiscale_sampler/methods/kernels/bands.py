@@ -1,7 +1,7 @@
-"""Coarse samples expanded to a finer grid, to take off a level what the next one tells of it, and to put it back.
+"""Expansion of a coarse level to the grid of the next finer one, for the bands of a Laplacian pyramid.
 
-A finer sample lies between the centres of two windows, or beyond the last of them, where the last one stands. Values
-are interpolated linearly, axis by axis, so that what is expanded has the same bits whatever the blocks.
+A finer sample lies between the centres of two windows, and is interpolated linearly between their values, axis by
+axis; beyond the outermost centre it takes the value there. Results have the same bits for any division into blocks.
 """
 
 from __future__ import annotations
@@ -21,29 +21,29 @@ def expand(block: Block, factors: Sequence[int], offsets: Sequence[int], shape: 
     Parameters
     ----------
     block
-        float64 (channels, *coarse). NaN, a missing sample, is left out; where there is no other, the result is NaN.
+        float64 (channels, *coarse). NaN, a missing sample, is ignored; where both neighbours are NaN, so is the result.
     factors
         Finer samples per coarse one, along each spatial axis.
     offsets
-        Finer samples from the beginning of the block to the first that is asked for, along each spatial axis.
+        Finer samples from the start of the block to the start of the result, along each spatial axis.
     shape
-        How many finer samples are asked for.
+        Finer samples of the result, along each spatial axis.
 
     Returns
     -------
         float64 (channels, *shape).
     """
     for axis, (factor, offset, size) in enumerate(zip(factors, offsets, shape, strict=True), 1):
-        before, behind = block.shape[:axis], block.shape[axis + 1 :]
+        before, after = block.shape[:axis], block.shape[axis + 1 :]
         if factor == 1:
             block = block[(slice(None),) * axis + (slice(offset, offset + size),)]
             continue
-        rows = np.ascontiguousarray(block).reshape(math.prod(before), block.shape[axis], math.prod(behind))
+        rows = np.ascontiguousarray(block).reshape(math.prod(before), block.shape[axis], math.prod(after))
         out = np.empty((len(rows), size, rows.shape[2]), np.float64)
-        # Infinities may cancel; only the interpreter would warn of it.
+        # Without compilation, numpy would warn about inf - inf.
         with np.errstate(all="ignore"):
             _interpolate(rows, factor, offset, out)
-        block = out.reshape(*before, size, *behind)
+        block = out.reshape(*before, size, *after)
     return block
 
 
@@ -56,7 +56,7 @@ def _interpolate(x, factor, offset, out):  # type: ignore[no-untyped-def]
             distance = 2 * (i + offset) + 1 - factor
             lower = distance // (2 * factor)
             share = (distance - lower * 2 * factor) / (2 * factor)
-            # At a centre, and beyond the first or the last one, there is one sample.
+            # At a centre, and outside of the outermost ones, both neighbours are the same sample.
             upper = min(max(lower + (share > 0), 0), last)
             lower = min(max(lower, 0), last)
             for j in range(out.shape[2]):
@@ -66,6 +66,6 @@ def _interpolate(x, factor, offset, out):  # type: ignore[no-untyped-def]
                 elif b != b:
                     out[entry, i, j] = a
                 else:
-                    # In halves: the difference of two values can be twice the greatest one.
+                    # In halves, because the difference of two values can overflow.
                     half = share * (0.5 * b - 0.5 * a)
                     out[entry, i, j] = (a + half) + half

@@ -1,8 +1,8 @@
-"""Blocks of any dtype as channels of real numbers, which filters weigh one by one, and back.
+"""Conversion of blocks of any dtype to channels of real numbers, which filters average one by one, and back.
 
-Channels lie along a leading axis and hold every value exactly: the two halves of 64-bit integers, the real and the
-imaginary part of complex numbers, else the value itself. Weighing is linear, so that it can be done channel by
-channel. A missing value is NaN in every channel. Only the way back rounds, once, half to even.
+Channels lie along a leading axis and represent every value exactly: the upper and lower half of 64-bit integers, the
+real and imaginary part of complex numbers, or the value itself. A weighted mean is linear, so it can be computed for
+each channel. A missing value is NaN in every channel. Only the conversion back rounds, once, half to even.
 """
 
 from __future__ import annotations
@@ -15,25 +15,24 @@ from ...image.boxes import Block
 from .compiling import compiled
 from .windows import HALF_BITS, LOWER_HALF, Missing
 
-HALF = 2.0**32
+# Values of half of a 64-bit integer.
+HALF_RANGE = 2.0**32
 
 
 def to_channels(block: Block, missing: Missing) -> Block:
     """Return a block as (channels, *spatial), C-contiguous, with NaN where a value is missing.
 
-    The channels have the narrowest dtype that kernels take and that holds the values, and NaN where any can be
-    missing: a block that meets this already is not copied.
+    The channels have the narrowest dtype that kernels take and that can represent the values, and NaN if values can
+    be missing. A block that has this dtype already is not copied.
 
     Raises
     ------
     ValueError
-        If a nodata value is to be left out of floats but NaN is not: the two would look the same.
+        If nodata is to be ignored in floats but NaN is not, as both would be NaN.
     """
     kind, itemsize = block.dtype.kind, block.dtype.itemsize
     if kind in "fc" and missing.nodata is not None and not missing.skip_nan:
-        raise ValueError(
-            f"filters cannot leave nodata={missing.nodata!r} out and take NaN as a value; leave NaN out as well"
-        )
+        raise ValueError(f"filters cannot ignore nodata={missing.nodata!r} but keep NaN as a value; ignore NaN as well")
     if kind == "c":
         channels = np.stack([block.real, block.imag])
     elif kind in "iu" and itemsize == 8:
@@ -42,7 +41,7 @@ def to_channels(block: Block, missing: Missing) -> Block:
         channels[1] = block & block.dtype.type(LOWER_HALF)
     else:
         channels = np.ascontiguousarray(block, _real_dtype(block.dtype, missing))[np.newaxis]
-    return _marked(channels, block, missing)
+    return _with_nan(channels, block, missing)
 
 
 def _real_dtype(dtype: np.dtype[Any], missing: Missing) -> np.dtype[Any]:
@@ -53,8 +52,8 @@ def _real_dtype(dtype: np.dtype[Any], missing: Missing) -> np.dtype[Any]:
     return np.dtype(np.float64 if dtype.itemsize > 2 else np.float32)
 
 
-def _marked(channels: Block, block: Block, missing: Missing) -> Block:
-    """Return channels with NaN, in all of them, where the block has nodata or a part of a complex number is NaN."""
+def _with_nan(channels: Block, block: Block, missing: Missing) -> Block:
+    """Return channels that are all NaN where the block has nodata or where a part of a complex number is NaN."""
     absent = None if missing.nodata is None else block == block.dtype.type(missing.nodata)
     if missing.skip_nan and block.dtype.kind == "c":
         absent = np.isnan(block) if absent is None else absent | np.isnan(block)
@@ -67,17 +66,17 @@ def _marked(channels: Block, block: Block, missing: Missing) -> Block:
 
 
 def from_channels(channels: Block, dtype: np.dtype[Any], fill: Any = None) -> Block:
-    """Return the block of `dtype` that float64 channels stand for.
+    """Return the block of `dtype` that float64 channels represent.
 
     Parameters
     ----------
     channels
-        What `to_channels` made of a block of `dtype`, filtered.
+        (channels, *spatial), as `to_channels` returns them for a block of `dtype`, filtered.
     dtype
-        Integers are rounded half to even and, as floats narrower than float64, kept within the range of the dtype:
-        kernels with negative lobes overshoot.
+        Integers are rounded half to even. Integers and floats narrower than float64 are clipped to the range of the
+        dtype, because filters with negative lobes overshoot.
     fill
-        What NaN becomes; None keeps it, which integers cannot.
+        The value that replaces NaN; None keeps NaN in floats (0 in integers).
     """
     native = dtype.newbyteorder("=")
     if native.kind in "fc":
@@ -99,12 +98,12 @@ def from_channels(channels: Block, dtype: np.dtype[Any], fill: Any = None) -> Bl
 
 
 def joined_halves(channels: Block) -> Block:
-    """Return the channels of 64-bit integers as one of floats, rounded to double precision."""
-    return channels[:1] * HALF + channels[1:]
+    """Return the two channels of 64-bit integers as one channel, rounded to float64."""
+    return channels[:1] * HALF_RANGE + channels[1:]
 
 
 def _narrowed(values: Block, dtype: np.dtype[Any]) -> Block:
-    """Return float64 values in a float dtype, finite ones within its range."""
+    """Return float64 values in a float dtype; finite values are clipped to its range."""
     if dtype == values.dtype:
         return values
     limits = np.finfo(dtype)
@@ -116,7 +115,7 @@ def _narrowed(values: Block, dtype: np.dtype[Any]) -> Block:
 
 
 def _complex(real: Block, imaginary: Block) -> Block:
-    # Not a sum: infinities times the imaginary unit would make NaN of the real part.
+    # Not real + 1j * imaginary: an infinite imaginary part would make the real part NaN.
     return np.stack([real, imaginary], axis=-1).view(np.result_type(real.dtype, np.complex64))[..., 0]
 
 
@@ -132,18 +131,18 @@ def _round(values, least, greatest, fill, out):  # type: ignore[no-untyped-def]
 
 @compiled
 def _join_halves(uppers, lowers, least, greatest, ends, out):  # type: ignore[no-untyped-def]
-    """Round upper * 2**32 + lower to 64 bits; `ends` are the least and the greatest value, and what NaN becomes."""
+    """Round upper * 2**32 + lower to 64 bits; `ends` are the smallest and largest value and the replacement of NaN."""
     for i in range(len(out)):
         whole = np.floor(uppers[i])
         if whole != whole:
             out[i] = ends[2]
             continue
-        lower = np.rint((uppers[i] - whole) * HALF + lowers[i])
-        carried = np.floor(lower / HALF)
+        lower = np.rint((uppers[i] - whole) * HALF_RANGE + lowers[i])
+        carried = np.floor(lower / HALF_RANGE)
         upper = whole + carried
         if upper < least:
             out[i] = ends[0]
         elif upper > greatest:
             out[i] = ends[1]
         else:
-            out[i] = (np.uint64(np.int64(upper)) << HALF_BITS) | np.uint64(lower - carried * HALF)
+            out[i] = (np.uint64(np.int64(upper)) << HALF_BITS) | np.uint64(lower - carried * HALF_RANGE)

@@ -1,13 +1,12 @@
-"""The one place for numba policy: how every kernel of the package is compiled.
+"""Decorators that compile the kernels, all with the same options of numba.
 
-Kernels release the interpreter lock and are serial, so that a pool of threads or Dask owns the parallelism;
-they are compiled for a dtype when first called with it and cached on disk (``NUMBA_CACHE_DIR`` moves the
-cache); arithmetic follows numpy (no exception on a division by zero). ``NUMBA_DISABLE_JIT=1`` runs the same
-loops in the interpreter, to step through them.
+Kernels are serial and release the interpreter lock, so that threads or Dask can run them in parallel. They are
+compiled for a dtype at the first call with it and cached on disk (``NUMBA_CACHE_DIR`` sets where). Arithmetic follows
+numpy: a division by zero does not raise. ``NUMBA_DISABLE_JIT=1`` runs the same loops in the interpreter, to debug.
 
-Most of what a first call takes is numba's own work on every function, statement and array that it allocates. So
-functions that only loops call are `helper`s, buffers come from the caller as arguments, and an argument that is None
-takes the branches that look for it along, before they are compiled. `tests.benchmarks.compiling` has the figures.
+The time of a first call grows with the functions, statements and allocations that numba has to compile. Therefore
+functions that only loops call are `helper`s, callers pass buffers as arguments, and numba removes the branches for an
+argument that is None before it compiles them. `tests.benchmarks.compiling` measures this.
 """
 
 from __future__ import annotations
@@ -17,18 +16,18 @@ from typing import Any, TypeVar, cast
 
 import numba
 
-Loop = TypeVar("Loop", bound=Callable[..., object])
+Function = TypeVar("Function", bound=Callable[..., object])
 
-# Loops are never handed to C as functions, for which numba would otherwise compile a wrapper of each.
+# No C code calls a loop, so its C wrapper need not be compiled.
 POLICY: dict[str, Any] = {"nogil": True, "cache": True, "error_model": "numpy", "no_cfunc_wrapper": True}
 HELPER_POLICY: dict[str, Any] = POLICY | {"no_cpython_wrapper": True}
 
 
-def compiled(loop: Loop) -> Loop:
-    """Compile a loop over plain arrays and scalars, lazily for each dtype."""
-    return cast("Loop", numba.njit(**POLICY)(loop))
+def compiled(loop: Function) -> Function:
+    """Compile a loop over arrays and scalars, for each dtype at the first call."""
+    return cast("Function", numba.njit(**POLICY)(loop))
 
 
-def helper(function: Loop) -> Loop:
-    """Compile a function that only compiled loops call, without what Python would need to call it."""
-    return cast("Loop", numba.njit(**HELPER_POLICY)(function))
+def helper(function: Function) -> Function:
+    """Compile a function that only compiled loops call, without a wrapper for calls from Python."""
+    return cast("Function", numba.njit(**HELPER_POLICY)(function))

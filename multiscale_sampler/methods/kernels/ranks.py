@@ -1,20 +1,18 @@
-"""The median and the mode of every window: the values are put in order and picked from.
+"""The median and the mode of every window, selected from its sorted values.
 
-Neither composes: the median of medians is not the median of the whole, so the table of reducers applies them
-step by step. Medians of an even number of values are the mean of the two in the middle, rounded half to even
-for integers; the mode of a tie is the least of the most frequent values. Neither the mode nor an odd median
-ever makes a value that is not in the window.
+Neither composes: the median of medians is not the median of all values. The table of methods therefore has them as
+stepwise. The median of an even number of values is the mean of the two in the middle, for integers rounded half to
+even. Ties of the mode go to the smallest value. A mode, or a median of an odd number of values, is always one of the
+values of the window.
 
-All three methods are one loop over unsigned integers, which `as_unsigned` makes of other values in the same order;
-what `labels` does faster is left to it. The windows of a row are laid out as *lines*: one line for each sample of a
-window, one column for each window. Columns whose samples are all the same (most of a segmentation, and of an empty
-background) are done; the others move together, until there are as many as are worth the steps that follow. They are
-put in order by a sorting network, a fixed sequence of comparisons of two lines, which takes many windows at once and
-needs no branches: up to thousands of samples it is faster than sorting window by window. Values that do not count are
-replaced by one that comes last in order, and counted.
+One loop over unsigned integers does all three methods; `as_unsigned` maps other values to them in the same order.
+WindowRows that `labels` can do faster go there. The windows of a row become *lines*: one line for each sample of a
+window, one column for each window. Columns whose samples are all equal (most of a segmentation, and of an empty
+background) need no sorting. The others are collected until there are enough of them to sort together, by a sorting
+network: a fixed sequence of comparisons of two lines, which handles many windows at once without branches. Up to
+thousands of samples this is faster than sorting window by window. Ignored values are replaced by one that sorts last.
 
-What a call has no use for is not compiled for it: an argument of `_pick_all` that is None takes the branches with it
-that look for that.
+Numba does not compile the branches of `_pick_all` for arguments that are None.
 """
 
 from __future__ import annotations
@@ -28,10 +26,10 @@ import numpy as np
 from ...image.boxes import Block
 from .compiling import compiled, helper
 from .labels import are_pairs, mode_of_pairs
-from .windows import Missing, as_unsigned, from_unsigned, reduced_shape, split, windows_of
+from .windows import Missing, as_unsigned, deinterleave, from_unsigned, reduced_shape, window_rows
 
-# Columns of lines, at least as many as fill vectors, and bytes that all lines together should take at most: they stay
-# in the nearest caches.
+# Limits of the number of columns (the least fills a vector register), and bytes of all lines that fit into the
+# first-level caches.
 LEAST_COLUMNS, MOST_COLUMNS = 16, 1024
 LINES_BYTES = 2**16
 
@@ -52,12 +50,12 @@ def median(block: Block, factors: tuple[int, ...], missing: Missing) -> Block:
 
 
 def mode(block: Block, factors: tuple[int, ...], missing: Missing) -> Block:
-    """Return the most frequent valid value of every window, of equally frequent ones the least."""
+    """Return the most frequent valid value of every window; ties go to the smallest."""
     return _mode(block, factors, missing)
 
 
 def mode_nonzero(block: Block, factors: tuple[int, ...], missing: Missing) -> Block:
-    """Return the most frequent valid value but zero of every window, and zero where there is no other."""
+    """Return the most frequent valid nonzero value of every window, and zero where there is none."""
     return _mode(block, factors, missing, zero=as_unsigned(np.zeros(1, block.dtype))[0])
 
 
@@ -74,37 +72,49 @@ def _pick(
     zero: Any = None,
     upper: Block | None = None,
 ) -> Block:
-    """Return the most frequent values; where `upper` is to be filled, the lower and there the upper of the middle.
+    """Return the mode of every window, or the two values in the middle if `upper` is given.
 
-    Values are those of the block, as unsigned ones; those of floats are a copy, of which NaN may be replaced. Where
-    there is a `zero`, it is left out, and stands for windows that have nothing else.
+    Parameters
+    ----------
+    block
+        The block.
+    values
+        The block as unsigned integers. Where the block has floats this is a copy, in which NaN can be replaced.
+    factors
+        Samples per window along each axis.
+    missing
+        Which values are ignored.
+    zero
+        A value that the mode ignores in windows that have others, or None.
+    upper
+        For the median: takes the upper of the two values in the middle; the lower is returned.
     """
     lower = np.empty(reduced_shape(block.shape, factors), values.dtype)
-    of = values.dtype.type
-    # As NaN is in order.
-    last, is_float = of(np.iinfo(values.dtype).max), block.dtype.kind == "f"
-    left_out = last if is_float and missing.skip_nan else None
+    cast = values.dtype.type
+    # NaN is the largest of the unsigned integers.
+    last, is_float = cast(np.iinfo(values.dtype).max), block.dtype.kind == "f"
+    ignored = last if is_float and missing.skip_nan else None
     if missing.nodata is not None:
         nodata = missing.unsigned(block.dtype).nodata
-        if left_out is not None:
+        if ignored is not None:
             values[values == last] = nodata
-        left_out = nodata
-    for windows in windows_of(block.shape, factors, alike=True):
+        ignored = nodata
+    for windows in window_rows(block.shape, factors, same_size=True):
         if upper is None and not missing and are_pairs(windows):
             mode_of_pairs(values.reshape(-1), windows, lower.reshape(-1), zero)
             continue
         columns = min(MOST_COLUMNS, max(LEAST_COLUMNS, LINES_BYTES // (windows.samples * values.itemsize)))
-        # Some windows with all their inner run, or a part of the run of one: half of the columns at a time.
-        half = columns // 2
-        together, piece = max(half // windows.inner, 1), min(half, windows.inner)
+        # Half of the columns at a time: some windows with their whole inner run, or a part of the run of one window.
+        at_once = columns // 2
+        together, piece = max(at_once // windows.inner, 1), min(at_once, windows.inner)
         _pick_all(
             values.reshape(-1),
             *windows,
             together,
             piece,
-            _network(windows.samples),
-            left_out,
-            _least_number(windows.samples, missing.min_valid),
+            _sorting_network(windows.samples),
+            ignored,
+            _least_valid(windows.samples, missing.min_valid),
             zero,
             is_float,
             last,
@@ -120,27 +130,27 @@ def _pick(
 
 
 @cache
-def _network(samples: int) -> Block:
-    """Return the passes (p, r, d) of a network: in each, of all k with k & p == r, k and k + d are put in order.
+def _sorting_network(samples: int) -> Block:
+    """Return the steps (p, r, d) of a sorting network: each orders lines k and k + d, for all k with k & p == r.
 
     Batcher's merge exchange for any number of samples (Knuth, The Art of Computer Programming 3, 5.2.2, algorithm M).
     """
     top = 1 << max((samples - 1).bit_length() - 1, 0)
-    passes = []
+    steps = []
     p = top if samples > 1 else 0
     while p > 0:
         q, r, d = top, 0, p
         while d > 0:
-            passes.append((p, r, d))
+            steps.append((p, r, d))
             d, q, r = q - p, q >> 1, p
         p >>= 1
-    return np.array(passes, np.int64).reshape(-1, 3)
+    return np.array(steps, np.int64).reshape(-1, 3)
 
 
-def _least_number(samples: int, share: float) -> int:
-    """Return how many of some samples are at least one, and at least a share of them."""
+def _least_valid(samples: int, share: float) -> int:
+    """Return the smallest number of samples, at least 1, that is at least this share of all samples."""
     number = max(1, math.ceil(share * samples) - 1)
-    # By the quotient: 0.55 * 20 is more than 11, and 11 / 20 is 0.55.
+    # Compares quotients: in floats 0.55 * 20 is more than 11, but 11 / 20 is 0.55.
     while number / samples < share:
         number += 1
     return number
@@ -157,7 +167,7 @@ def _pick_all(  # type: ignore[no-untyped-def]
     inner,
     together,
     piece,
-    passes,
+    steps,
     missing,
     least,
     zero,
@@ -179,28 +189,28 @@ def _pick_all(  # type: ignore[no-untyped-def]
                 run = min(piece, inner - begin)
                 width = min(together, windows - window) * run
                 start = origins[row] + window * factor * inner + begin
-                of_windows = lines[:, used : used + width]
+                columns = lines[:, used : used + width]
                 for k in range(len(offsets)):
-                    split(x[start + offsets[k] :], factor, inner, run, 0, of_windows, k * factor)
+                    deinterleave(x[start + offsets[k] :], factor, inner, run, 0, columns, k * factor)
                 target = targets[row] + window * inner + begin
-                used = _leave_mixed(lines, used, width, target, places, lower, upper, mixed)
+                used = _collect_mixed(lines, used, width, target, places, lower, upper, mixed)
                 at_end = row + 1 == len(origins) and window + together >= windows and begin + piece >= inner
-                # As long as there is room for more, and more to come.
+                # Sort only when the columns are full or no window follows.
                 if used <= len(places) // 2 and not (at_end and used > 0):
                     continue
                 for i in range(used):
                     valid[i] = length
                 if missing is not None:
-                    _leave_out(lines, used, missing, last, valid)
+                    _replace_ignored(lines, used, missing, last, valid)
                 for i in range(used):
                     kept[i] = valid[i]
                 if zero is not None:
-                    _leave_out(lines, used, zero, last, kept)
-                _order_lines(lines, passes, used)
+                    _replace_ignored(lines, used, zero, last, kept)
+                _sort_lines(lines, steps, used)
                 if upper is not None:
-                    _pick_middle(lines, kept, places[:used], has_nan, last, lower, upper)
+                    _select_middle(lines, kept, places[:used], has_nan, last, lower, upper)
                 if best is not None:
-                    _pick_longest_runs(lines, counts, places[:used], lower, best)
+                    _select_longest_runs(lines, counts, places[:used], lower, best)
                 if zero is not None:
                     _settle(places[:used], kept, 1, zero, lower)
                 if missing is not None:
@@ -211,10 +221,10 @@ def _pick_all(  # type: ignore[no-untyped-def]
 
 
 @helper
-def _leave_mixed(lines, used, width, target, places, lower, upper, mixed):  # type: ignore[no-untyped-def]
-    """Give windows their value whose samples are all the same, and move the columns of the others together.
+def _collect_mixed(lines, used, width, target, places, lower, upper, mixed):  # type: ignore[no-untyped-def]
+    """Write the value of windows whose samples are all equal, and close the gaps between the columns of the others.
 
-    Return how many columns are in use, with those before.
+    Return how many columns are in use, with the `used` ones before.
     """
     first = lines[0, used : used + width]
     for i in range(width):
@@ -246,56 +256,56 @@ def _leave_mixed(lines, used, width, target, places, lower, upper, mixed):  # ty
 
 
 @helper
-def _leave_out(lines, number, value, last, kept):  # type: ignore[no-untyped-def]
-    """Replace a value by one that is last in order, and count down what is kept of every window."""
+def _replace_ignored(lines, number, value, last, kept):  # type: ignore[no-untyped-def]
+    """Replace a value by `last`, and subtract its occurrences from the number of values kept in each window."""
     for k in range(len(lines)):
         line = lines[k]
         for i in range(number):
-            gone = line[i] == value
-            line[i] = last if gone else line[i]
-            kept[i] -= gone
+            ignored = line[i] == value
+            line[i] = last if ignored else line[i]
+            kept[i] -= ignored
 
 
 @helper
 def _settle(places, counts, least, value, out):  # type: ignore[no-untyped-def]
-    """Give windows of which less than a number is left a value."""
+    """Write `value` for windows whose count is less than `least`."""
     for i in range(len(places)):
         if counts[i] < least:
             out[places[i]] = value
 
 
 @helper
-def _order_lines(lines, passes, number):  # type: ignore[no-untyped-def]
-    """Put each column in ascending order, by the passes of a sorting network."""
-    for each in range(len(passes)):
-        p, r, d = passes[each]
+def _sort_lines(lines, steps, number):  # type: ignore[no-untyped-def]
+    """Sort each column in ascending order, by the steps of a sorting network."""
+    for step in range(len(steps)):
+        p, r, d = steps[step]
         for k in range(len(lines) - d):
             if k & p == r:
-                _exchange(lines[k], lines[k + d], number)
+                _sort_pairs(lines[k], lines[k + d], number)
 
 
 @helper
-def _exchange(a, b, number):  # type: ignore[no-untyped-def]
-    """Put pairs of values in order."""
+def _sort_pairs(a, b, number):  # type: ignore[no-untyped-def]
+    """Sort pairs of values."""
     for i in range(number):
         swap = b[i] < a[i]
         a[i], b[i] = (b[i] if swap else a[i]), (a[i] if swap else b[i])
 
 
 @helper
-def _pick_middle(lines, kept, places, has_nan, nan, low, high):  # type: ignore[no-untyped-def]
-    """Pick the two values in the middle, or NaN twice if there is one among the values kept."""
+def _select_middle(lines, kept, places, has_nan, nan, low, high):  # type: ignore[no-untyped-def]
+    """Select the two values in the middle, or NaN for both if the values kept contain NaN."""
     for i in range(len(places)):
-        # Where there is none, any line will do: `_settle` has the value.
+        # Where no value is kept, `_settle` overwrites the result.
         count = kept[i]
-        poisoned = has_nan and lines[count - 1, i] == nan
-        low[places[i]] = nan if poisoned else lines[(count - 1) // 2, i]
-        high[places[i]] = nan if poisoned else lines[count // 2, i]
+        is_nan = has_nan and lines[count - 1, i] == nan
+        low[places[i]] = nan if is_nan else lines[(count - 1) // 2, i]
+        high[places[i]] = nan if is_nan else lines[count // 2, i]
 
 
 @helper
-def _pick_longest_runs(lines, counts, places, low, best):  # type: ignore[no-untyped-def]
-    """Pick the first of the longest runs of equal values."""
+def _select_longest_runs(lines, counts, places, low, best):  # type: ignore[no-untyped-def]
+    """Select the value of the first of the longest runs of equal values."""
     number = len(places)
     kept, most, runs = counts[1], counts[2], counts[3]
     for i in range(number):
@@ -317,11 +327,11 @@ def _pick_longest_runs(lines, counts, places, low, best):  # type: ignore[no-unt
 
 @compiled
 def _middle_of_integers(lower, upper):  # type: ignore[no-untyped-def]
-    """Put the mean of two integers, rounded half to even, in the place of the lower."""
-    # Of the values' own type: 64-bit unsigned integers and Python's would make floats of each other.
+    """Write the mean of two integers, rounded half to even, to `lower`."""
+    # In the dtype of the values, because numba turns uint64 and a Python integer into float64.
     one = lower.dtype.type(1)
     for i in range(len(lower)):
-        # The sum of the two could overflow; their common bits and half of the others cannot.
+        # Not half of the sum, which can overflow: the common bits and half of the others.
         middle = (lower[i] & upper[i]) + ((lower[i] ^ upper[i]) >> one)
         lower[i] = middle + ((lower[i] ^ upper[i]) & one & middle)
 
@@ -332,6 +342,6 @@ def _middle_of_floats(lower, upper):  # type: ignore[no-untyped-def]
     for i in range(len(lower)):
         low, high = lower[i], upper[i]
         if not (low == high or low != low):
-            # Halves first where the sum of two great values could overflow: halves of these lose nothing.
-            great = abs(low) > 1 and abs(high) > 1
-            lower[i] = low * half + high * half if great else (low + high) * half
+            # Large values are halved first, because their sum can overflow; halving them is exact.
+            large = abs(low) > 1 and abs(high) > 1
+            lower[i] = low * half + high * half if large else (low + high) * half

@@ -1,14 +1,14 @@
 """Which samples of a block each window covers, for blocks of any rank.
 
-A block is taken as rows. Axes behind the last reduced one form an `inner` run that moves as one, and the last reduced
-axis is the row. Rows of windows come in groups that cover as many rows of samples: the whole ones first, then those
-that an end of the block cuts short (`windows_of`). Every loop of this package then reads: for each row of windows, for
-each row of samples that they cover, for each window of the row, for each of its samples there, for each element of the
-inner run. Sums of floats visit the samples of a window in C order, which fixes their rounding whatever the rank. The
-last window of a row may be partial, but for loops that want all windows alike.
+A row is the block along the last reduced axis. The axes after that one form contiguous runs of `inner` elements, which
+are reduced element by element. `window_rows` groups the rows of windows that cover equally many rows of samples: whole
+ones first, then partial ones at the ends of the block. Loops go over rows of windows, then over the rows of samples of
+each, the windows of the row, the samples of a window in it, and the elements of the run. They visit the samples of a
+window in C order, which fixes the rounding of sums of floats for any rank. The last window of a row may be partial,
+unless a loop asks for windows of the same size.
 
-Loops are compiled to vector instructions where they go along a line of memory, so `split` brings the same
-sample of many windows side by side first, and what follows is arithmetic of whole lines.
+Compilers vectorize loops over contiguous memory. `deinterleave` therefore copies the same sample of many windows side
+by side, and loops work on whole lines.
 """
 
 from __future__ import annotations
@@ -27,101 +27,100 @@ from .compiling import compiled, helper
 
 Int64s: TypeAlias = npt.NDArray[np.int64]
 
-# Rows of windows that are told of at a time.
-ROWS = 2**14
-# Inner runs of this many elements fill vector registers by themselves.
+# Rows of windows described per batch.
+BATCH_ROWS = 2**14
+# From this many elements on, loops over an inner run are vectorized well enough.
 WIDE = 64
-# Where a 64-bit integer is cut into an upper and a lower half.
+# Bits and mask of the lower half of a 64-bit integer.
 HALF_BITS = np.uint64(32)
 LOWER_HALF = np.uint64(2**32 - 1)
 
 
-class Windows(NamedTuple):
-    """Rows of windows that cover as many samples, as offsets into a block and into what it is reduced to."""
+class WindowRows(NamedTuple):
+    """Rows of windows that cover equally many samples, as offsets into the flat block and the flat result."""
 
     origins: Int64s
-    """Where the first sample of each row of windows is."""
+    """Offset of the first sample of each row of windows in the block."""
     targets: Int64s
-    """Where the value of the first window of each row goes."""
+    """Offset of the value of the first window of each row in the result."""
     offsets: Int64s
-    """How far behind the first sample of a window each of its rows of samples begins."""
+    """Offsets of the rows of samples of a window from its first sample."""
     size: int
-    """Samples along a row, of which the last window may have fewer than others."""
+    """Samples along a row; the last window may have fewer than the others."""
     factor: int
-    """Samples of a window along a row."""
+    """Samples of a whole window along a row."""
     inner: int
-    """Elements of the run that moves as one."""
+    """Elements of the contiguous run after the last reduced axis."""
 
     @property
     def samples(self) -> int:
-        """Samples of a window, but of a partial one at the end of a row."""
+        """Samples of a window that is not partial along the row."""
         return len(self.offsets) * self.factor
 
     @property
     def width(self) -> int:
-        """Values that a row of windows is reduced to."""
+        """Values of the result for one row of windows."""
         return -(-self.size // self.factor) * self.inner
 
-    def rows(self, first: int, last: int) -> Windows:
-        """Return some of the rows of windows."""
+    def rows(self, first: int, last: int) -> WindowRows:
+        """Return the rows of windows from `first` up to `last`."""
         return self._replace(origins=self.origins[first:last], targets=self.targets[first:last])
 
 
 class Missing(NamedTuple):
-    """Which values of a block are left out, and what stands for a window that has no others."""
+    """Which values of a block are missing and ignored, and the value of windows without valid ones."""
 
     skip_nan: bool
-    """Whether NaN is left out."""
+    """Whether NaN is ignored."""
     nodata: Any
-    """The value that is left out, of the block's dtype, or None."""
+    """The value that is ignored, of the block's dtype, or None."""
     min_valid: float = 0.0
-    """The least fraction of a window's samples that must be valid, or it counts as having no valid one."""
+    """The fraction of the samples of a window that must be valid; a window with fewer counts as one without any."""
 
     def __bool__(self) -> bool:
-        """Whether anything can be missing at all."""
+        """Whether values can be missing."""
         return self.skip_nan or self.nodata is not None
 
     def unsigned(self, dtype: np.dtype[Any]) -> Missing:
-        """Return the same of a block of this dtype that `as_unsigned` made another of."""
+        """Return the rule for a block of this dtype after `as_unsigned`."""
         if self.nodata is None:
             return self
         return self._replace(nodata=as_unsigned(np.array([self.nodata], dtype))[0])
 
     def arguments(self, dtype: np.dtype[Any]) -> tuple[bool, bool, Any]:
-        """Return (skip_nan, has_nodata, nodata), by which a kernel tells valid values from others."""
+        """Return (skip_nan, has_nodata, nodata), as kernels take the rule."""
         return self.skip_nan, self.nodata is not None, dtype.type(0 if self.nodata is None else self.nodata)
 
     def fill(self, dtype: np.dtype[Any]) -> Any:
-        """Return what a window without a valid value becomes: the nodata value, else NaN."""
+        """Return the value of a window without valid samples: nodata, else NaN."""
         if self.nodata is not None:
             return dtype.type(self.nodata)
         return dtype.type(np.nan if self.skip_nan else 0)
 
 
-def windows_of(shape: tuple[int, ...], factors: tuple[int, ...], *, alike: bool = False) -> Iterable[Windows]:
-    """Return the windows of a C-contiguous block: the whole ones, then those that its ends cut short, end by end.
+def window_rows(shape: tuple[int, ...], factors: tuple[int, ...], *, same_size: bool = False) -> Iterable[WindowRows]:
+    """Return the rows of windows of a C-contiguous block: whole windows, then the partial ones at each end.
 
-    The last window of a row is one of these only if all windows are to be alike.
+    A partial window at the end of a row is part of its row, unless `same_size` asks for groups of equal windows.
     """
     along = _last_reduced(factors)
-    # Of very many short rows, some at a time: what tells where they are is to be small beside them.
-    few = math.prod(reduced_shape(shape[:along], factors[:along])) + math.prod(factors[:along]) <= ROWS
-    return _few_windows(shape, factors, alike) if few else _all_windows(shape, factors, alike)
+    # Offsets of very many rows would take memory comparable to the block itself: describe these in batches.
+    is_small = math.prod(reduced_shape(shape[:along], factors[:along])) + math.prod(factors[:along]) <= BATCH_ROWS
+    return _cached_rows(shape, factors, same_size) if is_small else _iter_rows(shape, factors, same_size)
 
 
 @lru_cache(maxsize=64)
-def _few_windows(shape: tuple[int, ...], factors: tuple[int, ...], alike: bool) -> tuple[Windows, ...]:
-    return tuple(_all_windows(shape, factors, alike))
+def _cached_rows(shape: tuple[int, ...], factors: tuple[int, ...], same_size: bool) -> tuple[WindowRows, ...]:
+    return tuple(_iter_rows(shape, factors, same_size))
 
 
-def _all_windows(shape: tuple[int, ...], factors: tuple[int, ...], alike: bool) -> Iterator[Windows]:
+def _iter_rows(shape: tuple[int, ...], factors: tuple[int, ...], same_size: bool) -> Iterator[WindowRows]:
     along = _last_reduced(factors)
     strides, steps = (
         [math.prod(sizes[axis + 1 :]) for axis in range(len(sizes))] for sizes in (shape, reduced_shape(shape, factors))
     )
-    # Of each axis the first sample, the windows, and the samples of each.
-    spans = [_spans(size, factor) for size, factor in zip(shape, factors, strict=True)]
-    row_spans = spans[along] if alike else [(0, -(-shape[along] // factors[along]), factors[along])]
+    spans = [_whole_and_partial(size, factor) for size, factor in zip(shape, factors, strict=True)]
+    row_spans = spans[along] if same_size else [(0, -(-shape[along] // factors[along]), factors[along])]
     for *outer, (begin, windows, factor) in itertools.product(*spans[:along], row_spans):
         size = min(windows * factor, shape[along])
         first, target = begin * strides[along], begin // factors[along] * steps[along]
@@ -130,17 +129,17 @@ def _all_windows(shape: tuple[int, ...], factors: tuple[int, ...], alike: bool) 
             first, target = first + at * stride, target + at // by * step
             offsets = np.add.outer(offsets, np.arange(samples) * stride).reshape(-1)
         counts = [number for _, number, _ in outer]
-        for row in range(0, math.prod(counts), ROWS):
-            rows = np.arange(row, min(row + ROWS, math.prod(counts)))
+        for row in range(0, math.prod(counts), BATCH_ROWS):
+            rows = np.arange(row, min(row + BATCH_ROWS, math.prod(counts)))
             origins, targets = np.full_like(rows, first), np.full_like(rows, target)
             for axis, index in enumerate(np.unravel_index(rows, counts) if counts else ()):
                 origins += index * (factors[axis] * strides[axis])
                 targets += index * steps[axis]
-            yield Windows(origins, targets, offsets, size, factor, strides[along])
+            yield WindowRows(origins, targets, offsets, size, factor, strides[along])
 
 
-def _spans(size: int, factor: int) -> list[tuple[int, int, int]]:
-    """Return of an axis (first sample, windows, samples of each) of the whole windows and of the partial one."""
+def _whole_and_partial(size: int, factor: int) -> list[tuple[int, int, int]]:
+    """Return (first sample, windows, samples of each) of the whole windows of an axis and of the partial one."""
     whole, rest = divmod(size, factor)
     return [span for span in ((0, whole, factor), (whole * factor, 1, rest)) if span[1] * span[2]]
 
@@ -150,15 +149,15 @@ def _last_reduced(factors: tuple[int, ...]) -> int:
 
 
 def reduced_shape(shape: tuple[int, ...], factors: tuple[int, ...]) -> tuple[int, ...]:
-    """Return the number of windows along each axis, a partial one included."""
+    """Return the number of windows along each axis, partial ones included."""
     return tuple(-(-size // factor) for size, factor in zip(shape, factors, strict=True))
 
 
 def as_unsigned(values: Block) -> Block:
-    """Return numbers as unsigned integers of the same width that are in the same order.
+    """Return numbers as unsigned integers of the same width and in the same order.
 
-    One compiled loop serves all of them then. Zero has one sign, and NaN is the greatest of all values. Unsigned
-    integers are returned as they are, others copied.
+    This needs only one compiled loop per width. -0.0 becomes 0.0, and NaN the largest value. Unsigned integers are
+    returned as they are, others copied.
     """
     if values.dtype.kind == "u":
         return values
@@ -174,7 +173,7 @@ def as_unsigned(values: Block) -> Block:
 
 
 def from_unsigned(values: Block, dtype: np.dtype[Any]) -> Block:
-    """Return what `as_unsigned` made of values of this dtype as those, in the same memory."""
+    """Return the values of this dtype that `as_unsigned` mapped to `values`, in the same memory."""
     if dtype.kind == "u":
         return values
     sign = _sign_bit(values.dtype)
@@ -192,7 +191,7 @@ def _sign_bit(dtype: np.dtype[Any]) -> Any:
 
 @compiled
 def _order_bits(bits, sign, infinity, last, ordered):  # type: ignore[no-untyped-def]
-    """Bring the bits of floats in the order of the floats."""
+    """Map the bits of floats to unsigned integers in the order of the floats."""
     for i in range(len(bits)):
         magnitude = bits[i] & (last ^ sign)
         positive = (bits[i] == magnitude) | (magnitude == 0)
@@ -202,7 +201,7 @@ def _order_bits(bits, sign, infinity, last, ordered):  # type: ignore[no-untyped
 
 @compiled
 def _restore_bits(values, sign, last, nan):  # type: ignore[no-untyped-def]
-    """Make the bits of floats of what `_order_bits` made of them."""
+    """Restore the bits of floats from the results of `_order_bits`."""
     for i in range(len(values)):
         value = values[i]
         bits = value ^ sign if value >= sign else value ^ last
@@ -210,14 +209,15 @@ def _restore_bits(values, sign, last, nan):  # type: ignore[no-untyped-def]
 
 
 @helper
-def split(samples, factor, inner, run, rest, lines, at):  # type: ignore[no-untyped-def]
-    """Bring the first, second, ... samples of the windows of a row side by side, each in a line of its own from `at`.
+def deinterleave(samples, factor, inner, run, rest, lines, at):  # type: ignore[no-untyped-def]
+    """Copy the first, second, ... samples of the windows of a row to one line each, from line `at` on.
 
-    The windows are as many as fill the lines with a run of each, which is all of its inner run or the beginning of it.
-    Of the last one there may be only a `rest` of samples, if that is not zero; other lines are left as they are there.
+    A line takes `run` elements of each window, which are its inner run or the beginning of that; its length gives the
+    number of windows. With a `rest` that is not zero the last window has only that many samples, and the other lines
+    are not written there.
     """
     width = lines.shape[1] - (run if rest > 0 else 0)
-    # Numbers that are known to the compiler become shuffles of vectors.
+    # With constant factors the compiler uses vector shuffles.
     if inner == 1 and factor == 2:
         a, b = lines[at], lines[at + 1]
         for i in range(width):
@@ -239,5 +239,5 @@ def split(samples, factor, inner, run, rest, lines, at):  # type: ignore[no-unty
 
 @helper
 def windows_with(sample, size, factor):  # type: ignore[no-untyped-def]
-    """Return how many windows of a row of `size` samples have a sample of this number: all, or all but the last."""
+    """Return how many windows of a row of `size` samples have a sample with this index: all, or all but the last."""
     return (size - sample + factor - 1) // factor

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from multiscale_sampler.methods.kernels.labels import are_pairs, mode_of_pairs
-from multiscale_sampler.methods.kernels.windows import reduced_shape, windows_of
+from multiscale_sampler.methods.kernels.windows import reduced_shape, window_rows
 from tests import oracles, strategies
 
 DTYPES = ("uint8", "uint16", "uint32", "uint64")
@@ -14,7 +14,7 @@ HALVES = st.tuples(st.lists(st.integers(1, 3), min_size=1, max_size=3), st.integ
 
 def modes(block, factors, zero=None):
     out = np.empty(reduced_shape(block.shape, factors), block.dtype)
-    for windows in windows_of(block.shape, factors, alike=True):
+    for windows in window_rows(block.shape, factors, same_size=True):
         assert are_pairs(windows)
         mode_of_pairs(block.reshape(-1), windows, out.reshape(-1), zero)
     return out
@@ -52,4 +52,4 @@ def test_mode_of_pairs__of_equally_frequent_values_is_the_least_whatever_their_o
     ],
 )
 def test_are_pairs__tells_windows_of_two_or_four_rows_of_two_from_others(shape, factors, pairs):
-    assert [are_pairs(windows) for windows in windows_of(shape, factors, alike=True)] == pairs
+    assert [are_pairs(windows) for windows in window_rows(shape, factors, same_size=True)] == pairs

@@ -212,7 +212,7 @@ def test_network__puts_every_sequence_in_order(samples, monkeypatch):
     lines = np.array(list(itertools.product((0, 1), repeat=samples)), np.uint8).T
     ordered = lines.copy()
     # Compiled, they can be called by loops alone.
-    order, exchange = (getattr(each, "py_func", each) for each in (ranks._order_lines, ranks._exchange))
-    monkeypatch.setattr(ranks, "_exchange", exchange)
-    order(ordered, ranks._network(samples), lines.shape[1])
+    order, exchange = (getattr(each, "py_func", each) for each in (ranks._sort_lines, ranks._sort_pairs))
+    monkeypatch.setattr(ranks, "_sort_pairs", exchange)
+    order(ordered, ranks._sorting_network(samples), lines.shape[1])
     np.testing.assert_array_equal(ordered, np.sort(lines, axis=0))

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from multiscale_sampler.methods.kernels import windows
-from multiscale_sampler.methods.kernels.windows import Missing, as_unsigned, from_unsigned, reduced_shape, windows_of
+from multiscale_sampler.methods.kernels.windows import Missing, as_unsigned, from_unsigned, reduced_shape, window_rows
 from tests import oracles, strategies
 
 
@@ -16,12 +16,12 @@ def blocks(draw):
     return shape, draw(strategies.factors(len(shape), most=4))
 
 
-def samples_of_windows(shape, factors, *, alike):
+def samples_of_windows(shape, factors, *, same_size):
     """Offsets of the samples under each value of the result, found by walking the windows as kernels do."""
     found = {}
-    for group in windows_of(shape, factors, alike=alike):
-        assert len(group.origins) == len(group.targets) <= windows.ROWS
-        assert not alike or group.size % group.factor == 0
+    for group in window_rows(shape, factors, same_size=same_size):
+        assert len(group.origins) == len(group.targets) <= windows.BATCH_ROWS
+        assert not same_size or group.size % group.factor == 0
         count = -(-group.size // group.factor)
         assert group.width == count * group.inner
         for origin, target in zip(group.origins, group.targets, strict=True):
@@ -38,20 +38,20 @@ def samples_of_windows(shape, factors, *, alike):
     return found
 
 
-@pytest.mark.parametrize("rows", [2, windows.ROWS])
-@pytest.mark.parametrize("alike", [False, True])
+@pytest.mark.parametrize("rows", [2, windows.BATCH_ROWS])
+@pytest.mark.parametrize("same_size", [False, True])
 @given(block=blocks())
-def test_windows__have_the_samples_that_they_cover_in_order_and_are_each_there_once(block, alike, rows):
+def test_windows__have_the_samples_that_they_cover_in_order_and_are_each_there_once(block, same_size, rows):
     shape, factors = block
     offsets = np.arange(np.prod(shape)).reshape(shape)
     expected = {at: samples.tolist() for at, (_, samples) in enumerate(oracles.windows(offsets, factors))}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(windows, "ROWS", rows)
-        assert samples_of_windows(shape, factors, alike=alike) == expected
+        patch.setattr(windows, "BATCH_ROWS", rows)
+        assert samples_of_windows(shape, factors, same_size=same_size) == expected
 
 
 @pytest.mark.parametrize(
-    ("shape", "factors", "groups", "alike"),
+    ("shape", "factors", "groups", "same_size"),
     [
         ((8, 10), (2, 2), [(4, 2, 10, 2, 1)], [(4, 2, 10, 2, 1)]),
         ((8, 9, 3), (2, 2, 1), [(4, 2, 9, 2, 3)], [(4, 2, 8, 2, 3), (4, 2, 1, 1, 3)]),
@@ -62,20 +62,22 @@ def test_windows__have_the_samples_that_they_cover_in_order_and_are_each_there_o
         ((5, 3, 2), (2, 3, 2), [(2, 6, 2, 2, 1), (1, 3, 2, 2, 1)], [(2, 6, 2, 2, 1), (1, 3, 2, 2, 1)]),
     ],
 )
-def test_windows__come_whole_ones_first_with_axes_behind_the_last_reduced_one_as_one_run(shape, factors, groups, alike):
-    for expected, choice in ((groups, False), (alike, True)):
+def test_windows__come_whole_ones_first_with_axes_behind_the_last_reduced_one_as_one_run(
+    shape, factors, groups, same_size
+):
+    for expected, choice in ((groups, False), (same_size, True)):
         found = [
             (len(group.origins), len(group.offsets), group.size, group.factor, group.inner)
-            for group in windows_of(shape, factors, alike=choice)
+            for group in window_rows(shape, factors, same_size=choice)
         ]
         assert found == expected
 
 
 def test_windows__of_very_many_rows_are_told_of_some_at_a_time():
-    groups = list(windows_of((2 * windows.ROWS + 6, 3), (2, 3)))
-    assert [len(group.origins) for group in groups] == [windows.ROWS, 3]
-    assert groups[1].origins.tolist() == [6 * (windows.ROWS + k) for k in range(3)]
-    assert groups[1].targets.tolist() == [windows.ROWS, windows.ROWS + 1, windows.ROWS + 2]
+    groups = list(window_rows((2 * windows.BATCH_ROWS + 6, 3), (2, 3)))
+    assert [len(group.origins) for group in groups] == [windows.BATCH_ROWS, 3]
+    assert groups[1].origins.tolist() == [6 * (windows.BATCH_ROWS + k) for k in range(3)]
+    assert groups[1].targets.tolist() == [windows.BATCH_ROWS, windows.BATCH_ROWS + 1, windows.BATCH_ROWS + 2]
     assert groups[0].rows(4, 6).origins.tolist() == [24, 30]
     assert groups[0].rows(4, 6).targets.tolist() == [4, 5]
 
