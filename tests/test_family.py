@@ -71,7 +71,7 @@ def test_methods__of_a_dataset_are_of_either_kind():
 
 def test_methods__mean_takes_weights_by_any_name():
     assert get_reducer(ms.Methods.XARRAY_COARSEN, weighted=True) is get_reducer("mean", weighted=True)
-    with pytest.raises(ValueError, match="weights= needs method='mean'"):
+    with pytest.raises(ValueError, match="weights need method='mean'"):
         get_reducer(ms.Methods.ITK_GAUSSIAN, weighted=True)
 
 

@@ -242,7 +242,7 @@ def get_reducer(method: Method, *, weighted: bool = False) -> Reducer:
         method = ALIASES.get(method, method)
     if weighted:
         if method not in ("mean", REDUCERS["mean"]):
-            raise ValueError(f"weights= needs method='mean', not method={method!r}; omit one of them")
+            raise ValueError(f"weights need method='mean', not method={method!r}; omit one of them")
         return WEIGHTED_MEAN
     if isinstance(method, Reducer):
         return method

@@ -1,4 +1,4 @@
-"""Filters of whole blocks in the dtype of an image: rounding, great integers, windows with too little that is valid."""
+"""Filters of whole blocks in the dtype of an image: rounding, large integers, windows with too few valid samples."""
 
 import numpy as np
 import pytest
@@ -30,7 +30,7 @@ def test_filters__of_integers_are_those_of_floats_rounded_once(dtype, kernel, se
     ("dtype", "near"), [("uint64", 2**64 - 100), ("int64", -(2**63)), ("int64", -50), ("uint64", 2**32 - 50)]
 )
 @pytest.mark.parametrize("kernel", oracles.FILTERS)
-def test_filters__of_great_integers_lose_nothing_of_small_differences(kernel, dtype, near):
+def test_filters__of_large_integers_keep_small_differences(kernel, dtype, near):
     offsets = np.random.default_rng(7).integers(30, 70, (9, 11))
     image = np.array([near + offset for offset in offsets.ravel().tolist()], dtype).reshape(offsets.shape)
     out = filtered(image, (2, 3), kernel)
@@ -39,7 +39,7 @@ def test_filters__of_great_integers_lose_nothing_of_small_differences(kernel, dt
 
 
 @pytest.mark.parametrize(("min_valid", "rows"), [(0.0, [100, 100, 100, 9]), (0.5, [100, 100, 9, 9])])
-def test_filters__make_nodata_of_windows_with_too_little_that_is_valid(min_valid, rows):
+def test_filters__fill_windows_with_too_few_valid_samples_with_nodata(min_valid, rows):
     image = np.full((8, 8), 9, np.int16)
     image[:4] = 100
     out = filtered(image, (2, 2), "linear", nodata=9, min_valid=min_valid)

@@ -1,4 +1,4 @@
-"""What every method promises beside its values: place, constants, brightness, and no trace of how it was cut up."""
+"""Properties of every method: position, constants, brightness, and independence of chunks."""
 
 import itertools
 
@@ -18,7 +18,7 @@ compiled = pytest.mark.skipif(bool(numba.config.DISABLE_JIT), reason="NUMBA_DISA
 
 RAMP_SIZES = (256, 257, 250, 101, 9)
 CUTS = (64, 50, 37, None)
-# Methods with a place in the window, but mode, which of different values takes the least.
+# Methods whose value has a position in the window, except mode, whose ties go to the smallest.
 PLACED = ("mean", "median", "min", "max", "nearest", *FILTERS)
 LOBES = {"gaussian": 2.5, "linear": 1, "cubic": 2, "lanczos": 3}
 
@@ -38,11 +38,11 @@ def assert_same_bits(levels, others):
         assert level.values.tobytes() == other.values.tobytes()
 
 
-# Place
+# Position
 
 
 def expected_on_ramp(method, factor, position):
-    """What a window says of a ramp: its place, but for its ends."""
+    """The value of a window of a ramp: its position, except for min and max."""
     return position + {"min": -1, "max": 1}.get(method, 0) * (factor - 1) / 2
 
 
@@ -84,7 +84,7 @@ def test_ramp__has_the_same_spread_everywhere():
 
 
 def ends_of(dtype):
-    """The least and the greatest value of a dtype, and one between."""
+    """The smallest and the largest value of a dtype, and one between."""
     if dtype.kind == "b":
         return [False, True]
     if dtype.kind in "mM":
@@ -100,7 +100,7 @@ def ends_of(dtype):
 
 
 def constant_level(value, dtype, method, count):
-    """What a level of a constant holds, exactly."""
+    """The exact value of a level of a constant."""
     out = level_dtype(dtype, method)
     if method == "sum":
         with np.errstate(over="ignore", invalid="ignore"):
@@ -128,7 +128,7 @@ def test_constant__of_any_dtype_stays_at_its_least_and_greatest_value(method):
                 for count in np.unique(counts):
                     expected = constant_level(value, dtype, method, count)
                     found = constants[counts == count]
-                    # Sums of the greatest floats: the order of rounding is numpy's own affair.
+                    # Sums of the largest floats depend on the order in which numpy adds.
                     close = method == "sum" and dtype.kind in "fc"
                     same = np.isclose(found, expected, rtol=1e-3) if close else found == expected
                     assert same.all(), f"{dtype}: {found[~same][0]!r} of {value!r} x {count}, expected {expected!r}"
@@ -199,7 +199,7 @@ def real_labels():
 @pytest.mark.parametrize("method", LABELLING)
 def test_labels__of_real_neurons_are_never_invented(method):
     for labels in real_labels():
-        # The greatest ids there are, a bijection of the real ones.
+        # Ids at the end of the range, mapped from the real ones.
         high = np.uint64(2**64 - 1) - labels.astype(np.uint64)
         for ids in (labels, high):
             levels = levels_of(cut_up(ids, 40), [2, 4], method)

@@ -131,7 +131,7 @@ def assert_same_bits(actual, expected):
 
 
 def assert_pyramid(array, levels, method, boundary="pad", **rule):
-    """Hold the levels of a pyramid, the base left out, against the oracle."""
+    """Compare the levels of a pyramid, except for the base, with the oracle."""
     factors = [(1,) * array.ndim, *factors_of(array.ndim, method)]
     dtype = level_dtype(array.dtype, method)
     assert len(levels) == len(factors) - 1
@@ -159,7 +159,7 @@ def assert_pyramid(array, levels, method, boundary="pad", **rule):
 
 
 def tolerance(array, factors, method, boundary):
-    """What a float may be off by: a rounding, and what a sum in double precision loses."""
+    """The tolerance of floats: one rounding, and the error of a sum in float64."""
     if method not in ("mean", "sum", "std") or (array.dtype.kind not in "fc" and method != "std"):
         return {"ulps": 1} if method == "median" else {}
     bits = 45 if method == "std" else 100 if array.dtype == np.float64 else 50

@@ -36,7 +36,7 @@ def written(image, **options):
 
 
 def assert_three_ways(image, method, **options):
-    """Return the levels of a tree, base left out, after holding against them what is coarsened and written."""
+    """Return the levels of a tree without the base, after comparing them with coarsened and written ones."""
     lazy = image.chunk({"y": 3, "x": 4})
     levels = levels_of(lazy, LADDER, method, **options)[1:]
     for level, stored in zip(levels, written(lazy, method=method, **options)[1:], strict=True):
@@ -58,7 +58,7 @@ def image_with_gaps(dtype="float32", seed=0):
 
 @pytest.mark.parametrize("least", [0.0, 0.25, 0.5, 0.75, 1.0])
 @pytest.mark.parametrize("method", ["mean", "min", "max", "sum", "median", "std", "mode"])
-def test_min_valid__of_windows_is_held_against_the_oracle(method, least):
+def test_min_valid__of_windows_equals_the_oracle(method, least):
     for dtype, rule in [("float32", {}), ("int16", {"nodata": 0})]:
         image = image_with_gaps(dtype)
         levels = assert_three_ways(image, method, min_valid=least, **rule)
@@ -106,7 +106,7 @@ def test_min_valid__of_filters_is_a_share_of_weight(method, least):
 
 
 @pytest.mark.parametrize("least", [-0.1, 1.1, float("nan")])
-def test_min_valid__refuses_what_is_no_fraction(least):
+def test_min_valid__refuses_what_is_not_a_fraction(least):
     with pytest.raises(ValueError, match="min_valid="):
         ms.plan_pyramid(image_with_gaps(), LADDER, min_valid=least)
 
@@ -152,7 +152,7 @@ def test_weights__by_latitude_are_areas():
     assert_weighted(image, np.cos(np.deg2rad(image.y)))
 
 
-def test_weights__of_a_mask_leave_the_rest_out():
+def test_weights__of_a_mask_ignore_other_voxels():
     image = earth()
     mask = xr.DataArray(np.random.default_rng(4).random(image.shape) < 0.4, dims=("y", "x"))
     mask[:4, :4] = False
@@ -161,20 +161,20 @@ def test_weights__of_a_mask_leave_the_rest_out():
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_weights__leave_nan_out(dtype):
+def test_weights__ignore_nan(dtype):
     image = image_with_gaps(dtype)
     assert_weighted(image, xr.DataArray(np.random.default_rng(5).random(image.shape), dims=("y", "x")))
 
 
 @pytest.mark.parametrize("least", [0.3, 0.5, 1.0])
-def test_weights__of_valid_voxels_are_held_against_the_least_share(least):
+def test_weights__of_valid_voxels_are_compared_with_min_valid(least):
     # Weights that are whole numbers of 1/8: their sums are exact in any order.
     image, eighths = image_with_gaps(), np.random.default_rng(5).integers(0, 9, (11, 14)) / 8
     assert_weighted(image, xr.DataArray(eighths, dims=("y", "x")), min_valid=least)
     assert_weighted(image, xr.DataArray(eighths[:, 0], dims="y"), min_valid=least)
 
 
-def test_weights__spread_nan_if_told_so():
+def test_weights__spread_nan_without_skipna():
     image = image_with_gaps()
     weights = xr.ones_like(image)
     level = assert_three_ways(image, "mean", weights=weights, skipna=False)[0]
@@ -220,8 +220,8 @@ def test_weights__that_do_not_fit_are_refused_by_the_plan(weights):
 
 
 @pytest.mark.parametrize("method", ["median", "gaussian", "sum", np.mean])
-def test_weights__go_with_the_mean_alone(method):
-    with pytest.raises(ValueError, match="weights= needs method='mean'"):
+def test_weights__are_for_the_mean_only(method):
+    with pytest.raises(ValueError, match="weights need method='mean'"):
         ms.plan_pyramid(earth(), LADDER, method=method, weights=np.cos(np.deg2rad(earth().y)))
 
 
@@ -298,7 +298,7 @@ def applied(function, array, factors):
     return out
 
 
-# Functions of numba are compiled anew for every dtype.
+# numba compiles functions for every dtype.
 APPLIED = [
     *itertools.product([n for n in FUNCTIONS if n != "numba"], ["uint8", "int32", "float32", "float64", ">u2", ">f4"]),
     *(pytest.param("numba", dtype, marks=compiled) for dtype in ("float64", ">u2")),
@@ -484,7 +484,7 @@ def test_pickling__of_a_tree_keeps_its_levels():
         np.testing.assert_array_equal(copy.compute(scheduler="sync").values, level.compute(scheduler="sync").values)
 
 
-def test_complex__nodata_and_infinities_are_told_apart():
+def test_complex__nodata_and_infinities_are_distinguished():
     image = ms.to_image(np.array([[7, np.inf, 7, 7], [3, -np.inf, 7, 7]], "complex64"))
     found = ms.coarsen(image, 2, method="mean", nodata=7).values
     assert np.isnan(found[0, 0])

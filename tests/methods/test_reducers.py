@@ -164,7 +164,7 @@ def test_bind__nodata_nan_means_skipna():
     assert reduction.binding.nodata is None
 
 
-def test_bind__skips_nan_of_floats_unless_told_otherwise():
+def test_bind__skips_nan_of_floats_by_default():
     assert REDUCERS["mean"].bind("float32").binding.skip_nan
     assert not REDUCERS["mean"].bind("float32", skipna=False).binding.skip_nan
     assert not REDUCERS["mean"].bind("uint8", skipna=True).binding.skip_nan
@@ -207,7 +207,7 @@ def test_reduction__merges_states_to_the_state_of_the_whole(method, data, block,
     else:
         exact = oracles.reduced(block, total, method)
         summed = method in ("mean", "sum")
-        # What a sum in double precision loses of windows that span more than its bits.
+        # The error of a float64 sum where values span more bits than it has.
         lost = summed and block.dtype.kind == "f"
         slack = oracles.magnitudes(block, total) * Fraction(1, 2**50) if lost else None
         oracles.assert_level(out, exact, oracles.level_dtype(block.dtype, method), ulps=summed, slack=slack)
@@ -215,8 +215,8 @@ def test_reduction__merges_states_to_the_state_of_the_whole(method, data, block,
 
 @pytest.mark.parametrize("window", [1, 2**22, 2**24])
 @pytest.mark.parametrize("dtype", ["int8", "uint8", "int16", "uint16", "bool"])
-def test_reduction__narrow_states_hold_their_windows(dtype, window):
-    """Sums of small integers travel in 32 bits where that suffices; the window decides."""
+def test_reduction__narrow_states_do_not_overflow(dtype, window):
+    """Sums of small integers have 32-bit states where the window is small enough."""
     top = True if dtype == "bool" else np.iinfo(dtype).max
     reduction = REDUCERS["mean"].bind(dtype, window=window)
     state_top = np.iinfo(reduction.state_dtype).max
@@ -226,7 +226,7 @@ def test_reduction__narrow_states_hold_their_windows(dtype, window):
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_reduction__leaves_its_block_alone(method):
+def test_reduction__does_not_change_its_block(method):
     block = strategies.random_values((4, 6), "float32", 7)
     before = block.copy()
     reduction = REDUCERS[method].bind("float32", window=16)

@@ -28,7 +28,7 @@ def ends(dtype):
 
 @pytest.mark.parametrize("order", "<>")
 @pytest.mark.parametrize("dtype", REAL + COMPLEX)
-def test_channels__hold_every_value(dtype, order):
+def test_channels__represent_every_value(dtype, order):
     values = ends(dtype).astype(np.dtype(dtype).newbyteorder(order))
     channels = to_channels(values, NOTHING)
     assert channels.flags.c_contiguous
@@ -62,13 +62,13 @@ def test_to_channels__marks_nan_and_nodata_of_floats(dtype):
     assert from_channels(channels.astype(np.float64), block.dtype, -9).tolist() == [1, -9, -9, 4]
 
 
-def test_to_channels__takes_a_complex_number_with_a_part_that_is_nan_as_missing():
+def test_to_channels__marks_complex_numbers_with_a_nan_part_as_missing():
     channels = to_channels(np.array([complex(1, np.nan), complex(2, 3)]), Missing(True, None))
     np.testing.assert_array_equal(channels, [[np.nan, 2], [np.nan, 3]])
 
 
-def test_to_channels__refuses_nodata_beside_nan_that_is_a_value():
-    with pytest.raises(ValueError, match="leave NaN out as well"):
+def test_to_channels__refuses_nodata_where_nan_is_a_value():
+    with pytest.raises(ValueError, match="ignore NaN as well"):
         to_channels(np.zeros(3), Missing(False, -1.0))
 
 
@@ -77,7 +77,7 @@ def test_from_channels__keeps_nan_without_a_fill():
     assert np.isnan(from_channels(np.array([[np.nan], [1.0]]), np.dtype("complex64"))).all()
 
 
-def test_from_channels__keeps_infinite_parts_apart():
+def test_from_channels__keeps_an_infinite_imaginary_part_out_of_the_real_part():
     out = from_channels(np.array([[np.inf], [1.0]]), np.dtype("complex128"))
     assert (out[0].real, out[0].imag) == (np.inf, 1.0)
 

@@ -23,7 +23,7 @@ def test_extrema__are_those_of_every_window(method, data, block):
 
 @pytest.mark.parametrize("method", KERNELS)
 @given(shape=strategies.shapes(), dtype=strategies.dtypes(DTYPES), seed=strategies.SEEDS, data=st.data())
-def test_extrema__leave_nodata_out(method, shape, dtype, seed, data):
+def test_extrema__ignore_nodata(method, shape, dtype, seed, data):
     block = strategies.with_missing(strategies.random_values(shape, dtype, seed, "few"), seed, value=1)
     factors = data.draw(strategies.factors(block.ndim))
     out = KERNELS[method](block, factors, Missing(False, 1))
@@ -33,7 +33,7 @@ def test_extrema__leave_nodata_out(method, shape, dtype, seed, data):
 @pytest.mark.parametrize("skip_nan", [True, False])
 @pytest.mark.parametrize("method", KERNELS)
 @given(shape=strategies.shapes(), seed=strategies.SEEDS, data=st.data())
-def test_extrema__skip_nan_or_let_it_win(method, skip_nan, shape, seed, data):
+def test_extrema__ignore_nan_or_return_it(method, skip_nan, shape, seed, data):
     block = strategies.with_missing(strategies.random_values(shape, "float32", seed), seed, fraction=0.2)
     factors = data.draw(strategies.factors(block.ndim))
     out = KERNELS[method](block, factors, Missing(skip_nan, None))
@@ -42,7 +42,7 @@ def test_extrema__skip_nan_or_let_it_win(method, skip_nan, shape, seed, data):
 
 @pytest.mark.parametrize("order", [[np.nan, 1, 2], [1, np.nan, 2], [1, 2, np.nan]])
 @pytest.mark.parametrize("method", KERNELS)
-def test_extrema__nan_wins_wherever_it_stands(method, order):
+def test_extrema__nan_wins_at_any_position(method, order):
     assert np.isnan(KERNELS[method](np.array(order), (3,), Missing(False, None))).all()
 
 
@@ -61,7 +61,7 @@ def test_extrema__the_ends_of_the_range_are_values():
 
 @pytest.mark.parametrize("missing", [Missing(False, None), Missing(True, None)])
 @pytest.mark.parametrize("method", KERNELS)
-def test_extrema__of_zeros_are_positive_whatever_lies_beside_them(method, missing):
+def test_extrema__of_zeros_are_positive(method, missing):
     zeros = np.random.default_rng(0).choice(np.array([0.0, -0.0], "float32"), (8, 8, 3))
     found = KERNELS[method](zeros, (2, 2, 1), missing)
     assert not np.signbit(found).any()

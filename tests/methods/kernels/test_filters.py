@@ -114,7 +114,7 @@ def test_kernel_weights__are_symmetric_and_add_up_to_one(kernel, factor):
 
 @pytest.mark.parametrize("kernel", KERNELS)
 @given(drawn=images(("int32", "uint16", "float32", "float64")))
-def test_filter_windows__weighs_every_window(kernel, drawn):
+def test_filter_windows__is_the_weighted_mean_of_every_window(kernel, drawn):
     image, factors = drawn
     reference = expected(image, factors, kernel)
     scale = np.abs(image.astype(np.float64)).max(initial=1.0)
@@ -130,7 +130,7 @@ def test_filter_windows__weighs_long_runs_as_short_ones(kernel, shape, factors):
     )
 
 
-def test_filter_windows__takes_each_channel_on_its_own():
+def test_filter_windows__filters_each_channel_separately():
     image = strategies.random_values((3, 7, 8), "float64", 2)
     out = filters.filter_windows(image, (2, 3), [(0, 0)] * 2, "cubic", False)
     for channel, filtered in zip(image, out, strict=True):
@@ -146,7 +146,7 @@ def test_filter_windows__is_the_decimated_gaussian_of_scipy():
 @pytest.mark.parametrize("counted", [False, True])
 @pytest.mark.parametrize("kernel", KERNELS)
 @given(data=st.data())
-def test_filter_windows__gives_the_same_bits_whatever_the_blocks(kernel, counted, data):
+def test_filter_windows__gives_the_same_bits_for_any_blocks(kernel, counted, data):
     image, factors = data.draw(images(("float64", "uint16")))
     if counted and image.dtype.kind == "f":
         image = strategies.with_missing(image, data.draw(strategies.SEEDS), 0.2)
@@ -178,7 +178,7 @@ def test_filter_windows__of_a_constant_are_the_constant(kernel, value, shape, da
 
 @pytest.mark.parametrize("kernel", KERNELS)
 def test_filter_windows__of_a_constant_are_the_constant_at_every_edge(kernel):
-    """Renormalised weights of a kernel with negative lobes must not exceed what the greatest value stands."""
+    """Normalized weights of a kernel with negative lobes must not make the largest value overflow."""
     for factor in (2, 3, 4, 5, 8):
         for size in range(1, 4 * factor + 2):
             assert (whole(np.full(size, GREATEST), (factor,), kernel) == GREATEST).all()
@@ -238,7 +238,7 @@ def test_filter_windows__spread_nan_over_its_supports_unless_it_is_missing(kerne
 
 @pytest.mark.parametrize("kernel", KERNELS)
 @given(drawn=images(("float64", "float32")), seed=strategies.SEEDS, fraction=st.sampled_from([0.02, 0.3, 0.9]))
-def test_filter_windows__leave_missing_samples_out(kernel, drawn, seed, fraction):
+def test_filter_windows__ignore_missing_samples(kernel, drawn, seed, fraction):
     image, factors = drawn
     image = strategies.with_missing(image, seed, fraction)
     out = whole(image, factors, kernel, counted=True)
@@ -293,8 +293,8 @@ def test_filter_windows__whose_weights_are_all_negative_are_missing(kernel):
 
 
 @pytest.mark.parametrize("kernel", ["cubic", "lanczos"])
-def test_filter_windows__whose_weights_all_but_cancel_are_missing(kernel):
-    """Else the little that is left of the weights would amplify the differences of the samples."""
+def test_filter_windows__whose_weights_nearly_cancel_are_missing(kernel):
+    """Otherwise the small remaining weight would amplify the differences of the samples."""
     weights = unscaled(kernel, 640, 64)[5]
     valid = weights < 0
     for sample in np.argsort(-weights):
@@ -307,7 +307,7 @@ def test_filter_windows__whose_weights_all_but_cancel_are_missing(kernel):
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
-def test_filter_windows__ask_for_a_share_of_valid_weight(kernel):
+def test_filter_windows__require_a_share_of_valid_weight(kernel):
     image = np.arange(40.0)
     image[21:] = np.nan
     weights = np.abs(unscaled(kernel, 40, 2))
@@ -317,7 +317,7 @@ def test_filter_windows__ask_for_a_share_of_valid_weight(kernel):
     assert not np.isnan(out[share > 0.6]).any()
 
 
-def test_filter_windows__leave_axes_of_factor_one_alone():
+def test_filter_windows__keep_axes_of_factor_one():
     image = strategies.random_values((4, 5), "uint16", 5)
     out = filters.filter_windows(image[np.newaxis], (1, 1), [(1, 0), (2, 1)], "lanczos", False)
     assert out.dtype == np.float64
@@ -325,7 +325,7 @@ def test_filter_windows__leave_axes_of_factor_one_alone():
 
 
 def voted(image, factors, nodata=None):
-    """The votes of every window, as a dict per window."""
+    """The votes in every window, one dict each."""
     matrices = [unscaled("gaussian", size, factor) for size, factor in zip(image.shape, factors, strict=True)]
     matrices = [m / m.sum(axis=1, keepdims=True) for m in matrices]
     votes = {label: applied(matrices, image == label) for label in np.unique(image).tolist() if label != nodata}
@@ -353,7 +353,7 @@ def test_label_gaussian__has_the_most_votes(drawn, seed, count, data):
 
 
 @given(drawn=images(("uint64", "int8")), seed=strategies.SEEDS, nodata=st.sampled_from([None, 1]), data=st.data())
-def test_label_gaussian__gives_the_same_labels_whatever_the_blocks(drawn, seed, nodata, data):
+def test_label_gaussian__gives_the_same_labels_for_any_blocks(drawn, seed, nodata, data):
     image, factors = drawn
     image = strategies.random_values(image.shape, image.dtype, seed, "few")
     reference = whole_labels(image, factors, nodata)
@@ -364,7 +364,7 @@ def test_label_gaussian__gives_the_same_labels_whatever_the_blocks(drawn, seed, 
 
 
 @pytest.mark.parametrize("dtype", oracles.INTEGERS)
-def test_label_gaussian__of_a_tie_is_the_smallest(dtype):
+def test_label_gaussian__of_ties_is_the_smallest(dtype):
     """Mirrored supports: the labels of the two sides have the same votes in another order."""
     least, greatest = np.iinfo(dtype).min, np.iinfo(dtype).max
     for left, right in [(least, greatest), (greatest, least), (3, 2)]:
@@ -373,7 +373,7 @@ def test_label_gaussian__of_a_tie_is_the_smallest(dtype):
         assert (whole_labels(image, (6, 6, 6)) == min(left, right)).all()
 
 
-def test_label_gaussian__of_neighbouring_great_ids_are_exact():
+def test_label_gaussian__of_neighbouring_large_ids_are_exact():
     image = np.full((8, 8), 2**64 - 1, np.uint64)
     image[4:] = 2**64 - 2
     assert whole_labels(image, (2, 2)).tolist() == [[2**64 - 1] * 4] * 2 + [[2**64 - 2] * 4] * 2

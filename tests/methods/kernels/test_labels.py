@@ -8,7 +8,7 @@ from multiscale_sampler.methods.kernels.windows import reduced_shape, window_row
 from tests import oracles, strategies
 
 DTYPES = ("uint8", "uint16", "uint32", "uint64")
-# Rows are long enough to fill vectors, and to leave a rest.
+# Rows are long enough for vector instructions and a remainder.
 HALVES = st.tuples(st.lists(st.integers(1, 3), min_size=1, max_size=3), st.integers(1, 70)).map(lambda n: [*n[0], n[1]])
 
 
@@ -32,7 +32,7 @@ def test_mode_of_pairs__is_that_of_every_window(flavour, halves, dtype, seed, da
     np.testing.assert_array_equal(modes(block, factors, block.dtype.type(0)), without_zero)
 
 
-def test_mode_of_pairs__of_equally_frequent_values_is_the_least_whatever_their_order():
+def test_mode_of_pairs__of_ties_is_the_smallest_in_any_order():
     block = np.array([[7, 2**64 - 1, 5, 9], [2**64 - 1, 7, 9, 5]], "uint64")
     assert modes(block, (2, 2)).tolist() == [[7, 5]]
 
@@ -51,5 +51,5 @@ def test_mode_of_pairs__of_equally_frequent_values_is_the_least_whatever_their_o
         ((4,), (2,), [False]),
     ],
 )
-def test_are_pairs__tells_windows_of_two_or_four_rows_of_two_from_others(shape, factors, pairs):
+def test_are_pairs__accepts_only_windows_of_two_or_four_rows_of_two(shape, factors, pairs):
     assert [are_pairs(windows) for windows in window_rows(shape, factors, same_size=True)] == pairs

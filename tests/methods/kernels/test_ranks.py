@@ -13,7 +13,7 @@ from tests import oracles, strategies
 KERNELS = {"median": ranks.median, "mode": ranks.mode}
 # One of each width and kind: every dtype takes seconds to compile, and all are in tests/test_methods_matrix.py.
 DTYPES = ("uint8", "int16", "uint32", "int64", "float32", "float64")
-# So does every rule: what is left out is so from all but 32-bit integers here.
+# So does every rule for missing values, which 32-bit integers are tested without.
 WITH_GAPS = tuple(dtype for dtype in DTYPES if dtype != "uint32")
 # Samples of a large window.
 MANY = 300
@@ -33,7 +33,7 @@ def test_ranks__are_those_of_every_window(method, data, block):
 
 @pytest.mark.parametrize("method", KERNELS)
 @given(shape=strategies.shapes(), dtype=strategies.dtypes(WITH_GAPS), seed=strategies.SEEDS, data=st.data())
-def test_ranks__leave_nodata_out(method, shape, dtype, seed, data):
+def test_ranks__ignore_nodata(method, shape, dtype, seed, data):
     block = strategies.with_missing(strategies.random_values(shape, dtype, seed, "few"), seed, value=1)
     factors = data.draw(strategies.factors(block.ndim))
     out = KERNELS[method](block, factors, Missing(False, 1))
@@ -118,7 +118,7 @@ def test_median__of_two_floats_neither_overflows_nor_vanishes(dtype):
 
 
 def test_mode__x_2_knows_the_ends_of_the_range():
-    """X-2: [[255, 255], [255, 7]] is 255; of [[0, 0], [max, max]] the least wins."""
+    """X-2: [[255, 255], [255, 7]] is 255; [[0, 0], [max, max]] is 0."""
     block = np.array([[255, 255], [255, 7]], "uint8")
     assert ranks.mode(block, (2, 2), Missing(False, None)).tolist() == [[255]]
     block = np.array([[0, 0], [2**64 - 1, 2**64 - 1]], "uint64")
@@ -134,7 +134,7 @@ def test_mode__picks_from_the_window(seed, base):
 
 
 def modes_of_nonzero(block, factors, nodata=None):
-    """The most frequent values but zero, by Python's counting."""
+    """The most frequent values but zero, counted in Python."""
     shape = [oracles.level_size(n, f) for n, f in zip(block.shape, factors, strict=True)]
     out = np.empty(shape, block.dtype)
     for index, values in oracles.windows(block, factors):
@@ -198,7 +198,7 @@ def test_ranks__zeros_are_valid_to_the_mode_of_what_is_not_zero():
 
 @pytest.mark.parametrize("shape", [(5, 3000), (3, 2, 1500), (2, 3, 700, 3), (4, 1100)])
 @pytest.mark.parametrize("kernel", KERNELS)
-def test_ranks__of_rows_longer_than_what_is_taken_at_once(kernel, shape):
+def test_ranks__of_rows_longer_than_the_columns(kernel, shape):
     """Long rows, short ones and inner runs are laid out in pieces."""
     block = strategies.random_values(shape, "uint16", 5, "few")
     for factors in [(2,) * len(shape), (2, *(1,) * (len(shape) - 1)), (1, 2, *(1,) * (len(shape) - 2))]:
@@ -207,11 +207,11 @@ def test_ranks__of_rows_longer_than_what_is_taken_at_once(kernel, shape):
 
 
 @pytest.mark.parametrize("samples", [1, 2, 3, 4, 7, 8, 12])
-def test_network__puts_every_sequence_in_order(samples, monkeypatch):
+def test_sorting_network__sorts_every_sequence(samples, monkeypatch):
     """A network that sorts all sequences of zeros and ones sorts everything (Knuth, 5.3.4, theorem Z)."""
     lines = np.array(list(itertools.product((0, 1), repeat=samples)), np.uint8).T
     ordered = lines.copy()
-    # Compiled, they can be called by loops alone.
+    # As helpers, they can only be called by compiled loops.
     order, exchange = (getattr(each, "py_func", each) for each in (ranks._sort_lines, ranks._sort_pairs))
     monkeypatch.setattr(ranks, "_sort_pairs", exchange)
     order(ordered, ranks._sorting_network(samples), lines.shape[1])

@@ -1,4 +1,4 @@
-"""Moments of windows as numpy's standard deviation, and weighted means as exact fractions, from level to level."""
+"""Standard deviations compared with numpy's, and weighted means with exact fractions, over several levels."""
 
 from fractions import Fraction
 
@@ -61,7 +61,7 @@ def test_moments__of_equal_values_have_no_spread(dtype, end):
     assert (spread.finish(state) == 0).all()
 
 
-def test_moments__leave_missing_values_out():
+def test_moments__ignore_missing_values():
     block = np.arange(20, dtype="float64").reshape(4, 5)
     block[0, 0] = block[2:, 2:4] = np.nan
     found = spread.finish(spread.first(block, (2, 2), Missing(True, None)))
@@ -74,7 +74,7 @@ def test_moments__leave_missing_values_out():
     np.testing.assert_allclose(found, expected(complexes, (2, 2), lambda values: values[~np.isnan(values)]))
 
 
-def test_moments__keep_small_spreads_of_great_values():
+def test_moments__keep_small_spreads_of_large_values():
     block = np.array([1e9, 1e9 + 1, 1e9 + 2, 1e9 + 3])
     state = spread.merge(spread.first(block, (2,), NOTHING), (2,))
     np.testing.assert_allclose(spread.finish(state), [np.sqrt(1.25)], rtol=1e-12)
@@ -117,7 +117,7 @@ def test_combine__windows_of_windows_have_the_mean_of_the_whole(shape, factors, 
         np.testing.assert_allclose(found, wanted, rtol=1e-12, atol=1e-12)
 
 
-def test_combine__equal_values_have_themselves_for_a_mean():
+def test_combine__equal_values_are_their_mean():
     value = np.full((5, 7), 0.1)
     weight = np.random.default_rng(0).random((5, 7))
     assert (spread.combine(weight, value, (2, 3))[1] == 0.1).all()
@@ -125,7 +125,7 @@ def test_combine__equal_values_have_themselves_for_a_mean():
     assert (spread.combine(weight, greatest, (2, 3))[1] == greatest[0, 0]).all()
 
 
-def test_combine__what_has_no_weight_counts_for_nothing_whatever_it_is():
+def test_combine__samples_of_weight_zero_are_ignored():
     value = np.array([1.0, np.nan, np.inf, 3.0])
     weight = np.array([1.0, 0.0, -1.0, np.nan])
     assert spread.combine(weight, value, (4,))[:, 0].tolist() == [1.0, 1.0]

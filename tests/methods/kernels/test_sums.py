@@ -22,7 +22,7 @@ def counts_of(shape, factors):
 
 
 def state_dtype(dtype):
-    """What the sums of a few values of a dtype are kept in, as reducers choose it: every other one is compiled anew."""
+    """The dtype of the state that `SumReduction` chooses for small windows; others would have to be compiled."""
     dtype = np.dtype(dtype)
     return np.dtype("float64" if dtype.kind == "f" else "int32" if dtype.itemsize < 4 else "int64")
 
@@ -43,7 +43,7 @@ def test_sum_windows__adds_integers_exactly(data, block):
 
 @given(size=st.integers(1, 20), seed=strategies.SEEDS, inner=st.integers(1, 3))
 def test_sum_windows__pairs_in_a_row_are_added_as_any_others(size, seed, inner):
-    """A factor of 2 on a contiguous axis has a loop of its own."""
+    """A factor of 2 on a contiguous axis has a separate loop."""
     block = strategies.random_values((3, size, inner), "int16", seed)
     for factors in [(1, 2, 1), (3, 2, 1), (2, 3, 1)]:
         total = sum_of(block, factors, np.int32)
@@ -72,7 +72,7 @@ def test_sum_valid_windows__adds_and_counts_what_is_not_missing(data, block):
         assert total[index] == pytest.approx(math.fsum(valid), rel=1e-14, abs=1e-9 if dtype.kind == "f" else 0)
 
 
-def test_sum_valid_windows__skips_nan_if_told_to():
+def test_sum_valid_windows__skips_nan_with_skip_nan():
     block = np.array([np.nan, 1, 2, np.nan], np.float32)
     total, count = np.empty((2, 2))
     sums.sum_valid_windows(block, (2,), Missing(True, None), total, count)
@@ -165,7 +165,7 @@ def test_count_rows__multiplies_the_samples_of_all_axes():
 
 
 @given(data=st.data(), block=strategies.arrays(("float64",)))
-def test_sum_compensated__loses_nothing_that_a_float_can_hold(data, block):
+def test_sum_compensated__is_correctly_rounded(data, block):
     factors = data.draw(strategies.factors(block.ndim))
     shape = reduced_shape(block.shape, factors)
     total, count = np.empty((4, *shape)), np.empty(shape)
@@ -231,7 +231,7 @@ def test_count_valid__counts_what_is_not_missing(dtype, shape, seed, data):
 
 
 @given(shape=strategies.shapes(), seed=strategies.SEEDS, data=st.data())
-def test_sum_valid_windows__has_the_same_bits_whether_nan_stand_beside_or_not(shape, seed, data):
+def test_sum_valid_windows__has_the_same_bits_with_nan_in_other_windows(shape, seed, data):
     block = strategies.random_values((*shape, 9), "float32", seed)
     factors = (*data.draw(strategies.factors(len(shape))), 2)
     whole, gaps = (np.empty((2, *reduced_shape(block.shape, factors))) for _ in range(2))
@@ -244,7 +244,7 @@ def test_sum_valid_windows__has_the_same_bits_whether_nan_stand_beside_or_not(sh
 
 @pytest.mark.parametrize("slab", [1, 100, sums.SLAB_BYTES])
 @given(shape=strategies.shapes(), seed=strategies.SEEDS, gaps=st.sampled_from((0.001, 0.03, 0.3)), data=st.data())
-def test_mean_valid_windows__has_the_same_bits_in_whatever_slabs(slab, shape, seed, gaps, data):
+def test_mean_valid_windows__has_the_same_bits_for_any_slabs(slab, shape, seed, gaps, data):
     factors = data.draw(strategies.factors(len(shape)))
     block = strategies.random_values(shape, "float32", seed)
     block[np.random.default_rng(seed).random(shape) < gaps] = np.nan
@@ -260,7 +260,7 @@ def test_mean_valid_windows__has_the_same_bits_in_whatever_slabs(slab, shape, se
 @pytest.mark.parametrize("dtype", ["int8", "uint8", "int16", "uint16"])
 @given(seed=strategies.SEEDS, flavour=st.sampled_from(strategies.FLAVOURS), data=st.data())
 def test_mean_narrow_windows__rounds_half_to_even(dtype, seed, flavour, data):
-    """Windows of 2 x 2 x 2, 3 x 3 x 3 and 2 x 2 have loops of their own, with partial windows at the end of a row."""
+    """Windows of 2 x 2 x 2, 3 x 3 x 3 and 2 x 2 have separate loops, with partial windows at the end of a row."""
     windows = data.draw(st.lists(st.integers(1, 3), min_size=4, max_size=4))
     for by in [(1, 2, 2, 2), (1, 1, 2, 2), (1, 3, 3, 3), (3, 1, 3, 3), (1, 2, 2, 3), (2, 1, 2, 2), (3, 3, 3, 1)]:
         cut = [data.draw(st.integers(0, factor - 1)) for factor in by]

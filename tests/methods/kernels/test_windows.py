@@ -41,7 +41,7 @@ def samples_of_windows(shape, factors, *, same_size):
 @pytest.mark.parametrize("rows", [2, windows.BATCH_ROWS])
 @pytest.mark.parametrize("same_size", [False, True])
 @given(block=blocks())
-def test_windows__have_the_samples_that_they_cover_in_order_and_are_each_there_once(block, same_size, rows):
+def test_window_rows__cover_every_sample_once_in_order(block, same_size, rows):
     shape, factors = block
     offsets = np.arange(np.prod(shape)).reshape(shape)
     expected = {at: samples.tolist() for at, (_, samples) in enumerate(oracles.windows(offsets, factors))}
@@ -62,9 +62,7 @@ def test_windows__have_the_samples_that_they_cover_in_order_and_are_each_there_o
         ((5, 3, 2), (2, 3, 2), [(2, 6, 2, 2, 1), (1, 3, 2, 2, 1)], [(2, 6, 2, 2, 1), (1, 3, 2, 2, 1)]),
     ],
 )
-def test_windows__come_whole_ones_first_with_axes_behind_the_last_reduced_one_as_one_run(
-    shape, factors, groups, same_size
-):
+def test_window_rows__come_whole_first_with_later_axes_as_one_run(shape, factors, groups, same_size):
     for expected, choice in ((groups, False), (same_size, True)):
         found = [
             (len(group.origins), len(group.offsets), group.size, group.factor, group.inner)
@@ -73,7 +71,7 @@ def test_windows__come_whole_ones_first_with_axes_behind_the_last_reduced_one_as
         assert found == expected
 
 
-def test_windows__of_very_many_rows_are_told_of_some_at_a_time():
+def test_window_rows__describe_very_many_rows_in_batches():
     groups = list(window_rows((2 * windows.BATCH_ROWS + 6, 3), (2, 3)))
     assert [len(group.origins) for group in groups] == [windows.BATCH_ROWS, 3]
     assert groups[1].origins.tolist() == [6 * (windows.BATCH_ROWS + k) for k in range(3)]
@@ -145,7 +143,7 @@ def test_as_unsigned__of_floats_has_one_zero_and_nan_above_all(dtype):
     assert Missing(True, -1, 0.5).unsigned(values.dtype) == Missing(True, unsigned[2], 0.5)
 
 
-def test_as_unsigned__leaves_unsigned_integers_alone():
+def test_as_unsigned__returns_unsigned_integers_as_they_are():
     values = np.ones(3, np.uint8)
     assert as_unsigned(values) is values
     assert from_unsigned(values, values.dtype) is values
