@@ -1,8 +1,7 @@
-"""One level: a labelled array reduced by integer factors, numpy or dask alike.
+"""`coarsen`, and the reduction of whole numpy or dask arrays to the state and the values of one level.
 
-Owns the application of a `Reduction` to whole arrays (`first_state`, `merge_state`, `finish_state`) and the
-labels of the result. An array follows its kind: numpy is reduced at once, dask stays lazy. Blocks of a dask
-array are first aligned to whole windows, so that the bits of a level do not depend on how the input is chunked.
+numpy arrays are reduced immediately, dask arrays stay lazy. Blocks of a dask array are aligned to whole windows first,
+so that the bits of a level do not depend on the chunks of the input.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ from ..plan.parts import windows_under
 from ..plan.plan import Plan
 from ..plan.planning import plan_ladder
 
-# Blocks of coarser levels shrink with their factors; below this size neighbours are joined first.
+# Blocks of coarser levels get smaller with the factors; input blocks are merged with neighbours up to this many bytes.
 SMALLEST_BLOCK = 16 * 2**20
 
 
@@ -42,40 +41,40 @@ def coarsen(
     min_valid: float = 0.0,
     weights: xr.DataArray | None = None,
 ) -> xr.DataArray:
-    """Reduce an image by integer factors, its coordinates with it.
+    """Reduce an image and its coordinates by integer factors.
 
     Parameters
     ----------
     image
         An image, or an array that `to_image` can label.
     factors
-        Voxels per window: an int for the spatial axes of more than one sample, or a mapping by dim.
+        Voxels per window: an int for all spatial axes with more than one sample, or a mapping by dim.
     method
-        Name of a reduction, see `Reducer`.
+        Name of a method, a `Reducer`, or a function, as in `plan_pyramid`.
     boundary
-        What becomes of a last, partial window: "pad" reduces the voxels that it has, "trim" leaves it out,
+        How a partial window at the end of an axis is handled: "pad" reduces the voxels that it has, "trim" drops it,
         "exact" refuses it.
     skipna
-        Leave NaN out. Default: for floats.
+        Whether NaN is ignored. Default: in floats, if the method can ignore it.
     nodata
-        A value to leave out; a window without any other becomes it.
+        Another value to ignore; a window without other values becomes `nodata`.
     min_valid
-        The least fraction of a window's voxels, 0 to 1, that must be valid for a valid result.
+        The fraction of the voxels of a window, 0 to 1, that must be valid for a valid result.
     weights
-        Weights of the voxels for a mean, as in `plan_pyramid`.
+        Weights of the voxels for a weighted mean, as in `plan_pyramid`.
 
     Returns
     -------
     xarray.DataArray
-        Lazy where `image` is, else computed; attrs, name and units kept; dtype kept, but that sums widen as
-        numpy's do. Coordinates sit at the windows' centres (for "nearest" at their first voxel).
+        Lazy if `image` is, with its name, attributes and units. The dtype is that of the image for most methods;
+        sums are as wide as numpy's. Coordinates are at the centres of the windows, for "nearest" at their first voxel.
 
     Raises
     ------
     ValueError
         If factors, boundary or nodata do not fit the image.
     TypeError
-        If the method does not take the dtype.
+        If the method does not accept the dtype.
 
     Examples
     --------
@@ -104,7 +103,7 @@ def coarsen(
     plan = plan_ladder(image, axes, [by_axis], options, StorageOptions(workers=1))
     reduction, level = plan.reduction, plan.levels[1]
     if plan.reducer.bands:
-        raise ValueError(f"method {plan.reducer.name!r} makes the bands of a whole pyramid; use to_multiscale")
+        raise ValueError(f"method {plan.reducer.name!r} needs all levels of a pyramid; use to_multiscale")
     counts = whole_counts(plan, 1)
     if isinstance(image.data, np.ndarray) and weights is None:
         inside, margins = windows_under(whole_box(level.shape), level.factors, plan.halos(1), image.shape)
@@ -115,12 +114,12 @@ def coarsen(
 
 
 def whole_counts(plan: Plan, index: int) -> tuple[np.ndarray[Any, Any], ...]:
-    """Return the base samples under every voxel of a level, axis by axis."""
+    """Return the number of base samples of every voxel of a level, one array for each axis."""
     return plan.counts(index, whole_box(plan.levels[index].shape))
 
 
 def aligned_weights(weights: xr.DataArray, image: xr.DataArray) -> xr.DataArray:
-    """Return weights with the image's dims, in its order, and a size of 1 along those that they do not have."""
+    """Return weights with the dims of the image, in its order, and with size 1 along dims that they lack."""
     bare = weights.drop_vars(weights.coords)
     return bare.expand_dims([dim for dim in image.dims if dim not in weights.dims]).transpose(*image.dims)
 
@@ -132,38 +131,40 @@ def base_state(
     boundary: Boundary,
     weights: xr.DataArray | None,
 ) -> Any:
-    """Reduce a whole image, with the weights of its voxels if there are any, to the state of its windows."""
+    """Reduce a whole image, with weights if given, to the state of its windows."""
     if weights is None:
         return first_state(image.data, factors, reduction, boundary)
-    along = aligned_weights(weights, image).data
-    weighted = cast("WeightedReduction", reduction)
+    weight = aligned_weights(weights, image).data
+    weigh = cast("WeightedReduction", reduction).weigh
     if isinstance(image.data, np.ndarray):
-        return merge_state(weighted.weigh(image.data, np.asarray(along)), factors, reduction, boundary)
-    blocks = tuple(sizes if n > 1 else (1,) for sizes, n in zip(image.data.chunks, along.shape, strict=True))
-    whole = da.broadcast_to(rechunked(da.asarray(along), blocks), image.shape, chunks=image.data.chunks)
-    pairs = da.map_blocks(
-        weighted.weigh,
+        return merge_state(weigh(image.data, np.asarray(weight)), factors, reduction, boundary)
+    blocks = tuple(sizes if n > 1 else (1,) for sizes, n in zip(image.data.chunks, weight.shape, strict=True))
+    weight_blocks = da.broadcast_to(rechunked(da.asarray(weight), blocks), image.shape, chunks=image.data.chunks)
+    weighted_blocks = da.map_blocks(
+        weigh,
         image.data,
-        whole,
+        weight_blocks,
         chunks=((reduction.components,), *image.data.chunks),
         new_axis=[0],
         dtype=reduction.state_dtype,
         meta=np.empty((0,) * (image.ndim + 1), reduction.state_dtype),
     )
-    return merge_state(pairs, factors, reduction, boundary)
+    return merge_state(weighted_blocks, factors, reduction, boundary)
 
 
 def first_state(array: Any, factors: tuple[int, ...], reduction: Reduction, boundary: Boundary) -> Any:
     """Reduce a whole base array to the state of its windows."""
-    return _reduced(array, factors, reduction, boundary, state=False)
+    return _reduce_array(array, factors, reduction, boundary, state=False)
 
 
 def merge_state(state: Any, factors: tuple[int, ...], reduction: Reduction, boundary: Boundary) -> Any:
-    """Reduce a whole state to that of windows of `factors` of its windows."""
-    return _reduced(state, factors, reduction, boundary, state=True)
+    """Reduce a whole state to a coarser one, whose windows are `factors` windows of the given one."""
+    return _reduce_array(state, factors, reduction, boundary, state=True)
 
 
-def _reduced(array: Any, factors: tuple[int, ...], reduction: Reduction, boundary: Boundary, *, state: bool) -> Any:
+def _reduce_array(
+    array: Any, factors: tuple[int, ...], reduction: Reduction, boundary: Boundary, *, state: bool
+) -> Any:
     leading = (1,) if state and reduction.components else ()
     reaches = tuple(
         Reach.of(n, factor, reduction.halo(factor), boundary)
@@ -172,11 +173,11 @@ def _reduced(array: Any, factors: tuple[int, ...], reduction: Reduction, boundar
     array = array[whole_box([reach.size for reach in reaches])]
     if isinstance(array, np.ndarray):
         return _reduce_block(array, reaches=reaches, reduction=reduction, state=state)
-    return _reduced_blocks(array, reaches, reduction, state=state)
+    return _reduce_dask(array, reaches, reduction, state=state)
 
 
 def finish_state(state: Any, counts: Sequence[np.ndarray[Any, Any]], reduction: Reduction) -> Any:
-    """Return the values of a level from its whole state."""
+    """Return the values of a level from its state."""
     if isinstance(state, np.ndarray):
         return reduction.finish(state, tuple(counts))
     if not reduction.components:
@@ -184,8 +185,8 @@ def finish_state(state: Any, counts: Sequence[np.ndarray[Any, Any]], reduction: 
     chunks = state.chunks[1:]
     letters = tuple(range(1, len(chunks) + 1))
     arguments: list[Any] = [state, (0, *letters)]
-    for letter, along, blocks in zip(letters, counts, chunks, strict=True):
-        arguments += [da.from_array(along, chunks=(blocks,)), (letter,)]
+    for letter, of_axis, blocks in zip(letters, counts, chunks, strict=True):
+        arguments += [da.from_array(of_axis, chunks=(blocks,)), (letter,)]
     return da.blockwise(
         _finish_block,
         letters,
@@ -203,32 +204,32 @@ def _finish_block(state: Block, *counts: np.ndarray[Any, Any], reduction: Reduct
 
 @dataclass(frozen=True)
 class Reach:
-    """The windows along one axis of an array, and what lies beyond them."""
+    """The windows along one axis of an array, and the samples around them on which their values depend."""
 
     factor: int
-    """Samples of a window."""
+    """Samples per window."""
     halo: int
-    """Samples beyond a window that its value depends on, on either side."""
+    """Samples outside of a window, on either side, on which its value depends."""
     size: int
-    """Samples that any window's value depends on."""
+    """Samples, from the start of the axis, on which the values of the windows depend."""
     tail: int
-    """Samples of these behind the last window."""
+    """Those of them after the last window."""
 
     @classmethod
     def of(cls, size: int, factor: int, halo: int, boundary: Boundary) -> Reach:
-        """Return the windows over an axis of `size` samples; "trim" leaves none to a last, partial window."""
+        """Return the windows of an axis of `size` samples; "trim" drops a partial one at the end."""
         if boundary != "trim":
             return cls(factor, halo, size, 0)
         whole = size // factor * factor
         return cls(factor, halo, min(size, whole + halo), min(size - whole, halo))
 
     def margins(self, block: int, blocks: int) -> tuple[int, int]:
-        """Return the samples before and behind the windows of one block of so many."""
+        """Return the number of samples before and after the windows in block number `block` of `blocks`."""
         return self.halo if block > 0 else 0, self.halo if block < blocks - 1 else self.tail
 
 
 def _reduce_block(block: Block, *, reaches: tuple[Reach, ...], reduction: Reduction, state: bool) -> Block:
-    """Reduce the only block, or one that needs no others."""
+    """Reduce a block that needs no samples of other blocks."""
     return _reduce_within(block, [(0, reach.tail) for reach in reaches], reaches, reduction, state=state)
 
 
@@ -241,10 +242,10 @@ def _reduce_overlapping(
     blocks: tuple[int, ...],
     block_id: tuple[int, ...] = (),
 ) -> Block:
-    """Reduce one of many blocks that overlap; dask tells which."""
-    # Numbers of the block that comes out, which has an axis of components before the image's if the state begins here.
-    numbers = block_id[-len(reaches) :]
-    margins = [reach.margins(*place) for reach, *place in zip(reaches, numbers, blocks, strict=True)]
+    """Reduce one of many overlapping blocks; dask passes its index as `block_id`."""
+    # Indices of the output block: they have a leading component axis if the input is the base and the output a state.
+    indices = block_id[-len(reaches) :]
+    margins = [reach.margins(index, count) for reach, index, count in zip(reaches, indices, blocks, strict=True)]
     return _reduce_within(block, margins, reaches, reduction, state=state)
 
 
@@ -256,8 +257,8 @@ def _reduce_within(
     return reduce(block, tuple(reach.factor for reach in reaches)[spatial], tuple(margins[spatial]))
 
 
-def _reduced_blocks(array: da.Array, reaches: tuple[Reach, ...], reduction: Reduction, *, state: bool) -> da.Array:
-    """Reduce a dask array block by block, after aligning its blocks to whole windows."""
+def _reduce_dask(array: da.Array, reaches: tuple[Reach, ...], reduction: Reduction, *, state: bool) -> da.Array:
+    """Reduce a dask array block by block; blocks are aligned to whole windows first."""
     array = rechunked(array, _aligned_chunks(array, reaches))
     chunks = tuple(
         (*(size // reach.factor for size in blocks[:-1]), -(-(blocks[-1] - reach.tail) // reach.factor))
@@ -270,9 +271,8 @@ def _reduced_blocks(array: da.Array, reaches: tuple[Reach, ...], reduction: Redu
     overlapping = any(reach.halo for reach in reaches)
     if overlapping:
         options["blocks"] = array.numblocks
-        # An only block has no neighbours, and may be smaller than the halo, which dask refuses.
-        alone = [blocks == 1 for blocks in array.numblocks]
-        depth = {axis: 0 if alone[axis] else reach.halo for axis, reach in enumerate(reaches)}
+        # A single block has no neighbours, and can be smaller than the halo, which dask refuses.
+        depth = {axis: reach.halo if array.numblocks[axis] > 1 else 0 for axis, reach in enumerate(reaches)}
         array = da.overlap.overlap(array, depth=depth, boundary="none", allow_rechunk=False)
     return cast(
         "da.Array",
@@ -289,31 +289,31 @@ def _reduced_blocks(array: da.Array, reaches: tuple[Reach, ...], reduction: Redu
 
 
 def rechunked(array: da.Array, chunks: Any) -> da.Array:
-    """Return a dask array in other chunks, each made of its neighbours.
+    """Return a dask array in other chunks, without shuffling between workers.
 
-    Left to choose, dask would import distributed to ask for a cluster that could shuffle them instead.
+    By default dask would import distributed, to find out whether a cluster could shuffle.
     """
     return cast("da.Array", array.rechunk(chunks, method="tasks"))
 
 
 def _aligned_chunks(array: da.Array, reaches: Sequence[Reach]) -> tuple[tuple[int, ...], ...]:
-    """Return chunks of whole windows, as near to the array's own as that allows, and no smaller than a halo."""
-    joined = 1
+    """Return chunks of whole windows, close to the chunks of the array, and not smaller than the halo."""
+    merged = 1
     aligned: list[tuple[int, ...]] = []
     nbytes = math.prod(max(blocks) for blocks in array.chunks) * array.dtype.itemsize
     for blocks, reach in zip(array.chunks, reaches, strict=True):
         factor = reach.factor
-        longer = factor if nbytes * joined * factor <= SMALLEST_BLOCK else 1
-        joined *= longer
+        longer = factor if nbytes * merged * factor <= SMALLEST_BLOCK else 1
+        merged *= longer
         if longer > 1 or any(size % factor for size in blocks[:-1]):
             length = max(max(blocks) * longer // factor, 1) * factor
             ((*blocks,),) = da.core.normalize_chunks(length, (reach.size,))
-        aligned.append(_joined(blocks, reach))
+        aligned.append(_without_short_chunks(blocks, reach))
     return tuple(aligned)
 
 
-def _joined(blocks: Sequence[int], reach: Reach) -> tuple[int, ...]:
-    """Return chunks of which none is smaller than the halo, or holds nothing but the tail."""
+def _without_short_chunks(blocks: Sequence[int], reach: Reach) -> tuple[int, ...]:
+    """Return chunks, merged so that none is smaller than the halo or has only samples after the last window."""
     joined: list[int] = []
     for size in blocks:
         if joined and joined[-1] < reach.halo:
@@ -326,7 +326,7 @@ def _joined(blocks: Sequence[int], reach: Reach) -> tuple[int, ...]:
 
 
 def label_level(image: xr.DataArray, data: Any, plan: Plan, index: int) -> xr.DataArray:
-    """Label the values of a level as the base image is labelled: name, attrs, coordinates, units."""
+    """Return the values of a level as a DataArray with its coordinates, and with name and attrs of the image."""
     level = plan.levels[index]
     coords: dict[Any, xr.Variable] = {}
     for axis in level.axes:
@@ -339,27 +339,27 @@ def label_level(image: xr.DataArray, data: Any, plan: Plan, index: int) -> xr.Da
 
 
 def _coarsened_coordinate(coordinate: xr.DataArray, plan: Plan, factors: tuple[int, ...]) -> xr.Variable:
-    """Return a coordinate that is not a dimension's, reduced as the positions of the dimensions are."""
+    """Return a coordinate that is not an index, reduced as the positions along its dims are."""
     by_dim = {dim: factor for dim, factor in zip(plan.dims, factors, strict=True) if dim in coordinate.dims}
     windows = {dim: factor for dim, factor in by_dim.items() if factor > 1}
     if not windows:
         return coordinate.variable
     if plan.reducer.position == "first":
         sizes = {axis.name: axis.size for axis in plan.levels[0].axes}
-        whole = {
+        indexers = {
             dim: slice(0, sizes[dim] // f * f if plan.boundary == "trim" else None, f) for dim, f in windows.items()
         }
-        return coordinate.variable.isel(whole)
+        return coordinate.variable.isel(indexers)
     if coordinate.dtype.kind not in "iuf":
         raise ValueError(
             f"the coordinate {coordinate.name!r} ({coordinate.dtype}) cannot be averaged over {sorted(windows)!r}; "
             f"use method='nearest', or leave it out with image.drop_vars({coordinate.name!r})"
         )
-    return xr.Variable(coordinate.dims, _window_means(coordinate, by_dim, plan.boundary), coordinate.attrs)
+    return xr.Variable(coordinate.dims, _coordinate_means(coordinate, by_dim, plan.boundary), coordinate.attrs)
 
 
-def _window_means(coordinate: xr.DataArray, factors: Mapping[Any, int], boundary: Boundary) -> Block:
-    along = tuple(factors[dim] for dim in coordinate.dims)
+def _coordinate_means(coordinate: xr.DataArray, factors: Mapping[Any, int], boundary: Boundary) -> Block:
+    by_axis = tuple(factors[dim] for dim in coordinate.dims)
     mean = get_reducer("mean").bind(np.float64)
-    state = first_state(np.asarray(coordinate.values, np.float64), along, mean, boundary)
+    state = first_state(np.asarray(coordinate.values, np.float64), by_axis, mean, boundary)
     return mean.finish(state, ())
