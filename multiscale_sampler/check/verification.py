@@ -21,7 +21,7 @@ from ..metadata import stated_method
 from ..metadata.specification import Finding
 from ..methods.reducer import Evidence
 from ..methods.reducers import ALIASES, REDUCERS
-from ..plan.factors import positive
+from ..plan.factors import as_positive_int
 from ..plan.options import StorageOptions
 from ..store import LABELS, Access, StoredPyramid, holds_image, open_node, release_buffers
 from ..tasks.progress import ProgressCallback, reporting
@@ -207,7 +207,7 @@ def verify_pyramid(
     """
     resources = StorageOptions(memory_limit=memory_limit, workers=workers)
     options = {
-        "sample": positive("sample", sample),
+        "sample": as_positive_int("sample", sample),
         "seed": seed,
         "memory": resources.memory,
         "workers": resources.worker_count,

@@ -1,4 +1,4 @@
-"""What will be built, decided from numbers alone: factors, chunks, levels, passes and memory."""
+"""Plans of pyramids: factors, chunks, levels, passes and memory, computed without reading data."""
 
 from .plan import Plan
 

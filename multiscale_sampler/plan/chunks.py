@@ -1,4 +1,4 @@
-"""Shapes of chunks and shards: stated, inherited from the source, or chosen."""
+"""Shapes of chunks and shards: given by the caller, inherited from the source, or by default."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ import xarray as xr
 from ..image.axes import Axis
 from .factors import ChunkSizes, per_axis
 
-# What tiles well on a screen and reads well from disks and object stores, by the number of spatial axes.
+# Chunk lengths by the number of spatial axes: good sizes for viewers as well as for disks and object stores.
 DEFAULT_CHUNKS = {1: 262_144, 2: 512, 3: 64}
-# Blocks of a dask array above this size are units of computing, not of storage.
+# Larger dask blocks were chosen for computing, not for storage.
 LARGEST_INHERITED_CHUNK = 8 * 2**20
 
 
 def chunk_shape(image: xr.DataArray, axes: Sequence[Axis], chunks: ChunkSizes | None) -> dict[str, int]:
-    """Return the chunk shape by dim: as given, as the image is stored, or by the number of spatial axes."""
+    """Return the chunk length by dim: as given, as stored, or by default for the number of spatial axes."""
     blocks = _block_shape(image)
     if blocks is not None and math.prod(blocks) * image.dtype.itemsize > LARGEST_INHERITED_CHUNK:
         blocks = None
@@ -28,7 +28,7 @@ def chunk_shape(image: xr.DataArray, axes: Sequence[Axis], chunks: ChunkSizes | 
 
 
 def _stored_shape(image: xr.DataArray, key: str) -> tuple[int, ...] | None:
-    """Return the chunk or shard shape in which an image was stored, where its encoding tells."""
+    """Return the chunk or shard shape of the stored image, if its encoding states it."""
     shape = image.encoding.get(key)
     if not isinstance(shape, tuple) or len(shape) != image.ndim or not all(isinstance(n, int) for n in shape):
         return None
@@ -36,7 +36,7 @@ def _stored_shape(image: xr.DataArray, key: str) -> tuple[int, ...] | None:
 
 
 def _block_shape(image: xr.DataArray) -> tuple[int, ...] | None:
-    """Return the shape of a dask array's blocks, where they are alike."""
+    """Return the shape of the blocks of a dask array, if all blocks but the last ones have the same."""
     if image.chunks is None:
         return None
     for blocks in image.chunks:
@@ -57,12 +57,12 @@ def shard_shape(
     chunk_shape: Mapping[str, int],
     shards: ChunkSizes | Literal[False] | None,
 ) -> dict[str, int] | None:
-    """Return the shard shape by dim, None without sharding.
+    """Return the shard length by dim, None without sharding.
 
     Raises
     ------
     ValueError
-        If shards do not consist of whole chunks.
+        If shards are not multiples of the chunks.
     """
     if shards is False:
         return None
@@ -74,10 +74,10 @@ def shard_shape(
         return shape
     shape = dict(chunk_shape) | per_axis("shards", shards, axes)
     if wrong := {dim: shape[dim] for dim, chunk in chunk_shape.items() if shape[dim] % chunk}:
-        raise ValueError(f"shards {wrong!r} are no multiples of the chunks {dict(chunk_shape)!r}; make them so")
+        raise ValueError(f"shards {wrong!r} are not multiples of the chunks {dict(chunk_shape)!r}; give multiples")
     return shape
 
 
 def source_chunks(image: xr.DataArray) -> tuple[int, ...]:
-    """Return the grid in which an image can be read without decoding anything twice."""
+    """Return the shape of the boxes in which an image can be read without decoding a chunk twice."""
     return _stored_shape(image, "shards") or _stored_shape(image, "chunks") or _block_shape(image) or (1,) * image.ndim

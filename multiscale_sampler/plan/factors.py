@@ -1,6 +1,6 @@
-"""Which levels a pyramid has: every form of ``scale_factors`` to factors, and the rule that ends the ladder.
+"""The factors of every level, from any form of ``scale_factors``, and the number of levels.
 
-Works on axes and integers alone. A ladder is a list of factors per level, cumulative from the base.
+A ladder is a list with the factors of each extra level, by axis, cumulative from the base.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ import numpy as np
 
 from ..image.axes import Axis, Boundary, coarsened_size
 
-Factors: TypeAlias = "int | Mapping[str, int]"
-ScaleFactors: TypeAlias = "Factors | Sequence[Factors] | Literal['isotropic']"
+LevelFactors: TypeAlias = "int | Mapping[str, int]"
+ScaleFactors: TypeAlias = "LevelFactors | Sequence[LevelFactors] | Literal['isotropic']"
 ChunkSizes: TypeAlias = "int | Sequence[int] | Mapping[str, int]"
 
-# A spacing this much finer than the coarsest one comes nearer to it by doubling.
+# Doubling a spacing that is finer than the coarsest one by at least this ratio brings the two closer together.
 ISOTROPY_RATIO = math.sqrt(2)
 
 
@@ -31,7 +31,7 @@ def ladder(
     boundary: Boundary,
     max_levels: int | None,
 ) -> list[tuple[int, ...]]:
-    """Return the cumulative factors of every extra level, by axis."""
+    """Return the factors of every extra level, by axis, cumulative from the base."""
     steps = _steps(axes, scale_factors, min_sizes, boundary)
     return list(itertools.islice(steps, None if max_levels is None else max_levels - 1))
 
@@ -41,27 +41,29 @@ def _steps(
 ) -> Iterator[tuple[int, ...]]:
     if isinstance(scale_factors, str):
         if scale_factors != "isotropic":
-            raise ValueError(f"scale_factors={scale_factors!r} is no ladder; give 2, [2, 4] or 'isotropic'")
+            raise ValueError(
+                f"scale_factors={scale_factors!r} is not supported; give an int, a list such as [2, 4], or 'isotropic'"
+            )
         _check_isotropic(axes)
         return _repeated(axes, None, min_sizes, boundary)
     if isinstance(scale_factors, Sequence | np.ndarray):
-        return iter(_listed(axes, cast("Sequence[Factors]", scale_factors), boundary))
+        return iter(_listed(axes, cast("Sequence[LevelFactors]", scale_factors), boundary))
     step = factors_of_entry("scale_factors", scale_factors, axes)
     if all(factor == 1 for factor in step) and not _has_nothing_to_reduce(scale_factors, axes):
         raise ValueError(f"scale_factors={scale_factors!r} reduces no axis; give a factor of 2 or more")
     return _repeated(axes, step, min_sizes, boundary)
 
 
-def factors_of_entry(option: str, entry: Factors, axes: Sequence[Axis]) -> tuple[int, ...]:
-    """Return one entry of `scale_factors` as a factor per axis."""
+def factors_of_entry(option: str, entry: LevelFactors, axes: Sequence[Axis]) -> tuple[int, ...]:
+    """Return one entry of `scale_factors` as one factor per axis."""
     factors = per_axis(option, entry, axes)
     if not isinstance(entry, Mapping):
         factors = {axis.name: factors.get(axis.name, 1) if axis.size > 1 else 1 for axis in axes}
     return tuple(factors.get(axis.name, 1) for axis in axes)
 
 
-def _has_nothing_to_reduce(entry: Factors, axes: Sequence[Axis]) -> bool:
-    """Whether an int would reduce the spatial axes, had one of them more than one sample."""
+def _has_nothing_to_reduce(entry: LevelFactors, axes: Sequence[Axis]) -> bool:
+    """Whether `entry` is an int above 1, but no spatial axis has more than one sample."""
     return not isinstance(entry, Mapping) and entry > 1 and all(a.size == 1 for a in axes if a.type == "space")
 
 
@@ -71,7 +73,7 @@ def _check_isotropic(axes: Sequence[Axis]) -> None:
     if irregular or len({axis.unit for axis in spatial}) > 1:
         units = {axis.name: axis.unit for axis in spatial}
         raise ValueError(
-            f"scale_factors='isotropic' compares spacings, but the axes {irregular!r} have none or the units "
+            f"scale_factors='isotropic' compares spacings, but the axes {irregular!r} are irregular or the units "
             f"{units!r} differ; give the factors by dim"
         )
 
@@ -79,7 +81,7 @@ def _check_isotropic(axes: Sequence[Axis]) -> None:
 def _repeated(
     axes: Sequence[Axis], step: tuple[int, ...] | None, min_sizes: Mapping[str, int], boundary: Boundary
 ) -> Iterator[tuple[int, ...]]:
-    """Yield the ladder of a repeated step (None: isotropic halving) under the stop rule."""
+    """Yield factors of a repeated step, or with None of isotropic halving, until all axes have at most `min_sizes`."""
     factors = (1,) * len(axes)
     while True:
         sizes = [coarsened_size(a.name, a.size, f, boundary) for a, f in zip(axes, factors, strict=True)]
@@ -104,8 +106,8 @@ def _isotropic_step(
     return tuple(2 if chosen else 1 for chosen in (fine if any(fine) else active))
 
 
-def _listed(axes: Sequence[Axis], entries: Sequence[Factors], boundary: Boundary) -> list[tuple[int, ...]]:
-    """Return the ladder of a list, which ends early (with a warning) where levels would repeat or vanish."""
+def _listed(axes: Sequence[Axis], entries: Sequence[LevelFactors], boundary: Boundary) -> list[tuple[int, ...]]:
+    """Return the ladder of a list; stop early, with a warning, at a level without voxels or like the one before."""
     ladder = [factors_of_entry(f"scale_factors[{i}]", entry, axes) for i, entry in enumerate(entries)]
     previous = (1,) * len(axes)
     shape = tuple(axis.size for axis in axes)
@@ -113,8 +115,8 @@ def _listed(axes: Sequence[Axis], entries: Sequence[Factors], boundary: Boundary
         same = factors == previous and not _has_nothing_to_reduce(entries[number], axes)
         if same or any(map(operator.lt, factors, previous)):
             raise ValueError(
-                f"scale_factors={list(entries)!r} do not ascend at entry {number} ({entries[number]!r}): each entry "
-                "counts from the base, as in [2, 4, 8], and reduces more than the one before"
+                f"scale_factors={list(entries)!r} do not ascend at entry {number} ({entries[number]!r}); entries are "
+                "cumulative from the base: give larger factors in each, as in [2, 4, 8]"
             )
         vanishes = boundary == "trim" and any(a.size < f for a, f in zip(axes, factors, strict=True))
         sizes = [
@@ -133,40 +135,40 @@ def _listed(axes: Sequence[Axis], entries: Sequence[Factors], boundary: Boundary
     return ladder
 
 
-def positive(option: str, value: Any) -> int | None:
-    """Return an option that is a positive integer, or None if it was left out."""
+def as_positive_int(option: str, value: Any) -> int | None:
+    """Return an option as a positive int, or None if it is None."""
     if value is None:
         return None
-    number = integer(option, value)
+    number = as_int(option, value)
     if number < 1:
-        raise ValueError(f"{option}={value!r} is less than 1; give a positive integer, or leave it out")
+        raise ValueError(f"{option}={value!r} is less than 1; give a positive integer, or omit it")
     return number
 
 
-def integer(option: str, value: Any) -> int:
-    """Return an option that is an integer of any kind, numpy's included, as an int."""
+def as_int(option: str, value: Any) -> int:
+    """Return an option that is an integer of any type, including numpy's, as an int."""
     if isinstance(value, bool | np.bool_):
-        raise TypeError(f"{option}={value!r} is a truth value; give an integer")
+        raise TypeError(f"{option}={value!r} is a bool; give an integer")
     try:
         return operator.index(value)
     except TypeError:
-        raise TypeError(f"{option}={value!r} is no integer; give an int such as 2") from None
+        raise TypeError(f"{option}={value!r} is not an integer; give an int such as 2") from None
 
 
 def per_axis(option: str, value: ChunkSizes, axes: Sequence[Axis]) -> dict[str, int]:
-    """Return sizes by dim, from an int for the spatial axes, a mapping, or one per axis."""
+    """Return sizes by dim, from an int for the spatial axes, a mapping by dim, or a sequence with one per axis."""
     names = [axis.name for axis in axes]
     if isinstance(value, Mapping):
         sizes: dict[str, Any] = dict(value)
         if unknown := [dim for dim in sizes if dim not in names]:
-            raise ValueError(f"{option} names {unknown!r}, but the dims are {tuple(names)!r}; name only those")
+            raise ValueError(f"{option} names {unknown!r}, but the dims are {tuple(names)!r}; name only these")
     elif isinstance(value, Sequence | np.ndarray) and not isinstance(value, str):
         if len(value) != len(axes):
             raise ValueError(f"{option}={value!r} has {len(value)!r} entries; give one for each of {tuple(names)!r}")
         sizes = dict(zip(names, value, strict=True))
     else:
         sizes = {axis.name: value for axis in axes if axis.type == "space"}
-    checked = {dim: integer(f"{option} of {dim!r}", size) for dim, size in sizes.items()}
+    checked = {dim: as_int(f"{option} of {dim!r}", size) for dim, size in sizes.items()}
     if wrong := {dim: size for dim, size in checked.items() if size < 1}:
-        raise ValueError(f"{option} {wrong!r} must be at least 1")
+        raise ValueError(f"{option} {wrong!r} must be at least 1; give positive integers")
     return checked

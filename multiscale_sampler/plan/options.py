@@ -1,6 +1,6 @@
-"""What a caller asks for: how levels are shaped, and how they are stored and built.
+"""Options of public functions as two checked values: the shape of the levels, and their storage.
 
-A public function makes these values where it begins, which checks them, and passes them on whole.
+Public functions create these values before they do anything else, and pass them on.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from ..messages import check_choice
 from ..methods.reducer import Reducer
 from ..methods.reducers import Method, get_reducer
 from ..tasks import machine
-from .factors import ChunkSizes, ScaleFactors, positive
+from .factors import ChunkSizes, ScaleFactors, as_positive_int
 from .plan import Plan
 
 
 @dataclass(frozen=True, eq=False)
 class LevelOptions:
-    """Options that shape the levels of a pyramid; `plan_pyramid` documents them."""
+    """Options for the levels of a pyramid; `plan_pyramid` documents them."""
 
     scale_factors: ScaleFactors = 2
     method: Method = "mean"
@@ -37,14 +37,14 @@ class LevelOptions:
     weights: xr.DataArray | None = None
 
     def __post_init__(self) -> None:
-        """Refuse options that are wrong, or contradict each other, whatever the image."""
+        """Refuse options that are wrong for any image, or contradict each other."""
         check_choice("boundary", self.boundary, BOUNDARIES)
-        positive("max_levels", self.max_levels)
+        as_positive_int("max_levels", self.max_levels)
         listed = isinstance(self.scale_factors, Sequence | np.ndarray) and not isinstance(self.scale_factors, str)
         if listed and self.min_size is not None:
             raise ValueError(
-                f"min_size={self.min_size!r} ends a repeated step, but scale_factors={self.scale_factors!r} names "
-                "every level; leave one of them out"
+                f"min_size={self.min_size!r} ends a repeated step, but scale_factors={self.scale_factors!r} lists "
+                "every level; omit one of them"
             )
         if self.weights is not None and not isinstance(self.weights, xr.DataArray):
             raise ValueError(
@@ -53,7 +53,7 @@ class LevelOptions:
 
     @classmethod
     def of_plan(cls, plan: Plan) -> LevelOptions:
-        """Return the options that make the levels of a plan again, with the factors of every level."""
+        """Return options that give the levels of a plan again; `scale_factors` lists every level."""
         factors = [dict(zip(plan.dims, level.factors, strict=True)) for level in plan.levels[1:]]
         return cls(
             factors,
@@ -66,17 +66,17 @@ class LevelOptions:
 
     @classmethod
     def of_recipe(cls, recipe: Mapping[str, Any]) -> LevelOptions:
-        """Return the options that a recipe states, as `recipe` makes it.
+        """Return the options from a recipe, which `recipe` returned.
 
         Raises
         ------
         ValueError, TypeError
-            If it states others, or wrong ones.
+            If the recipe has unknown options or wrong values.
         """
         return cls(**recipe)
 
     def recipe(self) -> dict[str, Any]:
-        """Return how levels were made, for options of a plan: plain values that survive a round trip through JSON."""
+        """Return the options of a plan as plain values, which JSON preserves, to store beside the levels."""
         return {
             "method": self.reducer.name,
             "boundary": self.boundary,
@@ -88,12 +88,12 @@ class LevelOptions:
 
     @property
     def reducer(self) -> Reducer:
-        """The method as a row of the table, or one of the caller's own.
+        """The method as a `Reducer`.
 
         Raises
         ------
         ValueError
-            If no method has that name, or it takes no weights.
+            If no method has that name, or it does not take weights.
         """
         return get_reducer(self.method, weighted=self.weights is not None)
 
@@ -103,7 +103,7 @@ class LevelOptions:
         Raises
         ------
         ValueError
-            If there are no voxels, or weights have other dims, sizes or positions, or are not numbers.
+            If there are no voxels, or weights have other dims, sizes or positions than the image, or are not real.
         """
         if 0 in image.shape or not image.ndim:
             raise ValueError(
@@ -119,17 +119,22 @@ def _check_weights(weights: xr.DataArray, image: xr.DataArray) -> None:
             f"weights must be a DataArray with dims of the image, {image.dims!r}; these are {weights.dims!r}"
         )
     if weights.dtype.kind not in "biuf":
-        raise ValueError(f"weights have dtype {str(weights.dtype)!r}; give real numbers, or a mask")
+        raise ValueError(f"weights have dtype {str(weights.dtype)!r}; give real numbers or a boolean mask")
     for dim in weights.dims:
         if weights.sizes[dim] != image.sizes[dim]:
-            raise ValueError(f"weights have {weights.sizes[dim]!r} samples of {dim!r}, the image {image.sizes[dim]!r}")
+            raise ValueError(
+                f"weights have {weights.sizes[dim]!r} samples along {dim!r}, the image has {image.sizes[dim]!r}; give "
+                "weights of the same size"
+            )
         if dim in weights.coords and not np.allclose(weights[dim], image[dim], rtol=1e-9):
-            raise ValueError(f"weights lie elsewhere along {dim!r} than the image; take them over with reindex_like")
+            raise ValueError(
+                f"weights and image have different coordinates along {dim!r}; align the weights, as with reindex_like"
+            )
 
 
 @dataclass(frozen=True, eq=False)
 class StorageOptions:
-    """Options of storage, and of what a build may use; `plan_pyramid` documents them."""
+    """Options for chunks, shards, memory and workers; `plan_pyramid` documents them."""
 
     chunks: ChunkSizes | None = None
     shards: ChunkSizes | Literal[False] | None = None
@@ -137,38 +142,38 @@ class StorageOptions:
     workers: int | None = None
 
     def __post_init__(self) -> None:
-        """Refuse what is not an amount of memory, or not a number of workers."""
-        positive("workers", self.workers)
+        """Refuse a wrong amount of memory or number of workers."""
+        as_positive_int("workers", self.workers)
         if self.memory_limit is not None:
             _memory_in_bytes(self.memory_limit)
 
     @property
     def specified(self) -> tuple[str, ...]:
-        """The names of the options that are not left to their defaults."""
+        """Names of the options that were given."""
         return tuple(field.name for field in fields(self) if getattr(self, field.name) is not None)
 
     def in_zarr_format(self, zarr_format: int) -> StorageOptions:
-        """Return the options for a format: zarr v2 has no shards, and ignores those of the source.
+        """Return the options for a zarr format: in v2, which has no shards, those of the source are ignored.
 
         Raises
         ------
         ValueError
-            If shards are asked for in zarr v2.
+            If shards are given for zarr v2.
         """
         if zarr_format != 2:
             return self
         if self.shards is not None and self.shards is not False:
-            raise ValueError(f"zarr v2 has no shards, found shards={self.shards!r}; leave them out, or write zarr v3")
+            raise ValueError(f"zarr v2 has no shards, got shards={self.shards!r}; omit them, or write zarr v3")
         return replace(self, shards=False)
 
     @property
     def worker_count(self) -> int:
-        """Regions at a time, by default as many as there are cores."""
-        return positive("workers", self.workers) or machine.available_cores()
+        """Regions that are processed at the same time; by default the number of available cores."""
+        return as_positive_int("workers", self.workers) or machine.available_cores()
 
     @property
     def memory(self) -> int:
-        """Bytes that a build may use, by default a part of what there is."""
+        """Bytes of memory that a build may use; by default a fraction of the available memory."""
         if self.memory_limit is None:
             return int(machine.available_memory() * machine.DEFAULT_MEMORY_FRACTION)
         return _memory_in_bytes(self.memory_limit)
@@ -178,12 +183,12 @@ def _memory_in_bytes(memory_limit: int | str) -> int:
     try:
         limit = int(parse_bytes(memory_limit))
     except (ValueError, TypeError) as error:
-        raise ValueError(f"memory_limit={memory_limit!r} is no amount of memory; write it as '512MiB'") from error
+        raise ValueError(f"memory_limit={memory_limit!r} is not an amount of memory; write it as '512MiB'") from error
     if limit < 1:
-        raise ValueError(f"memory_limit={memory_limit!r} leaves no memory; give a positive amount")
+        raise ValueError(f"memory_limit={memory_limit!r} is not positive; give at least one byte, as in '512MiB'")
     return limit
 
 
 def specified(**options: Any) -> dict[str, Any]:
-    """Return the options that are not left to their defaults, which None stands for."""
+    """Return the options that were given, which are those that are not None."""
     return {name: value for name, value in options.items() if value is not None}

@@ -1,4 +1,4 @@
-"""Values that only the version of this package that pickled them unpickles."""
+"""Values whose pickles can be loaded only by the version of this package that wrote them."""
 
 from __future__ import annotations
 
@@ -8,30 +8,30 @@ from .._version import __version__
 
 
 class OfOneVersion:
-    """A value whose pickles begin with the version that made them, and are refused by all other versions.
+    """A value whose pickles contain the version of this package; loading them with another version raises an error.
 
-    The version comes before the fields, whose classes another version may not have.
+    The version comes first in a pickle, because another version may lack the classes of the fields.
     """
 
     def __new__(cls, *args: Any, **fields: Any) -> Self:
         """Return a value without its fields."""
         if not args and not fields:
-            # Pickles from before they had a version ask for a value without fields first.
+            # Pickles without a version, of earlier releases, create a value without fields first.
             raise _refusal(cls, "an earlier version")
         return super().__new__(cls)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Return how to unpickle the value: the version first, then its fields."""
+        """Return the version, then the fields."""
         return unpickled, (type(self), __version__), vars(self)
 
 
 def unpickled(kind: type[OfOneVersion], version: str) -> OfOneVersion:
-    """Return a value that gets its fields next.
+    """Return a value without fields, which pickle sets afterwards.
 
     Raises
     ------
     ValueError
-        If another version pickled it.
+        If another version wrote the pickle.
     """
     if version != __version__:
         raise _refusal(kind, f"version {version!r}")

@@ -1,13 +1,9 @@
-"""What will be built, decided before anything is read: levels, chunks, passes over the data, memory.
+"""`Plan`: the levels of a pyramid with their chunks, the passes that compute them, and the memory these need.
 
-The second station of the flow. `plan_pyramid` turns an image's labels and the caller's wishes into a `Plan`, a
-frozen value made of numbers; the lazy tree and the engine carry it out and decide nothing themselves. The
-module does no I/O and sees no pixel.
-
-Levels follow from each other: each is reduced from its *parent*, the coarsest level before it whose factors
-divide its own, else from the base. Levels are grouped into *passes*. A pass reads its source (the base, or the
-state that an earlier pass left) region by region; a region is aligned to whole chunks of everything that it
-reads and writes, so that regions are independent and no chunk has two writers.
+Each level is reduced from its *parent*, the coarsest finer level whose factors divide its own, or the base. Levels are
+grouped into *passes*. A pass reads its source (the base, or the state that an earlier pass has stored) region by
+region. Regions are aligned to whole chunks of what is written, so that they are independent and no chunk has two
+writers; to whole chunks of the source as well where memory allows.
 """
 
 from __future__ import annotations
@@ -36,7 +32,7 @@ class Level:
     index: int
     """0 for the base."""
     axes: tuple[Axis, ...]
-    """Where its samples sit."""
+    """The positions of its samples."""
     factors: tuple[int, ...]
     """Base voxels per voxel along each axis."""
     parent: int
@@ -69,24 +65,24 @@ class Pass:
     """One reading of a source, region by region, that produces some levels."""
 
     source: int
-    """Level whose values (the base) or state (any other) are read."""
+    """Level that is read: the values of the base, or the state of any other level."""
     levels: tuple[int, ...]
-    """Levels that are made, each after its parent."""
+    """Levels that are computed, each after its parent."""
     written: tuple[int, ...]
-    """Levels that are written: those that are made, but of bands those of which the next one is known."""
+    """Levels that are written: those that are computed; for Laplacian bands, those whose next level is known."""
     region: tuple[int, ...]
     """Shape of a region in samples of the source."""
     carried: tuple[int, ...]
     """Those of `levels` whose state a later pass reads."""
     region_nbytes: int
-    """Memory that one region needs at its peak."""
+    """Peak memory of one region, in bytes."""
 
 
 @dataclass(frozen=True, repr=False)
 class Plan(OfOneVersion):
-    """A pyramid that is to be built: levels, chunks, passes, memory. ``print(plan)`` shows a table.
+    """The levels, chunks, passes and memory of a pyramid to be built. ``print(plan)`` shows a table.
 
-    Made by `plan_pyramid`; nothing in it refers to data. A pickle of it is for the version that made it.
+    `plan_pyramid` returns it. It has no reference to data. A pickle can only be loaded by the version that wrote it.
     """
 
     name: str
@@ -96,27 +92,27 @@ class Plan(OfOneVersion):
     reducer: Reducer
     """The method."""
     boundary: Boundary
-    """What becomes of partial windows."""
+    """How partial windows are handled."""
     skipna: bool | None
-    """Whether NaN is left out; None: for floats."""
+    """Whether NaN is ignored; None if the dtype has no NaN and the caller did not say."""
     nodata: Any
-    """A value that is left out, or None."""
+    """A value that is ignored, or None."""
     min_valid: float
-    """The least fraction of a window that must be valid for a valid result."""
+    """The fraction of a window that must be valid for a valid result."""
     levels: tuple[Level, ...]
     """All levels, the base first."""
     source_chunks: tuple[int, ...]
-    """Grid in which the source can be read without decoding anything twice."""
+    """Shape of the boxes in which the source can be read without decoding a chunk twice."""
     workers: int
-    """Regions at a time."""
+    """Regions that are processed at the same time."""
     memory_limit: int
-    """Bytes that the build may use."""
+    """Bytes of memory that the build may use."""
     region_size: int
-    """Bytes of memory up to which regions are made larger, so that there are fewer."""
+    """Bytes of memory up to which regions are enlarged, so that there are fewer."""
     passes: tuple[Pass, ...] = ()
-    """The passes that build levels 1 and up, in order."""
+    """The passes that build levels from 1 on, in order."""
     export_passes: tuple[Pass, ...] = ()
-    """The passes that write every level into a new store, the base included."""
+    """The passes that write all levels, including the base, to a new store."""
 
     @property
     def dims(self) -> tuple[str, ...]:
@@ -125,7 +121,7 @@ class Plan(OfOneVersion):
 
     @cached_property
     def reduction(self) -> Reduction:
-        """The method bound to the image's dtype and missing-value rule."""
+        """The method bound to the dtype of the image and the rule for missing values."""
         window = max(math.prod(level.factors) for level in self.levels)
         return self.reducer.bind(
             self.dtype, skipna=self.skipna, nodata=self.nodata, min_valid=self.min_valid, window=window
@@ -133,22 +129,22 @@ class Plan(OfOneVersion):
 
     @property
     def peak_memory(self) -> int:
-        """Projected bytes at the peak of an export: the largest region, once per worker."""
+        """Expected peak memory of an export in bytes: the largest region times the number of workers."""
         return self.workers * max((pass_.region_nbytes for pass_ in self.export_passes), default=0)
 
     def relative_factors(self, index: int, source: int) -> tuple[int, ...]:
-        """Return how many voxels of level `source` a voxel of level `index` covers, axis by axis."""
+        """Return how many voxels of level `source` one voxel of level `index` covers along each axis."""
         return _quotients(self.levels[index].factors, self.levels[source].factors)
 
     def halos(self, index: int) -> tuple[int, ...]:
-        """Return how many samples of its parent beyond a window a voxel of a level depends on, axis by axis."""
+        """Return how many samples of its parent outside of the window, on either side, a voxel depends on, by axis."""
         return tuple(map(self.reduction.halo, self.relative_factors(index, self.levels[index].parent)))
 
     def counts(self, index: int, part: Box) -> tuple[np.ndarray[Any, Any], ...]:
-        """Return the base samples under each voxel of a part of a level, axis by axis, as int64 arrays."""
+        """Return the number of base samples of each voxel of a part of a level, one int64 array for each axis."""
         counts = []
-        for axis, factor, along in zip(self.levels[0].axes, self.levels[index].factors, part, strict=True):
-            start = np.arange(along.start, along.stop, dtype=np.int64) * factor
+        for axis, factor, extent in zip(self.levels[0].axes, self.levels[index].factors, part, strict=True):
+            start = np.arange(extent.start, extent.stop, dtype=np.int64) * factor
             counts.append(np.minimum(factor, axis.size - start))
         return tuple(counts)
 
@@ -227,8 +223,8 @@ class Plan(OfOneVersion):
             yield f"spacing in {', '.join(units)}"
         for number, pass_ in enumerate(self.export_passes, 1):
             source = "the base" if pass_.source == 0 else f"level {pass_.source}"
-            made = ", ".join(map(str, pass_.written))
-            yield f"pass {number}: levels {made} from {source}, regions of {shape_text(pass_.region)}"
+            written = ", ".join(map(str, pass_.written))
+            yield f"pass {number}: levels {written} from {source}, regions of {shape_text(pass_.region)}"
         yield (
             f"peak memory {format_bytes(self.peak_memory)} with {self.workers} workers "
             f"(limit {format_bytes(self.memory_limit)})"
@@ -237,5 +233,5 @@ class Plan(OfOneVersion):
 
 @lru_cache(maxsize=1024)
 def _quotients(factors: tuple[int, ...], others: tuple[int, ...]) -> tuple[int, ...]:
-    # Kept: every chunk that is read asks for some.
+    # Cached because they are needed for every chunk that is read.
     return tuple(factor // other for factor, other in zip(factors, others, strict=True))

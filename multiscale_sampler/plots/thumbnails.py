@@ -13,7 +13,7 @@ from dask.utils import format_bytes
 
 from ..image.axes import Axis
 from ..image.tree import describe_levels, levels_of_tree
-from ..plan.factors import positive
+from ..plan.factors import as_positive_int
 from .colors import QUANTILES, as_bytes, brightness
 from .layers import READ_BUDGET, Layer, display_limits, scene_of
 from .planes import edges
@@ -44,7 +44,7 @@ def thumbnail(tree: xr.DataTree, size: int = 256) -> xr.DataArray:
     ValueError
         If the size is not positive, or every level would read gigabytes.
     """
-    positive("size", size)
+    as_positive_int("size", size)
     scene = scene_of(tree, {})
     shape = scene.shape_in((size, size))
     return _sampled(scene.read(scene.level_for(shape, READ_BUDGET)), shape)

@@ -138,7 +138,7 @@ def raw(tmp_path):
 def test_error__that_is_expected_is_one_line(raw, capsys):
     assert main(["plan", raw, "--max-levels", "0"]) == 1
     assert capsys.readouterr().err == (
-        "multiscale-sampler: error: --max-levels 0 is less than 1; give a positive integer, or leave it out\n"
+        "multiscale-sampler: error: --max-levels 0 is less than 1; give a positive integer, or omit it\n"
     )
 
 

@@ -8,7 +8,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from multiscale_sampler import Axis
-from multiscale_sampler.plan.factors import integer, ladder, per_axis, positive
+from multiscale_sampler.plan.factors import as_int, as_positive_int, ladder, per_axis
 from tests import oracles
 
 
@@ -277,12 +277,12 @@ def test_per_axis__refuses_the_rest(value, error, text):
 
 
 def test_positive__and_integer_take_integers_of_any_kind():
-    assert positive("workers", None) is None
-    assert positive("workers", np.int16(3)) == 3
-    assert type(integer("workers", np.int16(3))) is int
+    assert as_positive_int("workers", None) is None
+    assert as_positive_int("workers", np.int16(3)) == 3
+    assert type(as_int("workers", np.int16(3))) is int
     with pytest.raises(ValueError, match="workers=0"):
-        positive("workers", 0)
+        as_positive_int("workers", 0)
     with pytest.raises(TypeError, match="workers=True"):
-        integer("workers", True)
+        as_int("workers", True)
     with pytest.raises(TypeError, match=r"workers=2\.0"):
-        integer("workers", 2.0)
+        as_int("workers", 2.0)

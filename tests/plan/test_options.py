@@ -1,4 +1,4 @@
-"""Options as values: what they refuse, the recipe that a store keeps of them, and the functions that take them."""
+"""Options as values: which ones are refused, the recipe in a store, and the functions that take them."""
 
 import inspect
 import json
@@ -45,8 +45,8 @@ def test_storage_options__refuse_what_no_image_fits(options, error, message):
     ("weights", "message"),
     [
         (xr.DataArray(np.ones(4), dims="z"), r"dims of the image, \('y', 'x'\); these are \('z',\)"),
-        (xr.DataArray(np.ones(5), dims="x"), "5 samples of 'x', the image 4"),
-        (xr.DataArray(np.ones(4), {"x": [9, 10, 11, 12]}, dims="x"), "elsewhere along 'x'"),
+        (xr.DataArray(np.ones(5), dims="x"), "5 samples along 'x', the image has 4"),
+        (xr.DataArray(np.ones(4), {"x": [9, 10, 11, 12]}, dims="x"), "different coordinates along 'x'"),
         (xr.DataArray(["a"] * 4, dims="x"), "dtype '<U1'"),
     ],
 )
