@@ -1,4 +1,4 @@
-"""`plan_pyramid`: from an image and options to a plan. No I/O, and no pixel is read."""
+"""`plan_pyramid`, and plans from an image and options. No voxel is read."""
 
 from __future__ import annotations
 
@@ -40,61 +40,60 @@ def plan_pyramid(
     memory_limit: int | str | None = None,
     workers: int | None = None,
 ) -> Plan:
-    """Decide what a pyramid of `image` will look like. Nothing is read.
+    """Return the plan of a pyramid of `image`: its levels, chunks, passes and memory. No voxel is read.
 
     Parameters
     ----------
     image
         An image, or an array that `to_image` can label.
     scale_factors
-        An int or ``{dim: int}`` is a **step** that is repeated until the stop rule ends it; an int applies to
+        An int or ``{dim: int}`` is a **step**, which is repeated until `min_size` or `max_levels`; an int applies to
         the spatial axes, a mapping to the dims that it names. A list has one entry per extra level, each
-        **cumulative from the base** and ascending, as in ``[2, 4, 8]``; its ints apply to the spatial axes of
-        more than one sample, and any integers will do (``[2, 3]``). "isotropic" halves, level by level, the
-        axes whose spacing is finest until voxels are near cubic, then all spatial axes.
+        **cumulative from the base** and ascending, as in ``[2, 4, 8]`` or ``[2, 3]``; its ints apply to the spatial
+        axes with more than one sample. "isotropic" halves the axes with the finest spacing until voxels are nearly
+        cubic, then all spatial axes.
     method
-        Name of a reduction, a `Reducer`, or a function ``f(windows, axis=-1)`` as numpy's reductions are.
+        Name of a method, a `Reducer`, or a function ``f(windows, axis=-1)`` that reduces an axis as numpy's do.
     boundary
-        What becomes of a last, partial window: "pad" reduces the voxels that it has and rounds sizes up,
-        "trim" leaves it out, "exact" refuses it. The words are those of ``xarray.DataArray.coarsen``.
+        How a partial window at the end of an axis is handled, as in ``xarray.DataArray.coarsen``: "pad" reduces the
+        voxels that it has and rounds sizes up, "trim" drops it, "exact" refuses it.
     max_levels
-        The most levels, the base included.
+        The most levels, including the base.
     min_size
-        With a step or "isotropic": an axis is no longer reduced once it has at most so many samples. Default:
-        its chunk size.
+        With a step or "isotropic": stop reducing an axis once it has this many samples or fewer. Default: its chunk
+        length.
     chunks
-        Chunk shape of every level, clamped at small levels: an int for the spatial axes, a mapping by dim, or
-        one per axis. Default: as the image is stored, else 64 per axis in 3-D and 512 in 2-D.
+        Chunk shape of every level, clamped to the size of small levels: an int for the spatial axes, a mapping by dim,
+        or one per axis. Default: as the image is stored, else 64 along each axis in 3-D and 512 in 2-D.
     shards
-        Shard shape, multiples of the chunks; the forms of `chunks`. Default: as the image is stored; False for
-        none.
+        Shard shape, in multiples of the chunks, given as `chunks` are. Default: as the image is stored; False for no
+        shards.
     skipna
-        Leave NaN out of every window. Default: for floats.
+        Whether NaN is ignored. Default: in floats, if the method can ignore it.
     nodata
-        A value to leave out of every window.
+        Another value to ignore; a window without other values becomes `nodata`.
     min_valid
-        The least fraction of a window's voxels, 0 to 1, that must be valid for a valid result. Of methods that are
-        applied step by step, voxels are those of the level before; of filters, and with `weights`, the fraction is one
-        of weight.
+        The fraction of the voxels of a window, 0 to 1, that must be valid for a valid result. Stepwise methods count
+        voxels of the level they are computed from; for filters, and with `weights`, it is a fraction of the weight.
     weights
-        Weights of the voxels, with dims of the image: a mean by area, say, or over a mask. Voxels without a positive
-        weight count for nothing; a window of nothing else is NaN or `nodata`, of integers without it 0.
+        Weights of the voxels for a weighted mean, with dims of the image: areas of cells, or a mask. Voxels whose
+        weight is not positive are ignored; a window without others is NaN or `nodata`, or 0 for integers without it.
     memory_limit
-        Bytes, or a text as "512MiB"; default: half of what this process may use.
+        Bytes, or a text such as "512MiB". Default: half of the memory that this process may use.
     workers
-        Regions at a time; default: the cores that this process may use.
+        Regions that are processed at the same time. Default: the number of cores that this process may use.
 
     Returns
     -------
     Plan
-        Frozen; ``print(plan)`` is a table.
+        Frozen; ``print(plan)`` shows a table.
 
     Raises
     ------
     ValueError
-        If the wishes contradict the image or each other.
+        If the options do not fit the image, or contradict each other.
     TypeError
-        If the method does not take the image's dtype, or a factor is not an integer.
+        If the method does not accept the dtype of the image, or a factor is not an integer.
 
     Examples
     --------
@@ -174,8 +173,8 @@ def plan_as_stored(
     for level, dtype in zip(plan.levels, dtypes, strict=True):
         if level.dtype != dtype:
             raise ValueError(
-                f"method {plan.reducer.name!r} makes level {level.index!r} of dtype {str(level.dtype)!r}, and "
-                f"{str(dtype)!r} is stored; name the method that made it"
+                f"method {plan.reducer.name!r} gives level {level.index!r} dtype {str(level.dtype)!r}, but it is "
+                f"stored with {str(dtype)!r}; pass the method that it was computed with"
             )
     levels = (
         replace(lv, chunks=chunks, shards=shards) for lv, (chunks, shards) in zip(plan.levels, grids, strict=True)
@@ -210,37 +209,38 @@ def _levels(
     reduction: Reduction,
     boundary: Boundary,
 ) -> list[Level]:
-    none = tuple(axis.size for axis in axes)
-    levels = [Level(0, axes, (1,) * len(axes), 0, reduction.base_dtype, none, None)]
+    # `_stored` replaces the chunks.
+    chunks = tuple(axis.size for axis in axes)
+    levels = [Level(0, axes, (1,) * len(axes), 0, reduction.base_dtype, chunks, None)]
     for index, factors in enumerate(ladder, 1):
         coarser = tuple(
             axis.coarsen(factor, boundary=boundary, position=reducer.position)
             for axis, factor in zip(axes, factors, strict=True)
         )
-        parent = _parent(levels, factors)
+        parent = _parent_level(levels, factors)
         if reducer.bands and parent != index - 1:
             raise ValueError(
-                f"levels of method {reducer.name!r} are expanded one into the other, but the factors {factors!r} are "
-                f"no multiples of {levels[-1].factors!r}; choose factors that are"
+                f"method {reducer.name!r} expands each level to the one before, but the factors {factors!r} are not "
+                f"multiples of {levels[-1].factors!r}; give factors that are multiples"
             )
-        levels.append(Level(index, coarser, factors, parent, reduction.output_dtype, none, None))
+        levels.append(Level(index, coarser, factors, parent, reduction.output_dtype, chunks, None))
     return levels
 
 
-def _parent(levels: Sequence[Level], factors: tuple[int, ...]) -> int:
-    """Return the coarsest level whose factors divide `factors`; the base divides all."""
+def _parent_level(levels: Sequence[Level], factors: tuple[int, ...]) -> int:
+    """Return the index of the coarsest level whose factors divide `factors`; those of the base divide all."""
     divisors = [lv for lv in levels if all(f % g == 0 for f, g in zip(factors, lv.factors, strict=True))]
     return max(divisors, key=lambda level: (math.prod(level.factors), level.index)).index
 
 
 def _stored(level: Level, chunks: Mapping[str, int], shards: Mapping[str, int] | None) -> Level:
-    """Return a level with its chunk and shard shape, clamped where the level is smaller."""
+    """Return a level with its chunk and shard shape, clamped to the size of the level."""
     clamped = tuple(min(chunks[axis.name], axis.size) for axis in level.axes)
     if shards is None:
         return replace(level, chunks=clamped)
     whole = tuple(
         min(shards[axis.name], -(-axis.size // chunk) * chunk) for axis, chunk in zip(level.axes, clamped, strict=True)
     )
-    # A shard must hold whole chunks, also where clamping changed the chunk.
+    # Clamping can change the chunks, and shards must be multiples of them.
     whole = tuple(-(-shard // chunk) * chunk for shard, chunk in zip(whole, clamped, strict=True))
     return replace(level, chunks=clamped, shards=whole if whole != clamped else None)

@@ -85,7 +85,7 @@ def test_step__that_reduces_nothing_is_refused(step, size):
         factors_of(axes_of(y=size, x=size), step)
 
 
-def test_step__leaves_an_image_of_one_voxel_alone():
+def test_step__keeps_an_image_of_one_voxel():
     """The ladder ends where no axis is reduced; there is nothing wrong with a default step."""
     assert factors_of(axes_of(y=1, x=1), 2) == []
 
@@ -153,7 +153,7 @@ def test_list__of_an_image_of_one_voxel_ends_with_a_warning():
         assert factors_of(axes_of(y=1, x=1), [2, 4]) == []
 
 
-def test_list__leaves_axes_of_one_sample_alone():
+def test_list__keeps_axes_of_one_sample():
     assert factors_of(axes_of(z=1, y=64, x=64), [2, 4]) == [(1, 2, 2), (1, 4, 4)]
 
 
@@ -233,7 +233,7 @@ def test_ladder__refuses_other_words(word):
 
 
 @pytest.mark.parametrize("wrong", [2.0, 2.5, True, None, [2.0], {"x": 2.0}, ["2"]])
-def test_ladder__refuses_factors_that_are_no_integers(wrong):
+def test_ladder__refuses_factors_that_are_not_integers(wrong):
     with pytest.raises(TypeError, match=r"scale_factors.*integer"):
         factors_of(axes_of(x=64), wrong)
 
@@ -244,7 +244,7 @@ def test_ladder__refuses_factors_below_one(wrong):
         factors_of(axes_of(x=64), wrong)
 
 
-def test_ladder__refuses_dims_that_are_not_there():
+def test_ladder__refuses_unknown_dims():
     with pytest.raises(ValueError, match=r"scale_factors.*'q'.*\('y', 'x'\)"):
         factors_of(axes_of(y=64, x=64), {"q": 2})
 
@@ -276,7 +276,7 @@ def test_per_axis__refuses_the_rest(value, error, text):
         per_axis("chunks", value, axes_of(t=5, y=6, x=7))
 
 
-def test_positive__and_integer_take_integers_of_any_kind():
+def test_as_positive_int__and_as_int_take_integers_of_any_kind():
     assert as_positive_int("workers", None) is None
     assert as_positive_int("workers", np.int16(3)) == 3
     assert type(as_int("workers", np.int16(3))) is int

@@ -197,7 +197,7 @@ def test_shards__by_dim_leave_the_other_axes_at_their_chunk():
     assert plan_of((256, 256), chunks=32, shards={"a": 128}).levels[0].shards == (128, 32)
 
 
-def test_shards__refuse_what_is_no_multiple():
+def test_shards__refuse_what_is_not_a_multiple():
     with pytest.raises(ValueError, match=r"shards.*'a': 100.*64"):
         plan_of((256, 256), chunks=64, shards=100)
 
@@ -279,7 +279,7 @@ def test_regions__no_chunk_has_two_writers(plan):
 
 
 @given(plans())
-def test_passes__make_every_level_once_from_what_is_there(plan):
+def test_passes__compute_every_level_once_from_known_ones(plan):
     for passes, first in ((plan.passes, 1), (plan.export_passes, 0)):
         made = [index for pass_ in passes for index in pass_.levels]
         assert sorted(made) == list(range(first, len(plan.levels)))
@@ -381,7 +381,7 @@ def test_plan__is_frozen():
     assert isinstance(plan, ms.Plan)
 
 
-def test_plan__equals_one_made_alike():
+def test_plan__equals_one_of_the_same_options():
     assert plan_of((64, 64), [2], workers=1) == plan_of((64, 64), [2], workers=1)
     assert plan_of((64, 64), [2], workers=1) != plan_of((64, 64), [4], workers=1)
 
@@ -422,7 +422,7 @@ def test_plan__prints_irregular_axes_and_no_shards():
 @pytest.mark.usefixtures("refuse_to_compute")
 @pytest.mark.parametrize("lazy", [True, False])
 def test_plan__of_an_image_beyond_any_disk(lazy):
-    """Half a petavoxel is planned from its numbers."""
+    """Half a petavoxel is planned without reading it."""
     shape, chunks = (100_000, 100_000, 50_000), (1000, 1000, 1000)
     image = da.zeros(shape, chunks=chunks, dtype="uint16") if lazy else strategies.Untouchable(shape, chunks)
     plan = ms.plan_pyramid(image, chunks=64, memory_limit="8GiB", workers=2)
