@@ -1,9 +1,7 @@
-"""All levels: image and plan to a lazy xarray DataTree.
+"""`to_multiscale`, which returns all levels as a lazy xarray DataTree, and `reconstruct`, its inverse for bands.
 
-The tree has one node per level, ``/scale0``, ``/scale1``, ..., each with the image under its own name: the
-arrangement of multiscale-spatial-image and ngff-zarr, and what `write_pyramid` stores. Building it computes
-nothing. The tree remembers how it was made in the attribute ``multiscale`` of its root. Levels of a Laplacian pyramid
-are made from pairs of neighbouring levels, by the same rule for numpy and dask arrays.
+The tree has one node per level, ``/scale0``, ``/scale1``, ..., each with the image under its own name, as in
+multiscale-spatial-image and ngff-zarr. The attribute ``multiscale`` of the root has the options of the levels.
 """
 
 from __future__ import annotations
@@ -44,21 +42,21 @@ def to_multiscale(
     min_valid: float = 0.0,
     weights: xr.DataArray | None = None,
 ) -> xr.DataTree:
-    """Build the pyramid of an image as a lazy DataTree.
+    """Return the pyramid of an image as a lazy DataTree.
 
-    Nothing is read or computed until a level is; computing one level computes no coarser one.
+    No data are read or computed before a level is; computing a level does not compute coarser ones.
 
     Parameters
     ----------
     image
         An image, an array that `to_image` can label, or a Dataset of images over common axes.
     method
-        As in `plan_pyramid`; for a Dataset, one for all variables or a mapping with one for each.
+        As in `plan_pyramid`; for a Dataset, one method for all variables, or a mapping with one for each.
     scale_factors, boundary, max_levels, min_size, skipna, nodata, min_valid, weights
         As in `plan_pyramid`.
     chunks
-        Dask chunks of every level: an int for the spatial axes, a mapping by dim, or one per axis. Default: the
-        image's own, numpy arrays 64 per axis in 3-D and 512 in 2-D, and near to them at coarser levels.
+        Dask chunks of every level: an int for the spatial axes, a mapping by dim, or one per axis. Default: those of
+        the image, for numpy arrays 64 along each axis in 3-D and 512 in 2-D, and similar ones for coarser levels.
 
     Returns
     -------
@@ -108,15 +106,15 @@ def _tree_of_image(
 def _tree_of_dataset(
     dataset: xr.Dataset, methods: Mapping[Any, Method], options: LevelOptions, storage: StorageOptions
 ) -> xr.DataTree:
-    """Return the pyramids of all variables in one tree; the one with the most dims decides on the levels."""
+    """Return the pyramids of all variables in one tree, with the factors of the variable with the most dims."""
     first, *others = sorted(dataset.data_vars, key=lambda name: -dataset[name].ndim)
     trees = {first: _tree_of_image(*image_and_axes(dataset[first]), replace(options, method=methods[first]), storage)}
     recipe = trees[first].attrs[RECIPE_ATTRIBUTE]
-    # The levels are decided: what decided on them is not to do so again.
-    decided = replace(options, max_levels=None, min_size=None)
+    # `scale_factors` lists the levels of the first variable, so the rules that chose them must not apply again.
+    listed = replace(options, max_levels=None, min_size=None)
     for name in others:
         factors = [{d: f for d, f in by.items() if d in dataset[name].dims} for by in recipe["scale_factors"]]
-        shaped = replace(decided, scale_factors=factors, method=methods[name])
+        shaped = replace(listed, scale_factors=factors, method=methods[name])
         trees[name] = _tree_of_image(*image_and_axes(dataset[name]), shaped, storage)
     levels = []
     for index in range(len(trees[first].children)):
@@ -135,14 +133,16 @@ def _method_of_each(names: Sequence[Any], method: Method | Mapping[str, Method])
     if not isinstance(method, Mapping):
         return dict.fromkeys(names, method)
     if set(method) != set(names):
-        raise ValueError(f"method={dict(method)!r} must name the variables {list(names)!r}, each of them and no other")
+        raise ValueError(
+            f"method={dict(method)!r} must name the variables {list(names)!r}; give one method for each of them"
+        )
     return dict(method)
 
 
 def levels_of_plan(
     image: xr.DataArray, plan: Plan, *, rechunk: bool, weights: xr.DataArray | None = None
 ) -> list[xr.DataArray]:
-    """Return the lazy levels that a plan describes, the base first; with `rechunk`, in the plan's chunks."""
+    """Return the lazy levels of a plan, the base first; with `rechunk`, in the chunks of the plan."""
     chunks = plan.levels[0].chunks
     if image.chunks is None:
         base = image.chunk(dict(zip(plan.dims, chunks, strict=True)))
@@ -168,7 +168,7 @@ def levels_of_plan(
 
 
 def _relative_states(plan: Plan, base: Any, states: Mapping[int, Any]) -> dict[int, Any]:
-    """Return the states of the values of all levels, level 0 included, from those of the levels."""
+    """Return the states of the values of all levels, including level 0, relative to the next level."""
     known = {0: lift(base, plan.reduction), **states}
     return {
         index: relative(state, known[index + 1], plan.relative_factors(index + 1, index), plan.reduction)
@@ -179,26 +179,25 @@ def _relative_states(plan: Plan, base: Any, states: Mapping[int, Any]) -> dict[i
 
 
 def reconstruct(tree: xr.DataTree) -> xr.DataArray:
-    """Add up the bands of a Laplacian pyramid, each expanded to the grid of the one before: its base again.
+    """Return the base of a Laplacian pyramid: the sum of its bands, expanded level by level.
 
     Parameters
     ----------
     tree
-        What `to_multiscale` makes by ``method="laplacian"``, or `open_pyramid` of such a store. Bands may have been
-        changed, as to sharpen or to smooth the image.
+        A tree from `to_multiscale` with ``method="laplacian"``, or from `open_pyramid` of such a store. Bands may be
+        changed, for example to sharpen or to smooth the image.
 
     Returns
     -------
     xarray.DataArray
-        Lazy; floats. Integers of up to 32 bits come back exactly when they are rounded, floats up to a few roundings
-        of their sum.
+        Lazy floats. Rounding gives integers of up to 32 bits exactly; floats differ by a few rounding errors.
 
     Raises
     ------
     ValueError
-        If the levels do not follow from each other by integer factors.
+        If the sizes and spacings of the levels are not related by integer factors.
     TypeError
-        If they are no floats.
+        If the levels are not floats.
 
     Examples
     --------
@@ -211,37 +210,37 @@ def reconstruct(tree: xr.DataTree) -> xr.DataArray:
     """
     levels = levels_of_tree(tree)
     if levels[0].dtype.kind not in "fc":
-        raise TypeError(f"levels of dtype {str(levels[0].dtype)!r} are no bands; make them by method='laplacian'")
+        raise TypeError(f"levels of dtype {str(levels[0].dtype)!r} are not bands; create them with method='laplacian'")
     reduction = cast("BandReduction", get_reducer("laplacian").bind(levels[0].dtype))
     states = [lift(level.chunk().data, reduction) for level in levels]
-    whole = states.pop()
+    state = states.pop()
     for index in reversed(range(len(states))):
         factors = _factors_between(levels[index], levels[index + 1])
-        whole = add_band(states[index], whole, factors, reduction)
+        state = add_band(states[index], state, factors, reduction)
     counts = [np.ones(size, np.int64) for size in levels[0].shape]
-    return levels[0].copy(data=finish_state(whole, counts, reduction))
+    return levels[0].copy(data=finish_state(state, counts, reduction))
 
 
 def _factors_between(finer: xr.DataArray, coarser: xr.DataArray) -> list[int]:
-    """Return how many samples of a level lie in a window of the next, axis by axis, from where they sit."""
+    """Return the factor between two levels for each axis, from their spacings or sizes."""
     factors = []
     for a, b in zip(image_axes(finer), image_axes(coarser), strict=True):
         factor = round(b.scale / a.scale) if a.is_regular and b.is_regular else round(a.size / b.size)
         if factor < 1 or b.size not in (a.size // factor, -(-a.size // factor)):
             raise ValueError(
-                f"{b.size!r} samples of {a.name!r} with a spacing of {b.scale!r} are no windows of {a.size!r} with a "
-                f"spacing of {a.scale!r}; these levels do not follow from each other"
+                f"a level with {b.size!r} samples along {a.name!r} and spacing {b.scale!r} cannot be the next one "
+                f"after {a.size!r} samples with spacing {a.scale!r}; pass all levels of one pyramid, in order"
             )
         factors.append(factor)
     return factors
 
 
-# A sample lies between two of the next level, of which one may be in the neighbouring block.
+# A sample lies between two of the next level, one of which can be in the neighbouring block.
 DEPTH = 1
 
 
 def lift(array: da.Array, reduction: Reduction) -> da.Array:
-    """Return a base as a state."""
+    """Return the base as a state, with windows of one voxel."""
     return cast(
         "da.Array",
         da.map_blocks(
@@ -256,27 +255,27 @@ def lift(array: da.Array, reduction: Reduction) -> da.Array:
 
 
 def relative(state: da.Array, coarser: da.Array, factors: Sequence[int], reduction: Reduction) -> da.Array:
-    """Return the state of a level's values from its own and the next one's."""
-    return _joined(state, coarser, factors, reduction.relative)
+    """Return the state of the values of a level from its own state and that of the next level."""
+    return _map_with_coarser(state, coarser, factors, reduction.relative)
 
 
 def add_band(state: da.Array, coarser: da.Array, factors: Sequence[int], reduction: BandReduction) -> da.Array:
-    """Return the state of a level from its band's and the next level's: what `relative` took off it is put back."""
-    return _joined(state, coarser, factors, reduction.add_band)
+    """Return the state of a level from the states of its band and of the next level; the inverse of `relative`."""
+    return _map_with_coarser(state, coarser, factors, reduction.add_band)
 
 
-def _joined(state: da.Array, coarser: da.Array, factors: Sequence[int], rule: Any) -> da.Array:
-    """Apply a rule to the blocks of a level's state and those of the next one that they lie under."""
+def _map_with_coarser(state: da.Array, coarser: da.Array, factors: Sequence[int], rule: Any) -> da.Array:
+    """Apply a rule to each block of the state of a level and the block of the next level that covers it."""
     blocks = [state.chunks[0]]
-    for size, along, factor in zip(state.shape[1:], coarser.chunks[1:], factors, strict=True):
-        inner = [length * factor for length in along[:-1]]
+    for size, sizes, factor in zip(state.shape[1:], coarser.chunks[1:], factors, strict=True):
+        inner = [length * factor for length in sizes[:-1]]
         blocks.append((*inner, size - sum(inner)))
     aligned = rechunked(state, tuple(blocks))
     depth = {axis: DEPTH if count > 1 else 0 for axis, count in enumerate(coarser.numblocks)}
     return cast(
         "da.Array",
         da.map_blocks(
-            _join_blocks,
+            _apply_with_coarser,
             aligned,
             da.overlap.overlap(coarser, depth=depth, boundary="none", allow_rechunk=False),
             rule=rule,
@@ -288,8 +287,8 @@ def _joined(state: da.Array, coarser: da.Array, factors: Sequence[int], rule: An
     )
 
 
-def _join_blocks(
+def _apply_with_coarser(
     state: Block, coarser: Block, *, rule: Any, factors: tuple[int, ...], block_id: tuple[int, ...] = ()
 ) -> npt.NDArray[Any]:
-    offsets = [factor * DEPTH if place else 0 for factor, place in zip(factors, block_id[1:], strict=True)]
+    offsets = [factor * DEPTH if index else 0 for factor, index in zip(factors, block_id[1:], strict=True)]
     return cast("npt.NDArray[Any]", rule(state, coarser, factors, offsets))

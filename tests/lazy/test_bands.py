@@ -1,4 +1,4 @@
-"""Laplacian pyramids: bands that sum back to the base, whatever the chunks, the boundary and what is missing."""
+"""Laplacian pyramids: bands add up to the base, for any chunks, boundary and missing values."""
 
 import dask
 import dask.array as da
@@ -70,7 +70,7 @@ def test_bands__sum_back_to_the_base(shape, ladder, dtype, boundary, block, data
         np.testing.assert_allclose(back.values, array, rtol=1e-5, atol=1e-3, equal_nan=True)
 
 
-def test_bands__of_the_greatest_integers_of_32_bits_come_back_exactly():
+def test_bands__of_the_largest_32_bit_integers_are_restored_exactly():
     ends = np.iinfo(np.uint32)
     array = np.random.default_rng(0).choice(np.array([ends.min, 1, ends.max - 1, ends.max], np.uint32), (40, 30))
     back = ms.reconstruct(ms.to_multiscale(image_of(array, 7), [2, 4, 8], "laplacian"))
@@ -140,20 +140,20 @@ def test_reconstruct__takes_bands_that_were_changed():
     np.testing.assert_allclose(smooth + finest, array, atol=1e-12)
 
 
-def test_reconstruct__refuses_what_is_no_pyramid_of_bands():
-    with pytest.raises(TypeError, match=r"'uint8' are no bands.*laplacian"):
+def test_reconstruct__refuses_trees_without_bands():
+    with pytest.raises(TypeError, match=r"'uint8' are not bands.*laplacian"):
         ms.reconstruct(ms.to_multiscale(np.zeros((8, 8), np.uint8), [2]))
     tree = ms.to_multiscale(image_of(np.zeros((9, 9))), [2, 4], "laplacian")
     tree["scale1"] = tree["scale1"].to_dataset().isel(a=slice(0, 3))
-    with pytest.raises(ValueError, match="do not follow from each other"):
+    with pytest.raises(ValueError, match="pass all levels of one pyramid"):
         ms.reconstruct(tree)
 
 
-def test_laplacian__is_refused_where_there_is_no_whole_pyramid_of_it(tmp_path):
+def test_laplacian__is_refused_without_a_whole_pyramid(tmp_path):
     image = ms.to_image(np.zeros((12, 12), np.uint8))
     with pytest.raises(ValueError, match="to_multiscale"):
         ms.coarsen(image, 2, method="laplacian")
-    with pytest.raises(ValueError, match=r"\(3, 3\) are no multiples of \(2, 2\)"):
+    with pytest.raises(ValueError, match=r"\(3, 3\) are not multiples of \(2, 2\)"):
         ms.plan_pyramid(image, [2, 3], method="laplacian")
     ms.create_test_image(tmp_path / "s", shape=(20, 20), chunks=(8, 8))
     with pytest.raises(ValueError, match="write_pyramid"):

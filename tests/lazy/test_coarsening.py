@@ -105,7 +105,7 @@ def test_coarsen__refuses_impossible_factors(factors):
 
 
 @pytest.mark.parametrize("factors", [2.0, None, True, {"x": 1.5}])
-def test_coarsen__refuses_factors_that_are_no_integers(factors):
+def test_coarsen__refuses_factors_that_are_not_integers(factors):
     with pytest.raises(TypeError, match=r"factors"):
         ms.coarsen(np.zeros((4, 4)), factors)
 
@@ -161,7 +161,7 @@ def test_coarsen__x_5_partial_windows_of_a_constant(shape, method):
 
 
 def test_coarsen__x_7_the_grid_stays_regular():
-    """X-7: nine samples by two; the last coordinate goes on as the others do, the dtype stays."""
+    """X-7: nine samples by two; the last coordinate has the same spacing, the dtype stays."""
     level = ms.coarsen(ms.to_image(np.arange(9, dtype="uint8"), "x"), 2)
     assert level.x.values.tolist() == [0.5, 2.5, 4.5, 6.5, 8.5]
     assert level.dtype == np.uint8

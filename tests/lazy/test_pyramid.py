@@ -16,7 +16,7 @@ def sizes_of(tree, dim):
 
 
 def assert_means(tree, array, ladder):
-    """Every level holds the exact mean of the base's windows."""
+    """Assert that every level is the exact mean of the windows of the base."""
     levels = images_of(tree)
     assert len(levels) == len(ladder) + 1
     for level, factor in zip(levels[1:], ladder, strict=True):
@@ -135,7 +135,7 @@ def test_cases__ps_2_ten_levels_end_where_they_must():
 
 @pytest.mark.parametrize("method", [m for m in METHODS if m != "sum"])
 def test_cases__ps_6_t2_a_constant_beyond_float64(method):
-    """PS-6, T2: 2**60 + 1 has no float64 of its own."""
+    """PS-6, T2: no float64 equals 2**60 + 1."""
     for dtype in ("uint64", "int64"):
         array = np.full((20, 20), 2**60 + 1, dtype)
         for level in images_of(ms.to_multiscale(array, [2, 3, 4], method)):
