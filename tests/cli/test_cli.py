@@ -99,22 +99,6 @@ def test_validate__says_by_its_exit_code_whether_all_is_well(raw, tmp_path, caps
     assert json.loads(capsys.readouterr().out)["ok"] is False
 
 
-def test_demo__builds_validates_and_draws(tmp_path, capsys):
-    pytest.importorskip("matplotlib", reason="needs the extra 'plot'")
-    assert main(["demo", str(tmp_path / "demo"), "--size", "96", "--quiet"]) == 0
-    printed = capsys.readouterr().out
-    assert ": valid" in printed
-    assert "ms.open_pyramid(" in printed
-    assert (tmp_path / "demo" / "levels.png").read_bytes().startswith(b"\x89PNG")
-
-
-def test_demo__without_matplotlib_names_the_extra(tmp_path, capsys, monkeypatch):
-    monkeypatch.setitem(sys.modules, "matplotlib", None)
-    assert main(["demo", str(tmp_path / "demo")]) == 1
-    assert "pip install 'multiscale-sampler[plot]'" in capsys.readouterr().err
-    assert not (tmp_path / "demo").exists()
-
-
 def test_explain__of_a_store_and_of_a_build(raw, tmp_path, capsys):
     out = str(tmp_path / "out")
     main(["build", raw, out, *LABELS, "--quiet", "--max-levels", "2"])
@@ -406,21 +390,6 @@ def test_validate__strict_counts_recommendations(tmp_path, capsys):
     group.attrs["multiscales"] = [{"version": "0.4", "axes": axes, "datasets": datasets}]
     assert main(["validate", str(tmp_path / "p")]) == 0
     assert main(["validate", str(tmp_path / "p"), "--strict"]) == 1
-
-
-def test_demo__names_a_level_that_exists_and_reports_progress(tmp_path, capsys):
-    pytest.importorskip("matplotlib", reason="needs the extra 'plot'")
-    assert main(["demo", str(tmp_path / "demo"), "--size", "64"]) == 0
-    captured = capsys.readouterr()
-    assert "making the image: 100% of" in captured.err
-    assert "building: 100% of" in captured.err
-    assert "\x1b" not in captured.out + captured.err
-    code = [line for line in captured.out.splitlines() if line.startswith("    ")]
-    names = {}
-    exec("\n".join(line.strip() for line in code[-3:-1]), names)
-    level = eval(code[-1], names)
-    assert level.ndim == 2
-    assert abs(float(level.z) - 64) <= 2
 
 
 def test_update__append_and_rebuild_are_the_calls_of_those_names(tmp_path, capsys):
