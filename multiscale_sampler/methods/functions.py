@@ -108,6 +108,6 @@ def _rounded(values: Block, dtype: np.dtype[Any]) -> Block:
     whole = np.rint(values) if values.dtype.kind == "f" else values
     if dtype.kind not in "biu" or whole.dtype.kind not in "biuf" or not fit_in(whole, dtype):
         raise ValueError(
-            f"a method made a value that dtype {str(dtype)!r} does not hold; give its Reducer another dtype"
+            f"a method returned values that dtype {str(dtype)!r} cannot represent; give its Reducer another dtype"
         )
     return whole.astype(dtype)

@@ -119,7 +119,7 @@ def plan_pyramid(
 
 
 def plan_image(image: xr.DataArray, axes: tuple[Axis, ...], options: LevelOptions, storage: StorageOptions) -> Plan:
-    """Decide on the levels of an image whose axes are known; what `ready_to_build` adds, lazy levels do not need."""
+    """Return a plan of the levels of an image with these axes, without passes, which lazy levels do not need."""
     options.check_image(image)
     sizes = chunk_shape(image, axes, storage.chunks)
     if options.min_size is not None:
@@ -135,7 +135,7 @@ def plan_ladder(
     options: LevelOptions,
     storage: StorageOptions,
 ) -> Plan:
-    """Decide on levels as `plan_image` does, whose factors, cumulative from the base, are decided already."""
+    """Return a plan as `plan_image` does, for given factors of every extra level, cumulative from the base."""
     reducer = options.reducer
     chunk = chunk_shape(image, axes, storage.chunks)
     shard = shard_shape(image, axes, chunk, storage.shards)
@@ -168,7 +168,7 @@ def plan_as_stored(
     Raises
     ------
     ValueError
-        If a level has another dtype there.
+        If a level is stored with another dtype.
     """
     for level, dtype in zip(plan.levels, dtypes, strict=True):
         if level.dtype != dtype:
@@ -192,7 +192,7 @@ def ready_to_build(plan: Plan) -> Plan:
     """
     plan = with_passes(plan)
     if plan.peak_memory > plan.memory_limit:
-        # A percent more than is needed: the text is rounded, and must be enough when it is passed back.
+        # One percent more, because the amount is rounded in the message and must suffice if it is passed as it is.
         enough = math.ceil(1.01 * plan.peak_memory)
         raise ValueError(
             f"memory_limit={format_bytes(plan.memory_limit)} is too little for {plan.workers} workers: a region of "

@@ -358,13 +358,13 @@ def test_functions__a_reducer_says_its_dtype():
         (lambda windows, axis: windows, "must reduce the given axis"),
         (lambda windows, axis: windows.mean(), "must reduce the given axis"),
         (lambda windows, axis: windows.mean(axis=axis, keepdims=True), "must reduce the given axis"),
-        (lambda windows, axis: windows.max(axis=axis) + 1e6, "does not hold"),
-        (lambda windows, axis: windows.max(axis=axis) * np.nan, "does not hold"),
-        (lambda windows, axis: -1.0 - windows.max(axis=axis), "does not hold"),
-        (lambda windows, axis: np.sum(windows, axis=axis) + 300, "does not hold"),
-        (lambda windows, axis: -1 - windows.max(axis=axis).astype(np.int64), "does not hold"),
-        (lambda windows, axis: windows.max(axis=axis) * 1j, "does not hold"),
-        (lambda windows, axis: windows.max(axis=axis).astype(str), "does not hold"),
+        (lambda windows, axis: windows.max(axis=axis) + 1e6, "cannot represent"),
+        (lambda windows, axis: windows.max(axis=axis) * np.nan, "cannot represent"),
+        (lambda windows, axis: -1.0 - windows.max(axis=axis), "cannot represent"),
+        (lambda windows, axis: np.sum(windows, axis=axis) + 300, "cannot represent"),
+        (lambda windows, axis: -1 - windows.max(axis=axis).astype(np.int64), "cannot represent"),
+        (lambda windows, axis: windows.max(axis=axis) * 1j, "cannot represent"),
+        (lambda windows, axis: windows.max(axis=axis).astype(str), "cannot represent"),
     ],
 )
 def test_functions__of_wrong_shape_or_value_are_refused(function, message):
@@ -377,7 +377,7 @@ def test_functions__of_wrong_shape_or_value_are_refused(function, message):
 
 @pytest.mark.parametrize(("dtype", "end"), [("int64", 2.0**63), ("uint64", 2.0**64), ("int64", -(2.0**64))])
 def test_functions__at_the_end_of_64_bits_are_refused_not_wrapped(dtype, end):
-    with pytest.raises(ValueError, match="does not hold"):
+    with pytest.raises(ValueError, match="cannot represent"):
         ms.coarsen(np.ones((4, 4), dtype), 2, method=lambda windows, axis: np.full(windows.shape[:-1], end))
 
 

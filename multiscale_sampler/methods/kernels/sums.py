@@ -52,7 +52,7 @@ def sum_windows(block: Block, factors: tuple[int, ...], total: Block) -> None:
                 case (2, 2):
                     _add_squares(x, *windows[:4], sums)
                 case _:
-                    _add_windows(x, *windows, _line_buffer(windows, total.dtype), sums)
+                    _add_windows_of_any_shape(x, *windows, _line_buffer(windows, total.dtype), sums)
 
 
 def sum_valid_windows(block: Block, factors: tuple[int, ...], missing: Missing, total: Block, count: Block) -> None:
@@ -231,7 +231,7 @@ def _count_all(shape: tuple[int, ...], factors: tuple[int, ...], count: Block) -
 
 
 @compiled
-def _add_windows(x, origins, targets, offsets, size, factor, inner, line, total):  # type: ignore[no-untyped-def]
+def _add_windows_of_any_shape(x, origins, targets, offsets, size, factor, inner, line, total):  # type: ignore[no-untyped-def]
     """Add up the windows of each row: first the rows of samples to one line, then the columns of each window."""
     width = windows_with(0, size, factor) * inner
     for row in range(len(origins)):
@@ -298,7 +298,7 @@ def _add_across(line, part, size, factor, inner, sums):  # type: ignore[no-untyp
 
 @compiled
 def _add_cubes(x, origins, targets, offsets, size, total):  # type: ignore[no-untyped-def]
-    """Add up windows of 2 x 2 x 2, by far the most frequent ones, in the order of `_add_windows`."""
+    """Add up windows of 2 x 2 x 2, by far the most frequent ones, in the order of `_add_windows_of_any_shape`."""
     cast, u64, two, one = total.dtype.type, np.uint64, np.uint64(2), np.uint64(1)
     zero = cast(0)
     for row in range(len(origins)):
@@ -317,7 +317,7 @@ def _add_cubes(x, origins, targets, offsets, size, total):  # type: ignore[no-un
 
 @compiled
 def _add_squares(x, origins, targets, offsets, size, total):  # type: ignore[no-untyped-def]
-    """Add up windows of 2 x 2, in the order of `_add_windows`."""
+    """Add up windows of 2 x 2, in the order of `_add_windows_of_any_shape`."""
     cast, u64, two, one = total.dtype.type, np.uint64, np.uint64(2), np.uint64(1)
     zero = cast(0)
     for row in range(len(origins)):
@@ -520,7 +520,7 @@ def _average_threes(x, origins, targets, offsets, size, line, out):  # type: ign
 
 @helper
 def _add_valid_row(x, origin, offsets, size, factor, inner, lines, sums, counts, rule):  # type: ignore[no-untyped-def]
-    """Add up and count the valid values of the windows of one row, in the order of `_add_windows`."""
+    """Add up and count the valid values of the windows of one row, in the order of `_add_windows_of_any_shape`."""
     line, number = lines
     for part in range(size * inner // len(line)):
         _add_valid_down(x, origin + part * len(line), offsets, line, number, rule)
