@@ -25,7 +25,7 @@ from .build import Build, build_of_tree
 from .engine import run_passes
 
 # How much of a level is compared at the end, along each axis at each of its ends and its middle.
-SAMPLE = 64
+SAMPLED_EDGE = 64
 
 
 @dataclass(frozen=True)
@@ -240,7 +240,7 @@ def verify_copy(images: Sequence[ConvertedImage], copy: zarr.Array[Any] | zarr.G
 
 def _samples(shape: tuple[int, ...]) -> list[Box]:
     """Return boxes at the first corner of an array, in its middle and at its last corner."""
-    starts = [sorted({0, max((n - SAMPLE) // 2, 0), max(n - SAMPLE, 0)}) for n in shape]
+    starts = [sorted({0, max((n - SAMPLED_EDGE) // 2, 0), max(n - SAMPLED_EDGE, 0)}) for n in shape]
     corners = [[along[min(number, len(along) - 1)] for along in starts] for number in range(3)]
     unique = list(dict.fromkeys(map(tuple, corners)))
-    return [box_at(corner, (SAMPLE,) * len(shape)) for corner in unique]
+    return [box_at(corner, (SAMPLED_EDGE,) * len(shape)) for corner in unique]

@@ -233,7 +233,7 @@ def _shapes(reduced: Sequence[tuple[Axis, Axis, float]], boundary: Boundary | No
 
 
 def _scale(base: Axis, axis: Axis, factor: float) -> str:
-    return f"{axis.name} {_number(factor)} * {_number(base.scale)} = {_number(axis.scale)}{_unit_suffix(axis)}"
+    return f"{axis.name} {_number(factor)} * {_number(base.scale)} = {_number(axis.scale)}{_unit_after(axis)}"
 
 
 def _translation_lines(pyramid: _Pyramid, index: int, reduced: Sequence[tuple[Axis, Axis, float]]) -> Iterator[str]:
@@ -244,16 +244,16 @@ def _translation_lines(pyramid: _Pyramid, index: int, reduced: Sequence[tuple[Ax
     if centred:
         sums = "; ".join(
             f"{b.name} {_number(a.translation)} + ({_number(f)} - 1) / 2 * {_number(a.scale)} = "
-            f"{_number(b.translation)}{_unit_suffix(b)}"
+            f"{_number(b.translation)}{_unit_after(b)}"
             for a, b, f in centred
         )
         yield f"  Translation: {sums}: the centre of the first window. {_why_centred(centred[0])}"
     if first:
-        same = "; ".join(f"{b.name} {_number(b.translation)}{_unit_suffix(b)}" for _, b, _ in first)
+        same = "; ".join(f"{b.name} {_number(b.translation)}{_unit_after(b)}" for _, b, _ in first)
         yield f"  Translation: {same}: where level 0 begins. {_why_first(pyramid, first[0])}"
     for a, b, f in other:
         yield (
-            f"  Translation: {b.name} {_number(b.translation)}{_unit_suffix(b)}, which is neither the centre of the "
+            f"  Translation: {b.name} {_number(b.translation)}{_unit_after(b)}, which is neither the centre of the "
             f"first window ({_number(a.translation + (f - 1) / 2 * a.scale)}) nor its first voxel "
             f"({_number(a.translation)}): viewers may draw the level beside level 0."
         )
@@ -269,13 +269,13 @@ def _why_centred(example: tuple[Axis, Axis, float]) -> str:
     last = base.translation + (factor - 1) * base.scale
     return (
         f"This is not a shift: along {axis.name} it stands for voxels centred from {_number(base.translation)} to "
-        f"{_number(last)}{_unit_suffix(axis)}, and so lies on level 0."
+        f"{_number(last)}{_unit_after(axis)}, and so lies on level 0."
     )
 
 
 def _why_first(pyramid: _Pyramid, example: tuple[Axis, Axis, float]) -> str:
     base, axis, factor = example
-    shift = f"{_number(abs((factor - 1) / 2 * base.scale))}{_unit_suffix(axis)}"
+    shift = f"{_number(abs((factor - 1) / 2 * base.scale))}{_unit_after(axis)}"
     reducer = pyramid.reducer
     if reducer is not None and reducer.position == "first":
         return f"{pyramid.method!r} takes the first voxel of each window, and this is its position."
@@ -319,7 +319,7 @@ def _number(value: float) -> str:
     return f"{value:.10g}"
 
 
-def _unit_suffix(axis: Axis) -> str:
+def _unit_after(axis: Axis) -> str:
     return f" {axis.unit}" if axis.unit else ""
 
 

@@ -335,8 +335,8 @@ def _position_findings(pyramid: CheckedPyramid, verdict: Verdict, place: str) ->
     pairs = zip(pyramid.axes[0], verdict.lines, stated, shape, verdict.tolerance, strict=True)
     for axis, found, claimed, size, most in pairs:
         if largest_distance(found, claimed, size) > most:
-            claims.append(f"{axis.name!r} from {_range_text(claimed, size)}")
-            facts.append(f"from {_range_text(found, size)} (up to {largest_distance(found, claimed, size):.3g} away)")
+            claims.append(f"{axis.name!r} from {_ends_text(claimed, size)}")
+            facts.append(f"from {_ends_text(found, size)} (up to {largest_distance(found, claimed, size):.3g} away)")
             origin = axis.translation + axis.scale * found[0]
             remedies.append(f"{axis.name!r}: scale {axis.scale * found[1]:.7g}, translation {origin:.7g}")
     has_translation = any(origin for origin, _ in stated)
@@ -350,7 +350,7 @@ def _position_findings(pyramid: CheckedPyramid, verdict: Verdict, place: str) ->
     )
 
 
-def _range_text(line: tuple[float, float], size: int) -> str:
+def _ends_text(line: tuple[float, float], size: int) -> str:
     return f"{line[0]:.4g} to {line[0] + line[1] * (size - 1):.4g}"
 
 

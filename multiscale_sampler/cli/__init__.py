@@ -47,8 +47,13 @@ def parser() -> argparse.ArgumentParser:
     )
     root.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     commands = root.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    for module in (building, reading, changing, showing):
-        module.add_commands(commands)
+    for add_commands in (
+        building.add_building_commands,
+        reading.add_reading_commands,
+        changing.add_changing_commands,
+        showing.add_showing_commands,
+    ):
+        add_commands(commands)
     calls = [command.get_default("calls") for command in commands.choices.values()]
     root.set_defaults(known={option.keyword: option for each in calls for row in each.values() for option in row})
     return root

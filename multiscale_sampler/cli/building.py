@@ -36,7 +36,7 @@ SOURCE = "a zarr array or group (v2 or v3), or a file such as TIFF: a path, a UR
 CONNECT_SECONDS = 10
 
 
-def add_commands(commands: Any) -> None:
+def add_building_commands(commands: Any) -> None:
     """Add the commands of this module to a parser."""
     _add_build(commands)
     _add_add_levels(commands)

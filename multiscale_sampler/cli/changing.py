@@ -22,11 +22,11 @@ from .options import (
     STORED_METHOD,
 )
 
-STORE = "the OME-Zarr image: a path or a URL"
+CHANGED_STORE = "the OME-Zarr image: a path or a URL"
 RUN_OPTIONS = (*RESOURCE_OPTIONS, RESUME_CHANGE, QUIET)
 
 
-def add_commands(commands: Any) -> None:
+def add_changing_commands(commands: Any) -> None:
     """Add the commands of this module to a parser."""
     _add_update(commands)
     _add_append(commands)
@@ -42,7 +42,7 @@ def _add_update(commands: Any) -> None:
         "out.ome.zarr --region z=0:64,y=10:20",
         {"update_pyramid": (IMAGE_PATH, REGION, BY, CHANGED, STORED_METHOD, *RUN_OPTIONS)},
     )
-    command.add_argument("store", help=STORE)
+    command.add_argument("store", help=CHANGED_STORE)
 
 
 def _update(arguments: Arguments) -> int:
@@ -63,7 +63,10 @@ def _add_append(commands: Any) -> None:
         _append,
         "Append data to a pyramid along one axis, at every level.",
         "new.zarr out.ome.zarr --dim t",
-        {"open_image": SOURCE_OPTIONS, "append_pyramid": (DIM, STORE_PATH, STORED_METHOD, *RUN_OPTIONS)},
+        {
+            "open_image": SOURCE_OPTIONS,
+            "append_pyramid": (DIM, STORE_PATH, STORED_METHOD, *RUN_OPTIONS),
+        },
     )
     command.add_argument("source", help=SOURCE)
     command.add_argument("store", help="the OME-Zarr image that the data extend: a path or a URL")
@@ -90,7 +93,7 @@ def _add_rebuild(commands: Any) -> None:
             "remove_levels": (IMAGE_PATH, CHANGED_LEVELS),
         },
     )
-    command.add_argument("store", help=STORE)
+    command.add_argument("store", help=CHANGED_STORE)
     command.add_argument("--remove", action="store_true", help="remove the levels of --levels")
 
 

@@ -20,11 +20,11 @@ from .options import (
     VERIFIED_LEVELS,
 )
 
-STORE = "the OME-Zarr image: a path, a URL, a .zip or an .ozx file"
+READ_STORE = "the OME-Zarr image: a path, a URL, a .zip or an .ozx file"
 COPY_OPTIONS = (*STORAGE_OPTIONS, RESUME_COPY, QUIET)
 
 
-def add_commands(commands: Any) -> None:
+def add_reading_commands(commands: Any) -> None:
     """Add the commands of this module to a parser."""
     _add_info(commands)
     _add_validate(commands)
@@ -41,7 +41,7 @@ def _add_info(commands: Any) -> None:
         "out.ome.zarr --json",
         {"open_pyramid": (IMAGE_PATH,)},
     )
-    command.add_argument("store", help=STORE)
+    command.add_argument("store", help=READ_STORE)
     command.add_argument("--json", action="store_true", help="print JSON")
 
 
@@ -63,7 +63,7 @@ def _add_validate(commands: Any) -> None:
         "out.ome.zarr --strict --json",
         {"validate": (IMAGE_PATH, STRICT, METADATA_ONLY)},
     )
-    command.add_argument("store", help=STORE)
+    command.add_argument("store", help=READ_STORE)
     command.add_argument("--json", action="store_true", help="print JSON")
 
 
@@ -82,7 +82,7 @@ def _add_verify(commands: Any) -> None:
         "out.ome.zarr --sample 20",
         {"verify_pyramid": (IMAGE_PATH, VERIFIED_LEVELS, SAMPLE, SEED, *RESOURCE_OPTIONS, QUIET)},
     )
-    command.add_argument("store", help=STORE)
+    command.add_argument("store", help=READ_STORE)
     command.add_argument("--json", action="store_true", help="print JSON")
 
 
@@ -109,7 +109,7 @@ def _add_convert(commands: Any) -> None:
         "old.zarr new.ome.zarr --ngff 0.5",
         {"convert": (IMAGE_PATH, NGFF_OF_COPY, *COPY_OPTIONS)},
     )
-    command.add_argument("source", help=STORE)
+    command.add_argument("source", help=READ_STORE)
     command.add_argument(
         "target", nargs="?", help="where to write a copy (default: convert in place, 0.5 to 0.6 or back)"
     )

@@ -16,7 +16,7 @@ DEMO_CHUNK = 64
 DEMO_SPACING = {"z": 2.0, "y": 0.5, "x": 0.5}
 
 
-def add_commands(commands: Any) -> None:
+def add_showing_commands(commands: Any) -> None:
     """Add the commands of this module to a parser."""
     _add_view(commands)
     _add_demo(commands)

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 from ..messages import check_choice
 from ..methods.reducers import ALIASES, REDUCERS
 
-T = TypeVar("T")
+Parsed = TypeVar("Parsed")
 
 # A date with a time of day contains the colon that also separates the ends of a range.
 REGION_END = r"\d{4}-\d\d-\d\d[T ]\d\d(?::\d\d){0,2}(?:\.\d+)?|[^:]*"
@@ -46,14 +46,14 @@ def number(text: str) -> float | int:
     raise ArgumentTypeError(f"{text!r} is not a number; write one, as -9999 or 0.5")
 
 
-def by_axis(parse: Callable[[str], T], example: str) -> Callable[[str], T | list[T] | dict[str, T]]:
+def by_axis(parse: Callable[[str], Parsed], example: str) -> Callable[[str], Parsed | list[Parsed] | dict[str, Parsed]]:
     """Return a parser of one value ("2"), one per axis in order ("2,4"; "2," for one axis), or by name ("z=1,y=2").
 
     `example` is a value as it could be written.
     """
     expected = f"write {example}, or values by axis, as y={example},x={example}"
 
-    def parse_all(text: str) -> T | list[T] | dict[str, T]:
+    def parse_all(text: str) -> Parsed | list[Parsed] | dict[str, Parsed]:
         parts = text.removesuffix(",").split(",")
         if "=" in text:
             return {name: parse(value) for name, value in _named(text, expected)}

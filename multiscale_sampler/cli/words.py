@@ -61,7 +61,7 @@ def translated(text: str, options: Mapping[str, Option]) -> str:
     text = _with_options(text, options)
     # Values by axis that stand alone.
     mapping = rf"\b((?:{'|'.join(('as', *options))}) )(\{{'[^{{}}]*\}})"
-    text = re.sub(mapping, lambda match: match[1] + (_text(_parsed(match[2])) or match[2]), text)
+    text = re.sub(mapping, lambda match: match[1] + (_as_typed(_parsed(match[2])) or match[2]), text)
     for keyword, option in options.items():
         if "_" in keyword:
             text = re.sub(rf"{NOT_IN_PATH}{keyword}\b", option.flag, text)
@@ -122,7 +122,7 @@ def _assignment(keyword: str, literal: str, options: Mapping[str, Option]) -> st
     value = _parsed(literal)
     option = options.get(keyword)
     if option is None:
-        return f"{keyword}={_text(value)}" if isinstance(value, ast.Call) else f"{keyword}={literal}"
+        return f"{keyword}={_as_typed(value)}" if isinstance(value, ast.Call) else f"{keyword}={literal}"
     if value is None:
         return f"{option.flag} {literal}".rstrip()
     if option.constant is not None:
@@ -130,7 +130,7 @@ def _assignment(keyword: str, literal: str, options: Mapping[str, Option]) -> st
     if option.settings.get("action") is BooleanOptionalAction:
         return option.flag.replace("--", "--no-") if literal == "False" else option.flag
     parts = value.elts if isinstance(value, ast.List) and _is_nested(value) else [value]
-    texts = [_text(part) for part in parts]
+    texts = [_as_typed(part) for part in parts]
     if option.settings.get("type") in (values.levels, values.names, values.axes):
         # A list all the same; elsewhere the comma tells one of a list from one for all.
         texts = [text.removesuffix(",") for text in texts]
@@ -141,7 +141,7 @@ def _is_nested(value: ast.List) -> bool:
     return any(isinstance(part, ast.List | ast.Tuple | ast.Dict) for part in value.elts)
 
 
-def _text(value: ast.expr | None) -> str:
+def _as_typed(value: ast.expr | None) -> str:
     """Return a value as it is written on the command line."""
     match value:
         case None | ast.Constant(value=None):
@@ -151,12 +151,12 @@ def _text(value: ast.expr | None) -> str:
         case ast.Constant(value=constant):
             return str(constant)
         case ast.Dict(keys=names, values=parts):
-            return ",".join(f"{_text(name)}={_text(part)}" for name, part in zip(names, parts, strict=True))
+            return ",".join(f"{_as_typed(name)}={_as_typed(part)}" for name, part in zip(names, parts, strict=True))
         case ast.List(elts=[part]) | ast.Tuple(elts=[part]):
-            return f"{_text(part)},"
+            return f"{_as_typed(part)},"
         case ast.List(elts=parts) | ast.Tuple(elts=parts):
-            return ",".join(map(_text, parts))
+            return ",".join(map(_as_typed, parts))
         case ast.Call(func=ast.Name(id="slice"), args=parts):
-            return ":".join(map(_text, parts[:2]))
+            return ":".join(map(_as_typed, parts[:2]))
         case _:
             return ast.unparse(value)

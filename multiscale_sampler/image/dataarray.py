@@ -12,7 +12,7 @@ import xarray as xr
 
 from .axes import Axis, AxisType, guess_axis_type, line_through
 from .orientation import OrientationOption, orientations_of
-from .xarray_internals import is_in_memory
+from .xarray_internals import holds_values_in_memory
 
 # A number for the spatial axes, one for each axis, or by dim.
 PerAxis: TypeAlias = "float | Sequence[float] | Mapping[str, float]"
@@ -269,7 +269,7 @@ def transposed_encoding(encoding: Mapping[Any, Any], order: Sequence[int]) -> di
 
 def unread(image: xr.DataArray) -> Any:
     """Return the array of an image; one that xarray reads lazily becomes a dask array and is not loaded."""
-    if image.chunks is not None or is_in_memory(image.variable):
+    if image.chunks is not None or holds_values_in_memory(image.variable):
         return image.data
     # In stored chunks, so that a region reads only those that it covers.
     return image.chunk(image.encoding.get("preferred_chunks") or {}).data

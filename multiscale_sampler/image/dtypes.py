@@ -17,14 +17,14 @@ def target_dtype(dtype: npt.DTypeLike, source: np.dtype[Any]) -> np.dtype[Any]:
     Raises
     ------
     TypeError
-        If there is no such dtype, or it is none of numbers.
+        If it is not a dtype of numbers.
     ValueError
-        If complex numbers were to become real ones.
+        If complex numbers would become real ones.
     """
     try:
         wanted = np.dtype(dtype).newbyteorder("=")
     except TypeError as error:
-        raise TypeError(f"dtype={dtype!r} is no dtype of numpy; write it as 'float32'") from error
+        raise TypeError(f"dtype={dtype!r} is not a numpy dtype; write it as 'float32'") from error
     if wanted != source and not {wanted.kind, source.kind} <= set("biufc"):
         raise TypeError(f"dtype={str(wanted)!r} does not fit values of {source}: only numbers are converted")
     if source.kind == "c" and wanted.kind != "c":

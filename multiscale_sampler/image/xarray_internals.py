@@ -13,7 +13,7 @@ from xarray.core.indexing import LazilyIndexedArray
 WRAPPED_ARRAY = ("array", "_array")
 
 
-def is_in_memory(variable: xr.Variable) -> bool:
+def holds_values_in_memory(variable: xr.Variable) -> bool:
     """Whether a variable's values are an array, and not read when they are asked for."""
     return bool(variable._in_memory)
 

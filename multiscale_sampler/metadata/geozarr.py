@@ -199,7 +199,7 @@ def resized_attributes(attributes: Mapping[str, Any], levels: Mapping[str, Seque
 
 
 def axes_of_transform(transform: Sequence[float], rows: Axis, columns: Axis) -> tuple[Axis, Axis] | None:
-    """Return the axes of a map at the places that a level's ``spatial:transform`` states; None if it lies askew."""
+    """Return the axes of a map at the places that a level's ``spatial:transform`` states; None if it is rotated."""
     a, b, c, d, e, f = map(float, transform)
     if b or d or not a or not e:
         return None

@@ -1,4 +1,4 @@
-"""Metadata to axes: what the groups of any writer and version say, in one form."""
+"""Reading of OME-NGFF metadata: what groups from any tool, in any version, state, in one form."""
 
 from __future__ import annotations
 

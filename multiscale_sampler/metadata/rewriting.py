@@ -84,7 +84,7 @@ def converted_attributes(
     version
         The version to come to.
     restated
-        Whether axes and transformations are to be said anew from `levels`, because something was assumed of them.
+        Whether axes and transformations are to be rewritten from `levels`, because some of them were assumed.
     """
     result = relocated_attributes(attributes, version)
     (entry,) = namespace_of(result)["multiscales"]
@@ -143,9 +143,9 @@ def is_mixed(recipe: Mapping[str, Any]) -> bool:
 
 
 def with_recipe(attributes: Mapping[str, Any], recipe: Mapping[str, Any], *, whole: bool) -> dict[str, Any]:
-    """Return the attributes of an image whose levels were made anew by a recipe: all of them (`whole`), or some.
+    """Return the attributes of an image after its levels, all (`whole`) or some, were recomputed by a recipe.
 
-    Levels of several methods have none that could be named.
+    If levels were made by several methods, the recipe names none.
     """
     known = _own_metadata(attributes)
     kwargs = recipe if whole else {**known.get("kwargs", {}), "method": MIXED_METHODS}

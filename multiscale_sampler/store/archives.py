@@ -74,8 +74,8 @@ class Archive:
         if self.folder.exists() and not resume:
             if not self.replaces:
                 raise FileExistsError(
-                    f"{str(self.folder)!r} holds an unfinished build of {self.file.name!r}; go on with it with "
-                    "resume=True (--resume), or begin again with mode='w'"
+                    f"{str(self.folder)!r} is an unfinished build of {self.file.name!r}; continue it with "
+                    "resume=True (--resume), or start over with mode='w'"
                 )
             shutil.rmtree(self.folder)
 

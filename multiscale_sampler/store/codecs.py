@@ -78,8 +78,8 @@ def codec_in_numcodecs(codec: Any) -> Codec | None:
         case codecs.GzipCodec():
             return numcodecs.GZip(level=codec.level)
         case codecs.BloscCodec():
-            shuffle = BLOSC_SHUFFLES.index(_text(codec.shuffle))
-            return numcodecs.Blosc(_text(codec.cname), codec.clevel, shuffle, codec.blocksize, codec.typesize)
+            shuffle = BLOSC_SHUFFLES.index(_choice_name(codec.shuffle))
+            return numcodecs.Blosc(_choice_name(codec.cname), codec.clevel, shuffle, codec.blocksize, codec.typesize)
     return None
 
 
@@ -89,7 +89,7 @@ def _codec_to_store_in_v2(codec: Any) -> Codec | None:
     return numcodecs.Zstd(level=found.level) if isinstance(found, numcodecs.Zstd) else found
 
 
-def _text(choice: Any) -> str:
+def _choice_name(choice: Any) -> str:
     """Return a codec's choice as text: zarr has made its enumerations literal strings."""
     return str(getattr(choice, "value", choice))
 
@@ -108,7 +108,7 @@ def plain_compressors(array: zarr.Array[Any]) -> list[Codec] | None:
 
 
 def _is_native(serializer: codecs.BytesCodec) -> bool:
-    return _text(serializer.endian) == sys.byteorder
+    return _choice_name(serializer.endian) == sys.byteorder
 
 
 def decoded_size(codec: Codec, encoded: Block) -> int | None:

@@ -1,8 +1,8 @@
-"""Digests of the stored chunks of a base: what tells, later, which of them were edited.
+"""Digests of the stored chunks of a base, by which later edits are found.
 
-They are written on request, beside the levels, in an array of the shape of the grid of chunks (of shards, where there
-are any). A digest is of the bytes as they are stored, so that holding a base against its digests decodes nothing; a
-chunk that was encoded anew counts as edited, whatever it holds.
+They are written on request, beside the levels, in an array with one entry for each chunk, or shard. A digest is taken of
+the stored bytes, so comparing a base with its digests decodes nothing; a chunk that was encoded again counts as
+edited, even if its values are the same.
 """
 
 from __future__ import annotations

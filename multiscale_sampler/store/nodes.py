@@ -52,12 +52,12 @@ def open_node(
     storage_options: Mapping[str, Any] | None = None,
     use_consolidated: Literal[False] | None = None,
 ) -> zarr.Array[Any] | zarr.Group:
-    """Open what is stored at a place, for reading; with `use_consolidated=False`, by its own metadata alone.
+    """Open a stored array or group for reading; with `use_consolidated=False`, without consolidated metadata.
 
     Raises
     ------
     FileNotFoundError
-        If there is no zarr array or group.
+        If nothing is stored there that zarr can open.
     """
     options = url_options(store, storage_options)
     if isinstance(store, str) and store.rpartition("::")[2].startswith(("http://", "https://")):

@@ -213,7 +213,7 @@ def open_pyramid(
     chunks: Any = "auto",
     storage_options: Mapping[str, Any] | None = None,
 ) -> xr.DataTree:
-    """Open an OME-Zarr image of any writer as a lazy DataTree with coordinates.
+    """Open an OME-Zarr image, from any tool, as a lazy DataTree with coordinates.
 
     Also a pyramid that only the zarr convention ``multiscales`` describes, as GeoZarr has it: each level is then the
     only array of its group that is no coordinate. The coordinate reference system of either is the attribute ``crs``
@@ -275,8 +275,8 @@ def open_pyramid(
     tree = stored.tree()
     if stored.is_changing:
         warnings.warn(
-            f"a change of {stored.group.store_path} is in progress or was interrupted, and its levels may not be those "
-            "of its base as yet; go on with it by the same call with resume=True",
+            f"a change of {stored.group.store_path} is in progress or was interrupted, so its levels may not match its "
+            "base yet; complete it by the same call with resume=True",
             UserWarning,
             stacklevel=2,
         )

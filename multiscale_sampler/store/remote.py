@@ -27,7 +27,7 @@ from ..extras import required
 from .layout import DOCUMENTS
 from .zarr_internals import default_buffer_prototype, remade_array, unwrapped
 
-T = TypeVar("T")
+Answer = TypeVar("Answer")
 
 # By protocol of a URL: the module that reaches it, and our extra that installs it.
 FILE_SYSTEMS = {
@@ -155,7 +155,7 @@ class RetryingStore(WrapperStore[Store]):
         """Return what messages call the store: the name of what it wraps."""
         return str(self._store)
 
-    async def _ask(self, request: str, key: str, call: Callable[[], Awaitable[T]], *, times: int = 1) -> T:
+    async def _ask(self, request: str, key: str, call: Callable[[], Awaitable[Answer]], *, times: int = 1) -> Answer:
         """Return what a call returns, the first time that it does.
 
         Raises

@@ -51,7 +51,7 @@ WRITE_ANOTHER = "write the pyramid to a new store with write_pyramid"
 
 @dataclass(frozen=True)
 class Record:
-    """What an interrupted build leaves for the one that goes on with it."""
+    """What an interrupted build leaves for the build that resumes it."""
 
     fingerprint: Mapping[str, Any]
     """What the build was: image, source, levels, recipe and format, as plain values."""
@@ -334,7 +334,7 @@ def _usable_group(node: Node, mode: Mode, zarr_format: ZarrFormat, *, resume: bo
         raise FileExistsError(f"{node.store_path} is an array; a pyramid needs a group, choose another store")
     # A blank group is what a build leaves that was stopped before it could say what it is.
     if resume and mode == "w-" and (len(node.attrs) or len(node)):
-        raise FileExistsError(f"{node.store_path} exists and is no interrupted build; there is nothing to resume")
+        raise FileExistsError(f"{node.store_path} exists but is not an interrupted build; there is nothing to resume")
     if mode == "w-" and _begun(node) is not None:
         raise FileExistsError(
             f"{node.store_path} contains an interrupted build; continue it with resume=True, or start over with "
@@ -370,13 +370,13 @@ def _existing_node(store: Any, *, resume: bool) -> Node | None:
     """Return what is stored at a place; None if nothing is, or with `resume` only what zarr left of a first write."""
     place = local_path(store)
     if place is not None and place.is_file():
-        raise FileExistsError(f"{shown(store)} exists and is no zarr store; choose another place")
+        raise FileExistsError(f"{shown(store)} exists but is not a zarr store; choose another place")
     try:
         return open_node(store)
     except FileNotFoundError:
         names = [path.name for path in place.iterdir()] if place is not None and place.exists() else []
         if any(not (resume and (name == ".zattrs" or name.endswith(PARTIAL_ENDING))) for name in names):
-            raise FileExistsError(f"{shown(store)} exists and is no zarr store; choose another place") from None
+            raise FileExistsError(f"{shown(store)} exists but is not a zarr store; choose another place") from None
         return None
 
 
@@ -454,7 +454,7 @@ def _withdraw(group: zarr.Group, ours: Sequence[str], build: Mapping[str, Any]) 
         owned = list(dict.fromkeys([*ours, *build["written"]]))
         group.attrs.put({**foreign, BUILD_ATTRIBUTE: {**build, "written": owned, "replaced": list(ours)}})
         if group.metadata.zarr_format == 2:
-            # In zarr v3 consolidated metadata stand in the group's own document, which has just been written anew.
+            # In zarr v3, consolidated metadata are part of the group's own document, which has just been rewritten.
             sync((group.store_path / ".zmetadata").delete())
         remove_arrays(group, [*ours, SCRATCH])
     group.attrs[BUILD_ATTRIBUTE] = dict(build)
@@ -534,7 +534,7 @@ def open_target(
         return Target(group, paths, paths[1:], "flat", found, name, bool(begun.get("consolidated")), resumed=True)
     if BUILD_ATTRIBUTE in attributes:
         raise FileExistsError(
-            f"{group.store_path} holds levels whose build has not finished; go on with it with resume=True (--resume)"
+            f"{group.store_path} contains levels of an unfinished build; continue it with resume=True (--resume)"
         )
     if multiscales is not None and len(multiscales.datasets) > 1:
         raise FileExistsError(f"{group.store_path} describes a pyramid already; remove its levels and metadata first")

@@ -37,11 +37,11 @@ __all__ = [
     "values_of",
 ]
 
-T = TypeVar("T")
+Result = TypeVar("Result")
 Node: TypeAlias = "zarr.Array[Any] | zarr.Group"
 
 
-def sync(request: Coroutine[Any, Any, T]) -> T:
+def sync(request: Coroutine[Any, Any, Result]) -> Result:
     """Return what an awaited request to a store returns, in zarr's event loop."""
     return zarr.core.sync.sync(request)
 

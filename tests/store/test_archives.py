@@ -306,7 +306,7 @@ def test_write_pyramid__a_killed_build_of_a_zip_file_goes_on_to_the_same_bits(tm
     # As zarr leaves a file whose writing was killed.
     (left / "pyramid.zarr" / "scale0.1234.partial").write_text("torn")
     image = open_image(raw, "0", scale=2.0, units="micrometer")
-    with pytest.raises(FileExistsError, match=r"holds an unfinished build of 'a\.ozx'; go on with it with resume=True"):
+    with pytest.raises(FileExistsError, match=r"is an unfinished build of 'a\.ozx'; continue it with resume=True"):
         write_pyramid(image, file, **OPTIONS)
     write_pyramid(image, file, **OPTIONS, resume=True)
     assert file.read_bytes() == whole
