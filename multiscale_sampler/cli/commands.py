@@ -1,4 +1,4 @@
-"""What every subcommand is made of: its parser, and the keyword arguments of the public functions that it calls."""
+"""Subcommands: their parsers, and the keyword arguments of the public functions that they call."""
 
 from __future__ import annotations
 

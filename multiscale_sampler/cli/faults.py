@@ -1,4 +1,4 @@
-"""Whose fault an error is: the user's, who reads one line, or this package's, whose traceback is worth a report."""
+"""Whether an error is the user's, who gets one line, or a bug of this package, whose traceback is shown."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Where samples sit: axes, coordinates, boxes, orientation, and the labelled DataArray or tree that carries them."""
+"""Images: axes, coordinates, boxes, orientation, and the labelled DataArray or DataTree that carries them."""

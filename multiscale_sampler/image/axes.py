@@ -1,4 +1,4 @@
-"""Where every sample of an image sits: the grid of one axis as a value with an algebra.
+"""`Axis`: the positions of an image's samples along one dimension, and how they change from level to level.
 
 The coordinate arrays of levels and the ``scale`` and ``translation`` that OME-NGFF metadata state are both computed
 from an `Axis`, so that they agree. A coordinate is the centre of its voxel; sample ``i`` of a regular axis sits at

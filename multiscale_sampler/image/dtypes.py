@@ -1,4 +1,4 @@
-"""Values in another dtype, which must be able to hold them: nothing wraps around, and nothing is cut off."""
+"""Conversion of values to another dtype that must be able to hold them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What of xarray is used beyond its public interface: the one module to look at when xarray changes."""
+"""The parts of xarray that are not public: the one module to check when xarray changes."""
 
 from __future__ import annotations
 

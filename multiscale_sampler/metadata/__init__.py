@@ -1,4 +1,4 @@
-"""What a group's attributes say of an image: OME-NGFF, the conventions of zarr, and how they follow from axes.
+"""Attributes of groups as dicts: OME-NGFF, the zarr conventions, and how they follow from axes.
 
 OME-NGFF (https://ngff.openmicroscopy.org) is written as 0.4, 0.5 and 0.6, and read from 0.1 on.
 

@@ -1,4 +1,4 @@
-"""What OME-NGFF allows and some of its readers do not know, so that a writer can say so."""
+"""Which dtypes and axis names some OME-NGFF clients refuse, so that a writer can warn of it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How an image is to be shown: what it says itself, completed by what its values suggest.
+"""How an image is displayed: as it states itself, completed from its values.
 
 OME-NGFF keeps this in ``omero`` (colours and contrast of channels) and ``image-label`` (colours of labels) beside the
 levels; an image in hand keeps it in attributes of those names, ``omero`` with the coordinate of its channels. What is

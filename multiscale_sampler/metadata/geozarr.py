@@ -1,4 +1,4 @@
-"""Where an image lies on the earth, as zarr's conventions ``proj:`` and ``spatial:`` say it; dicts only, no files.
+"""Geospatial metadata in the zarr conventions ``proj:`` and ``spatial:``, as dicts.
 
 They go with the convention of `multiscales_convention`: https://github.com/zarr-conventions/proj says in which
 coordinate reference system positions are, https://github.com/zarr-conventions/spatial where the pixels of each level

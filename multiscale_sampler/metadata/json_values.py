@@ -1,4 +1,4 @@
-"""Attributes as JSON holds them."""
+"""Attributes converted to values that JSON can hold."""
 
 from __future__ import annotations
 

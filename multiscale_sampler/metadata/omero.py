@@ -1,4 +1,4 @@
-"""How images are shown: ``omero`` for channels, ``image-label`` for labels."""
+"""Display metadata: ``omero`` for channels, ``image-label`` for labels."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Attributes of a group that has metadata: with a pyramid published, in another version, or without some levels."""
+"""Changes of a group's metadata: a pyramid published, another version, levels removed or recomputed."""
 
 from __future__ import annotations
 

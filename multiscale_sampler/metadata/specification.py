@@ -1,4 +1,4 @@
-"""What OME-NGFF asks of the metadata of images and labels, as checks of documents; dicts only.
+"""The rules of OME-NGFF for metadata of images and labels, as checks of documents.
 
 Versions 0.4, 0.5 and 0.6 have their rules here, in the terms of the official JSON schemas and, where those are
 silent, of the specification's text (https://ngff.openmicroscopy.org). A check is a function of a value and its place

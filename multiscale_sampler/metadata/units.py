@@ -1,4 +1,4 @@
-"""Units of axes: the names that OME-NGFF asks for, and other spellings of them."""
+"""Units of axes: the names that OME-NGFF requires, and other spellings of them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The versions of OME-NGFF: one row each, which states everything that the package knows a version to differ in.
+"""The versions of OME-NGFF: one row each, with everything in which versions differ.
 
 To add a version: its row and, if it is to be written, its name in `NgffVersion`; where no row has its structure or its
 rules yet, a branch in `writing` and an entry of `specification.IMAGES` too. Reading goes by what a document contains

@@ -1,4 +1,4 @@
-"""Axes to metadata: what a group says of the levels that were written into it."""
+"""OME-NGFF metadata written from the axes of levels."""
 
 from __future__ import annotations
 

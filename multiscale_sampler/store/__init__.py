@@ -1,4 +1,4 @@
-"""All that knows zarr: what is stored opened, written, changed and described, wherever it is.
+"""Everything that knows zarr: stored images and pyramids opened, written, changed and described, wherever they are.
 
 - `zarr_internals`: what of zarr is used beyond its public interface.
 - `layout`: names and places inside the group of a pyramid.

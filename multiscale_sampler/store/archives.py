@@ -1,4 +1,4 @@
-"""Pyramids in one zip file, laid out as RFC-9 of OME-NGFF says: packed from the folder that a build fills.
+"""Pyramids in one zip file, in the layout of OME-NGFF RFC 9, packed from the folder that a build fills.
 
 Entries of a zip file cannot be replaced, so a build goes into a folder beside it, where it can be interrupted and
 gone on with. Its metadata are published by the packed file, which takes its place in one step.

@@ -1,4 +1,4 @@
-"""One stored array as a labelled image: its dimension names, the coordinate arrays beside it, how it is stored.
+"""One stored array as a labelled image: dimension names, coordinate arrays beside it, encoding.
 
 No chunk of an image is read.
 """

@@ -1,4 +1,4 @@
-"""Stored pyramids that are about to change: what there is, the mark of a change in progress, and new sizes.
+"""Stored pyramids that are being changed: the claim, the mark of a change in progress, and new sizes.
 
 A pyramid stays readable while it changes. Chunks are replaced one by one; samples that are appended lie beyond the
 sizes that readers know, until the sizes themselves are written, last.

@@ -1,4 +1,4 @@
-"""Single chunks of local arrays, without the detour over zarr's event loop.
+"""Chunks of local arrays read and written directly, without zarr's event loop.
 
 zarr-python reads and writes through an asynchronous pipeline, which serves remote stores well and costs more than
 the decompression of a chunk on a local disk. `Chunks` does the same for the plain case, chunks of a regular grid

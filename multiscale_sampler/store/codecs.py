@@ -1,4 +1,4 @@
-"""One compression in three languages: the codecs of zarr v2 (numcodecs), of zarr v3, and zarr v3's JSON."""
+"""Codecs converted between zarr v2 (numcodecs), zarr v3, and the JSON of zarr v3."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Levels that only the zarr convention ``multiscales`` describes, as GeoZarr has them: their arrays, labelled."""
+"""Pyramids that only the zarr convention ``multiscales`` describes, as in GeoZarr."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Digests of the stored chunks of a base, by which later edits are found.
 
-They are written on request, beside the levels, in an array with one entry for each chunk, or shard. A digest is taken of
-the stored bytes, so comparing a base with its digests decodes nothing; a chunk that was encoded again counts as
+They are written on request, beside the levels, in an array with one entry for each chunk, or shard. A digest is taken
+of the stored bytes, so comparing a base with its digests decodes nothing; a chunk that was encoded again counts as
 edited, even if its values are the same.
 """
 

@@ -1,4 +1,4 @@
-"""Documents of zarr groups: attributes changed in one step, consolidated metadata."""
+"""Documents of zarr groups: attributes changed in one step, and consolidated metadata."""
 
 from __future__ import annotations
 

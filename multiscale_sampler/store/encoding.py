@@ -1,4 +1,4 @@
-"""How the values of levels are stored: codecs, fill value and attributes, carried over from the source."""
+"""How levels are stored: codecs, fill value and attributes, taken over from the source."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a build has done, kept in its own target: the journal from which an interrupted build goes on.
+"""The journal of a build in its own target, from which an interrupted build is resumed.
 
 In a folder, the marks of one pass are bytes of one file, each written by itself when all else that a region writes is
 stored: a million of them are read at once. Elsewhere a mark would be a request for each region, so that there the

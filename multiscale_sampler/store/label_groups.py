@@ -1,4 +1,4 @@
-"""Labels beside the image that they label: where they are, which there are, and how they get its levels.
+"""Labels beside their image: where they are, which there are, and how they get its levels.
 
 OME-NGFF has them in the group ``labels`` of the image's group, whose attributes list them; each is an image itself.
 """

@@ -1,4 +1,4 @@
-"""Names and places inside a pyramid's group."""
+"""Paths and names inside a pyramid's group."""
 
 from __future__ import annotations
 

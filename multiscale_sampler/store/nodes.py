@@ -1,4 +1,4 @@
-"""Places and nodes: opening what is stored, and telling where an array lives and what it is computed from.
+"""Opening stores, paths and URLs, and finding out where an array is stored and what it is computed from.
 
 `source_array` and `refuse_source_in_target` look through dask graphs for the zarr arrays behind an image: the one
 to read them without detours, the other so that no target destroys its own source.

@@ -1,4 +1,4 @@
-"""Stored chunks as they are, for readers that decode them themselves, such as a viewer in a browser.
+"""Stored chunks as bytes, for readers that decode them themselves, such as a viewer in a browser.
 
 An array of any zarr format is described in terms of zarr v3, whose codecs say all that zarr v2 can say; its chunks are
 asked for by their place in the grid, never by a name, and only those that lie in the array's own store are handed out.

@@ -1,4 +1,4 @@
-"""`open_image` and `open_pyramid`: what is stored, in any format, as lazy, labelled arrays."""
+"""`open_image` and `open_pyramid`: stored images and pyramids, in any format, as lazy labelled arrays."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Stores that are reached by requests: object stores, servers, and whatever else is neither a folder nor memory.
+"""Stores behind requests, such as object stores: retries, and many requests at a time.
 
 Requests fail for a moment, stay unanswered, and cost money and time each. `RetryingStore` asks again, and gives up
 with one clear error; `TargetStore` asks no more of a store that is being built than it has to. Both wrap any store

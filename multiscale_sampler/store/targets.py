@@ -1,4 +1,4 @@
-"""Writing: a pyramid in the making, from the empty arrays of its levels to the metadata that publish it.
+"""The target of a build: empty arrays of its levels, their coordinates, and the metadata that publish it.
 
 The group of a target is marked while it is built, and its metadata are published last, so that no reader takes a
 half-built store for a finished one. Only what this package wrote is ever removed.

@@ -1,4 +1,4 @@
-"""What of zarr is used beyond its public interface: the one module to look at when zarr changes.
+"""The parts of zarr that are not public: the one module to check when zarr changes.
 
 Two things stand elsewhere: `remote` and `changing` override hooks of zarr's wrapping stores (``_with_store``,
 ``_get_many``, ``_set_many``, ``_supports_sync_io``), and metadata of arrays and groups, whose classes have no public

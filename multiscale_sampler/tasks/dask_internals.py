@@ -1,4 +1,4 @@
-"""What of dask is used beyond its public interface: the one module to look at when dask changes."""
+"""The parts of dask that are not public: the one module to check when dask changes."""
 
 from __future__ import annotations
 
