@@ -1,7 +1,6 @@
-"""Pyramids written into stores: a new one, levels beside a base, labels of an image.
+"""`write_pyramid`, `add_levels` and `write_labels`: write a new pyramid, levels beside a base, or labels of an image.
 
-The fourth station of the flow. What is to be built is decided (`builds`), the target is made ready (`store`), the
-engine fills it, and metadata are published last.
+Metadata are written last, after all chunks.
 """
 
 from __future__ import annotations
@@ -44,7 +43,7 @@ from .publishing import crs_to_write, published_attributes, with_geozarr
 
 Metadata: TypeAlias = Literal["ome", "geozarr"]
 
-# Where labels have their image.
+# Path from labels to the image that they label.
 LABELLED_IMAGE = "../../"
 METADATA: tuple[Metadata, ...] = ("ome", "geozarr")
 
@@ -78,72 +77,72 @@ def write_pyramid(
     progress: bool | ProgressCallback | None = None,
     storage_options: Mapping[str, Any] | None = None,
 ) -> None:
-    """Write the pyramid of an image into a store of its own, with OME-NGFF metadata.
+    """Write the pyramid of an image to a store, with OME-NGFF metadata.
 
-    The data are read in passes, region by region, in bounded memory. Metadata are published last: a build that
-    was interrupted leaves a store that no reader takes for a pyramid.
+    The image is read region by region, in bounded memory. Metadata are written last: readers do not take the store
+    of an interrupted build for a pyramid.
 
     Parameters
     ----------
     image_or_tree
-        An image, an array that `to_image` can label, or a tree of `to_multiscale`. Levels of a tree that were
-        changed, or come from elsewhere, are written as they are; options that shape levels do not go with a
-        tree. The attribute ``omero`` of the coordinate of its channels, or of the image itself, says how they are
-        displayed, as `open_pyramid` reads it: ``{"channels": [{"color": "FF0000"}, ...]}``; what it leaves out is
-        chosen, the contrast from the coarsest level.
+        An image, an array that `to_image` can label, or a tree from `to_multiscale`. The levels of a tree are written
+        as they are, also those that were edited or come from another tool; options that determine levels are refused
+        with a tree. The attribute ``omero`` of the channel coordinate, or of the image itself, states how channels
+        are displayed, in the form in which `open_pyramid` returns it: ``{"channels": [{"color": "FF0000"}, ...]}``.
+        Missing entries get defaults; contrast limits are taken from the coarsest level.
     store
-        Where to write: a path, a URL, or a zarr store or group. Of an icechunk repository, the branch "main": a build
-        is one commit, so that it appears whole or not at all.
+        Where to write: a path, a URL, or a zarr store or group. In an icechunk repository, the branch "main": a build
+        is one commit, and appears completely or not at all.
     scale_factors, method, boundary, max_levels, min_size, skipna, nodata, min_valid, weights
         As in `plan_pyramid`, with its defaults: 2, "mean" and "pad".
     dtype
-        dtype to convert the image to before it is reduced, as "float32" for viewers that know no float64: the levels
-        are those of ``image.astype(dtype)``. Floats are rounded; a value that the dtype cannot hold ends the build,
-        which then publishes nothing. Labels keep theirs.
+        dtype to convert the image to before it is reduced, as "float32" for viewers that do not support float64: the
+        levels are those of ``image.astype(dtype)``. Floats are rounded to integers; a value out of the dtype's range
+        is an error, and no metadata are written. Labels of a tree keep their dtype.
     version
-        Version of OME-NGFF: "0.5" (zarr v3), "0.4" (zarr v2) or "0.6" (zarr v3, which few clients read as yet).
+        Version of OME-NGFF: "0.5" (zarr v3), "0.4" (zarr v2) or "0.6" (zarr v3; few clients read it so far).
     layout
-        "datatree": every level in a group of its own (``scale0/image``), with coordinate arrays and consolidated
+        "datatree": each level in its own group (``scale0/image``), with coordinate arrays and consolidated
         metadata, as ``xarray.open_datatree`` reads it. "flat": ``0``, ``1``, ...
     metadata
-        Which metadata tell what the arrays are: "ome" (OME-NGFF), and for images of the earth "geozarr", the zarr
-        conventions ``multiscales``, ``proj:`` and ``spatial:`` (zarr v3). The image then has its coordinate reference
-        system as rioxarray keeps it (``image.rio.write_crs``), or in its attribute ``crs``: a code ("EPSG:4326") or a
-        text of WKT. Without "ome", such clients alone will know the store for a pyramid, and `open_pyramid`.
+        Which metadata to write: "ome" (OME-NGFF), and for georeferenced images "geozarr", the zarr conventions
+        ``multiscales``, ``proj:`` and ``spatial:`` (zarr v3). "geozarr" requires a coordinate reference system, as
+        rioxarray stores it (``image.rio.write_crs``) or in the attribute ``crs``: a code ("EPSG:4326") or WKT.
+        Without "ome", OME-Zarr clients do not recognize the pyramid; `open_pyramid` does.
     mode
-        "w-" refuses a place where anything is stored, "w" replaces a pyramid of this package that is there;
-        other arrays, groups and attributes stay.
+        "w-" is an error if anything is stored at `store`; "w" replaces a pyramid that this package wrote there, and
+        keeps other arrays, groups and attributes.
     chunks, shards
         As in `plan_pyramid`.
     compressors
         Codecs as ``zarr.create_array`` takes them; "auto": the source's, else zarr's default.
     digests
-        Store a digest of every chunk of level 0 too, by which ``update_pyramid(store, changed="auto")`` finds those
-        that were edited. Reads them once more when they are written.
+        Also store a digest of every chunk of level 0, so that ``update_pyramid(store, changed="auto")`` can detect
+        edited chunks. Reads the stored chunks once more after writing.
     memory_limit, workers
         As in `plan_pyramid`.
     resume
-        Go on with an interrupted build of the same image with the same options: what is done is not done again,
-        and the bits are those of an undisturbed build. Without an interrupted build there, begin one, as `mode`
-        lets.
+        Resume an interrupted build of the same image with the same options: finished regions are skipped, and the
+        result is bit-identical to an uninterrupted build. If there is no interrupted build, start one, subject to
+        `mode`.
     progress
-        True for a bar or lines on standard error, or a function that takes `Progress` values.
+        True for a progress bar (or lines) on standard error, or a function that is called with `Progress` values.
     storage_options
-        Options of the file system, with a URL.
+        Options of the file system, for a URL.
 
     Raises
     ------
     FileExistsError
-        If something is stored there that `mode` does not let be replaced, or another build is writing there.
+        If `store` contains something that `mode` does not allow to replace, or another build is writing there.
     ValueError, TypeError
-        If the build to be resumed was another one, an option does not fit the image, the target holds the source,
-        or OME-NGFF cannot say the axes; before anything is read or written. ValueError also if a value does not fit
-        `dtype`.
+        If the build to resume had other options, an option does not fit the image, the target contains the source,
+        or OME-NGFF does not allow the axes; before anything is read or written. ValueError also if a value is out of
+        the range of `dtype`.
 
     Warns
     -----
     UserWarning
-        If some clients do not read the dtype or names of axes, which are named; if axes are written in another order.
+        If some clients cannot read the dtype or the names of the axes; if the axes are written in another order.
 
     Examples
     --------
@@ -180,44 +179,45 @@ def write_pyramid(
     else:
         build = build_of_image(*opened(image_or_tree), place, options, storage, dtype=dtype)
     _warn_of_clients(build)
-    how = Export(version, layout, mode, compressors, resume, progress, storage_options, metadata, digests)
+    settings = ExportSettings(version, layout, mode, compressors, resume, progress, storage_options, metadata, digests)
     labels = label_trees(image_or_tree) if isinstance(image_or_tree, xr.DataTree) else {}
     builds = {name: label_build(tree, place, storage) for name, tree in labels.items()}
-    export(build, store, place, how, labels=builds)
+    export(build, store, place, settings, labels=builds)
 
 
 def _refuse_to_shape(options: Mapping[str, Any]) -> None:
-    """Refuse options that shape levels, for a tree, which has them."""
+    """Raise if options that determine levels are combined with a tree."""
     if options:
         raise ValueError(
-            f"the levels of a tree are decided, but {sorted(options)!r} would change them; pass the base image instead"
+            f"a tree has its levels already, got options that would change them: {sorted(options)!r}; pass the base "
+            "image instead"
         )
 
 
 def _warn_of_clients(build: Build) -> None:
-    """Say once which clients will not read a pyramid."""
+    """Warn, once per pyramid, of clients that cannot open it."""
     if found := unread_by_clients(build.levels[0].axes, [level.dtype for level in build.levels]):
         warnings.warn(f"some clients will not open {build.name!r}: {'; '.join(found)}", UserWarning, stacklevel=4)
 
 
 @dataclass(frozen=True)
-class Export:
-    """How a pyramid is stored in a group of its own."""
+class ExportSettings:
+    """How `export` stores a pyramid."""
 
     version: NgffVersion
     """Version of OME-NGFF."""
     layout: stores.Layout
-    """Where levels are in the group."""
+    """Paths of the levels in the group."""
     mode: stores.Mode
-    """Whether a pyramid that is there may be replaced."""
+    """Whether an existing pyramid may be replaced."""
     compressors: Any = "auto"
     """Codecs, as ``zarr.create_array`` takes them; "auto": the source's."""
     resume: bool = False
-    """Whether to go on with an interrupted build."""
+    """Whether to resume an interrupted build."""
     progress: bool | ProgressCallback | None = None
-    """Who is told of progress."""
+    """How progress is reported."""
     storage_options: Mapping[str, Any] | None = None
-    """Options of the file system, with a URL."""
+    """Options of the file system, for a URL."""
     metadata: tuple[Metadata, ...] = ("ome",)
     """Which metadata are written."""
     digests: bool = False
@@ -228,59 +228,70 @@ def export(
     build: Build,
     store: Any,
     place: stores.Location,
-    how: Export,
+    settings: ExportSettings,
     *,
     labels: Mapping[str, Build] | None = None,
     labels_of: str | None = None,
 ) -> None:
-    """Write a pyramid into a store of its own, and those of its labels; metadata are published last.
+    """Write a pyramid, and those of its labels, to a store; metadata last.
 
-    `labels_of` is the path of the image that the pyramid is labels of, relative to it.
+    `labels_of` is set for labels: the path of the image that they label, relative to them.
     """
+    version, layout = settings.version, settings.layout
     for level in build.levels:
-        check_exportable(level.axes, how.version)
-    version, layout = how.version, how.layout
-    zarr_format = VERSIONS[version].zarr_format
-    encoding = stores.encoding_like(build.source, zarr_format, how.compressors)
-    stated = stated_display(build.images[-1], build.levels[-1].axes, how.version)
-    crs = crs_to_write(build) if "geozarr" in how.metadata else None
+        check_exportable(level.axes, version)
+    encoding = stores.encoding_like(build.source, VERSIONS[version].zarr_format, settings.compressors)
+    stated = stated_display(build.images[-1], build.levels[-1].axes, version)
+    crs = crs_to_write(build) if "geozarr" in settings.metadata else None
     images = [without_display(image) for image in build.images]
     attrs = json_attributes(images[0].attrs, build.name)
     for coordinate in images[0].coords.values():
         json_attributes(coordinate.attrs, str(coordinate.name))
     paths = stores.level_paths(layout, build.name, len(build.levels))
     written = stores.written_paths(layout, paths, build.images)
-    written += (stores.DIGESTS_PATH,) if how.digests else ()
+    written += (stores.DIGESTS_PATH,) if settings.digests else ()
     stores.rehearse(build.levels, encoding, attrs, build.source)
-    sources = [*build.data, *(unread(coordinate) for image in build.images for coordinate in image.coords.values())]
     with stores.claim(place):
-        target = stores.create_target(
-            store,
-            sources,
-            paths,
-            written,
-            record=build.record(version, layout, encoding, copy_base=True),
-            layout=layout,
-            mode=how.mode,
-            resume=how.resume,
-            zarr_format=zarr_format,
-            storage_options=how.storage_options,
-        )
+        target = _create_export_target(build, store, paths, written, encoding, settings)
         arrays = {level.index: target.create_level(level, encoding, attrs, like=build.source) for level in build.levels}
         if layout == "datatree":
             for level, image in zip(build.levels, images, strict=True):
                 target.write_coordinates(level.index, image)
-        run_passes(build, arrays, target, how.progress)
-        if how.digests:
-            take_digests(stores.Digests.create(target.group, arrays[0]), None, build.workers, how.progress)
+        run_passes(build, arrays, target, settings.progress)
+        if settings.digests:
+            take_digests(stores.Digests.create(target.group, arrays[0]), None, build.workers, settings.progress)
         for name, label in (labels or {}).items():
-            _put_labels(label, target.group, name, how)
+            _export_labels(label, target.group, name, settings)
         attributes = published_attributes(
             build, target, version, arrays, stated, made_by="write_pyramid", labels_of=labels_of
         )
         if crs is not None:
-            attributes = with_geozarr(attributes, build, target, crs, alone="ome" not in how.metadata)
+            attributes = with_geozarr(attributes, build, target, crs, alone="ome" not in settings.metadata)
         target.publish(attributes)
+
+
+def _create_export_target(
+    build: Build,
+    store: Any,
+    paths: tuple[str, ...],
+    written: tuple[str, ...],
+    encoding: stores.Encoding,
+    settings: ExportSettings,
+) -> stores.Target:
+    """Create the group of a pyramid, or reopen that of the build to resume."""
+    sources = [*build.data, *(unread(coordinate) for image in build.images for coordinate in image.coords.values())]
+    return stores.create_target(
+        store,
+        sources,
+        paths,
+        written,
+        record=build.record(settings.version, settings.layout, encoding, copy_base=True),
+        layout=settings.layout,
+        mode=settings.mode,
+        resume=settings.resume,
+        zarr_format=VERSIONS[settings.version].zarr_format,
+        storage_options=settings.storage_options,
+    )
 
 
 @in_one_commit
@@ -315,17 +326,17 @@ def add_levels(
 ) -> None:
     """Add levels "1", "2", ... beside an existing base array, and OME-NGFF metadata to its group.
 
-    The base is never opened for writing. The levels take over its format (zarr v2: OME-NGFF 0.4, v3: 0.5),
-    chunks, shards, codecs, fill value, dimension names and attributes.
+    The base is never opened for writing. The levels use its zarr format (v2: OME-NGFF 0.4, v3: 0.5), chunks, shards,
+    codecs, fill value, dimension names and attributes.
 
     Parameters
     ----------
     store, path
-        Place of the group that holds the base.
+        Store, and path in it, of the group that contains the base.
     base
         Name of the base array in the group.
     dims, scale, translation, units, channel_names, orientation
-        As in `open_image`: they overrule what is stored.
+        As in `open_image`: they override the stored metadata.
     scale_factors, method, boundary, max_levels, min_size, skipna, nodata, min_valid, weights
         As in `plan_pyramid`.
     chunks, shards, memory_limit, workers
@@ -336,11 +347,11 @@ def add_levels(
     Raises
     ------
     FileNotFoundError
-        If there is no such group or base.
+        If the group or the base does not exist.
     FileExistsError
-        If a level, or a pyramid, is there already, or another build is writing there.
+        If the group already contains a level or a pyramid, or another build is writing there.
     ValueError, TypeError
-        If an option does not fit the base, or OME-NGFF cannot say its axes; before anything is written.
+        If an option does not fit the base, or OME-NGFF does not allow its axes; before anything is written.
 
     Examples
     --------
@@ -378,52 +389,80 @@ def add_levels(
     )
     image, axes = image_and_axes(stored_image)
     _check_base(axes)
-    place = stores.place_of(group)
-    above = stores.labels_group_above(cast("zarr.Group", group))
-    if above is not None:
+    labels_group = stores.labels_group_above(cast("zarr.Group", group))
+    if labels_group is not None:
         check_labels(image.dtype, method)
-    build = build_of_image(image, axes, place, options, storage)
+    build = build_of_image(image, axes, stores.place_of(group), options, storage)
     _check_base_stays(build)
+    settings = _AddedLevels(base, array, labels_group, compressors, resume, progress)
+    _write_levels_beside_base(build, cast("zarr.Group", group), settings)
+
+
+@dataclass(frozen=True)
+class _AddedLevels:
+    """How `add_levels` stores levels beside a base."""
+
+    base: str
+    """Name of the base in its group."""
+    array: zarr.Array[Any]
+    """The base."""
+    labels_group: zarr.Group | None
+    """The group ``labels`` that the group is in; None if the base is not labels of an image."""
+    compressors: Any
+    """Codecs, as ``zarr.create_array`` takes them; "auto": the base's."""
+    resume: bool
+    """Whether to resume an interrupted build."""
+    progress: bool | ProgressCallback | None
+    """How progress is reported."""
+
+
+def _write_levels_beside_base(build: Build, group: zarr.Group, added: _AddedLevels) -> None:
+    """Write all levels of a build except its base to the group of the base; metadata last."""
+    array, image, place = added.array, build.images[0], stores.place_of(group)
+    is_labels = added.labels_group is not None
     zarr_format = array.metadata.zarr_format
     version = DEFAULT_VERSIONS[zarr_format]
-    encoding = replace(stores.encoding_like(array, zarr_format, compressors), fill_value=array.fill_value)
-    # How channels are displayed stays as the group has it.
-    stated = Display(None, image.attrs.get(IMAGE_LABEL) if above is not None else None)
-    attrs = json_attributes(without_display(image).attrs, base)
+    encoding = replace(stores.encoding_like(array, zarr_format, added.compressors), fill_value=array.fill_value)
+    # The group's own metadata on how channels are displayed are kept.
+    stated = Display(None, image.attrs.get(IMAGE_LABEL) if is_labels else None)
+    attrs = json_attributes(without_display(image).attrs, added.base)
     stores.rehearse(build.levels[1:], encoding, attrs, array)
     record = build.record(version, "flat", encoding, copy_base=False)
     with stores.claim(place):
-        target = stores.open_target(
-            cast("zarr.Group", group), base, len(build.levels), version, record=record, resume=resume
-        )
+        target = stores.open_target(group, added.base, len(build.levels), version, record=record, resume=added.resume)
         arrays = {level.index: target.create_level(level, encoding, attrs, like=array) for level in build.levels[1:]}
-        run_passes(build, arrays, target, progress)
-        labels_of = LABELLED_IMAGE if above is not None else None
-        target.publish(
-            published_attributes(
-                build, target, version, {0: array, **arrays}, stated, made_by="add_levels", labels_of=labels_of
-            )
+        run_passes(build, arrays, target, added.progress)
+        attributes = published_attributes(
+            build,
+            target,
+            version,
+            {0: array, **arrays},
+            stated,
+            made_by="add_levels",
+            labels_of=LABELLED_IMAGE if is_labels else None,
         )
-    if above is not None:
-        stores.register_label(above, target.group.basename or place[1][-1], version)
+        target.publish(attributes)
+    if added.labels_group is not None:
+        stores.register_label(added.labels_group, target.group.basename or place[1][-1], version)
 
 
 def _check_base(axes: Sequence[Axis]) -> None:
-    """Refuse a base beside which OME-NGFF cannot have levels."""
+    """Raise if OME-NGFF does not allow the axes of a base, or their order."""
     check_exportable(axes)
     if ngff_order(axes) != tuple(range(len(axes))):
         raise ValueError(
-            f"the base has the axes {tuple(axis.name for axis in axes)!r}, but OME-NGFF wants time and channels before "
-            "space, and the base is not touched; write a new store with write_pyramid, which reorders them"
+            f"the base has the axes {tuple(axis.name for axis in axes)!r}, but OME-NGFF requires time and channels "
+            "before space, and add_levels does not change the base; write a new store with write_pyramid, which "
+            "reorders them"
         )
 
 
 def _check_base_stays(build: Build) -> None:
-    """Refuse a method by which the base would not stay level 0."""
+    """Raise if level 0 of the method differs from the base."""
     if build.plans[0].reducer.bands:
         raise ValueError(
-            f"method {build.plans[0].reducer.name!r} makes a band of level 0 too, and the base is not touched; write a "
-            "new store with write_pyramid"
+            f"with method {build.plans[0].reducer.name!r}, level 0 is a band too, but add_levels does not change the "
+            "base; write a new store with write_pyramid"
         )
 
 
@@ -445,23 +484,23 @@ def write_labels(
     progress: bool | ProgressCallback | None = None,
     storage_options: Mapping[str, Any] | None = None,
 ) -> None:
-    """Write the pyramid of labels beside the OME-Zarr image that they label, and register them there.
+    """Write a pyramid of labels to ``labels/<name>`` in the OME-Zarr image that they label, and register it there.
 
-    Labels get as many levels as the image, by the same factors, in the version and layout of the image, under
-    ``labels/<name>``. They say which image they label, and colours of the labels that the middle of the coarsest
-    level shows; the list of labels is the last that is written.
+    Labels get as many levels as the image, with the same factors, version and layout. Their metadata name the image,
+    and colours for the labels in the middle of the coarsest level. The image's list of labels is written last.
 
     Parameters
     ----------
     labels
-        Integers of the image's size along the image's dims, channels left out or not: an array (which takes the
-        image's positions), a labelled image, or a tree of `to_multiscale` with as many levels as the image.
+        Integers with the image's shape, with or without its channel axis: an array (which gets the image's
+        positions), a labelled image, or a tree from `to_multiscale` with as many levels as the image.
     store, path
-        Place of the image.
+        Store, and path in it, of the image's group.
     name
         Name of the labels.
     method
-        A method that makes no id: "mode", "mode_nonzero", "nearest", "label_gaussian", "min", "max", or your own.
+        A method that creates no new ids: "mode", "mode_nonzero", "nearest", "label_gaussian", "min", "max", or a
+        `Reducer` or function.
     chunks, shards, memory_limit, workers
         As in `plan_pyramid`.
     compressors, mode, resume, progress, storage_options
@@ -470,13 +509,13 @@ def write_labels(
     Raises
     ------
     FileNotFoundError
-        If there is no image.
+        If the image does not exist.
     FileExistsError
-        If there are labels of that name that `mode` does not let be replaced.
+        If there are labels of that name, and `mode` does not allow to replace them.
     TypeError
-        If labels are no integers.
+        If the labels are not integers.
     ValueError
-        If labels do not fit the image, or the method would make ids; before anything is written.
+        If the labels do not fit the image, or the method would create new ids; before anything is written.
 
     Examples
     --------
@@ -494,17 +533,17 @@ def write_labels(
     image = stores.StoredPyramid.by_ngff(group)
     if image.version not in WRITTEN_VERSIONS:
         raise ValueError(
-            f"{group.store_path} is OME-NGFF {image.version}, which is not written; convert it to one of "
-            f"{', '.join(map(repr, WRITTEN_VERSIONS))} first"
+            f"{group.store_path} is OME-NGFF {image.version!r}, which can be read but not written; convert it to one "
+            f"of {', '.join(map(repr, WRITTEN_VERSIONS))} first"
         )
     version = image.version
     place = stores.place_of(group)
     storage = storage.in_zarr_format(VERSIONS[version].zarr_format)
     build = label_build(labels, place, storage, image=image, name=name, method=method)
     _warn_of_clients(build)
-    how = Export(version, image.layout, mode, compressors, resume, progress)
+    settings = ExportSettings(version, image.layout, mode, compressors, resume, progress)
     root = stores.writable_group(image.group)
-    _put_labels(build, root, name, how)
+    _export_labels(build, root, name, settings)
     if image.is_consolidated:
         stores.consolidate(root)
 
@@ -518,14 +557,15 @@ def label_build(
     name: str | None = None,
     method: Method = "mode",
 ) -> Build:
-    """Make labels ready for writing, those of an image with its levels."""
+    """Return the build of labels: of a tree, or of an array or labelled image with the factors of a stored `image`."""
     if isinstance(labels, xr.DataTree):
         build = build_of_tree(labels, place, storage)
         check_labels(build.levels[0].dtype)
         if image is not None and len(build.levels) != len(image.levels):
             # "the same number of scale levels as the original unlabeled image" (0.4, labels metadata)
             raise ValueError(
-                f"the labels have {len(build.levels)!r} levels, the image {len(image.levels)!r}; OME-NGFF wants as many"
+                f"the labels have {len(build.levels)!r} levels, the image {len(image.levels)!r}; OME-NGFF requires the "
+                "same number, pass the base of the labels to compute them"
             )
         return build if name is None else replace(build, name=name)
     stored = cast("stores.StoredPyramid", image)
@@ -536,16 +576,20 @@ def label_build(
 
 
 def check_labels(dtype: np.dtype[Any], method: Method | None = None) -> None:
-    """Refuse values that are not labels, and a method that would create ids which do not exist in the input.
+    """Raise if values cannot be labels, or a method would create ids that do not exist in the input.
 
     Raises
     ------
-    TypeError, ValueError
-        As they say.
+    TypeError
+        If the dtype is not an integer dtype.
+    ValueError
+        If the method would create label ids.
     """
     # "all label images MUST be integer" (0.4, labels metadata)
     if dtype.kind not in "iu":
-        raise TypeError(f"labels have dtype {str(dtype)!r}, OME-NGFF wants integers; convert them by astype('uint8')")
+        raise TypeError(
+            f"labels have dtype {str(dtype)!r}, but OME-NGFF requires integers; convert them with astype('uint8')"
+        )
     reducer = None if method is None else get_reducer(method)
     if reducer is not None and reducer.function is None and reducer.labels == "no":
         fitting = ", ".join(repr(name) for name, row in REDUCERS.items() if row.labels != "no")
@@ -555,7 +599,7 @@ def check_labels(dtype: np.dtype[Any], method: Method | None = None) -> None:
 
 
 def label_trees(tree: xr.DataTree) -> dict[str, xr.DataTree]:
-    """Return the trees of labels that stand beside the levels of an image, by name."""
+    """Return the trees in the group ``labels`` of an image's tree, by name."""
     return (
         {str(name): node for name, node in tree[stores.LABELS].children.items()}
         if stores.LABELS in tree.children
@@ -563,21 +607,22 @@ def label_trees(tree: xr.DataTree) -> dict[str, xr.DataTree]:
     )
 
 
-def _put_labels(build: Build, image: zarr.Group, name: str, how: Export) -> None:
-    """Write labels below the group of their image, and list them."""
-    within = stores.label_place(image, name)
-    if not (how.resume and stores.is_finished(within)):
-        export(build, within, stores.place_of(within), replace(how, metadata=("ome",)), labels_of=LABELLED_IMAGE)
-    stores.register_label(image.require_group(stores.LABELS), name, how.version)
+def _export_labels(build: Build, image: zarr.Group, name: str, settings: ExportSettings) -> None:
+    """Write labels to the group of their image, and register them; skip those that a resumed build has finished."""
+    target = stores.label_place(image, name)
+    if not (settings.resume and stores.is_finished(target)):
+        of_labels = replace(settings, metadata=("ome",))
+        export(build, target, stores.place_of(target), of_labels, labels_of=LABELLED_IMAGE)
+    stores.register_label(image.require_group(stores.LABELS), name, settings.version)
 
 
 def _checked_metadata(metadata: Sequence[Metadata], version: NgffVersion) -> tuple[Metadata, ...]:
-    named: tuple[Any, ...] = (metadata,) if isinstance(metadata, str) else tuple(metadata)
-    for name in named:
+    names: tuple[Any, ...] = (metadata,) if isinstance(metadata, str) else tuple(metadata)
+    for name in names:
         check_choice("metadata", name, METADATA)
-    if not named:
-        raise ValueError(f"metadata={metadata!r} names none; choose from {', '.join(map(repr, METADATA))}")
-    if "geozarr" in named and VERSIONS[version].zarr_format == 2:
+    if not names:
+        raise ValueError(f"metadata={metadata!r} is empty; choose from {', '.join(map(repr, METADATA))}")
+    if "geozarr" in names and VERSIONS[version].zarr_format == 2:
         # Both have an attribute of the name "multiscales".
-        raise ValueError(f"'geozarr' is of zarr v3, and OME-NGFF {version!r} of v2; write version '0.5'")
-    return named
+        raise ValueError(f"'geozarr' requires zarr v3, but OME-NGFF {version!r} is zarr v2; write version '0.5'")
+    return names

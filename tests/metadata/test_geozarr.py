@@ -163,9 +163,9 @@ def test_geozarr__rioxarray_finds_crs_and_transform(tmp_path, metadata):
     ("change", "options", "message"),
     [
         (lambda image: image.assign_attrs(crs=None), {}, "has no coordinate reference system"),
-        (lambda image: image, {"version": "0.4"}, "'geozarr' is of zarr v3"),
+        (lambda image: image, {"version": "0.4"}, "'geozarr' requires zarr v3"),
         (lambda image: image, {"metadata": ("ome", "stac")}, "unknown metadata 'stac'"),
-        (lambda image: image, {"metadata": ()}, "names none"),
+        (lambda image: image, {"metadata": ()}, "is empty"),
     ],
 )
 def test_geozarr__what_cannot_be_said_is_refused_before_anything_is_written(tmp_path, change, options, message):
