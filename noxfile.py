@@ -32,6 +32,13 @@ def thorough(session: nox.Session) -> None:
     session.run("pytest", "-n", "auto", "-m", "thorough", *session.posargs)
 
 
+@nox.session(python=OLDEST)
+def mutants(session: nox.Session) -> None:
+    """Change the package in small ways, drawn by a seed, and list the changes that no test notices."""
+    session.install("-e", ".[test]", "cosmic-ray", "pytest-cov")
+    session.run("python", "-m", "tests.mutants", *session.posargs)
+
+
 @nox.session(python=OLDEST, venv_backend="uv")
 def floors(session: nox.Session) -> None:
     """Run the tests with the core dependencies at their declared floors; tests of other clients skip."""
