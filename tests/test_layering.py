@@ -208,3 +208,53 @@ def test_import__the_guard_would_see_numba(loaded):
 def test_layering__building_loads_nothing_of_a_cluster(loaded):
     """Which dask does by itself, where it is left to choose how blocks are joined."""
     assert loaded[2] == "False"
+
+
+# Modules whose tests are not in the file of their name, by the file that tests them.
+TESTED_IN = {
+    "benchmarks/test_compiling.py": ("methods.kernels.compiling",),
+    "build/test_converting.py": ("build.copying", "build.publishing"),
+    "build/test_region.py": ("build.blanks", "build.passes", "build.sources"),
+    "build/test_resuming.py": ("build.engine",),
+    "build/test_updating.py": ("build.appending", "build.indexing", "plan.changes", "store.changing", "store.digests"),
+    "build/test_writing.py": ("build.build", "store.layout"),
+    "build/test_labels.py": ("store.label_groups",),
+    "check/test_verification.py": ("check.downsampling_rules", "check.registration", "check.survey", "check.verdicts"),
+    "cli/test_cli.py": ("cli.building", "cli.changing", "cli.commands", "cli.reading"),
+    "files/test_files.py": (
+        *("files.arrays", "files.contents", "files.geotiff", "files.hdf5", "files.itk", "files.netcdf", "files.nifti"),
+        *("files.raster_images", "files.tiff"),
+    ),
+    "image/test_axes.py": ("image.dataarray",),
+    "lazy/test_pyramid.py": ("image.tree", "plan.parts"),
+    "metadata/test_metadata.py": ("metadata.parsing", "metadata.units", "metadata.writing"),
+    "methods/test_laplacian.py": ("methods.kernels.bands",),
+    "methods/test_methods_matrix.py": ("methods.picks", "methods.reduction", "methods.sums", "methods.views"),
+    "methods/test_methods_own.py": ("methods.functions", "methods.spread"),
+    "methods/test_reducers.py": ("methods.reducer",),
+    "plan/test_plan.py": ("plan.chunks", "plan.passes", "plan.pickling", "plan.planning"),
+    "plots/test_figures.py": ("plots.colors", "plots.layers", "plots.planes"),
+    "store/test_encoding.py": ("store.arrays", "store.raw_chunks"),
+    "store/test_reading.py": ("store.convention", "store.zarr_internals"),
+    "store/test_targets.py": ("store.documents",),
+    "tasks/test_threads.py": ("tasks.cluster", "tasks.crew", "tasks.dask_internals", "tasks.machine"),
+    "test_client_matrix.py": ("metadata.clients",),
+    "test_clients.py": ("metadata.multiscales_convention",),
+    "test_exports.py": ("_version",),
+    "test_once.py": ("image.xarray_internals", "store.chunks"),
+    "viewer/test_in_browser.py": ("__main__",),
+    "viewer/test_viewer.py": ("viewer.images", "viewer.layers", "viewer.levels", "viewer.server", "viewer.space"),
+}
+TESTS = Path(__file__).parent
+
+
+def has_test_file(module):
+    """Whether the tests of a module are in the file of its name."""
+    *packages, name = module.split(".")
+    return TESTS.joinpath(*packages, f"test_{name}.py").exists()
+
+
+def test_layering__every_module_has_its_tests():
+    modules = {name_of(path) for path in FILES if path.stem != "__init__"}
+    assert {name for names in TESTED_IN.values() for name in names} == {m for m in modules if not has_test_file(m)}
+    assert [file for file in TESTED_IN if not (TESTS / file).exists()] == []
