@@ -318,3 +318,36 @@ def test_cases__t1_oz_9_three_levels_do_not_drift():
         assert level.values.mean() == pytest.approx(noise.mean(), rel=0.01)
         blocks = noise.reshape(256 // factor, factor, 256 // factor, factor).swapaxes(1, 2).astype(int)
         np.testing.assert_array_equal(level.values, np.rint(blocks.sum(axis=(2, 3)) / factor**2))
+
+
+# A method for each variable
+
+
+def two_variables():
+    rng = np.random.default_rng(7)
+    return xr.Dataset(
+        {
+            "image": (("y", "x"), rng.integers(0, 999, (11, 14)).astype("uint16")),
+            "labels": (("y", "x"), rng.integers(0, 3, (11, 14)).astype("uint64")),
+        }
+    )
+
+
+def test_dataset__has_a_method_for_each_variable():
+    dataset = two_variables()
+    tree = ms.to_multiscale(dataset, [2, 4], {"image": "mean", "labels": "mode"})
+    for name, method in [("image", "mean"), ("labels", "mode")]:
+        alone = images_of(ms.to_multiscale(dataset[name], [2, 4], method))
+        for index, level in enumerate(alone):
+            xr.testing.assert_identical(tree[f"scale{index}/{name}"].compute(), level.compute())
+
+
+def test_dataset__refuses_methods_at_different_positions():
+    with pytest.raises(ValueError, match="different positions"):
+        ms.to_multiscale(two_variables(), [2, 4], {"image": "mean", "labels": "nearest"})
+
+
+@pytest.mark.parametrize("methods", [{"image": "mean"}, {"image": "mean", "labels": "mode", "other": "mean"}])
+def test_dataset__refuses_methods_of_other_variables(methods):
+    with pytest.raises(ValueError, match="must name the variables"):
+        ms.to_multiscale(two_variables(), [2, 4], methods)

@@ -2,7 +2,6 @@
 
 import itertools
 
-import dask
 import dask.array as da
 import numba
 import numpy as np
@@ -14,6 +13,8 @@ from tests import oracles, strategies
 from tests.data import load
 from tests.oracles import FILTERS, TAKES, level_dtype
 
+from .levels import levels_of
+
 compiled = pytest.mark.skipif(bool(numba.config.DISABLE_JIT), reason="NUMBA_DISABLE_JIT: too many voxels")
 
 RAMP_SIZES = (256, 257, 250, 101, 9)
@@ -21,11 +22,6 @@ CUTS = (64, 50, 37, None)
 # Methods whose value has a position in the window, except mode, whose ties go to the smallest.
 PLACED = ("mean", "median", "min", "max", "nearest", *FILTERS)
 LOBES = {"gaussian": 2.5, "linear": 1, "cubic": 2, "lanczos": 3}
-
-
-def levels_of(image, *args, **options):
-    with dask.config.set(scheduler="sync"):
-        return list(dask.compute(*oracles.images_of(ms.to_multiscale(image, *args, **options))))
 
 
 def cut_up(array, cut):
