@@ -7,7 +7,7 @@ other tree every level is written as it is. `engine` carries builds out.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
@@ -61,6 +61,8 @@ class Build:
     """The zarr array that the base is a view of, if it is one."""
     crew: Crew | None
     """The cluster that builds, None for threads of this process."""
+    source_dims: tuple[Hashable, ...]
+    """The dims of the image as it was passed, which may be written in another order."""
     edited: tuple[Box, ...] | None = None
     """The boxes of the base that have changed since the levels were built; None: nothing is built yet."""
 
@@ -68,6 +70,15 @@ class Build:
     def workers(self) -> int:
         """Regions at a time."""
         return self.plans[0].workers
+
+    def warn_of_order(self, *, stacklevel: int) -> None:
+        """Warn, as a call at `stacklevel`, if the axes are written in another order than they were passed in."""
+        if (dims := self.images[0].dims) != self.source_dims:
+            warnings.warn(
+                f"the axes {self.source_dims!r} are written as {dims!r}: OME-NGFF wants time and channels before space",
+                UserWarning,
+                stacklevel=stacklevel + 1,
+            )
 
     def record(self, version: str, layout: str, encoding: stores.Encoding, *, copy_base: bool) -> stores.Record:
         """Return what a later call must know to go on with this build: that it is the same, and its passes."""
@@ -158,6 +169,7 @@ def _build_by_plan(prepared: _Prepared, plan: Plan, weights: xr.DataArray | None
         weights=weights_of(weights, prepared.image),
         source=stores.source_array(data),
         crew=crew,
+        source_dims=prepared.original.dims,
     )
 
 
@@ -178,15 +190,7 @@ class _Prepared:
     def of(cls, image: xr.DataArray, axes: tuple[Axis, ...], dtype: npt.DTypeLike | None) -> _Prepared:
         """Return an image in the order of axes that OME-NGFF wants, and in a dtype if one is asked for."""
         order = ngff_order(axes)
-        ordered = image
-        if order != tuple(range(image.ndim)):
-            ordered = transposed_image(image, order)
-            warnings.warn(
-                f"the axes {image.dims!r} are written as {ordered.dims!r}: OME-NGFF wants time and channels before "
-                "space",
-                UserWarning,
-                stacklevel=5,
-            )
+        ordered = image if order == tuple(range(image.ndim)) else transposed_image(image, order)
         return cls(image, _retyped(ordered, dtype), tuple(axes[index] for index in order), order)
 
     def plan(self, options: LevelOptions, storage: StorageOptions) -> Plan:
@@ -252,6 +256,7 @@ def _build_as_is(
         weights=None,
         source=stores.source_array(data[0]),
         crew=crew,
+        source_dims=levels[0].dims,
     )
 
 

@@ -91,6 +91,7 @@ def _copy_levels(
     """Copy the levels of an image with their coordinates, and return the target, of which nothing is published yet."""
     claims.enter_context(stores.claim(stores.place_of(place)))
     build = build_of_tree(image.stored.tree(), stores.place_of(place), how.storage)
+    build.warn_of_order(stacklevel=4)
     encodings = [
         replace(stores.encoding_like(source, how.zarr_format, how.compressors), fill_value=source.fill_value)
         for source in image.stored.arrays

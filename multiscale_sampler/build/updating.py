@@ -460,6 +460,7 @@ def build_of_change(
         weights=weights_of(options.weights, image),
         source=stored.arrays[0],
         crew=crew,
+        source_dims=image.dims,
         edited=edited,
     )
 

@@ -178,10 +178,12 @@ def write_pyramid(
         build = build_of_tree(image_or_tree, place, storage, dtype=dtype)
     else:
         build = build_of_image(*opened(image_or_tree), place, options, storage, dtype=dtype)
-    _warn_of_clients(build)
+    _warn_of_changes(build)
     settings = ExportSettings(version, layout, mode, compressors, resume, progress, storage_options, metadata, digests)
     labels = label_trees(image_or_tree) if isinstance(image_or_tree, xr.DataTree) else {}
     builds = {name: label_build(tree, place, storage) for name, tree in labels.items()}
+    for each in builds.values():
+        each.warn_of_order(stacklevel=3)
     export(build, store, place, settings, labels=builds)
 
 
@@ -194,8 +196,9 @@ def _refuse_to_shape(options: Mapping[str, Any]) -> None:
         )
 
 
-def _warn_of_clients(build: Build) -> None:
-    """Warn, once per pyramid, of clients that cannot open it."""
+def _warn_of_changes(build: Build) -> None:
+    """Warn, once per pyramid, of axes written in another order and of clients that cannot open it."""
+    build.warn_of_order(stacklevel=4)
     if found := unread_by_clients(build.levels[0].axes, [level.dtype for level in build.levels]):
         warnings.warn(f"some clients will not open {build.name!r}: {'; '.join(found)}", UserWarning, stacklevel=4)
 
@@ -540,7 +543,7 @@ def write_labels(
     place = stores.place_of(group)
     storage = storage.in_zarr_format(VERSIONS[version].zarr_format)
     build = label_build(labels, place, storage, image=image, name=name, method=method)
-    _warn_of_clients(build)
+    _warn_of_changes(build)
     settings = ExportSettings(version, image.layout, mode, compressors, resume, progress)
     root = stores.writable_group(image.group)
     _export_labels(build, root, name, settings)

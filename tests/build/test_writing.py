@@ -413,8 +413,9 @@ def test_write_pyramid__channels_last_are_written_first(tmp_path, form, version)
         case "unchunked":
             image.to_dataset().to_zarr(tmp_path / "x.zarr", zarr_format=2, consolidated=False)
             image = xr.open_zarr(tmp_path / "x.zarr", chunks=None, consolidated=False)["rgb"]
-    with pytest.warns(UserWarning, match=r"\('y', 'x', 'c'\) are written as \('c', 'y', 'x'\)"):
+    with pytest.warns(UserWarning, match=r"\('y', 'x', 'c'\) are written as \('c', 'y', 'x'\)") as warned:
         write_pyramid(image, tmp_path / "p.zarr", scale_factors=[2, 3], version=version)
+    assert [each.filename for each in warned] == [__file__]
     tree = open_pyramid(tmp_path / "p.zarr")
     moved = np.moveaxis(base, -1, 0)
     for level, factor in (("scale0", 1), ("scale1", 2), ("scale2", 3)):
@@ -424,6 +425,28 @@ def test_write_pyramid__channels_last_are_written_first(tmp_path, form, version)
     if form == "zarr":
         assert zarr.open_array(tmp_path / "p.zarr" / "scale0" / "rgb").chunks == (3, 4, 5)
     assert validate(tmp_path / "p.zarr").findings == ()
+
+
+@pytest.mark.parametrize("edited", [False, True])
+def test_write_pyramid__warns_once_of_the_order_of_a_tree(edited):
+    image = to_image(noise((9, 10, 3), "uint8"), "yxc").chunk()
+    tree = to_multiscale(image, [{"y": 2, "x": 2}])
+    if edited:
+        tree = tree.map_over_datasets(lambda level: level.map(np.invert))
+    store = {}
+    with pytest.warns(UserWarning, match=r"\('y', 'x', 'c'\) are written as \('c', 'y', 'x'\)") as warned:
+        write_pyramid(tree, store)
+    assert [each.filename for each in warned] == [__file__]
+    expected = [tree[f"scale{index}/image"].transpose("c", "y", "x") for index in range(2)]
+    for index, level in enumerate(expected):
+        np.testing.assert_array_equal(open_pyramid(store)[f"scale{index}/image"], level)
+
+
+def test_write_pyramid__refuses_too_little_memory_for_a_tree():
+    """Which is not that the tree is another than its recipe makes."""
+    tree = to_multiscale(to_image(noise((64, 64), "uint8")), [2, 4])
+    with pytest.raises(ValueError, match="too little"):
+        write_pyramid(tree, {}, memory_limit=10)
 
 
 @pytest.mark.parametrize("source", ["zarr", "dask", "unchunked"])
