@@ -1,6 +1,6 @@
-"""Images that go on along an axis: what is appended, checked against what is stored, at every level.
+"""`append_pyramid`: append an image to a stored pyramid along one axis.
 
-The new samples lie beyond the sizes that readers know, until all of them are there and the sizes are written.
+New samples are stored outside the shapes in the metadata, which are enlarged when all samples are written.
 """
 
 from __future__ import annotations
@@ -46,29 +46,28 @@ def append_pyramid(
     progress: bool | ProgressCallback | None = None,
     storage_options: Mapping[str, Any] | None = None,
 ) -> None:
-    """Let a stored pyramid go on along an axis: new time points, channels or planes, at every level.
+    """Append data to a pyramid along one axis, at every level: new time points, channels or planes.
 
-    Levels become those of a pyramid that is built afresh from all of the image, with the levels that are there: where
-    the axis is reduced, windows that were partial at the old end are made anew; levels that the image was too small for
-    are not added. Readers see the new samples when all
-    of them are there. Labels of the image keep their size; append to them too, by their `path`.
+    The levels end up bit-identical to those of a fresh build from the whole image with the same number of levels; if
+    the axis is reduced, partial windows at its old end are recomputed. Readers get the new samples when all of them
+    are written. Labels of the image keep their size; append to them separately, with their `path`.
 
     Parameters
     ----------
     image
-        What is appended, of the image's size along all other axes, and of its dtype: an array, or a labelled image,
-        whose positions must go on where those of the store end.
+        The data to append, with the dtype of the stored image and its size along all other axes: an array, or a
+        labelled image whose positions continue the stored ones.
     store, path
-        Place of the group with the ``multiscales`` metadata.
+        Store, and path in it, of the group with the ``multiscales`` metadata.
     dim
-        The axis to go on along.
+        Name of the axis to append along.
     method
-        How the levels were made, where the store does not say so.
+        How the levels were computed, if the metadata do not state it.
     memory_limit, workers, progress, storage_options
         As in `write_pyramid`.
     resume
-        Go on with an append of the same image that was interrupted. Refused where none was, since the image may have
-        been appended before.
+        Resume an interrupted append of the same image. An error if none was interrupted, because the image may be
+        appended already.
 
     Raises
     ------
@@ -77,8 +76,8 @@ def append_pyramid(
     FileExistsError
         If another build or change is writing there.
     ValueError, TypeError
-        If the image does not fit the one that is stored, or an interrupted change of the store is to be completed
-        before; before anything is written.
+        If the image does not fit the stored one, or another change of the pyramid was interrupted; before anything
+        is written.
 
     Examples
     --------
@@ -94,7 +93,7 @@ def append_pyramid(
     with stores.PyramidChange.claimed(store, path, storage_options=storage_options) as change:
         stored = change.pyramid
         refuse_other_change(stored, "append_pyramid")
-        start = _start(stored, dim, resume=resume)
+        start = _size_before(stored, dim, resume=resume)
         addition = _Addition.of(image, stored, dim, start)
         build = _build_of_append(stored, addition, options_of_levels(stored, method), storage)
         record = record_of_change(build, stored, copy_base=True)
@@ -111,40 +110,40 @@ def append_pyramid(
 
 @dataclass(frozen=True)
 class _Addition:
-    """What is appended to a stored image."""
+    """An image to append to a stored one."""
 
     whole: xr.DataArray
-    """A stand-in without values for the image as it will be, with its labels."""
+    """The image after the append, with its coordinates but a placeholder for its values."""
     base: Base
-    """Where the appended values are read."""
+    """Reads the appended values, in the stored order of axes."""
     source: Any
-    """The array that they are computed from."""
+    """The array of the appended image, in its own order of axes."""
     axis: int
-    """The axis that goes on."""
+    """Number of the axis to append along."""
     start: int
-    """Its size before."""
+    """Size of the axis before the append."""
 
     @classmethod
     def of(cls, image: Any, stored: stores.StoredPyramid, dim: str, start: int) -> _Addition:
-        """Hold an image against the one that it is appended to.
+        """Return an image as appended to a stored one.
 
         Raises
         ------
         ValueError, TypeError
-            If it does not fit.
+            If it does not fit the stored image.
         """
         before = stored.image.isel({dim: slice(0, start)})
         axes = {axis.name: axis for axis in image_axes(before)}
-        given = image if isinstance(image, xr.DataArray) else None
-        if given is None:
+        is_labelled = isinstance(image, xr.DataArray)
+        if not is_labelled:
             array = stores.open_image(image).data if stores.is_zarr(image) else image
             image = to_image(array, tuple(map(str, before.dims)))
-        _check_fit(before, axes, image, dim, labelled=given is not None)
+        _check_fit(before, axes, image, dim, labelled=is_labelled)
         ordered = image.transpose(*before.dims)
         shape = tuple(size + ordered.sizes[dim] * (name == dim) for name, size in before.sizes.items())
         whole = xr.DataArray(
             np.broadcast_to(np.zeros((), before.dtype), shape),
-            _coordinates(before, axes[dim], ordered if given is not None else None, ordered.sizes[dim]),
+            _coordinates(before, axes[dim], ordered if is_labelled else None, ordered.sizes[dim]),
             before.dims,
             before.name,
             before.attrs,
@@ -158,32 +157,36 @@ def _check_fit(
     before: xr.DataArray, axes: Mapping[str, Axis], image: xr.DataArray, dim: str, *, labelled: bool
 ) -> None:
     if set(image.dims) != set(before.dims):
-        raise ValueError(f"the image has the axes {image.dims!r}, the store {before.dims!r}; they must be the same")
+        raise ValueError(
+            f"the image has the axes {image.dims!r}, the store {before.dims!r}; rename or expand the image's dims"
+        )
     if image.dtype != before.dtype:
         raise TypeError(
-            f"the image has dtype {str(image.dtype)!r}, the store {str(before.dtype)!r}; convert it by "
+            f"the image has dtype {str(image.dtype)!r}, the store {str(before.dtype)!r}; convert it with "
             f"astype({str(before.dtype)!r})"
         )
     for name, size in before.sizes.items():
         if name == dim:
             continue
         if image.sizes[name] != size:
-            raise ValueError(f"the image has {image.sizes[name]!r} samples of {name!r}, the store {size!r}")
+            raise ValueError(
+                f"the image has {image.sizes[name]!r} samples along {name!r}, the store {size!r}; crop or pad the image"
+            )
         if labelled and name in image.coords and name in before.coords:
-            _check_positions(str(name), before[name].values, image[name].values, _tolerance(axes[str(name)]))
+            _check_appended_positions(str(name), before[name].values, image[name].values, _tolerance(axes[str(name)]))
 
 
 def _tolerance(axis: Axis) -> float:
     return position_tolerance(axis.coordinates(), axis.scale) if axis.is_regular else 0.0
 
 
-def _check_positions(dim: str, expected: npt.NDArray[Any], found: npt.NDArray[Any], tolerance: float) -> None:
+def _check_appended_positions(dim: str, expected: npt.NDArray[Any], found: npt.NDArray[Any], tolerance: float) -> None:
     numbers = expected.dtype.kind in "iuf" and found.dtype.kind in "iuf"
     equal = np.abs(expected - found).max() <= tolerance if numbers else np.array_equal(expected, found)
     if not equal:
         raise ValueError(
-            f"the image lies at {dim}={_ends(found)}, the store wants {_ends(expected)}; correct it "
-            "with image.assign_coords, or pass the bare array, which takes the positions of the store"
+            f"the image is at {dim}={_ends(found)}, but the positions in the store require {_ends(expected)}; correct "
+            "them with image.assign_coords, or pass the bare array, which gets the required positions"
         )
 
 
@@ -194,7 +197,10 @@ def _ends(positions: npt.NDArray[Any]) -> str:
 
 
 def _coordinates(before: xr.DataArray, axis: Axis, image: xr.DataArray | None, count: int) -> dict[Any, Any]:
-    """Return the coordinates of an image with `count` samples appended along an axis, whose labels `image` may tell."""
+    """Return the coordinates of an image after `count` samples are appended along an axis.
+
+    Those of the samples are taken from `image` if it has them, else continued.
+    """
     dim = axis.name
     coordinates = dict(before.coords.variables)
     for name, variable in before.coords.variables.items():
@@ -206,24 +212,26 @@ def _coordinates(before: xr.DataArray, axis: Axis, image: xr.DataArray | None, c
         elif labelled is not None:
             coordinates[name] = xr.concat([before[name], labelled[name]], dim).variable
         else:
-            raise ValueError(f"the store has the coordinate {name!r} along {dim!r}; give the image one of that name")
+            raise ValueError(
+                f"the store has a coordinate {name!r} along {dim!r}, the image not; add it with image.assign_coords"
+            )
     return coordinates
 
 
 def _axis_coordinate(before: xr.DataArray, axis: Axis, after: xr.DataArray | None, count: int) -> xr.Variable:
-    """Return the coordinate of an axis that goes on with `count` samples, at `after` or as those before them do."""
+    """Return the coordinate of an axis after `count` samples are appended, at the positions `after` or continued."""
     dim, attrs = axis.name, before.attrs
     if axis.is_regular:
         longer = replace(axis, size=axis.size + count)
         if after is not None:
             expected = longer.coordinates()[axis.size :]
-            _check_positions(dim, expected, after.values, position_tolerance(expected, axis.scale))
+            _check_appended_positions(dim, expected, after.values, position_tolerance(expected, axis.scale))
         return coordinate_variable(longer, attrs)
     dates = before.dtype.kind in "mM"
     if dates and axis.size == 1:
         raise ValueError(
-            f"the store has one date along {dim!r}, and its metadata say nothing of the distance to the next; write "
-            "the pyramid anew with write_pyramid"
+            f"the store has one date along {dim!r}, and its metadata do not state the interval to the next; write "
+            "the pyramid again with write_pyramid"
         )
     if after is not None:
         return xr.Variable((dim,), np.concatenate([before.values, after.values]), attrs)
@@ -231,21 +239,24 @@ def _axis_coordinate(before: xr.DataArray, axis: Axis, after: xr.DataArray | Non
         step = np.diff(before.values[-2:])
         return xr.Variable((dim,), before.values[0] + step * np.arange(axis.size + count), attrs)
     if axis.type != "channel":
-        raise ValueError(f"the store has positions along {dim!r} that are no grid; give the image those that follow")
+        raise ValueError(
+            f"the positions along {dim!r} in the store are not evenly spaced, and the image has none; add them with "
+            "image.assign_coords"
+        )
     numbered = default_channel_labels(axis.size + count)[axis.size :]
     return xr.Variable((dim,), np.concatenate([before.values.astype(str), np.asarray(numbered)]), attrs)
 
 
-def _start(stored: stores.StoredPyramid, dim: str, *, resume: bool) -> int:
-    """Return the size of an axis before what is appended to it."""
+def _size_before(stored: stores.StoredPyramid, dim: str, *, resume: bool) -> int:
+    """Return the size of an axis before an append that begins, or that is resumed."""
     if dim not in stored.image.dims:
-        raise ValueError(f"there is no axis {dim!r} to append along, the dims are {stored.image.dims!r}")
+        raise ValueError(f"the image has no axis {dim!r} to append along; choose from {stored.image.dims!r}")
     begun: Any = (stored.begun or {}).get("fingerprint", {}).get("append")
     size = int(stored.image.sizes[dim])
     if begun is None and resume:
         raise ValueError(
-            f"no append to {stored.group.store_path} was interrupted: it is done, or has not begun. There are {size!r} "
-            f"samples of {dim!r}; if those to append are not among them, leave out resume"
+            f"no append to {stored.group.store_path} was interrupted: it is complete, or has not begun. The store has "
+            f"{size!r} samples along {dim!r}; if they do not include the new ones, append without resume"
         )
     if begun is None:
         return size
@@ -270,14 +281,16 @@ def _build_of_append(
     build = build_of_change(stored, whole, base, (box,), options, storage)
     check_exportable(build.levels[0].axes)
     if len(build.levels) != len(shapes):
-        raise ValueError(f"the store has {len(shapes)!r} levels, its metadata make {len(build.levels)!r}")
+        raise ValueError(
+            f"the store has {len(shapes)!r} levels, but its metadata describe {len(build.levels)!r}; check it with validate"
+        )
     return replace(build, data=(addition.source,), images=level_images(whole, build.plans[0]))
 
 
 def _with_channels(
     attributes: Mapping[str, Any], stored: stores.StoredPyramid, build: Build, addition: _Addition
 ) -> Mapping[str, Any]:
-    """Return the attributes of a group with how to display channels, where such were appended."""
+    """Return the attributes of a group, with display settings for the channels that were appended, if any."""
     axis = build.levels[0].axes[addition.axis]
     if axis.type != "channel":
         return attributes

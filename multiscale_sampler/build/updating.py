@@ -1,8 +1,6 @@
-"""Pyramids that stay true: levels made anew where the base was edited, and images that go on along an axis.
+"""`update_pyramid`, `rebuild_levels` and `remove_levels`: recompute or remove levels of a stored pyramid.
 
-What a change touches is a matter of `changes`; the engine makes it, in the passes that build pyramids, while the
-pyramid stays readable. A store says while it is being changed, so that a change that was interrupted can be gone on
-with.
+The pyramid stays readable meanwhile. Its group records the change until it is complete, so that it can be resumed.
 """
 
 from __future__ import annotations
@@ -49,34 +47,33 @@ def update_pyramid(
     progress: bool | ProgressCallback | None = None,
     storage_options: Mapping[str, Any] | None = None,
 ) -> None:
-    """Make the levels of a stored pyramid anew where its level 0 was edited, and nowhere else.
+    """Recompute only those parts of the levels that an edit of level 0 affects.
 
-    Every voxel of every level that depends on the region is computed from the base, to the bits of a pyramid that is
-    built afresh. The base is not written. Chunks are replaced one by one, each in one step where the store can: a
-    reader sees old values or new ones.
+    The levels end up bit-identical to those of a fresh build. The base is not written. Chunks are replaced one by one,
+    atomically if the store supports it: a reader gets the old values of a chunk or the new ones.
 
     Parameters
     ----------
     store, path
-        Place of the group with the ``multiscales`` metadata: a pyramid of this package, of `add_levels`, or of another
-        writer whose levels are windows of the base.
+        Store, and path in it, of the group with the ``multiscales`` metadata: a pyramid written by this package, or by
+        another one whose levels are integer factors of the base.
     region
-        What was edited: a mapping of dims to slices or single samples (dims left out: all of the axis), or one for
-        each axis. None with `changed` or `resume`.
+        What was edited: a mapping of dims to slices or single samples (missing dims: the whole axis), or a sequence
+        of them, one per axis. None with `changed` or `resume`.
     by
-        Whether `region` counts samples ("index") or tells positions ("coordinate"): then all samples of which a part
-        lies there, ends included.
+        Whether `region` contains indices ("index") or positions ("coordinate"). Positions select all voxels that they
+        touch, both ends included.
     changed
-        "auto": find out what was edited, by the digests that ``write_pyramid(..., digests=True)`` has stored of the
-        base's chunks. Reads all of the base as it is stored, and decodes none of it.
+        "auto": detect what was edited, with the digests of the base's chunks that
+        ``write_pyramid(..., digests=True)`` stores. Reads all stored chunks of the base, without decoding them.
     method, weights
-        How the levels were made, where the store does not say so: of other writers, of methods of your own, of
+        How the levels were computed, if the metadata do not state it: by another writer, by your own method, or as
         weighted means.
     memory_limit, workers, progress, storage_options
         As in `write_pyramid`.
     resume
-        Go on with an update that was interrupted, where what it has done need not be done again. Otherwise all of its
-        region is made anew, with the one that is given.
+        Resume an interrupted update, skipping what it has finished. By default, its whole region is recomputed
+        together with `region`.
 
     Raises
     ------
@@ -85,8 +82,8 @@ def update_pyramid(
     FileExistsError
         If another build or change is writing there.
     ValueError, TypeError
-        If the region is not in the image, or the store does not say how its levels were made; before anything is
-        written.
+        If the region is not within the image, or the metadata do not state how the levels were computed; before
+        anything is written.
 
     Examples
     --------
@@ -108,12 +105,15 @@ def update_pyramid(
         refuse_other_change(stored, "update_pyramid")
         begun = _edits_begun(stored)
         if region is None and changed is None and not (resume and begun):
-            raise ValueError("name the region that was edited, as in region={'y': slice(0, 64), 'x': slice(0, 64)}")
+            raise ValueError(
+                "region is missing; name the region that was edited, as in "
+                "region={'y': slice(0, 64), 'x': slice(0, 64)}"
+            )
         more = tuple(box for box in _edits(stored, region, by, changed, storage) if box not in begun)
         if begun or more:
             options = options_of_levels(stored, method, weights)
-            # What has been done of an update is of no use to a larger one, whose regions are others.
-            _remake(change, begun + more, options, storage, resume=resume and not more, progress=progress)
+            # A larger update has other regions than the interrupted one, and cannot skip any.
+            _recompute_edits(change, begun + more, options, storage, resume=resume and not more, progress=progress)
 
 
 @in_one_commit
@@ -133,23 +133,23 @@ def rebuild_levels(
     progress: bool | ProgressCallback | None = None,
     storage_options: Mapping[str, Any] | None = None,
 ) -> None:
-    """Make levels of a stored pyramid anew, by other parameters than they were made by.
+    """Recompute levels of a stored pyramid with another method or other parameters.
 
-    Levels keep their factors, sizes, chunks and codecs. As with `update_pyramid`, chunks are replaced one by one.
+    Levels keep their factors, shapes, chunks and codecs. As in `update_pyramid`, chunks are replaced one by one.
 
     Parameters
     ----------
     store, path
-        Place of the group with the ``multiscales`` metadata, of any writer.
+        Store, and path in it, of the group with the ``multiscales`` metadata, written by any tool.
     levels
-        Which levels, by number; default: all but the base. Those of a method that goes step by step are
-        made of each other and of the base.
+        Numbers of the levels; by default all but the base. A method that reduces level by level computes them from
+        each other and from the base.
     method, skipna, nodata, min_valid, weights
         As in `plan_pyramid`.
     memory_limit, workers, progress, storage_options
         As in `write_pyramid`.
     resume
-        Go on with a rebuild by the same parameters that was interrupted.
+        Resume an interrupted rebuild with the same parameters.
 
     Raises
     ------
@@ -158,8 +158,8 @@ def rebuild_levels(
     FileExistsError
         If another build or change is writing there.
     ValueError, TypeError
-        If there are no such levels, or the method makes them of another dtype or places them elsewhere in their
-        windows; before anything is written.
+        If a level does not exist, or the method would change the dtype or the positions of the levels; before
+        anything is written.
 
     Examples
     --------
@@ -177,22 +177,22 @@ def rebuild_levels(
         stored = change.pyramid
         refuse_other_change(stored, "rebuild_levels")
         chosen = numbers_of_levels(levels, stored)
-        remade = stored.only(chosen)
-        windows = windows_of_levels(remade)
+        rebuilt = stored.only(chosen)
+        windows = windows_of_levels(rebuilt)
         options = replace(options, scale_factors=windows.scale_factors, boundary=windows.boundary)
         whole = whole_box(stored.image.shape)
         base = StoredBase.of(stored.arrays[0])
-        build = build_of_change(remade, stored.image, base, (whole,), options, storage)
-        _check_positions(remade, build)
+        build = build_of_change(rebuilt, stored.image, base, (whole,), options, storage)
+        _check_unchanged_positions(rebuilt, build)
         if not resume:
             refuse_other_change(stored, None)
-        record = record_of_change(build, remade, copy_base=False)
+        record = record_of_change(build, rebuilt, copy_base=False)
         record = replace(record, fingerprint={**record.fingerprint, "rebuild": list(chosen)})
-        target = replace(change, pyramid=remade).target(record, resume=resume)
-        run_passes(build, dict(enumerate(remade.arrays)), target, progress)
-        made_all = len(chosen) == len(stored.arrays) - 1
-        if made_all or not _is_repair(remade, build):
-            change.finish(partial(with_recipe, recipe=build.recipe, whole=made_all))
+        target = replace(change, pyramid=rebuilt).target(record, resume=resume)
+        run_passes(build, dict(enumerate(rebuilt.arrays)), target, progress)
+        all_levels = len(chosen) == len(stored.arrays) - 1
+        if all_levels or not _is_repair(rebuilt, build):
+            change.finish(partial(with_recipe, recipe=build.recipe, whole=all_levels))
         else:
             change.finish()
 
@@ -205,16 +205,16 @@ def remove_levels(
     *,
     storage_options: Mapping[str, Any] | None = None,
 ) -> None:
-    """Remove levels of a stored pyramid: from its metadata first, then from the store.
+    """Remove levels from a stored pyramid: first from its metadata, then from the store.
 
     Parameters
     ----------
     store, path
-        Place of the group with the ``multiscales`` metadata, of any writer.
+        Store, and path in it, of the group with the ``multiscales`` metadata, written by any tool.
     levels
-        Which levels, by number; never the base. The others keep their paths.
+        Numbers of the levels, without the base. The others keep their paths.
     storage_options
-        Options of the file system, with a URL.
+        Options of the file system, for a URL.
 
     Raises
     ------
@@ -223,7 +223,7 @@ def remove_levels(
     FileExistsError
         If another build or change is writing there.
     ValueError
-        If there are no such levels, or a change of the store was interrupted.
+        If a level does not exist, or a change of the pyramid was interrupted.
 
     Examples
     --------
@@ -238,19 +238,19 @@ def remove_levels(
     with stores.PyramidChange.claimed(store, path, storage_options=storage_options) as change:
         stored = change.pyramid
         refuse_other_change(stored, None)
-        # The same call again, of a removal that was interrupted, is done: the numbers are now those of other levels.
+        # Opening has completed an interrupted removal by the same call; these numbers now belong to other levels.
         if not change.removed or set(levels) != set(change.removed):
             change.remove(numbers_of_levels(levels, stored), mixed=_have_lost_parents(stored, levels))
 
 
 def _is_repair(stored: stores.StoredPyramid, build: Build) -> bool:
-    """Whether levels that were made anew, alone, are as they were made first."""
+    """Whether recomputing some of the levels gives the values that the recipe states."""
     exact = build.plans[0].reducer.cascade == "exact" and build.weights is None
     return exact and dict(stored.recipe or {}) == build.recipe
 
 
 def _have_lost_parents(stored: stores.StoredPyramid, removed: Sequence[int]) -> bool:
-    """Whether levels that stay were made of values of some that are removed, and would not be made so again."""
+    """Whether remaining levels were computed from removed ones, so that the recipe would no longer give them."""
     recipe = stored.recipe or {}
     if recipe.get("method") not in REDUCERS or REDUCERS[recipe["method"]].cascade == "exact":
         return False
@@ -260,34 +260,40 @@ def _have_lost_parents(stored: stores.StoredPyramid, removed: Sequence[int]) -> 
 
 
 def numbers_of_levels(levels: Sequence[int] | None, stored: stores.StoredPyramid) -> tuple[int, ...]:
-    """Return the numbers of levels that are to be changed, all but the base by default."""
+    """Return the sorted numbers of the levels to change, by default all but the base.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If they are not numbers of levels other than the base.
+    """
     count = len(stored.arrays)
     if levels is None:
         return tuple(range(1, count))
     if isinstance(levels, str) or not isinstance(levels, Iterable):
-        raise TypeError(f"levels={levels!r} is no list of levels; name them by number, as in levels=[1]")
-    named = list(levels)
-    if not named or not all(
-        isinstance(n, int | np.integer) and not isinstance(n, bool) and 0 < n < count for n in named
+        raise TypeError(f"levels={levels!r} is not a list of level numbers; pass integers, as in levels=[1]")
+    numbers = list(levels)
+    if not numbers or not all(
+        isinstance(n, int | np.integer) and not isinstance(n, bool) and 0 < n < count for n in numbers
     ):
-        choose = f"choose of 1 to {count - 1}" if count > 1 else "there is the base alone"
-        raise ValueError(f"levels={levels!r} are none that could be changed; {choose}")
-    return tuple(sorted({int(number) for number in named}))
+        choose = f"choose from 1 to {count - 1}" if count > 1 else "the pyramid has only its base"
+        raise ValueError(f"levels={levels!r} contains no number, or one that cannot be changed; {choose}")
+    return tuple(sorted({int(number) for number in numbers}))
 
 
-def _check_positions(stored: stores.StoredPyramid, build: Build) -> None:
-    """Refuse a method whose values sit elsewhere in their windows than the metadata say of those that are there."""
+def _check_unchanged_positions(stored: stores.StoredPyramid, build: Build) -> None:
+    """Raise if a method places its values at other positions than the metadata state."""
     for axes, level in zip(stored.levels, build.levels, strict=True):
         for axis, other in zip(axes, level.axes, strict=True):
-            # Labels, dates and uneven positions are those of coordinate arrays, which the metadata cannot say.
+            # Positions of other axes are stored in coordinate arrays; OME-NGFF metadata cannot state them.
             if not axis.is_regular or not other.is_regular:
                 continue
-            stated, made = axis.coordinates(), other.coordinates()
-            if np.abs(stated - made).max() > position_tolerance(stated, axis.scale):
+            stated, computed = axis.coordinates(), other.coordinates()
+            if np.abs(stated - computed).max() > position_tolerance(stated, axis.scale):
                 name = build.plans[0].reducer.name
                 raise ValueError(
-                    f"method {name!r} places level {level.index!r} at {axis.name}={float(made[0])!r}, "
-                    f"and the store says {float(stated[0])!r}; write the pyramid anew with write_pyramid"
+                    f"method {name!r} places level {level.index!r} at {axis.name}={float(computed[0])!r}, but the "
+                    f"metadata state {float(stated[0])!r}; write the pyramid again with write_pyramid"
                 )
 
 
@@ -298,20 +304,20 @@ def _edits(
     changed: Literal["auto"] | None,
     storage: StorageOptions,
 ) -> list[Box]:
-    """Return the boxes that were edited: the one that is named, those that are found."""
+    """Return the boxes that were edited: `region`, and with `changed` those that digests show."""
     boxes = [] if region is None else [box_of(region, stored.unlabelled if by == "index" else stored.image, by=by)]
     if changed is None:
         return boxes
     digests = stores.Digests.of(stored.group, stored.arrays[0])
     if digests is None:
         raise ValueError(
-            f"{stored.group.store_path} has no digests to tell what changed; name the region, or write the pyramid "
-            "with digests=True"
+            f"{stored.group.store_path} has no digests, so that edits cannot be detected; name the region, or write "
+            "the pyramid with digests=True"
         )
     return boxes + edited_boxes(digests, storage.worker_count)
 
 
-def _remake(
+def _recompute_edits(
     change: stores.PyramidChange,
     edited: tuple[Box, ...],
     options: LevelOptions,
@@ -321,7 +327,7 @@ def _remake(
     progress: bool | ProgressCallback | None,
 ) -> None:
     stored = change.pyramid
-    # Of labels, which cost as much to read as a small update takes, only weights ask.
+    # Only weights need coordinates, and reading these takes as long as a small update.
     image = stored.unlabelled if options.weights is None else stored.image
     build = build_of_change(stored, image, StoredBase.of(stored.arrays[0]), edited, options, storage)
     target = change.target(record_of_change(build, stored, copy_base=False), resume=resume)
@@ -332,18 +338,18 @@ def _remake(
 
 
 def _edits_begun(stored: stores.StoredPyramid) -> tuple[Box, ...]:
-    """Return the boxes of an update that was interrupted."""
+    """Return the boxes of an interrupted change of the pyramid, none without one."""
     boxes: Any = (stored.begun or {}).get("fingerprint", {}).get("edited", ())
     return tuple(map(box_of_ends, boxes))
 
 
-def refuse_other_change(stored: stores.StoredPyramid, ours: str | None) -> None:
-    """Refuse to change a pyramid of which another change was interrupted.
+def refuse_other_change(stored: stores.StoredPyramid, function: str | None) -> None:
+    """Raise if a change of the pyramid by another function than `function` was interrupted.
 
     Raises
     ------
     ValueError
-        With the call that completes that one.
+        With the call that completes that change.
     """
     if stored.begun is None:
         return
@@ -351,24 +357,24 @@ def refuse_other_change(stored: stores.StoredPyramid, ours: str | None) -> None:
     if "edited" not in fingerprint:
         raise ValueError(
             f"levels of {stored.group.store_path} are being built, or their build was interrupted; complete it first, "
-            "by the same call of add_levels with resume=True (--resume)"
+            "by repeating the call of add_levels with resume=True (--resume)"
         )
     begun = "append_pyramid" if "append" in fingerprint else "update_pyramid"
     begun = "rebuild_levels" if "rebuild" in fingerprint else begun
-    if begun != ours:
+    if begun != function:
         raise ValueError(
-            f"a change of {stored.group.store_path} by {begun} was interrupted; complete it first, by the same call "
-            "with resume=True"
+            f"a change of {stored.group.store_path} by {begun} was interrupted; complete it first, by repeating that "
+            "call with resume=True"
         )
 
 
 def windows_of_levels(stored: stores.StoredPyramid) -> LevelOptions:
-    """Return the windows that stored levels were made of, as options: what the recipe states, else what sizes show.
+    """Return the factors and boundary of stored levels: as the recipe states, else as inferred from their shapes.
 
     Raises
     ------
     ValueError
-        If no integer factors make levels of these sizes, or no OME-NGFF metadata state their positions.
+        If no integer factors give these shapes, or there are no OME-NGFF metadata.
     """
     if stored.recipe and "scale_factors" in stored.recipe:
         return LevelOptions.of_recipe(stored.recipe)
@@ -383,25 +389,25 @@ def windows_of_levels(stored: stores.StoredPyramid) -> LevelOptions:
 def options_of_levels(
     stored: stores.StoredPyramid, method: Method | None, weights: xr.DataArray | None = None
 ) -> LevelOptions:
-    """Return the options that made the levels of a store: what it states, else what the caller names.
+    """Return the options that the levels of a pyramid were computed with: as its recipe states, else the caller's.
 
     Raises
     ------
     ValueError
-        If the method is not known, or is another than the one that made the levels, or weights do not go with it.
+        If the method is unknown, or `method` or `weights` contradict the recipe.
     """
     windows = windows_of_levels(stored)
     made_by: Any = (stored.recipe or {}).get("method")
     if is_mixed(stored.recipe or {}):
         raise ValueError(
-            f"the levels of {stored.group.store_path} were made by several rules, some having been made anew or "
-            "removed; make all of them anew with rebuild_levels"
+            f"the levels of {stored.group.store_path} were computed with different methods or parameters, because "
+            "some were rebuilt or removed; recompute all of them with rebuild_levels"
         )
     if method is None and made_by not in REDUCERS:
         how = "by another writer" if made_by is None else f"by method {made_by!r}"
         raise ValueError(
-            f"the levels of {stored.group.store_path} were made {how}, which does not say how they follow from the "
-            "base; name the method, as in method='mean' (verify_pyramid finds it out)"
+            f"the levels of {stored.group.store_path} were made {how}, and the metadata do not state how to compute "
+            "them from the base; name the method, as in method='mean' (verify_pyramid identifies it)"
         )
     _refuse_other_values(stored, made_by, method, weights)
     return replace(windows, method=made_by if method is None else method, weights=weights)
@@ -410,20 +416,20 @@ def options_of_levels(
 def _refuse_other_values(
     stored: stores.StoredPyramid, made_by: str | None, method: Method | None, weights: xr.DataArray | None
 ) -> None:
-    """Refuse what would make a part of the levels otherwise than the rest."""
+    """Raise if a part of the levels would be computed differently from the rest."""
     place = stored.group.store_path
     if needs_weights(made_by) and weights is None:
-        raise ValueError(f"the levels of {place} are weighted means; give the weights that they were made with")
+        raise ValueError(f"the levels of {place} are weighted means; pass the weights that they were computed with")
     if made_by not in REDUCERS:
         return
     if method is not None and get_reducer(method).name != made_by:
         raise ValueError(
             f"the levels of {place} were made by method {made_by!r}, not by {get_reducer(method).name!r}; "
-            "leave the method out, or make all of them anew with rebuild_levels"
+            "omit the method, or recompute all of them with rebuild_levels"
         )
     if weights is not None:
         raise ValueError(
-            f"the levels of {place} were made without weights; leave them out, or make all levels anew with "
+            f"the levels of {place} were computed without weights; omit the weights, or recompute all levels with "
             "rebuild_levels"
         )
 
@@ -436,7 +442,10 @@ def build_of_change(
     options: LevelOptions,
     storage: StorageOptions,
 ) -> Build:
-    """Return what makes parts of a stored pyramid anew, whose base is read at `base` and labelled as `image`."""
+    """Return the build that recomputes the parts of a stored pyramid that depend on the boxes `edited` of its base.
+
+    `image` has the shape and coordinates of the base, `base` its values.
+    """
     local = isinstance(base, AppendedBase) or options.weights is not None
     crew = None if local else crew_for([stored.arrays[0]], stores.place_of(stored.group))
     plan = plan_image(image, image_axes(image), options, resources_of(crew, storage))
@@ -444,8 +453,8 @@ def build_of_change(
         _check_levels(stored, plan)
     if plan.reducer.bands:
         raise ValueError(
-            f"level 0 of method {plan.reducer.name!r} is a band, and the image that the levels were made of is not "
-            "stored; write the pyramid anew with write_pyramid"
+            f"level 0 of method {plan.reducer.name!r} is a band, and the image that it was computed from is not "
+            "stored; write the pyramid again with write_pyramid"
         )
     grids, dtypes = zip(*(((array.chunks, array.shards), array.dtype) for array in stored.arrays), strict=True)
     plan = ready_to_build(plan_as_stored(plan, grids, dtypes))
@@ -466,7 +475,7 @@ def build_of_change(
 
 
 def _check_levels(stored: stores.StoredPyramid, plan: Plan) -> None:
-    """Refuse levels that are not of the sizes that the windows of a plan have on the stored base."""
+    """Raise if stored levels do not have the shapes that the factors of a plan give."""
     found = [array.shape for array in stored.arrays]
     expected = [
         tuple(map(partial(coarsened_size, boundary=plan.boundary), plan.dims, found[0], level.factors))
@@ -474,13 +483,13 @@ def _check_levels(stored: stores.StoredPyramid, plan: Plan) -> None:
     ]
     if found != expected:
         raise ValueError(
-            f"the levels of {stored.group.store_path} have the shapes {found!r}, but windows of the base would have "
-            f"{expected!r}; write the pyramid anew with write_pyramid"
+            f"the levels of {stored.group.store_path} have the shapes {found!r}, but coarsening the base gives "
+            f"{expected!r}; write the pyramid again with write_pyramid"
         )
 
 
 def record_of_change(build: Build, stored: stores.StoredPyramid, *, copy_base: bool) -> stores.Record:
-    """Return what a later call must know to go on with a change."""
+    """Return the record by which a later call can resume a change."""
     array = stored.arrays[0]
     encoding = stores.encoding_like(array, array.metadata.zarr_format, "auto")
     return build.record(stored.multiscales.version, stored.layout, encoding, copy_base=copy_base)

@@ -151,7 +151,7 @@ def test_changed__follows_updates_by_region_and_appends(place):
 
 def test_changed__without_digests_is_refused(tmp_path):
     ms.write_pyramid(np.ones((9, 9), "uint8"), tmp_path / "p", scale_factors=[2])
-    with pytest.raises(ValueError, match="has no digests to tell what changed; name the region"):
+    with pytest.raises(ValueError, match="has no digests, so that edits cannot be detected; name the region"):
         ms.update_pyramid(tmp_path / "p", changed="auto")
 
 
@@ -420,7 +420,7 @@ def test_update__of_a_weighted_mean_takes_its_weights(tmp_path):
     with pytest.raises(ValueError, match="weighted mean"):
         ms.update_pyramid(tmp_path / "p", {"y": 3})
     level_0(tmp_path / "p", "datatree")[3] = values[3] = 1000.0
-    with pytest.raises(ValueError, match="are weighted means; give the weights"):
+    with pytest.raises(ValueError, match="are weighted means; pass the weights"):
         ms.update_pyramid(tmp_path / "p", {"y": 3}, method="mean")
     ms.update_pyramid(tmp_path / "p", {"y": 3}, method="mean", weights=weights)
     ms.write_pyramid(values, tmp_path / "fresh", **options)
@@ -431,7 +431,7 @@ def test_update__of_a_weighted_mean_takes_its_weights(tmp_path):
     ("options", "message"),
     [
         ({"method": "max"}, "were made by method 'mean', not by 'max'"),
-        ({"weights": xr.DataArray(np.ones(20), dims="y")}, "were made without weights"),
+        ({"weights": xr.DataArray(np.ones(20), dims="y")}, "were computed without weights"),
     ],
 )
 def test_update__by_another_method_than_that_of_the_other_parts_is_refused(tmp_path, options, message):
@@ -458,7 +458,7 @@ def test_update__of_levels_that_are_no_windows_is_refused(tmp_path):
 def test_update__without_a_region_is_refused(tmp_path):
     ms.write_pyramid(np.zeros((20, 20), "u1"), tmp_path / "p", scale_factors=[2])
     for options in ({}, {"resume": True}):
-        with pytest.raises(ValueError, match="name the region that was edited"):
+        with pytest.raises(ValueError, match="region is missing; name the region that was edited"):
             ms.update_pyramid(tmp_path / "p", **options)
 
 
@@ -532,7 +532,7 @@ def test_append__resumed_when_it_is_done_is_refused(tmp_path):
     ms.write_pyramid(values, tmp_path / "p", scale_factors=[2])
     ms.append_pyramid(values, tmp_path / "p", "y")
     before = hashes(tmp_path / "p")
-    with pytest.raises(ValueError, match=r"it is done, or has not begun\. There are 18 samples of 'y'"):
+    with pytest.raises(ValueError, match=r"it is complete, or has not begun\. The store has 18 samples along 'y'"):
         ms.append_pyramid(values, tmp_path / "p", "y", resume=True)
     assert hashes(tmp_path / "p") == before
 
@@ -551,10 +551,10 @@ def test_append__reads_parts_of_the_shape_of_a_chunk_that_lie_across_chunks(tmp_
     ("change", "error", "message"),
     [
         (lambda image: image.astype("uint8"), TypeError, "has dtype 'uint8', the store 'uint16'"),
-        (lambda image: image.isel(x=slice(0, 5)), ValueError, "has 5 samples of 'x', the store 12"),
+        (lambda image: image.isel(x=slice(0, 5)), ValueError, "has 5 samples along 'x', the store 12"),
         (lambda image: image.rename(y="z"), ValueError, "the image has the axes"),
-        (lambda image: image, ValueError, "lies at y=.*the store wants"),
-        (lambda image: image.assign_coords(x=image.x + 1), ValueError, "lies at x="),
+        (lambda image: image, ValueError, "is at y=.*the store require"),
+        (lambda image: image.assign_coords(x=image.x + 1), ValueError, "is at x="),
     ],
 )
 def test_append__of_what_does_not_fit_is_refused_and_leaves_the_store(tmp_path, change, error, message):
@@ -636,9 +636,9 @@ def test_rebuild__of_one_level_leaves_the_others(tmp_path):
     assert hashes(tmp_path / "p/scale1") == before
     assert hashes(tmp_path / "p/scale2") == hashes(tmp_path / "fresh/scale2")
     for method in (None, "mean", "max"):
-        with pytest.raises(ValueError, match="made by several rules"):
+        with pytest.raises(ValueError, match="computed with different methods or parameters"):
             ms.update_pyramid(tmp_path / "p", {"y": 0}, method=method)
-        with pytest.raises(ValueError, match="made by several rules"):
+        with pytest.raises(ValueError, match="computed with different methods or parameters"):
             ms.append_pyramid(values, tmp_path / "p", "y", method=method)
     assert ms.verify_pyramid(tmp_path / "p").ok
     ms.rebuild_levels(tmp_path / "p", method="max")
@@ -657,12 +657,15 @@ def test_rebuild__of_one_level_by_the_same_rule_is_a_repair(tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"method": "nearest"}, "places level 1 at y=0.0, and the store says 0.5"),
+        ({"method": "nearest"}, "places level 1 at y=0.0, but the metadata state 0.5"),
         ({"method": "sum"}, "makes level 1 of dtype 'uint64', and 'uint16' is stored"),
-        ({"method": "max", "levels": [0]}, r"levels=\[0\] are none that could be changed; choose of 1 to 2"),
-        ({"method": "max", "levels": [3]}, "choose of 1 to 2"),
-        ({"method": "max", "levels": [True]}, "choose of 1 to 2"),
-        ({"method": "max", "levels": 1}, r"levels=1 is no list of levels; name them by number, as in levels=\[1\]"),
+        (
+            {"method": "max", "levels": [0]},
+            r"levels=\[0\] contains no number, or one that cannot be changed; choose",
+        ),
+        ({"method": "max", "levels": [3]}, "choose from 1 to 2"),
+        ({"method": "max", "levels": [True]}, "choose from 1 to 2"),
+        ({"method": "max", "levels": 1}, r"levels=1 is not a list of level numbers; pass integers, as in levels=\[1\]"),
     ],
 )
 def test_rebuild__of_what_would_not_fit_is_refused_and_leaves_the_store(tmp_path, options, message):
@@ -720,7 +723,7 @@ def test_remove__of_a_level_that_others_were_made_from_leaves_no_rule_to_update_
     ms.remove_levels(tmp_path / "p", [2])
     ms.update_pyramid(tmp_path / "p", {"y": 0})
     ms.remove_levels(tmp_path / "p", [1])
-    with pytest.raises(ValueError, match="made by several rules"):
+    with pytest.raises(ValueError, match="computed with different methods or parameters"):
         ms.update_pyramid(tmp_path / "p", {"y": 0})
     ms.rebuild_levels(tmp_path / "p", method="median")
     ms.update_pyramid(tmp_path / "p", {"y": 0})
@@ -785,7 +788,7 @@ def test_change__of_a_pyramid_whose_levels_are_being_added_is_refused(tmp_path, 
         lambda: ms.append_pyramid(np.zeros((4, 20), "uint16"), tmp_path / "p", "y"),
         lambda: ms.rebuild_levels(tmp_path / "p", method="max"),
     ):
-        with pytest.raises(ValueError, match="by the same call of add_levels with resume=True"):
+        with pytest.raises(ValueError, match="by repeating the call of add_levels with resume=True"):
             other()
     ms.add_levels(tmp_path / "p", scale_factors=[2], resume=True)
     assert len(ms.open_pyramid(tmp_path / "p").children) == 2
