@@ -282,7 +282,7 @@ def _build_of_append(
     check_exportable(build.levels[0].axes)
     if len(build.levels) != len(shapes):
         raise ValueError(
-            f"the store has {len(shapes)!r} levels, but its metadata describe {len(build.levels)!r}; check it with validate"
+            f"the store has {len(shapes)!r} levels, but its metadata describe {len(build.levels)!r}; run validate on it"
         )
     return replace(build, data=(addition.source,), images=level_images(whole, build.plans[0]))
 

@@ -1,4 +1,4 @@
-"""Windows of which nothing is stored: their values are known before a pass begins, so that none of them is reduced."""
+"""`Blanks`: the values of windows without stored chunks, computed once per pass."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from ..store import Access
 
 @dataclass(frozen=True)
 class Blanks:
-    """What windows of nothing but the base's fill value are reduced to."""
+    """The result of reducing windows that contain only the base's fill value."""
 
     states: Mapping[int, Block]
-    """For levels that are reduced from the base, the state of a whole window; none where it is not known."""
+    """The state of a whole window, by level, for levels that are reduced from the base; empty if unknown."""
     leave_nothing: bool
-    """Whether such windows, whole or partial, leave nothing to be stored."""
+    """Whether such windows, whole or partial, give only fill values, so that no chunk is stored."""
 
     @classmethod
     def of(cls, plan: Plan, pass_: Pass, fill: Any, levels: Mapping[int, Access]) -> Blanks:
-        """Return what windows of a fill value give in the levels of a pass over the base; unknown if there is none."""
+        """Return the blanks of a pass over the base; `fill` is None if they cannot be known beforehand."""
         if fill is None:
             return cls({}, leave_nothing=False)
         direct = [level for level in plan.levels[1:] if level.parent == 0]
@@ -32,7 +32,7 @@ class Blanks:
         return cls(states, _leave_nothing(plan, pass_, fill, levels))
 
     def state(self, index: int, tile: Box, part: Box, factors: Sequence[int]) -> Block | None:
-        """Return the state of all windows of a part of a level under a blank tile; None where it is not known."""
+        """Return the state, the same for all windows, of a part of a level under a blank tile; None if unknown."""
         return self.states.get(index) if _is_whole(tile, part, factors) else None
 
 
@@ -64,5 +64,5 @@ def _is_fill_of(level: Access, value: Any) -> bool:
 
 
 def _is_whole(tile: Box, part: Box, factors: Sequence[int]) -> bool:
-    """Whether a tile has all samples of the windows of `part`, or more."""
+    """Whether a tile contains all samples of the windows of `part`."""
     return all(n >= size for n, size in zip(shape_of(tile), shape_of(refined(part, factors)), strict=True))

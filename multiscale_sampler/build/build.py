@@ -1,7 +1,7 @@
-"""What a build is, decided before a store is touched: levels, labels, plans, where values are read, who works.
+"""`Build`: everything about a pyramid that is decided before its store is opened for writing.
 
-An image becomes one plan for all levels. So does a tree whose levels are as `to_multiscale` made them; of any
-other tree every level is written as it is. `engine` carries builds out.
+An image gets one plan for all levels, and so does a tree whose levels are unchanged since `to_multiscale`. Each level
+of any other tree gets its own plan, which writes it as it is.
 """
 
 from __future__ import annotations
@@ -41,51 +41,55 @@ Arrays: TypeAlias = "Mapping[int, zarr.Array[Any]]"
 
 @dataclass(frozen=True)
 class Build:
-    """A pyramid about to be written: its levels with their labels, and the plans that fill them."""
+    """A pyramid to write, or to change: its levels, and the plans that compute them."""
 
     name: str
+    """Name of the image."""
     levels: tuple[Level, ...]
+    """The levels, the base first."""
     images: tuple[xr.DataArray, ...]
-    """The levels' labels, with stand-ins for values that are yet to be computed; those of level 0 where these alone
-    are needed."""
+    """The coordinates and attributes of each level, with placeholders for values that are not computed yet; for an
+    update or a rebuild those of level 0 only."""
     data: tuple[Any, ...]
     """The arrays that values are computed from."""
     plans: tuple[Plan, ...]
     """One for all levels, or one for each level that is written as it is."""
     recipe: dict[str, Any]
+    """The options that the levels are computed with, as the metadata state them."""
     bases: tuple[Base, ...]
-    """For each plan, where its base is read."""
+    """The base of each plan."""
     weights: Weights | None
-    """Where the weights of voxels are read."""
+    """Weights of the voxels of the base; None without weights."""
     source: zarr.Array[Any] | None
-    """The zarr array that the base is a view of, if it is one."""
+    """The zarr array that contains the base; None if the base is not read from one array."""
     crew: Crew | None
-    """The cluster that builds, None for threads of this process."""
+    """The cluster that builds; None for threads of this process."""
     source_dims: tuple[Hashable, ...]
     """The dims of the image as it was passed, which may be written in another order."""
     edited: tuple[Box, ...] | None = None
-    """The boxes of the base that have changed since the levels were built; None: nothing is built yet."""
+    """For a change: the boxes of the base that the levels are recomputed from. None for a new pyramid."""
 
     @property
     def workers(self) -> int:
-        """Regions at a time."""
+        """Number of regions that are built at the same time."""
         return self.plans[0].workers
 
     def warn_of_order(self, *, stacklevel: int) -> None:
         """Warn, as a call at `stacklevel`, if the axes are written in another order than they were passed in."""
         if (dims := self.images[0].dims) != self.source_dims:
             warnings.warn(
-                f"the axes {self.source_dims!r} are written as {dims!r}: OME-NGFF wants time and channels before space",
+                f"the axes {self.source_dims!r} are written as {dims!r}: OME-NGFF requires time and channels before "
+                "space",
                 UserWarning,
                 stacklevel=stacklevel + 1,
             )
 
     def record(self, version: str, layout: str, encoding: stores.Encoding, *, copy_base: bool) -> stores.Record:
-        """Return what a later call must know to go on with this build: that it is the same, and its passes."""
+        """Return the record by which a later call can resume this build: a fingerprint, and the passes."""
         passes = [(number, pass_) for number, plan in enumerate(self.plans) for pass_ in self._passes(plan, copy_base)]
         fingerprint: dict[str, Any] = {
             "image": self.name,
-            "source": _identity(self.data[0]),
+            "source": _source_identity(self.data[0]),
             "levels": [str(level) for level in self.levels],
             "recipe": self.recipe,
             "method": [_method_identity(plan.reducer) for plan in self.plans],
@@ -102,26 +106,26 @@ class Build:
         return plan.export_passes if copy_base else plan.passes
 
     def bound_passes(self, record: stores.Record, arrays: Arrays) -> list[BoundPass]:
-        """Return the passes of a record with the arrays that they read and fill."""
-        whole = len(self.plans) == 1
-        chosen: Sequence[Selection | None] = [None] * len(record.passes)
+        """Return the passes of a record with the arrays that they read and write."""
+        is_one_plan = len(self.plans) == 1
+        selected: Sequence[Selection | None] = [None] * len(record.passes)
         if self.edited is not None:
-            chosen = selections(self.plans[0], [pass_ for _, pass_ in record.passes], self.edited)
+            selected = selections(self.plans[0], [pass_ for _, pass_ in record.passes], self.edited)
         return [
             BoundPass.of(
                 self.plans[number],
                 pass_,
                 self.bases[number],
-                arrays if whole else {0: arrays[number]},
+                arrays if is_one_plan else {0: arrays[number]},
                 self.weights,
                 selection,
             )
-            for (number, pass_), selection in zip(record.passes, chosen, strict=True)
+            for (number, pass_), selection in zip(record.passes, selected, strict=True)
         ]
 
 
-def _identity(data: Any) -> str:
-    """Return what tells one source from another without reading it."""
+def _source_identity(data: Any) -> str:
+    """Return a text that identifies a source, without reading its values."""
     array = stores.source_array(data) if isinstance(data, da.Array) else None
     if array is not None:
         return f"{stores.place_of(array)} {array.metadata.to_dict()}"
@@ -129,12 +133,12 @@ def _identity(data: Any) -> str:
 
 
 def _method_identity(reducer: Reducer) -> str:
-    """Return what tells one method from another; names do only in the table."""
+    """Return a text that identifies a method: a name of the table is unique, that of a user's method is not."""
     return reducer.name if reducer.function is None else tokenize(reducer)
 
 
-def opened(image: Any) -> tuple[xr.DataArray, tuple[Axis, ...]]:
-    """Return an image, and its axes, that is stored at a place or that `to_image` can label."""
+def open_with_axes(image: Any) -> tuple[xr.DataArray, tuple[Axis, ...]]:
+    """Return an image with its axes: a stored image is opened, an array labelled as by `to_image`."""
     return image_and_axes(stores.open_image(image) if stores.is_zarr(image) else image)
 
 
@@ -147,7 +151,7 @@ def build_of_image(
     *,
     dtype: npt.DTypeLike | None = None,
 ) -> Build:
-    """Make an image ready for writing: one plan for all levels, of its values in another dtype if one is given."""
+    """Return the build of an image, with one plan for all levels; `dtype` converts its values before reduction."""
     prepared = _Prepared.of(image, axes, dtype)
     lazy_weights = options.weights is not None and not isinstance(unread(options.weights), np.ndarray)
     crew = None if lazy_weights else crew_for([unread(image)], target)
@@ -175,26 +179,26 @@ def _build_by_plan(prepared: _Prepared, plan: Plan, weights: xr.DataArray | None
 
 @dataclass(frozen=True)
 class _Prepared:
-    """An image in the order of axes and in the dtype in which it will be written."""
+    """An image in the order of axes and the dtype in which it is written."""
 
     original: xr.DataArray
     """The image that is read."""
     image: xr.DataArray
-    """The image that is written, for which others stand where its values are converted."""
+    """The image that is written; its values are placeholders if they are converted while they are read."""
     axes: tuple[Axis, ...]
-    """Its axes."""
+    """The axes of `image`."""
     order: tuple[int, ...]
-    """The axes of the original in the order of writing."""
+    """For each axis of `image`, its number in `original`."""
 
     @classmethod
     def of(cls, image: xr.DataArray, axes: tuple[Axis, ...], dtype: npt.DTypeLike | None) -> _Prepared:
-        """Return an image in the order of axes that OME-NGFF wants, and in a dtype if one is asked for."""
+        """Return an image in the order of axes that OME-NGFF requires, and in `dtype` unless it is None."""
         order = ngff_order(axes)
         ordered = image if order == tuple(range(image.ndim)) else transposed_image(image, order)
         return cls(image, _retyped(ordered, dtype), tuple(axes[index] for index in order), order)
 
     def plan(self, options: LevelOptions, storage: StorageOptions) -> Plan:
-        """Plan the pyramid, with memory for blocks of both dtypes where values are converted."""
+        """Return the plan of the pyramid; a conversion of dtype needs memory for blocks in both dtypes."""
         read, written = self.original.dtype, self.image.dtype
         if read != written:
             storage = replace(storage, memory_limit=int(storage.memory / (1 + read.itemsize / written.itemsize)))
@@ -202,20 +206,20 @@ class _Prepared:
 
     @property
     def base(self) -> Base:
-        """Where the values are read."""
+        """The base of the pyramid."""
         return base_of(self.original, self.order, self.image.dtype)
 
 
 def level_images(image: xr.DataArray, plan: Plan) -> tuple[xr.DataArray, ...]:
-    """Return the labels of all levels of a plan, the image itself first, the others without values."""
-    shown = (np.broadcast_to(np.zeros((), level.dtype), level.shape) for level in plan.levels[1:])
-    return (image, *(label_level(image, values, plan, index) for index, values in enumerate(shown, 1)))
+    """Return the levels of a plan as labelled images: the image itself, then coarser levels with placeholder values."""
+    placeholders = (np.broadcast_to(np.zeros((), level.dtype), level.shape) for level in plan.levels[1:])
+    return (image, *(label_level(image, values, plan, index) for index, values in enumerate(placeholders, 1)))
 
 
 def build_of_tree(
     tree: xr.DataTree, target: stores.Location, storage: StorageOptions, *, dtype: npt.DTypeLike | None = None
 ) -> Build:
-    """Make a tree ready for writing: from its base where its levels are as `to_multiscale` made them, else as it is."""
+    """Return the build of a tree: from its base if unchanged since `to_multiscale`, else with each level as it is."""
     levels = levels_of_tree(tree)
     image, axes = image_and_axes(levels[0])
     recipe = dict(tree.attrs.get(RECIPE_ATTRIBUTE, {}))
@@ -226,7 +230,7 @@ def build_of_tree(
         if plan is not None:
             prepared = _Prepared.of(image, axes, dtype)
             if prepared.image is not image:
-                # Of another dtype, or in another order of axes: the levels are others.
+                # The plan of the tree is for another dtype or order of axes.
                 plan = prepared.plan(LevelOptions.of_recipe(recipe), resources)
             return _build_by_plan(prepared, plan, None, crew)
     return _build_as_is(levels, [axes, *map(image_axes, levels[1:])], target, storage, dtype)
@@ -239,7 +243,7 @@ def _build_as_is(
     storage: StorageOptions,
     dtype: npt.DTypeLike | None,
 ) -> Build:
-    """Make levels ready for writing, each by a plan of its own."""
+    """Return the build that writes levels as they are, each with its own plan."""
     prepared = [_Prepared.of(level, axes, dtype) for level, axes in zip(levels, axes_of_levels, strict=True)]
     data = tuple(map(unread, levels))
     crew = crew_for(data, target)
@@ -261,7 +265,7 @@ def _build_as_is(
 
 
 def _retyped(image: xr.DataArray, dtype: npt.DTypeLike | None) -> xr.DataArray:
-    """Return an image as it is planned with another dtype; its values are converted where they are read."""
+    """Return an image in another dtype for planning; numpy and zarr values are placeholders, converted when read."""
     if dtype is None:
         return image
     wanted = target_dtype(dtype, image.dtype)
@@ -274,12 +278,12 @@ def _retyped(image: xr.DataArray, dtype: npt.DTypeLike | None) -> xr.DataArray:
 
 
 def weights_of(weights: xr.DataArray | None, image: xr.DataArray) -> Weights | None:
-    """Return where the weights of an image are read."""
+    """Return the weights of an image, aligned with its axes; None without weights."""
     return None if weights is None else Weights(unread(aligned_weights(weights, image)))
 
 
 def crew_for(data: Iterable[Any], target: stores.Location) -> Crew | None:
-    """Return the active cluster, unless a source or the target lives in this process's memory, out of its reach."""
+    """Return the active cluster, or None without one or if a source or the target is in this process's memory."""
     client = active_client()
     if client is None or not all(isinstance(each, da.Array | zarr.Array) for each in data):
         return None
@@ -288,7 +292,7 @@ def crew_for(data: Iterable[Any], target: stores.Location) -> Crew | None:
 
 
 def resources_of(crew: Crew | None, storage: StorageOptions) -> StorageOptions:
-    """Return the options of storage with the cluster's threads and memory where the caller specified none."""
+    """Return the storage options, by default with the threads and the memory of the cluster."""
     if crew is None:
         return storage
     return replace(
@@ -305,20 +309,20 @@ def _plan_of_levels(
     recipe: Mapping[str, Any],
     storage: StorageOptions,
 ) -> Plan | None:
-    """Return the plan by which `to_multiscale` makes, task for task, these levels of the image; None without one."""
+    """Return the plan with which `to_multiscale` computes exactly these levels; None if they were changed."""
     try:
         plan = plan_image(image, axes, LevelOptions.of_recipe(recipe), storage)
-        again = levels_of_plan(levels[0], plan, rechunk=False)
+        expected = levels_of_plan(levels[0], plan, rechunk=False)
     except (ValueError, TypeError):
-        # The recipe does not even fit what the tree has become.
+        # The tree was changed so that its recipe no longer applies.
         return None
-    same = len(again) == len(levels) and all(
-        _unwrapped(level) == _unwrapped(other) and level.coords.equals(other.coords) and level.attrs == other.attrs
-        for level, other in zip(levels, again, strict=True)
+    same = len(expected) == len(levels) and all(
+        _graph_name(level) == _graph_name(other) and level.coords.equals(other.coords) and level.attrs == other.attrs
+        for level, other in zip(levels, expected, strict=True)
     )
     return plan if same else None
 
 
-def _unwrapped(level: xr.DataArray) -> str:
-    """Return dask's name of a level's values, which is equal for equal computations."""
+def _graph_name(level: xr.DataArray) -> str:
+    """Return dask's name of a level's values, which is the same for the same computation."""
     return str(level.data.name)

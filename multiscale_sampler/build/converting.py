@@ -1,7 +1,6 @@
-"""Pyramids from one version of OME-NGFF to another: new metadata, and arrays where the zarr format changes.
+"""`convert`: convert a pyramid to another version of OME-NGFF, in place or as a copy.
 
-What the new metadata will be is found, and refused, before anything is written. Where the format stays and there is no
-target, only documents are then written; otherwise `copying` makes a copy.
+The new metadata are computed and checked before anything is written.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ from ..metadata.specification import document_findings
 from ..plan.factors import ChunkSizes
 from ..plan.options import StorageOptions
 from ..tasks.progress import ProgressCallback
-from .copying import ConvertedImage, CopyOptions, copy_group, verify_copy
+from .copying import ConvertedImage, CopySettings, copy_group, verify_copy
 
 
 def convert(
@@ -47,40 +46,40 @@ def convert(
 ) -> None:
     """Convert an OME-Zarr image, with its labels, to another version of OME-NGFF.
 
-    Levels are kept as they are, with their paths, attributes, and how to display them; further arrays and groups, as
-    tables, come with a copy. Between 0.5 and 0.6 the arrays can stay where they are: without a `target`, only metadata
-    are written anew.
+    Levels keep their values, paths, attributes and display settings. A copy also contains the group's other arrays and
+    groups, such as tables. Between 0.5 and 0.6, which are both zarr v3, a conversion without `target` rewrites only the
+    metadata.
 
     Parameters
     ----------
     source, path
-        Place of the image's group, of any version that `open_pyramid` reads.
+        Store, and path in it, of the image's group, in any version that `open_pyramid` reads.
     target
-        Where to write a copy; nothing may be stored there. None: convert in place.
+        Where to write a copy; must be empty. None: convert in place.
     version
         "0.4" (zarr v2), "0.5" or "0.6" (zarr v3).
     chunks, shards, compressors
-        Of a copy, as in `write_pyramid`; as stored by default. Zarr v2 has no shards.
+        Storage of a copy, as in `write_pyramid`; by default that of the source. Zarr v2 does not support shards.
     memory_limit, workers, resume, progress
         As in `write_pyramid`.
     storage_options
-        Options of the file system of the places that are URLs.
+        Options of the file system, for `source` and `target` if they are URLs.
 
     Raises
     ------
     FileNotFoundError
         If nothing is stored at `source`.
     FileExistsError
-        If something is stored at `target`, but for an interrupted copy that is to be gone on with.
+        If `target` is not empty, unless it contains an interrupted copy and `resume` is set.
     ValueError
-        If there is nothing to convert, the new version cannot say what the metadata do, or a copy turns out to
-        differ from its source.
+        If the image has this version already, the new version cannot express the metadata, or samples of the copy
+        differ from the source.
 
     Warns
     -----
     UserWarning
-        If something was assumed, or is left behind: coordinate systems that only 0.6 knows, images in further groups,
-        and arrays that the other zarr format cannot hold.
+        If something had to be assumed, or is not converted: coordinate systems, which only 0.6 has, images in other
+        groups, and arrays that the other zarr format cannot store.
 
     Examples
     --------
@@ -96,52 +95,56 @@ def convert(
     check_choice("version", version, WRITTEN_VERSIONS)
     storage = StorageOptions(chunks=chunks, shards=shards, memory_limit=memory_limit, workers=workers)
     node = stores.open_node(source, path, storage_options=storage_options if isinstance(source, str) else None)
-    # Labels may have been added since metadata were consolidated.
+    # Consolidated metadata may lack labels that were added later.
     stored = stores.StoredPyramid.by_ngff(stores.open_node(node, use_consolidated=False))
-    images = list(_images(stored, version))
+    images = list(_converted_images(stored, version))
     if target is None:
         by_default = isinstance(compressors, str) and compressors == "auto"
         of_copy = [*storage.specified, *([] if by_default else ["compressors"]), *(["resume"] if resume else [])]
         _check_in_place(stored, version, of_copy)
         _rewrite_documents(cast("zarr.Group", node), images, version)
         return
-    how = CopyOptions(version, storage.in_zarr_format(VERSIONS[version].zarr_format), compressors, resume, progress)
+    settings = CopySettings(
+        version, storage.in_zarr_format(VERSIONS[version].zarr_format), compressors, resume, progress
+    )
     options = storage_options if isinstance(target, str) else None
-    if not_copied := copy_group(stored.group, images, target, how, options):
+    if not_copied := copy_group(stored.group, images, target, settings, options):
         warnings.warn(
-            f"{', '.join(not_copied)} of {stored.group.store_path} are not copied: they are images of their own, or "
-            "cannot be stored in the other zarr format; convert or copy them by themselves",
+            f"{', '.join(not_copied)} of {stored.group.store_path} are not copied: they are separate images, or cannot "
+            "be stored in the other zarr format; convert or copy them separately",
             UserWarning,
             stacklevel=2,
         )
     verify_copy(images, stores.open_node(target, storage_options=options))
 
 
-def _images(stored: stores.StoredPyramid, version: NgffVersion) -> Iterator[ConvertedImage]:
-    """Yield an image and its labels as they will be.
+def _converted_images(stored: stores.StoredPyramid, version: NgffVersion) -> Iterator[ConvertedImage]:
+    """Yield an image, then its labels, with their attributes in a version.
 
     Raises
     ------
     ValueError
-        If the version cannot say what their metadata do.
+        If the version cannot express their metadata.
     """
-    yield _image(stored, "", version)
+    yield _converted_image(stored, "", version)
     for name, node in stored.labels.items():
         if not isinstance(node, zarr.Group):
             raise ValueError(
-                f"{stored.group.store_path} lists the labels {name!r}, but there are none; correct the list first"
+                f"{stored.group.store_path} lists the labels {name!r}, which do not exist; remove them from the list"
             )
-        yield _image(stores.StoredPyramid.by_ngff(node), f"{stores.LABELS}/{name}", version)
+        yield _converted_image(stores.StoredPyramid.by_ngff(node), f"{stores.LABELS}/{name}", version)
 
 
-def _image(stored: stores.StoredPyramid, inside: str, version: NgffVersion) -> ConvertedImage:
+def _converted_image(stored: stores.StoredPyramid, inside: str, version: NgffVersion) -> ConvertedImage:
     place, attributes, assumed = stored.group.store_path, stored.attributes, stored.assumed
     entries: Any = namespace_of(attributes)["multiscales"]
     if len(entries) > 1:
-        raise ValueError(f"{place} describes {len(entries)} images, and only one at a time can be converted")
+        raise ValueError(
+            f"{place} describes {len(entries)} images, but only one per group is supported; move each to its own"
+        )
     lost = further_system_names(attributes) if not VERSIONS[version].has_systems else ()
     if lost:
-        assumed += (f"that the coordinate systems {', '.join(lost)} may go, which only 0.6 knows",)
+        assumed += (f"that the coordinate systems {', '.join(lost)} can be dropped, because only 0.6 has them",)
     if assumed:
         message = f"{place} is converted to {version}; assumed: {'; '.join(assumed)}"
         warnings.warn(message, UserWarning, stacklevel=4)
@@ -149,7 +152,8 @@ def _image(stored: stores.StoredPyramid, inside: str, version: NgffVersion) -> C
     new = converted_attributes(attributes, levels, version, restated=bool(assumed))
     if wrong := [finding for finding in document_findings(new) if finding.severity == "error"]:
         raise ValueError(
-            f"OME-NGFF {version} cannot say what the metadata of {place} do: {wrong[0].location}: {wrong[0].message}"
+            f"OME-NGFF {version} cannot express the metadata of {place}: {wrong[0].location}: {wrong[0].message}; "
+            "correct them first"
         )
     return ConvertedImage(stored, inside, new)
 
@@ -158,9 +162,9 @@ def _image(stored: stores.StoredPyramid, inside: str, version: NgffVersion) -> C
 
 
 def _check_in_place(stored: stores.StoredPyramid, version: NgffVersion, of_copy: Sequence[str]) -> None:
-    """Refuse a conversion that has nothing to write, more than documents, or options of a copy (`of_copy`)."""
+    """Raise if a conversion in place has nothing to do, needs another zarr format, or got options of a copy."""
     if of_copy:
-        raise ValueError(f"{', '.join(of_copy)} shape a copy, and there is no target; name one, or leave them out")
+        raise ValueError(f"{', '.join(of_copy)} apply to a copy, but there is no target; pass one, or omit them")
     group, zarr_format = stored.group, VERSIONS[version].zarr_format
     if group.metadata.zarr_format != zarr_format:
         raise ValueError(
@@ -172,14 +176,14 @@ def _check_in_place(stored: stores.StoredPyramid, version: NgffVersion, of_copy:
 
 
 def _rewrite_documents(group: zarr.Group, images: Sequence[ConvertedImage], version: NgffVersion) -> None:
-    """Write the attributes of an image and its labels in a version, those of the image last."""
+    """Write the new attributes of an image and its labels."""
     with stores.claim(stores.place_of(group)):
         was_consolidated = stores.is_consolidated(group)
         root = stores.writable_group(group)
         documents = {image.inside: image.attributes for image in images}
         if isinstance(labels := root.get(stores.LABELS), zarr.Group):
             documents[stores.LABELS] = relocated_attributes(labels.attrs.asdict(), version)
-        # The image itself last: what it says is what readers see first.
+        # The image itself last: readers start from its metadata.
         for inside in sorted(documents, key=len, reverse=True):
             node = root if not inside else root[inside]
             node.attrs.put(documents[inside])

@@ -1,7 +1,6 @@
-"""Copies of an image and its labels in another version of OME-NGFF, with everything else that is in its group.
+"""Copies of an image, its labels and the rest of its group, in another version of OME-NGFF.
 
-Levels are copied as they are, by the passes that build pyramids. Metadata are published when all chunks are there,
-those of the image after those of its labels.
+Metadata are written after all chunks, those of the image last.
 """
 
 from __future__ import annotations
@@ -24,30 +23,36 @@ from ..tasks.progress import ProgressCallback
 from .build import Build, build_of_tree
 from .engine import run_passes
 
-# How much of a level is compared at the end, along each axis at each of its ends and its middle.
+# Size along each axis of the three boxes of a level that are compared with the source.
 SAMPLED_EDGE = 64
 
 
 @dataclass(frozen=True)
 class ConvertedImage:
-    """An image of the source, with what its copy will state."""
+    """An image or labels of the source, and its attributes in the new version."""
 
     stored: stores.StoredPyramid
+    """The image in the source."""
     inside: str
-    """Its path below the source: none for the image itself, "labels/..." for its labels."""
+    """Path of its group in the source: "" for the image itself, "labels/..." for labels."""
     attributes: dict[str, Any]
     """The attributes of its group in the new version."""
 
 
 @dataclass(frozen=True)
-class CopyOptions:
+class CopySettings:
     """How images are copied."""
 
     version: NgffVersion
+    """Version of OME-NGFF of the copy."""
     storage: StorageOptions
+    """Chunks, shards, workers and memory."""
     compressors: Any
+    """Codecs, as ``zarr.create_array`` takes them; "auto": the source's."""
     resume: bool
+    """Whether to resume an interrupted copy."""
     progress: bool | ProgressCallback | None
+    """How progress is reported."""
 
     @property
     def zarr_format(self) -> Literal[2, 3]:
@@ -59,7 +64,7 @@ def copy_group(
     source: zarr.Group,
     images: Sequence[ConvertedImage],
     target: Any,
-    how: CopyOptions,
+    settings: CopySettings,
     storage_options: Mapping[str, Any] | None,
 ) -> list[str]:
     """Copy an image, its labels (`images`, in this order) and the rest of its group to a target.
@@ -71,43 +76,48 @@ def copy_group(
     """
     image, *labels = images
     with ExitStack() as claims:
-        root = _copy_levels(image, target, how, claims, storage_options)
+        root = _copy_levels(image, target, settings, claims, storage_options)
         pending = [(root, image)]
         for each in labels:
-            _list_labels(each, root.group, how.version)
+            _create_labels_group(each, root.group, settings.version)
             place = root.group.store_path / each.inside
-            if not (how.resume and stores.is_finished(place)):
-                pending.append((_copy_levels(each, place, how, claims, None), each))
-        not_copied = _copy_others(source, _other_names(source, images), root.group, how)
-        # The image itself last: what it says is what readers see first.
+            if not (settings.resume and stores.is_finished(place)):
+                pending.append((_copy_levels(each, place, settings, claims, None), each))
+        not_copied = _copy_others(source, _other_names(source, images), root.group, settings)
+        # The image itself last: readers start from its metadata.
         for new, each in reversed(pending):
             new.publish(each.attributes)
     return not_copied
 
 
 def _copy_levels(
-    image: ConvertedImage, place: Any, how: CopyOptions, claims: ExitStack, storage_options: Mapping[str, Any] | None
+    image: ConvertedImage,
+    place: Any,
+    settings: CopySettings,
+    claims: ExitStack,
+    storage_options: Mapping[str, Any] | None,
 ) -> stores.Target:
-    """Copy the levels of an image with their coordinates, and return the target, of which nothing is published yet."""
+    """Copy the levels of an image with their coordinates, and return the target, still without OME-NGFF metadata."""
     claims.enter_context(stores.claim(stores.place_of(place)))
-    build = build_of_tree(image.stored.tree(), stores.place_of(place), how.storage)
+    build = build_of_tree(image.stored.tree(), stores.place_of(place), settings.storage)
     build.warn_of_order(stacklevel=4)
     encodings = [
-        replace(stores.encoding_like(source, how.zarr_format, how.compressors), fill_value=source.fill_value)
+        replace(stores.encoding_like(source, settings.zarr_format, settings.compressors), fill_value=source.fill_value)
         for source in image.stored.arrays
     ]
     with_coordinates = all(_coordinate_names(image, path) for path in image.stored.paths)
-    new = _create_target(image, build, place, how, encodings[0], storage_options, with_coordinates=with_coordinates)
+    new = _create_target(
+        image, build, place, settings, encodings[0], storage_options, with_coordinates=with_coordinates
+    )
     arrays = {}
     for level, encoding, source in zip(build.levels, encodings, image.stored.arrays, strict=True):
         arrays[level.index] = new.create_level(level, encoding, _attributes_to_copy(source), like=source)
         if with_coordinates:
             new.write_coordinates(level.index, without_display(build.images[level.index]))
     for parent in sorted({path.rpartition("/")[0] for path in image.stored.paths} - {""}):
-        kept = _attributes_to_copy(image.stored.group[parent])
-        if kept:
-            new.group.require_group(parent).attrs.update(kept)
-    run_passes(build, arrays, new, how.progress)
+        if attributes := _attributes_to_copy(image.stored.group[parent]):
+            new.group.require_group(parent).attrs.update(attributes)
+    run_passes(build, arrays, new, settings.progress)
     return new
 
 
@@ -115,7 +125,7 @@ def _create_target(
     image: ConvertedImage,
     build: Build,
     place: Any,
-    how: CopyOptions,
+    settings: CopySettings,
     encoding: stores.Encoding,
     storage_options: Mapping[str, Any] | None,
     *,
@@ -127,17 +137,17 @@ def _create_target(
         image.stored.arrays,
         paths,
         stores.written_paths("datatree" if with_coordinates else "flat", paths, build.images),
-        record=build.record(how.version, layout, encoding, copy_base=True),
+        record=build.record(settings.version, layout, encoding, copy_base=True),
         layout=layout,
         mode="w-",
-        resume=how.resume,
-        zarr_format=how.zarr_format,
+        resume=settings.resume,
+        zarr_format=settings.zarr_format,
         storage_options=storage_options,
     )
 
 
-def _list_labels(image: ConvertedImage, root: zarr.Group, version: NgffVersion) -> None:
-    """Make the group of the labels, which lists them, where it is not yet."""
+def _create_labels_group(image: ConvertedImage, root: zarr.Group, version: NgffVersion) -> None:
+    """Create the group ``labels`` with its list of labels, unless it exists."""
     if stores.LABELS not in root:
         names = image.inside.split("/")[1:]
         above = image.stored.group.store_path
@@ -146,8 +156,8 @@ def _list_labels(image: ConvertedImage, root: zarr.Group, version: NgffVersion) 
         root.create_group(stores.LABELS, attributes=relocated_attributes(listing.attrs.asdict(), version))
 
 
-def _copy_others(source: zarr.Group, names: Sequence[str], target: zarr.Group, how: CopyOptions) -> list[str]:
-    """Copy arrays and groups that are neither levels nor labels, and return the names of those that are not copied."""
+def _copy_others(source: zarr.Group, names: Sequence[str], target: zarr.Group, settings: CopySettings) -> list[str]:
+    """Copy the arrays and groups of these names, and return the names of those that cannot be copied."""
     not_copied: list[str] = []
     for name in names:
         node = source[name]
@@ -156,17 +166,17 @@ def _copy_others(source: zarr.Group, names: Sequence[str], target: zarr.Group, h
             not_copied.append(name)
         elif isinstance(node, zarr.Group):
             target.require_group(name).attrs.put(node.attrs.asdict())
-        elif not _copy_array(node, target, name, how):
+        elif not _copy_array(node, target, name, settings):
             not_copied.append(name)
     return not_copied
 
 
-def _copy_array(source: zarr.Array[Any], target: zarr.Group, name: str, how: CopyOptions) -> bool:
-    """Copy an array, chunk by chunk; return whether the zarr format can hold it."""
-    encoding = stores.encoding_like(source, how.zarr_format, how.compressors)
+def _copy_array(source: zarr.Array[Any], target: zarr.Group, name: str, settings: CopySettings) -> bool:
+    """Copy an array, chunk by chunk; return whether the zarr format can store it."""
+    encoding = stores.encoding_like(source, settings.zarr_format, settings.compressors)
     names = stores.dimension_names(source)
-    dimensions = {stores.V2_DIMENSIONS: list(names)} if names and how.zarr_format == 2 else {}
-    sharded = source.shards is not None and how.zarr_format == 3
+    dimensions = {stores.V2_DIMENSIONS: list(names)} if names and settings.zarr_format == 2 else {}
+    sharded = source.shards is not None and settings.zarr_format == 3
     try:
         new = target.create_array(
             name,
@@ -176,13 +186,13 @@ def _copy_array(source: zarr.Array[Any], target: zarr.Group, name: str, how: Cop
             shards=source.shards if sharded else None,
             compressors=encoding.compressors,
             filters=encoding.filters,
-            serializer=encoding.serializer if how.zarr_format == 3 else "auto",
+            serializer=encoding.serializer if settings.zarr_format == 3 else "auto",
             fill_value=source.fill_value,
             attributes={**_attributes_to_copy(source), **dimensions},
-            chunk_key_encoding=stores.key_encoding(how.zarr_format),
-            dimension_names=names if how.zarr_format == 3 else None,
-            # An interrupted copy may have left it in part.
-            overwrite=how.resume,
+            chunk_key_encoding=stores.key_encoding(settings.zarr_format),
+            dimension_names=names if settings.zarr_format == 3 else None,
+            # An interrupted copy may have written a part of it.
+            overwrite=settings.resume,
         )
     except (ValueError, TypeError):
         return False
@@ -192,19 +202,19 @@ def _copy_array(source: zarr.Array[Any], target: zarr.Group, name: str, how: Cop
 
 
 def _attributes_to_copy(node: zarr.Array[Any] | zarr.Group) -> dict[str, Any]:
-    """Return the attributes of a level, or of the group that it lies in, but for what one zarr format needs."""
+    """Return the attributes of an array or group, without the one that only zarr v2 needs."""
     return {key: value for key, value in node.attrs.asdict().items() if key != stores.V2_DIMENSIONS}
 
 
 def _coordinate_names(image: ConvertedImage, path: str) -> list[str]:
-    """Return the names of the arrays beside a level, in a group of its own."""
+    """Return the names of the arrays beside a level, if it has its own group."""
     parent = path.rpartition("/")[0]
-    holder = image.stored.group.get(parent) if parent else None
-    return [name for name in holder if f"{parent}/{name}" != path] if isinstance(holder, zarr.Group) else []
+    group = image.stored.group.get(parent) if parent else None
+    return [name for name in group if f"{parent}/{name}" != path] if isinstance(group, zarr.Group) else []
 
 
 def _other_names(group: zarr.Group, images: Sequence[ConvertedImage]) -> list[str]:
-    """Return the names of the arrays and groups that are neither levels nor labels, each after the group it is in."""
+    """Return the paths of the arrays and groups that are neither levels nor labels, parents first."""
     copied = {"/".join(filter(None, (image.inside, path))) for image in images for path in image.stored.paths}
     above = {"/".join(path.split("/")[:depth]) for path in copied for depth in range(1, path.count("/") + 1)}
     inside = {path.rpartition("/")[0] for path in copied if path.rpartition("/")[0] in above - {stores.LABELS}}
@@ -217,30 +227,30 @@ def _other_names(group: zarr.Group, images: Sequence[ConvertedImage]) -> list[st
 
 
 def verify_copy(images: Sequence[ConvertedImage], copy: zarr.Array[Any] | zarr.Group) -> None:
-    """Validate a copy, and compare samples of its levels with their sources.
+    """Validate a copy, and compare three boxes of each level with the source.
 
     Raises
     ------
     ValueError
-        If one of them differs.
+        If the copy is not valid, or values differ.
     """
     report = validate(copy)
     if not report.ok:
-        raise ValueError(f"the copy is not valid, which its source may not be either:\n{report}")
+        raise ValueError(f"the copy is not valid; check the source with validate, and correct it:\n{report}")
     for image in images:
         for path, source in zip(image.stored.paths, image.stored.arrays, strict=True):
             place = "/".join(filter(None, (image.inside, path)))
             level = cast("zarr.Group", copy)[place]
-            for box in _samples(source.shape):
-                there = np.asarray(cast("zarr.Array[Any]", level)[box])
-                if there.tobytes() != np.asarray(source[box]).astype(there.dtype, copy=False).tobytes():
+            for box in _compared_boxes(source.shape):
+                copied = np.asarray(cast("zarr.Array[Any]", level)[box])
+                if copied.tobytes() != np.asarray(source[box]).astype(copied.dtype, copy=False).tobytes():
                     raise ValueError(
                         f"{level.store_path} differs from {source.store_path} at {box!r}; convert it again"
                     )
 
 
-def _samples(shape: tuple[int, ...]) -> list[Box]:
-    """Return boxes at the first corner of an array, in its middle and at its last corner."""
+def _compared_boxes(shape: tuple[int, ...]) -> list[Box]:
+    """Return the boxes of an array at its first corner, in its middle and at its last corner."""
     starts = [sorted({0, max((n - SAMPLED_EDGE) // 2, 0), max(n - SAMPLED_EDGE, 0)}) for n in shape]
     corners = [[along[min(number, len(along) - 1)] for along in starts] for number in range(3)]
     unique = list(dict.fromkeys(map(tuple, corners)))

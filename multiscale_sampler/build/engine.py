@@ -1,7 +1,6 @@
-"""Building pyramids on disk, in passes over the data, every region of a pass a task.
+"""`run_passes`: fill the levels of a pyramid, pass by pass, with one task per region.
 
-Tasks need no locks and no data of each other. `build` decides what is to be built, `region` builds one region,
-`tasks.threads` runs tasks, and `writing` makes stores of the result.
+Tasks need no locks and no data from each other.
 """
 
 from __future__ import annotations
@@ -22,29 +21,31 @@ from .region import reduce_region
 
 
 @dataclass(frozen=True)
-class _Context:
-    """What every task of one pass is given."""
+class _PassContext:
+    """The arguments that all tasks of a pass share."""
 
     bound: BoundPass
+    """The pass."""
     journal: stores.Journal
+    """Records which regions are finished."""
 
 
 def run_passes(build: Build, arrays: Arrays, target: stores.Target, progress: bool | ProgressCallback | None) -> None:
-    """Fill the levels, pass by pass, leaving out the regions that an interrupted build has done."""
+    """Fill the levels of a build, pass by pass, without the regions that an interrupted build has finished."""
     passes = build.bound_passes(target.record, arrays)
     carried: dict[int, stores.Access] = {}
     try:
         with reporting(progress, sum(bound.nbytes for bound in passes), "building") as report:
             for number, planned in enumerate(passes):
-                carried = {**carried, **_scratch(planned, target)}
+                carried = {**carried, **_create_scratch(planned, target)}
                 bound = replace(planned, carried=carried)
                 journal = target.journal(number, bound.region_count)
-                done = _done(bound, journal) if target.resumed else np.zeros(bound.region_count, np.bool_)
-                calls = _calls(bound, done, report, deferred=build.crew is not None)
-                context = _Context(bound.sent() if build.crew else bound, journal)
+                done = _finished_regions(bound, journal) if target.resumed else np.zeros(bound.region_count, np.bool_)
+                calls = _region_calls(bound, done, report, deferred=build.crew is not None)
+                context = _PassContext(bound.sent() if build.crew else bound, journal)
                 run(build.crew, _build_region, context, calls, max(min(build.workers, bound.cell_count), 1), report)
     except BaseException as error:
-        error.add_note("The build stopped here and left a store that resume=True (--resume) completes.")
+        error.add_note("The build was interrupted; complete it with resume=True (--resume).")
         raise
     finally:
         if build.crew is None:
@@ -60,7 +61,7 @@ def take_digests(
     workers: int,
     progress: bool | ProgressCallback | None = None,
 ) -> None:
-    """Take the digests of the chunks that boxes of a base touch, or of all of them."""
+    """Store the digests of the chunks that overlap boxes of a base, or of all chunks if `boxes` is None."""
     blocks = [(size_of(block), (block,)) for block in digests.blocks(boxes)]
     total = sum(count for count, _ in blocks)
     with reporting(progress, total, "taking digests") as report:
@@ -68,18 +69,18 @@ def take_digests(
 
 
 def edited_boxes(digests: stores.Digests, workers: int) -> list[Box]:
-    """Return the boxes of a base that were edited since its digests were taken."""
-    found: list[Box] = []
+    """Return the boxes of a base whose chunks differ from their digests."""
+    edited: list[Box] = []
 
-    def look(_: None, block: Box) -> None:
-        found.extend(digests.edited(block))
+    def compare(_: None, block: Box) -> None:
+        edited.extend(digests.edited(block))
 
-    run(None, look, None, ((0, (block,)) for block in digests.blocks()), workers, lambda nbytes: None)
-    return sorted(found, key=corner_of)
+    run(None, compare, None, ((0, (block,)) for block in digests.blocks()), workers, lambda nbytes: None)
+    return sorted(edited, key=corner_of)
 
 
-def _calls(bound: BoundPass, done: npt.NDArray[np.bool_], report: Advance, *, deferred: bool) -> Iterator[Call]:
-    """Yield the task of every region that is not done, with values that a cluster computes if they are deferred."""
+def _region_calls(bound: BoundPass, done: npt.NDArray[np.bool_], report: Advance, *, deferred: bool) -> Iterator[Call]:
+    """Yield the task of every unfinished region; with `deferred`, the cluster computes the values of a dask base."""
     for number, region in enumerate(bound.regions()):
         nbytes = bound.region_nbytes(region)
         if done[number]:
@@ -90,10 +91,10 @@ def _calls(bound: BoundPass, done: npt.NDArray[np.bool_], report: Advance, *, de
             yield nbytes, (number, region)
 
 
-def _done(bound: BoundPass, journal: stores.Journal) -> npt.NDArray[np.bool_]:
-    """Return which regions an interrupted build has done, by their marks or by the last chunks that they write."""
+def _finished_regions(bound: BoundPass, journal: stores.Journal) -> npt.NDArray[np.bool_]:
+    """Return which regions an interrupted build has finished, by its journal or by the last chunks that they write."""
     done = journal.done()
-    # The chunks of a change were stored before it.
+    # In a change, chunks exist before their region is recomputed.
     if not journal.chunks_tell or bound.selection is not None:
         return done
     stored: dict[int, npt.NDArray[np.bool_]] = {}
@@ -107,26 +108,26 @@ def _done(bound: BoundPass, journal: stores.Journal) -> npt.NDArray[np.bool_]:
     return done
 
 
-def _where(bound: BoundPass, number: int, region: Box) -> str:
-    """Return what a message says of the region that failed."""
-    made = ", ".join(map(str, bound.pass_.written))
+def _failure_note(bound: BoundPass, number: int, region: Box) -> str:
+    """Return the note that names the region of an error."""
+    levels = ", ".join(map(str, bound.pass_.written))
     along = ", ".join(f"{dim} {at.start}:{at.stop}" for dim, at in zip(bound.plan.dims, region, strict=True))
-    return f"It failed in region {number} ({along} of level {bound.pass_.source}), of which levels {made} are made."
+    return f"Failed in region {number} ({along} of level {bound.pass_.source}) while computing levels {levels}."
 
 
-def _build_region(context: _Context, number: int, region: Box, block: Block | None = None) -> None:
-    """Build a region, and mark it as done when all of it is stored."""
+def _build_region(context: _PassContext, number: int, region: Box, block: Block | None = None) -> None:
+    """Build a region, and record it as finished when all its chunks are stored."""
     bound = context.bound if block is None else context.bound.with_values(block)
     try:
         all_stored = reduce_region(bound, region)
         context.journal.mark(number, chunks_tell=all_stored)
     except Exception as error:
-        error.add_note(_where(bound, number, region))
+        error.add_note(_failure_note(bound, number, region))
         raise
 
 
-def _scratch(bound: BoundPass, target: stores.Target) -> dict[int, stores.Access]:
-    """Create the arrays for the states that later passes need, where the state is not the level itself."""
+def _create_scratch(bound: BoundPass, target: stores.Target) -> dict[int, stores.Access]:
+    """Create arrays for the states that later passes read, unless the level itself is the state."""
     reduction, created = bound.plan.reduction, {}
     for index in bound.pass_.carried if reduction.components else ():
         relative = bound.plan.relative_factors(index, bound.pass_.source)
@@ -134,6 +135,6 @@ def _scratch(bound: BoundPass, target: stores.Target) -> dict[int, stores.Access
         chunks = tuple(map(min, grid_shape(bound.pass_.region, relative), shape))
         layers = reduction.components
         array = target.create_scratch(index, reduction.state_dtype, (layers, *shape), (layers, *chunks))
-        # Regions of a change are parts of chunks, the rest of which is read from the store.
+        # A region of a change may cover a chunk in part; the rest of the chunk is read from the store.
         created[index] = stores.Access.of(array, in_use=bound.selection is not None)
     return created

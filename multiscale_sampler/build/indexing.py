@@ -1,4 +1,4 @@
-"""Regions as their users name them, by samples or by positions, to parts of an image."""
+"""`box_of`: the box of an image that a user's region selects, by index or by coordinate."""
 
 from __future__ import annotations
 
@@ -15,43 +15,52 @@ Selector: TypeAlias = "Mapping[str, Any] | Sequence[Any]"
 
 
 def box_of(region: Selector, image: xr.DataArray, *, by: Literal["index", "coordinate"]) -> Box:
-    """Return the samples of an image that a region names.
+    """Return the box of an image that a region selects; dims that it does not name are selected completely.
 
     Raises
     ------
     ValueError, TypeError
-        If it names other dims, or samples that there are not.
+        If it has unknown dims, is empty or is out of bounds.
     """
     if not isinstance(region, Mapping):
         if isinstance(region, str) or not isinstance(region, Sequence):
-            raise TypeError(f"region={region!r} names no samples; give slices by dim, as in {{'y': slice(0, 64)}}")
+            raise TypeError(
+                f"region={region!r} is not a mapping or a sequence; pass slices by dim, as in {{'y': slice(0, 64)}}"
+            )
         if len(region) != image.ndim:
-            raise ValueError(f"region={region!r} has {len(region)} entries for the axes {image.dims!r}; name the dims")
+            raise ValueError(
+                f"region={region!r} has {len(region)} entries for the axes {image.dims!r}; pass one each, or a mapping"
+            )
         region = dict(zip(map(str, image.dims), region, strict=True))
     if unknown := [dim for dim in region if dim not in image.dims]:
-        raise ValueError(f"region={dict(region)!r} names {unknown!r}, but the dims are {image.dims!r}")
+        raise ValueError(f"region={dict(region)!r} has the unknown dims {unknown!r}; choose from {image.dims!r}")
     along = (region.get(str(dim), slice(None)) for dim in image.dims)
-    choose = _by_index if by == "index" else _by_coordinate
-    return tuple(choose(wanted, image, str(dim)) for wanted, dim in zip(along, image.dims, strict=True))
+    select = _slice_by_index if by == "index" else _slice_by_coordinate
+    return tuple(select(wanted, image, str(dim)) for wanted, dim in zip(along, image.dims, strict=True))
 
 
-def _by_index(wanted: Any, image: xr.DataArray, dim: str) -> slice:
-    named, size = wanted, image.sizes[dim]
+def _slice_by_index(wanted: Any, image: xr.DataArray, dim: str) -> slice:
+    original, size = wanted, image.sizes[dim]
     if isinstance(wanted, int | np.integer) and not isinstance(wanted, bool):
         wanted = slice(int(wanted), int(wanted) + 1 or None)
-    whole = isinstance(wanted, slice) and wanted.step in (None, 1)
-    if not whole or any(
+    is_contiguous = isinstance(wanted, slice) and wanted.step in (None, 1)
+    if not is_contiguous or any(
         end is not None and not isinstance(end, int | np.integer) for end in (wanted.start, wanted.stop)
     ):
-        raise TypeError(f"{dim}={wanted!r} counts no samples; give a slice of integers, or positions by='coordinate'")
+        raise TypeError(
+            f"{dim}={wanted!r} is not an integer or a slice of integers without a step; pass one, or positions with "
+            "by='coordinate'"
+        )
     start, stop, _ = wanted.indices(size)
     inside = all(end is None or -size <= end <= size for end in (wanted.start, wanted.stop))
     if start >= stop or not inside:
-        raise ValueError(f"{dim}={named!r} is not within the {size!r} samples of {dim!r}")
+        raise ValueError(
+            f"{dim}={original!r} is empty or not within the {size!r} samples along {dim!r}; choose from 0 to {size}"
+        )
     return slice(start, stop)
 
 
-def _by_coordinate(wanted: Any, image: xr.DataArray, dim: str) -> slice:
+def _slice_by_coordinate(wanted: Any, image: xr.DataArray, dim: str) -> slice:
     axis = image_axes(image)[image.dims.index(dim)]
     positions = axis.coordinates()
     first, last = (wanted.start, wanted.stop) if isinstance(wanted, slice) else (wanted, wanted)
@@ -60,21 +69,22 @@ def _by_coordinate(wanted: Any, image: xr.DataArray, dim: str) -> slice:
         end is not None and not dates and isinstance(end, str) is numbers for end in (first, last)
     ):
         kind = "dates" if dates else "numbers" if numbers else "labels"
-        raise TypeError(f"{dim}={wanted!r} tells no positions; give {kind}, or a slice of two without a step")
+        raise TypeError(f"{dim}={wanted!r} is not a position; pass {kind}, or a slice of two without a step")
     if not numbers:
         inside = np.ones(positions.shape, np.bool_) if first is None is last else np.isin(positions, [first, last])
     else:
         half = abs(axis.scale) / 2 if axis.is_regular else (positions[0] - positions[0])
         first, last = (None if end is None else np.asarray(end, positions.dtype) for end in (first, last))
         inside = np.ones(positions.shape, np.bool_)
-        # A descending axis is sliced from its greater position to its lesser one.
+        # Users slice a descending axis from its larger position to its smaller one, as in xarray.
         descends = first is not None and last is not None and first > last
         low, high = (last, first) if descends else (first, last)
         inside &= True if low is None else positions + half >= low
         inside &= True if high is None else positions - half <= high
-    found = np.flatnonzero(inside)
-    if not len(found):
+    selected = np.flatnonzero(inside)
+    if not len(selected):
         raise ValueError(
-            f"{dim}={wanted!r} is not within {positions[0].item()!r} to {positions[-1].item()!r}, where {dim!r} lies"
+            f"{dim}={wanted!r} selects no samples; choose positions within {positions[0].item()!r} to "
+            f"{positions[-1].item()!r}"
         )
-    return slice(int(found[0]), int(found[-1]) + 1)
+    return slice(int(selected[0]), int(selected[-1]) + 1)

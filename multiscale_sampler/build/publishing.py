@@ -1,7 +1,4 @@
-"""What the group of a pyramid says once it is finished: OME-NGFF, the convention, and what images of the earth need.
-
-`writing` decides what is built and has it built; this puts in words what was.
-"""
+"""The attributes of a finished pyramid's group: OME-NGFF, the convention ``multiscales``, geospatial conventions."""
 
 from __future__ import annotations
 
@@ -26,7 +23,7 @@ def published_attributes(
     made_by: str,
     labels_of: str | None = None,
 ) -> dict[str, Any]:
-    """Return the attributes that publish the pyramid."""
+    """Return the attributes of a pyramid's group; reads samples of the coarsest level for display settings."""
     levels = [level.axes for level in build.levels]
     method = str(build.recipe["method"])
     coarsest = arrays[len(levels) - 1]
@@ -44,30 +41,30 @@ def published_attributes(
         systems=stated.systems,
     )
     if target.layout == "datatree" and VERSIONS[version].namespace is not None:
-        # Without a namespace, the convention's attribute would replace OME-NGFF's own of the same name.
+        # In versions without a namespace, OME-NGFF has an attribute of the same name.
         attributes |= _convention(build, target)
     return attributes
 
 
 def _convention(build: Build, target: stores.Target) -> dict[str, Any]:
-    """Return the attributes of the convention ``multiscales``: of groups of levels, or of their arrays."""
+    """Return the attributes of the convention ``multiscales``, which list the levels' groups, or else their arrays."""
     levels, parents = [level.axes for level in build.levels], [level.parent for level in build.levels]
     assets = [path.rpartition("/")[0] or path for path in target.paths]
     return convention_attributes(levels, parents, assets, method=str(build.recipe["method"]))
 
 
 def crs_to_write(build: Build) -> dict[str, Any]:
-    """Return the coordinate reference system of an image as `geozarr` has it, before anything is written.
+    """Return the attributes of an image's coordinate reference system, as `geozarr` writes them.
 
     Raises
     ------
     ValueError
-        If it has none, or its pixels are no grid of a map.
+        If it has none, or its pixels do not form a map grid.
     """
     crs = stated_crs(build.images[0])
     if not crs:
         raise ValueError(
-            f"metadata name 'geozarr', but {build.name!r} has no coordinate reference system; give it one, as "
+            f"metadata include 'geozarr', but {build.name!r} has no coordinate reference system; set one, as "
             "image.attrs['crs'] = 'EPSG:4326', or by image.rio.write_crs('EPSG:4326')"
         )
     for level in build.levels:
@@ -78,14 +75,17 @@ def crs_to_write(build: Build) -> dict[str, Any]:
 def with_geozarr(
     attributes: Mapping[str, Any], build: Build, target: stores.Target, crs: Mapping[str, Any], *, alone: bool
 ) -> dict[str, Any]:
-    """Return the attributes of a pyramid with those of the geospatial conventions, and write those of its levels."""
+    """Return a pyramid's attributes with the geospatial conventions, and write those of the levels' groups.
+
+    With `alone`, OME-NGFF metadata are left out.
+    """
     levels = [level.axes for level in build.levels]
     geospatial = convention_with_geozarr(_convention(build, target), levels, crs)
     for path, axes in zip(target.paths, levels, strict=True):
         if group := path.rpartition("/")[0]:
             target.group[group].attrs.update(attributes_of_group(axes, crs))
     if alone:
-        # Where OME-NGFF's metadata would tell what is ours to replace, and how the levels were made.
+        # Otherwise kept in OME-NGFF: what mode="w" may replace, and the recipe of the levels.
         (entry,) = namespace_of(attributes)["multiscales"]
         geospatial["multiscales"] = {**geospatial["multiscales"], OWN_METADATA: entry["metadata"]}
         return geospatial

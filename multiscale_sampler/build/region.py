@@ -1,8 +1,6 @@
-"""One region of one pass: read once, reduced through the levels of the pass in memory, each level's part written.
+"""`reduce_region`: read one region of a pass, reduce it through the levels of the pass, and write its part of each.
 
-A region is whole chunks of all that it reads and writes, so that regions are independent and no chunk has two
-writers. Where the base is a plain array of local chunks, each chunk is reduced while it is still in cache, and
-level 0 takes over its bytes as they are.
+Regions consist of whole chunks of the arrays that they write, so that no chunk has two writers.
 """
 
 from __future__ import annotations
@@ -27,7 +25,7 @@ from .sources import filled
 def reduce_region(bound: BoundPass, region: Box) -> bool:
     """Read what a region needs, reduce it through the levels of the pass, and write its part of each.
 
-    Returns whether it is known that the last of its `outputs` is stored, which is written when all else is.
+    Returns whether the last of its outputs, which is written after everything else, is known to be stored.
     """
     plan, pass_ = bound.plan, bound.pass_
     known = known_parts(plan, pass_, region)
@@ -53,14 +51,14 @@ def _states_of_level(bound: BoundPass, known: Mapping[int, Box]) -> dict[int, Bl
 
 
 def _states_of_base(bound: BoundPass, region: Box, known: Mapping[int, Box]) -> dict[int, Block]:
-    """Return the states of levels that follow from the base: of those that are `near`, written here, the next ones."""
+    """Return the states of the levels computed from the base; levels that are `near` are written, and not returned."""
     if not bound.near:
         return _reduced_base(bound, region, known)
     reduction, levels = bound.plan.reduction, bound.plan.levels
     layers = (reduction.components,) if reduction.components else ()
-    # In this thread's memory, whichever helps with the cells.
+    # Allocated by this thread, also for cells that other threads compute.
     states = {
-        index: _room(index, layers, known[index], reduction.state_dtype)
+        index: _state_buffer(index, layers, known[index], reduction.state_dtype)
         for index in bound.pass_.levels
         if levels[index].parent in bound.near and not is_empty(known[index])
     }
@@ -69,7 +67,7 @@ def _states_of_base(bound: BoundPass, region: Box, known: Mapping[int, Box]) -> 
 
 
 def _build_cell(bound: BoundPass, known: Mapping[int, Box], states: Mapping[int, Block], cell: Box) -> None:
-    """Write the levels that are `near` of one cell, and put its states of the next ones in their places."""
+    """Write the levels that are `near` for one cell, and copy its part of the next levels' states to `states`."""
     plan = bound.plan
     parts = {index: part_of_level(plan, index, 0, cell) for index in (0, *bound.near, *states)}
     of_cell = _reduced_base(bound, cell, parts)
@@ -83,7 +81,7 @@ def _build_cell(bound: BoundPass, known: Mapping[int, Box], states: Mapping[int,
 
 
 def _reduced_base(bound: BoundPass, region: Box, known: Mapping[int, Box]) -> dict[int, Block]:
-    """Write level 0 where it is to be written, and return the states of the levels that are reduced from it."""
+    """Write level 0 if the pass does, and return the states of the levels that are reduced from it."""
     plan = bound.plan
     if bound.copies is not None:
         bound.levels[0].copy(bound.copies, region)
@@ -100,9 +98,9 @@ def _reduced_base(bound: BoundPass, region: Box, known: Mapping[int, Box]) -> di
 
 
 def _tiles_of_base(bound: BoundPass, region: Box, known: Box, *, writes: bool) -> Iterator[tuple[Box, Block | None]]:
-    """Yield what is known of the base in tiles: whole windows, and whole chunks of level 0 where it is written.
+    """Yield the values of a region in tiles of whole windows, and of whole chunks of level 0 if it is written.
 
-    As one tile where values depend on samples beyond their windows.
+    If values depend on samples outside of their windows, all of `known` is one tile.
     """
     plan = bound.plan
     if plan.reduction.makes_base or any(halo for index in bound.direct for halo in plan.halos(index)):
@@ -115,7 +113,7 @@ def _tiles_of_base(bound: BoundPass, region: Box, known: Box, *, writes: bool) -
 def _reduce_tile(
     bound: BoundPass, index: int, known: Mapping[int, Box], tile: Box, block: Block | None, states: dict[int, Block]
 ) -> None:
-    """Reduce one tile of what is known of the base into its place in the state of a level."""
+    """Reduce one tile of the base, and copy the result to its place in the state of a level."""
     plan = bound.plan
     part = known[index] if tile == known[0] else part_of_level(plan, index, 0, tile)
     if is_empty(part):
@@ -132,12 +130,12 @@ def _reduce_tile(
             states[index] = state
             return
     if index not in states:
-        states[index] = _room(index, state.shape[: state.ndim - len(part)], known[index], state.dtype)
+        states[index] = _state_buffer(index, state.shape[: state.ndim - len(part)], known[index], state.dtype)
     states[index][within(part, known[index])] = state
 
 
-def _room(index: int, layers: tuple[int, ...], whole: Box, dtype: np.dtype[Any]) -> Block:
-    """Return room for the state of a part of a level, in memory of this thread that is used again."""
+def _state_buffer(index: int, layers: tuple[int, ...], whole: Box, dtype: np.dtype[Any]) -> Block:
+    """Return an uninitialized array for the state of a part of a level, in memory that this thread reuses."""
     return buffer(f"state {index}", (*layers, *shape_of(whole)), dtype)
 
 
@@ -157,7 +155,7 @@ def _windows(plan: Plan, index: int, part: Box, block: Block, block_box: Box) ->
 
 
 def _values_of(output: Output, plan: Plan, states: Mapping[int, Block], known: Mapping[int, Box]) -> Block:
-    """Return what a region writes: a state, or the values of its level."""
+    """Return the values of an output: a state, or the values of its level."""
     index, part = output.level, output.part
     state: Block = states[index][within(part, known[index])]
     if output.is_state:

@@ -1,4 +1,4 @@
-"""Where the values of level 0 are read: arrays, zarr arrays, blocks that were sent, appended and converted images."""
+"""`Base` and its classes: the values of level 0, from numpy, dask and zarr arrays, appended to or cast as needed."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from ..tasks.dask_internals import get_sync
 
 
 class Base(ABC):
-    """Where the values of level 0 are read.
+    """The values of level 0.
 
-    Every base reads boxes. The other methods answer for a base that knows nothing more.
+    Subclasses read boxes. The other methods have defaults, which are correct for any base.
     """
 
     @abstractmethod
@@ -48,7 +48,7 @@ class Base(ABC):
         return False
 
     def is_blank(self, box: Box) -> bool:
-        """Whether it is known, without reading, that a box is all fill."""
+        """Whether a box is known to be all fill without reading it."""
         return False
 
     def chunks_for(self, level: Access) -> Access | None:
@@ -148,10 +148,10 @@ class DaskBase(ArrayBase):
 
 @dataclass(frozen=True)
 class SentBase(Base):
-    """A base of which a task gets the one box that it needs."""
+    """A base whose values the cluster sends with each task."""
 
     block: Block | None
-    """The values of the box; None before there is a task."""
+    """The values of the task's box; None outside of a task."""
 
     def read(self, box: Box) -> Block:
         """Return the box that was sent."""
@@ -182,7 +182,7 @@ class AppendedBase(Base):
         if before.stop > before.start:
             blocks.append(self.stored.read(replaced(box, self.axis, before)))
         if after.stop > after.start:
-            # Both may be held in the one memory that this thread reads into.
+            # The next read may reuse the memory of the first block.
             blocks = [block.copy() for block in blocks]
             blocks.append(self.appended.read(replaced(box, self.axis, after)))
         return blocks[0] if len(blocks) == 1 else np.concatenate(blocks, self.axis)
@@ -194,12 +194,12 @@ class AppendedBase(Base):
 
 @dataclass(frozen=True)
 class CastBase(Base):
-    """A base whose values are stored in another dtype, which must hold them."""
+    """A base whose values are converted to another dtype; values out of its range are an error."""
 
     base: Base
-    """Where they are read."""
+    """The base before the conversion."""
     dtype: np.dtype[Any]
-    """The dtype that they get."""
+    """The dtype to convert to."""
     dims: tuple[str, ...]
     """Names of the axes, in the order of writing."""
 
@@ -226,10 +226,10 @@ class CastBase(Base):
 
 @dataclass(frozen=True)
 class Weights:
-    """Where the weights of voxels are read."""
+    """The weights of the voxels of level 0."""
 
     data: Any
-    """The array, in the order of writing, with a size of 1 along axes that weights do not have."""
+    """The array, in the order of writing, with size 1 along axes that the weights do not have."""
 
     def read(self, box: Box) -> Block:
         """Return the weights of a box of level 0."""
@@ -238,7 +238,7 @@ class Weights:
 
 
 def base_of(image: xr.DataArray, order: tuple[int, ...], dtype: np.dtype[Any]) -> Base:
-    """Return where an image's values are read, in the given order of its axes and a dtype."""
+    """Return the base of an image, with its axes in another order and its values in another dtype."""
     data = unread(image)
     source = source_array(data)
     base = _sliced_base(data if source is None else source, order)

@@ -37,7 +37,7 @@ from ..plan.factors import ChunkSizes, ScaleFactors
 from ..plan.options import LevelOptions, StorageOptions, specified
 from ..store import in_one_commit
 from ..tasks.progress import ProgressCallback
-from .build import Build, build_of_image, build_of_tree, opened
+from .build import Build, build_of_image, build_of_tree, open_with_axes
 from .engine import run_passes, take_digests
 from .publishing import crs_to_write, published_attributes, with_geozarr
 
@@ -123,8 +123,8 @@ def write_pyramid(
         As in `plan_pyramid`.
     resume
         Resume an interrupted build of the same image with the same options: finished regions are skipped, and the
-        result is bit-identical to an uninterrupted build. If there is no interrupted build, start one, subject to
-        `mode`.
+        result is bit-identical to an uninterrupted build. If none was interrupted, start one,
+        subject to `mode`.
     progress
         True for a progress bar (or lines) on standard error, or a function that is called with `Progress` values.
     storage_options
@@ -177,7 +177,7 @@ def write_pyramid(
         _refuse_to_shape(shaping)
         build = build_of_tree(image_or_tree, place, storage, dtype=dtype)
     else:
-        build = build_of_image(*opened(image_or_tree), place, options, storage, dtype=dtype)
+        build = build_of_image(*open_with_axes(image_or_tree), place, options, storage, dtype=dtype)
     _warn_of_changes(build)
     settings = ExportSettings(version, layout, mode, compressors, resume, progress, storage_options, metadata, digests)
     labels = label_trees(image_or_tree) if isinstance(image_or_tree, xr.DataTree) else {}

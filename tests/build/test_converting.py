@@ -206,7 +206,7 @@ def test_convert__copies_further_arrays_and_groups(tmp_path, version, other):
 def test_convert__says_what_stays_behind(tmp_path):
     write_pyramid(image(), tmp_path / "a", scale_factors=[2])
     write_pyramid(image(), tmp_path / "a" / "other", scale_factors=[2])
-    with pytest.warns(UserWarning, match=r"other, other/scale0, .* are not copied: they are images of") as caught:
+    with pytest.warns(UserWarning, match=r"other, other/scale0, .* are not copied: they are separate images") as caught:
         convert(tmp_path / "a", tmp_path / "b", version="0.4")
     assert len(caught) == 1
     assert caught[0].filename == __file__
@@ -253,7 +253,7 @@ def test_convert__a_system_that_only_0_6_knows_stays_behind_and_is_named(tmp_pat
     group.attrs.put({"ome": document})
     convert(tmp_path / "a", tmp_path / "same", version="0.6")
     assert attributes(tmp_path / "same") == attributes(tmp_path / "a")
-    with pytest.warns(UserWarning, match="coordinate systems atlas may go"):
+    with pytest.warns(UserWarning, match="coordinate systems atlas can be dropped"):
         convert(tmp_path / "a", tmp_path / "b", version="0.5")
     for number, node in enumerate(open_pyramid(tmp_path / "a").children.values()):
         level = node["image"].drop_attrs(deep=False)
@@ -352,7 +352,7 @@ def test_convert__refuses_before_anything_is_written(tmp_path):
         convert(tmp_path / "a", version="0.4")
     with pytest.raises(ValueError, match=r"0\.5 already"):
         convert(tmp_path / "a", version="0.5")
-    with pytest.raises(ValueError, match=r"chunks, compressors shape a copy"):
+    with pytest.raises(ValueError, match=r"chunks, compressors apply to a copy"):
         convert(tmp_path / "a", version="0.6", chunks=4, compressors=None)
     with pytest.raises(ValueError, match=r"unknown version '0\.7'"):
         convert(tmp_path / "a", tmp_path / "b", version="0.7")
@@ -371,7 +371,7 @@ def test_convert__refuses_before_anything_is_written(tmp_path):
 
 def test_convert__refuses_what_the_version_cannot_say(tmp_path):
     write_pyramid(to_image(noise((8, 8)), "yx", scale={"y": -1.0}), tmp_path / "a", scale_factors=[2])
-    with pytest.raises(ValueError, match=r"0\.6 cannot say.*a number above 0"):
+    with pytest.raises(ValueError, match=r"0\.6 cannot express.*a number above 0"):
         convert(tmp_path / "a", version="0.6")
 
 

@@ -193,12 +193,12 @@ def test_error__of_the_system_is_without_its_number(tmp_path, monkeypatch, raw, 
 def test_error__shows_its_notes_in_the_words_of_the_command_line(raw, monkeypatch, capsys):
     def fail(image):
         error = OSError("the disk is full")
-        error.add_note("The build stopped here and left a store that resume=True completes.")
+        error.add_note("The build was interrupted; complete it with resume=True.")
         raise error
 
     monkeypatch.setattr(ms, "plan_pyramid", fail)
     assert main(["plan", raw]) == 1
-    expected = "the disk is full. The build stopped here and left a store that --resume completes\n"
+    expected = "the disk is full. The build was interrupted; complete it with --resume\n"
     assert capsys.readouterr().err == f"multiscale-sampler: error: {expected}"
 
 
