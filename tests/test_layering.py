@@ -257,3 +257,20 @@ def test_layering__every_module_has_its_tests():
     modules = {name_of(path) for path in FILES if path.stem != "__init__"}
     assert {name for names in TESTED_IN.values() for name in names} == {m for m in modules if not has_test_file(m)}
     assert [file for file in TESTED_IN if not (TESTS / file).exists()] == []
+
+
+def module_level_names():
+    """Yield each name that a module defines at its top, with the module; imported names are not defined there."""
+    for path in FILES:
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
+            names = [target.id for target in targets if isinstance(target, ast.Name)]
+            names += [node.name] if isinstance(node, ast.FunctionDef | ast.ClassDef) else []
+            yield from ((name, name_of(path)) for name in names if not name.startswith("__"))
+
+
+def test_layering__one_name_has_one_meaning():
+    defined = {}
+    for name, module in module_level_names():
+        defined.setdefault(name, set()).add(module)
+    assert {name: sorted(found) for name, found in defined.items() if len(found) > 1} == {}
