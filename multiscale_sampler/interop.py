@@ -288,7 +288,7 @@ def from_itk(
     values, grid, own_name = _from_wasm(image) if hasattr(image, "imageType") else _from_native(image)
     dimension = len(grid.spacing)
     if dimension not in (2, 3):
-        raise ValueError(f"the image has {dimension!r} dimensions; pass parts of it with 2 or 3, one by one")
+        raise ValueError(f"the image has {dimension!r} dimensions, but from_itk takes 2 or 3; convert parts of it")
     spatial = SPATIAL_DIMS[-dimension:]
     # "ITK uses LPS": x to the left, y to the back, z upwards.
     orientations = orientations_along(grid.direction, "LPS") if anatomical else ()
@@ -423,8 +423,8 @@ def _itk_order(axes: Sequence[Axis]) -> tuple[list[Axis], list[Axis]]:
     channels = [axis for axis in axes if axis.type == "channel"]
     if len(spatial) not in (2, 3) or len(channels) > 1 or len(spatial) + len(channels) < len(axes):
         raise ValueError(
-            f"an image of ITK has 2 or 3 spatial axes and at most one channel axis, this one has the axes "
-            f"{[axis.name for axis in axes]!r}; select along the others, as in image.isel(t=0)"
+            f"an ITK image needs 2 or 3 spatial axes and at most one channel axis; this image has the axes "
+            f"{[axis.name for axis in axes]!r}; select one position along the others, as in image.isel(t=0)"
         )
     for axis in spatial:
         if not axis.is_regular:

@@ -63,7 +63,7 @@ UNSETTLED = (
     (
         "napari-ome-zarr",
         ">=0.11",
-        stores.VERSIONS,
+        stores.WRITTEN_VERSIONS,
         "its lines are of releases before 0.11, which gives napari no affine, and a layer for each channel",
     ),
 )
@@ -123,7 +123,7 @@ def seen_of(read, stored):
 
 
 @pytest.mark.usefixtures("unsettled")
-@pytest.mark.parametrize("version", stores.VERSIONS)
+@pytest.mark.parametrize("version", stores.WRITTEN_VERSIONS)
 def test_clients__see_what_the_table_says_and_change_nothing(matrix, client, version):
     folder, by_version, before = matrix
     name, read = client

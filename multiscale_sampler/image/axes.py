@@ -175,8 +175,8 @@ orientation=None)
         if values.dtype.kind in "mM":
             return _window_mean_dates(values, factor)
         raise ValueError(
-            f"the labels of {self.name!r} ({', '.join(map(repr, values[:3].tolist()))}, ...) cannot be averaged "
-            f"over windows of {factor!r}; use method='nearest', which keeps the first, or drop the coordinate"
+            f"the coordinate labels of {self.name!r} ({', '.join(map(repr, values[:3].tolist()))}, ...) cannot be "
+            f"averaged over windows of {factor!r}; use method='nearest', which keeps the first, or drop the coordinate"
         )
 
 

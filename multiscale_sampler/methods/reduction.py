@@ -207,7 +207,7 @@ class LevelReduction(Reduction):
         return self.first(state, factors, margins)
 
     def finish(self, state: Block, counts: Counts) -> Block:
-        """Return the state, which is the level."""
+        """Return the state unchanged, as it is the level."""
         return state
 
 

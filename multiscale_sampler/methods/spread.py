@@ -66,7 +66,7 @@ class WeightedReduction(Reduction):
 
     @property
     def components(self) -> int:
-        """Weight and mean of the valid voxels; where `min_valid` is set, also the weight of all voxels."""
+        """Values per window: 2 (weight and mean of valid voxels), or 3 with `min_valid` (weight of all)."""
         return 3 if self._compares_weights else 2
 
     @property

@@ -18,7 +18,7 @@ LARGEST_INHERITED_CHUNK = 8 * 2**20
 
 
 def chunk_shape(image: xr.DataArray, axes: Sequence[Axis], chunks: ChunkSizes | None) -> dict[str, int]:
-    """Return the chunk length by dim: as given, as stored, or by default for the number of spatial axes."""
+    """Return the chunk length by dim: as given, as stored, as the dask blocks, or a default."""
     blocks = _block_shape(image)
     if blocks is not None and math.prod(blocks) * image.dtype.itemsize > LARGEST_INHERITED_CHUNK:
         blocks = None

@@ -152,7 +152,7 @@ def plan_ladder(
         skipna=reduction.binding.skip_nan if image.dtype.kind in "fcmM" else options.skipna,
         nodata=reduction.binding.nodata,
         min_valid=options.min_valid,
-        levels=tuple(_stored(level, chunk, shard) for level in levels),
+        levels=tuple(_with_chunks(level, chunk, shard) for level in levels),
         source_chunks=source_chunks(image),
         workers=storage.worker_count,
         memory_limit=storage.memory,
@@ -233,8 +233,8 @@ def _parent_level(levels: Sequence[Level], factors: tuple[int, ...]) -> int:
     return max(divisors, key=lambda level: (math.prod(level.factors), level.index)).index
 
 
-def _stored(level: Level, chunks: Mapping[str, int], shards: Mapping[str, int] | None) -> Level:
-    """Return a level with its chunk and shard shape, clamped to the size of the level."""
+def _with_chunks(level: Level, chunks: Mapping[str, int], shards: Mapping[str, int] | None) -> Level:
+    """Return a level with its chunk shape, clamped to its size, and shards clamped to whole chunks."""
     clamped = tuple(min(chunks[axis.name], axis.size) for axis in level.axes)
     if shards is None:
         return replace(level, chunks=clamped)

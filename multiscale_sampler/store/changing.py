@@ -116,7 +116,7 @@ class PyramidChange:
         return Target(self.pyramid.group, self.pyramid.paths, (), self.pyramid.layout, record, resumed=resumed)
 
     def with_room(self, shapes: Sequence[Sequence[int]]) -> tuple[zarr.Array[Any], ...]:
-        """Return the arrays with new shapes, ready to be written there."""
+        """Return array objects with new shapes to write into; readers see these shapes after `publish_shapes`."""
         grown = grown_arrays(self.pyramid.arrays, shapes)
         if is_icechunk(unwrapped(self.pyramid.group.store_path.store)):
             # It takes no chunk beyond the shape that it knows; nor does anybody see that before all is committed.

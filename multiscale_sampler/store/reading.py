@@ -276,7 +276,7 @@ def open_pyramid(
     if stored.is_changing:
         warnings.warn(
             f"a change of {stored.group.store_path} is in progress or was interrupted, so its levels may not match its "
-            "base yet; complete it by the same call with resume=True",
+            "base yet; complete it by repeating the call that changed it, such as update_pyramid, with resume=True",
             UserWarning,
             stacklevel=2,
         )
@@ -285,8 +285,8 @@ def open_pyramid(
             tree[f"{LABELS}/{label}"] = open_pyramid(node, chunks=chunks)
         else:
             warnings.warn(
-                f"{stored.group.store_path / LABELS} lists {label!r}, of which there is no OME-Zarr image; these "
-                "labels are left out",
+                f"{stored.group.store_path / LABELS} lists {label!r}, but there is no OME-Zarr image of that name; "
+                "these labels are left out",
                 UserWarning,
                 stacklevel=2,
             )

@@ -485,7 +485,7 @@ def _s3_class() -> Any:
 
 
 def in_one_commit(function: Callable[P, None]) -> Callable[P, None]:
-    """Let a function write into an icechunk repository, which gets all that it writes or nothing."""
+    """Decorate a function so that its writes to an icechunk repository are one commit, or none if it fails."""
 
     @functools.wraps(function)
     def committing(*args: P.args, **kwargs: P.kwargs) -> None:

@@ -126,7 +126,7 @@ class StoredPyramid:
 
     @property
     def version(self) -> str:
-        """The version of OME-NGFF, as stated."""
+        """The version of OME-NGFF that the metadata state; "unknown" if they state none."""
         return self.multiscales.version
 
     @property

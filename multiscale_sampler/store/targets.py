@@ -75,8 +75,8 @@ class Record:
         ours = json.loads(json.dumps(self.fingerprint))
         if changed := sorted(key for key in ours if begun.get(key) != ours[key]):
             raise ValueError(
-                f"the build there was begun with another {', '.join(changed)}; give it what that had, or start "
-                "again in another store or with mode='w'"
+                f"the interrupted build used different values for {', '.join(changed)}; repeat its options, or start "
+                "over in another store or with mode='w'"
             )
         passes = tuple((number, _pass_of(values)) for number, values in stored["passes"])
         return Record(self.fingerprint, passes)
@@ -342,7 +342,8 @@ def _usable_group(node: Node, mode: Mode, zarr_format: ZarrFormat, *, resume: bo
         )
     if mode == "w-" and not resume:
         raise FileExistsError(
-            f"{node.store_path} exists; choose another store, or replace the pyramid in it with mode='w'"
+            f"{node.store_path} exists; choose another store, or pass mode='w', which replaces what "
+            "multiscale_sampler wrote there"
         )
     if node.metadata.zarr_format != zarr_format:
         raise FileExistsError(
@@ -537,7 +538,10 @@ def open_target(
             f"{group.store_path} contains levels of an unfinished build; continue it with resume=True (--resume)"
         )
     if multiscales is not None and len(multiscales.datasets) > 1:
-        raise FileExistsError(f"{group.store_path} describes a pyramid already; remove its levels and metadata first")
+        raise FileExistsError(
+            f"{group.store_path} describes a pyramid already; recompute its levels with "
+            "rebuild_levels, or remove the levels other than its base and the metadata first"
+        )
     if multiscales is not None and multiscales.datasets[0].path != base:
         raise FileExistsError(
             f"{group.store_path} describes {multiscales.datasets[0].path!r}, and levels of {base!r} would take "

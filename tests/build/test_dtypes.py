@@ -71,7 +71,7 @@ def test_write_pyramid__a_value_that_does_not_fit_ends_the_build_unpublished(tmp
     with pytest.raises(ValueError, match="has not finished"):
         open_pyramid(tmp_path / "a")
     # Another dtype is another build.
-    with pytest.raises(ValueError, match="begun with another"):
+    with pytest.raises(ValueError, match="used different values"):
         write_pyramid(image, tmp_path / "a", scale_factors=[2], dtype="uint32", chunks=8, resume=True)
 
 

@@ -749,7 +749,7 @@ def test_write_pyramid__a_flat_store_has_no_more_than_its_levels(tmp_path):
 
 BAD_OPTIONS = [
     ({"version": "0.3"}, ValueError, "version '0.3'"),
-    ({"version": "0.7"}, ValueError, "version '0.7'"),
+    ({"version": "0.99"}, ValueError, "version '0.99'"),
     ({"version": 0.5}, ValueError, "version 0.5"),
     ({"layout": "tree"}, ValueError, "layout 'tree'"),
     ({"mode": "a"}, ValueError, "mode 'a'"),
@@ -761,7 +761,7 @@ BAD_OPTIONS = [
     ({"scale_factors": [4, 2]}, ValueError, "do not ascend"),
     ({"scale_factors": [2, 2]}, ValueError, "do not ascend"),
     ({"scale_factors": [{"q": 2}]}, ValueError, "q"),
-    ({"scale_factors": 2.5}, TypeError, "no integer"),
+    ({"scale_factors": 2.5}, TypeError, "not an integer"),
     ({"scale_factors": True}, TypeError, "is a bool"),
     ({"scale_factors": "near"}, ValueError, "near"),
     ({"max_levels": 0}, ValueError, "max_levels=0"),
@@ -860,7 +860,7 @@ def test_write_pyramid__reads_nothing_of_an_image_that_it_refuses():
         return block
 
     lazy = da.ones((64, 64), chunks=8).map_blocks(load, meta=np.empty((0, 0)))
-    for options in ({"version": "0.7"}, {"memory_limit": 10}, {"mode": "a"}, {"scale_factors": [4, 2]}):
+    for options in ({"version": "0.99"}, {"memory_limit": 10}, {"mode": "a"}, {"scale_factors": [4, 2]}):
         with pytest.raises(ValueError, match=r".+"):
             write_pyramid(lazy, {}, **options)
     assert touched == []

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from multiscale_sampler import to_image, write_labels, write_pyramid
+from multiscale_sampler.metadata import WRITTEN_VERSIONS
 from tests.data import noise
 from tests.oracles import expected_level
 
 LAYOUTS = ("datatree", "flat")
-VERSIONS = ("0.4", "0.5", "0.6")
 IMAGES = {
     "yx": (("y", "x"), (11, 14)),
     "zyx": (("z", "y", "x"), (6, 7, 8)),
@@ -56,7 +56,12 @@ def checksum(values):
 
 def write_all(folder):
     """Write every store of the matrix below a folder."""
-    return [write_one(folder, version, layout, image) for version in VERSIONS for layout in LAYOUTS for image in IMAGES]
+    return [
+        write_one(folder, version, layout, image)
+        for version in WRITTEN_VERSIONS
+        for layout in LAYOUTS
+        for image in IMAGES
+    ]
 
 
 def write_one(folder, version, layout, image):

@@ -7,6 +7,7 @@ import pytest
 from multiscale_sampler import Axis
 from multiscale_sampler.metadata import (
     VERSIONS,
+    WRITTEN_VERSIONS,
     attributes_without_levels,
     convention_attributes,
     converted_attributes,
@@ -20,7 +21,6 @@ from multiscale_sampler.metadata import (
     with_recipe,
 )
 
-VERSION_NAMES = ("0.4", "0.5", "0.6")
 PATHS = ["scale0/em", "scale1/em", "scale2/em", "scale3/em"]
 BASE = (Axis("y", 24, 0.5, 3.0, "micrometer"), Axis("x", 24, 0.25, -1.0, "micrometer"))
 # By 2, 4 and 6, so that the last level comes from the second.
@@ -62,7 +62,7 @@ def entry(attributes):
 # --- published into ------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("version", VERSION_NAMES)
+@pytest.mark.parametrize("version", WRITTEN_VERSIONS)
 def test_with_published__keeps_what_the_pyramid_does_not_state(version):
     old = published(version, omero={"channels": [1]})
     entry(old).update(name="old", of="somebody", coordinateTransformations=[{"type": "identity"}])
@@ -77,7 +77,7 @@ def test_with_published__keeps_what_the_pyramid_does_not_state(version):
     assert {key: result[key] for key in result if key != "note"}.keys() == old.keys()
 
 
-@pytest.mark.parametrize("version", VERSION_NAMES)
+@pytest.mark.parametrize("version", WRITTEN_VERSIONS)
 def test_with_published__into_a_group_without_metadata(version):
     new = published(version)
     assert with_published({"note": 1}, new) == {"note": 1, **new}
@@ -87,8 +87,8 @@ def test_with_published__into_a_group_without_metadata(version):
 # --- in another version --------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("version", VERSION_NAMES)
-@pytest.mark.parametrize("other", VERSION_NAMES)
+@pytest.mark.parametrize("version", WRITTEN_VERSIONS)
+@pytest.mark.parametrize("other", WRITTEN_VERSIONS)
 def test_converted_attributes__are_those_of_the_other_version(version, other):
     old = {**published(version, omero={"channels": []}), "note": 1}
     before = copy.deepcopy(old)
@@ -104,7 +104,7 @@ def test_converted_attributes__are_those_of_the_other_version(version, other):
     assert ("zarr_conventions" in new) == bool(convention_keys)
 
 
-@pytest.mark.parametrize("version", VERSION_NAMES)
+@pytest.mark.parametrize("version", WRITTEN_VERSIONS)
 def test_converted_attributes__are_restated_only_where_that_is_asked(version):
     old = published(version)
     entry(old)["datasets"][0]["of"] = "somebody"
@@ -129,8 +129,8 @@ def test_relocated_attributes__of_labels_state_their_version_in_0_4_alone():
         assert relocated_attributes(attributes, version) == expected
 
 
-@pytest.mark.parametrize("version", VERSION_NAMES)
-@pytest.mark.parametrize("other", VERSION_NAMES)
+@pytest.mark.parametrize("version", WRITTEN_VERSIONS)
+@pytest.mark.parametrize("other", WRITTEN_VERSIONS)
 def test_relocated_attributes__of_a_list_of_labels(version, other):
     names = ["cells", "nuclei"]
     assert relocated_attributes(label_list_attributes(names, version=version), other) == label_list_attributes(
@@ -153,7 +153,7 @@ def test_further_system_names__are_those_to_which_no_level_leads():
 # --- with other levels ---------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("version", VERSION_NAMES)
+@pytest.mark.parametrize("version", WRITTEN_VERSIONS)
 def test_with_recipe__of_all_levels_names_the_method_of_all(version):
     result = with_recipe(published(version), {"method": "median", "boundary": "trim"}, whole=True)
     assert entry(result)["type"] == "median"
@@ -164,7 +164,7 @@ def test_with_recipe__of_all_levels_names_the_method_of_all(version):
         assert result["multiscales"]["resampling_method"] == "median"
 
 
-@pytest.mark.parametrize("version", VERSION_NAMES)
+@pytest.mark.parametrize("version", WRITTEN_VERSIONS)
 def test_with_recipe__of_some_levels_names_no_method(version):
     result = with_recipe(published(version), {"method": "median", "boundary": "trim"}, whole=False)
     assert entry(result)["type"] == "mixed"
@@ -173,7 +173,7 @@ def test_with_recipe__of_some_levels_names_no_method(version):
         assert result["multiscales"]["resampling_method"] == "custom"
 
 
-@pytest.mark.parametrize("version", VERSION_NAMES)
+@pytest.mark.parametrize("version", WRITTEN_VERSIONS)
 def test_attributes_without_levels__lists_what_is_there(version):
     result = attributes_without_levels(published(version), LEVELS, ["scale2/em"])
     assert [dataset["path"] for dataset in entry(result)["datasets"]] == ["scale0/em", "scale1/em", "scale3/em"]

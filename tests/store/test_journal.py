@@ -217,9 +217,9 @@ def test_write_pyramid__refuses_to_resume_another_build(tmp_path, image, monkeyp
     with pytest.raises(StopError):
         write_pyramid(image, tmp_path / "parts", **OPTIONS)
     go_on()
-    with pytest.raises(ValueError, match="begun with another levels, recipe"):
+    with pytest.raises(ValueError, match="used different values for levels, recipe"):
         write_pyramid(image, tmp_path / "parts", resume=True, **{**OPTIONS, "scale_factors": [2, 4]})
-    with pytest.raises(ValueError, match="begun with another format, source"):
+    with pytest.raises(ValueError, match="used different values for format, source"):
         write_pyramid(image + np.uint16(0), tmp_path / "parts", resume=True, **OPTIONS)
     with pytest.raises(FileExistsError, match="contains an interrupted build"):
         write_pyramid(image, tmp_path / "parts", **OPTIONS)

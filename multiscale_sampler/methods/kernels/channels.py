@@ -32,7 +32,9 @@ def to_channels(block: Block, missing: Missing) -> Block:
     """
     kind, itemsize = block.dtype.kind, block.dtype.itemsize
     if kind in "fc" and missing.nodata is not None and not missing.skip_nan:
-        raise ValueError(f"filters cannot ignore nodata={missing.nodata!r} but keep NaN as a value; ignore NaN as well")
+        raise ValueError(
+            f"filters cannot ignore nodata={missing.nodata!r} while NaN is kept as a value; drop skipna=False"
+        )
     if kind == "c":
         channels = np.stack([block.real, block.imag])
     elif kind in "iu" and itemsize == 8:
