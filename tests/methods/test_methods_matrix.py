@@ -202,7 +202,7 @@ def test_matrix__illegal_cases_are_refused_by_the_plan(method, whole, refuse_to_
         strange = case.dtype in STRANGE or np.dtype(case.dtype).kind not in TAKES[method]
         image = image_of(np.zeros(case.shape, case.dtype), case.chunking)
         ladder, options = ladder_of(case.rank, method), {"method": method, "boundary": case.boundary}
-        message = rf"'{method}' does not take" if strange else "exact"
+        message = rf"'{method}' does not accept" if strange else "exact"
         message += "|exact" if case.odd and case.boundary == "exact" else ""
         with pytest.raises((TypeError, ValueError), match=message):
             ms.plan_pyramid(image, ladder, **options)
