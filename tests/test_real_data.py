@@ -102,7 +102,7 @@ def test_validate__invalid_stores_are_not_ok(name):
 INVALID = {
     "image-01": "no multiscales metadata",
     "image-02": "no multiscales metadata",
-    "image-03": "does not exist",
+    "image-03": "the array does not exist",
     "image-04": "2 axes",
 }
 

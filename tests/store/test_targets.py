@@ -294,7 +294,7 @@ def test_write_pyramid__refuses_to_replace_what_is_no_zarr(tmp_path, kind):
     else:
         (tmp_path / "a.zarr").write_text("mine")
     before = hashes(tmp_path)
-    with pytest.raises(FileExistsError, match="no zarr store"):
+    with pytest.raises(FileExistsError, match="not a zarr store"):
         write_pyramid(BASE, tmp_path / "a.zarr", mode="w")
     assert hashes(tmp_path) == before
 

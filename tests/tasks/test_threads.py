@@ -20,7 +20,6 @@ from multiscale_sampler import (
     add_levels,
     open_image,
     open_pyramid,
-    plan_pyramid,
     to_image,
     to_itk,
     to_multiscale,
@@ -29,6 +28,7 @@ from multiscale_sampler import (
 )
 from multiscale_sampler.build import engine as engine_module
 from multiscale_sampler.cli import main
+from multiscale_sampler.plan.planning import ready_to_build
 from multiscale_sampler.tasks import threads as executors
 from multiscale_sampler.tasks.crew import Crew, active_client
 from multiscale_sampler.tasks.threads import run, spread
@@ -141,11 +141,11 @@ def test_write_pyramid__what_only_this_process_holds_is_built_here(base, client,
 def test_write_pyramid__takes_threads_and_memory_of_the_cluster(base, client, tmp_path, monkeypatch):
     plans = []
 
-    def noting(*arguments, **options):
-        plans.append(plan_pyramid(*arguments, **options))
+    def noting(plan):
+        plans.append(ready_to_build(plan))
         return plans[-1]
 
-    monkeypatch.setattr("multiscale_sampler.build.build.plan_pyramid", noting)
+    monkeypatch.setattr("multiscale_sampler.build.build.ready_to_build", noting)
     write_pyramid(base, tmp_path / "p.zarr")
     (plan,) = plans
     assert plan.workers == 2
