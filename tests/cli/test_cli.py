@@ -416,7 +416,7 @@ def test_update__append_and_rebuild_are_the_calls_of_those_names(tmp_path, capsy
     assert main(["rebuild", place, "--levels", "1", "--remove"]) == 0
     assert list(ms.open_pyramid(place).children) == ["scale0", "scale1"]
     assert main(["update", place, "--region", "z=3"]) == 1
-    assert "names ['z']" in capsys.readouterr().err
+    assert "unknown dims ['z']" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("method", ["DASK_IMAGE_NEAREST", "dask-image-nearest", "nearest"])

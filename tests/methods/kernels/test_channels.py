@@ -68,7 +68,7 @@ def test_to_channels__marks_complex_numbers_with_a_nan_part_as_missing():
 
 
 def test_to_channels__refuses_nodata_where_nan_is_a_value():
-    with pytest.raises(ValueError, match="ignore NaN as well"):
+    with pytest.raises(ValueError, match="drop skipna=False"):
         to_channels(np.zeros(3), Missing(False, -1.0))
 
 
