@@ -65,6 +65,33 @@ def test_coarsen__keeps_name_attrs_units_and_scalar_coordinates():
     assert level.x.values.tolist() == [0.25, 1.25, 2.25]
 
 
+@pytest.mark.parametrize(("boundary", "rows"), [("pad", "ace"), ("trim", "ac")])
+def test_coarsen__keeps_the_first_label_of_every_window_of_nearest(boundary, rows):
+    image = ms.to_image(np.arange(5), "y").assign_coords(row=("y", list("abcde")))
+    level = ms.coarsen(image, 2, method="nearest", boundary=boundary)
+    assert level.row.values.tolist() == list(rows)
+
+
+@pytest.mark.parametrize("lazy", [False, True])
+def test_coarsen__takes_weights_with_dims_in_any_order_or_missing(lazy):
+    array, weights = np.arange(24.0).reshape(4, 6), np.random.default_rng(0).random((4, 6))
+    image = ms.to_image(da.from_array(array, chunks=3) if lazy else array, "yx")
+    along_x = np.broadcast_to(weights[0], (4, 6))
+    for passed, full in [
+        (xr.DataArray(weights, dims=("y", "x")), weights),
+        (xr.DataArray(weights.T, dims=("x", "y")), weights),
+        (xr.DataArray(weights[0], dims="x"), along_x),
+    ]:
+        expected = [
+            np.average(values, weights=shares)
+            for (_, values), (_, shares) in zip(
+                oracles.windows(array, (2, 3)), oracles.windows(full, (2, 3)), strict=True
+            )
+        ]
+        level = ms.coarsen(image, {"y": 2, "x": 3}, weights=passed)
+        np.testing.assert_allclose(level.values.ravel(), expected, rtol=1e-12)
+
+
 def test_coarsen__changes_no_argument():
     image = ms.to_image(np.arange(12, dtype="uint8").reshape(3, 4), scale=0.5)
     before = image.copy(deep=True)
