@@ -76,7 +76,7 @@ def test_write_pyramid__a_value_that_does_not_fit_ends_the_build_unpublished(tmp
 
 
 def test_write_pyramid__a_dtype_that_cannot_be_is_refused_before_anything_is_written(tmp_path):
-    with pytest.raises(TypeError, match="no dtype of numpy"):
+    with pytest.raises(TypeError, match="is not a numpy dtype"):
         write_pyramid(to_image(noise((8, 8))), tmp_path / "a", dtype="float31")
     assert not (tmp_path / "a").exists()
 
