@@ -4,6 +4,7 @@ import ast
 import re
 import subprocess
 import sys
+from fnmatch import fnmatch
 from pathlib import Path
 
 import pytest
@@ -274,3 +275,9 @@ def test_layering__one_name_has_one_meaning():
     for name, module in module_level_names():
         defined.setdefault(name, set()).add(module)
     assert {name: sorted(found) for name, found in defined.items() if len(found) > 1} == {}
+
+
+def test_layering__no_folder_of_tests_is_left_out(pytestconfig):
+    skipped = pytestconfig.getini("norecursedirs")
+    folders = {path.parent.name for path in Path(__file__).parent.rglob("test_*.py")}
+    assert [name for name in folders if any(fnmatch(name, pattern) for pattern in skipped)] == []
