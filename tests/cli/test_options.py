@@ -173,7 +173,9 @@ def called(tmp_path, monkeypatch):
         recorders["open_pyramid"].return_value = ms.to_multiscale(np.zeros((4, 4), "uint8"), [2])
         for name, recorder in recorders.items():
             monkeypatch.setattr(ms, name, recorder)
-        monkeypatch.setattr(stores, "is_pyramid", lambda place, path=None: function == "explain")
+        # With any option but its path, `explain` plans what is a pyramid already.
+        pyramid = function == "explain" or (options and not options.startswith("--path"))
+        monkeypatch.setattr(stores, "is_pyramid", lambda place, path=None: pyramid)
         monkeypatch.setattr(plots, "require_matplotlib", lambda: None)
         monkeypatch.setattr(plots, "save_levels_figure", lambda tree, picture: None)
         arguments = [argument.format(folder=tmp_path / "demo") for argument in CALLS[command]]
