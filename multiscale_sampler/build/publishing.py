@@ -10,6 +10,7 @@ from ..metadata import OWN_METADATA, VERSIONS, NgffVersion, convention_attribute
 from ..metadata.display import Display, image_label_to_publish, omero_to_publish
 from ..metadata.geozarr import attributes_of_group, convention_with_geozarr, map_axes, stated_crs
 from ..metadata.json_values import json_attributes
+from ..methods.reducers import resampling_name
 from .build import Arrays, Build
 
 
@@ -50,7 +51,8 @@ def _convention(build: Build, target: stores.Target) -> dict[str, Any]:
     """Return the attributes of the convention ``multiscales``, which list the levels' groups, or else their arrays."""
     levels, parents = [level.axes for level in build.levels], [level.parent for level in build.levels]
     assets = [path.rpartition("/")[0] or path for path in target.paths]
-    return convention_attributes(levels, parents, assets, method=str(build.recipe["method"]))
+    resampling_method = resampling_name(str(build.recipe["method"]))
+    return convention_attributes(levels, parents, assets, resampling_method=resampling_method)
 
 
 def crs_to_write(build: Build) -> dict[str, Any]:

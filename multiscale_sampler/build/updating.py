@@ -18,8 +18,8 @@ from ..image.axes import coarsened_size, position_tolerance
 from ..image.boxes import Box, box_of_ends, whole_box
 from ..image.dataarray import image_axes
 from ..messages import check_choice
-from ..metadata import is_mixed, with_recipe
-from ..methods.reducers import REDUCERS, Method, get_reducer, needs_weights
+from ..metadata import is_mixed, with_mixed_recipe, with_recipe
+from ..methods.reducers import REDUCERS, Method, get_reducer, needs_weights, resampling_name
 from ..plan.options import LevelOptions, StorageOptions
 from ..plan.plan import Plan
 from ..plan.planning import plan_as_stored, plan_image, ready_to_build
@@ -191,8 +191,11 @@ def rebuild_levels(
         target = replace(change, pyramid=rebuilt).target(record, resume=resume)
         run_passes(build, dict(enumerate(rebuilt.arrays)), target, progress)
         all_levels = len(chosen) == len(stored.arrays) - 1
-        if all_levels or not _is_repair(rebuilt, build):
-            change.finish(partial(with_recipe, recipe=build.recipe, whole=all_levels))
+        if all_levels:
+            name = resampling_name(build.recipe["method"])
+            change.finish(partial(with_recipe, recipe=build.recipe, resampling_method=name))
+        elif not _is_repair(rebuilt, build):
+            change.finish(with_mixed_recipe)
         else:
             change.finish()
 

@@ -37,6 +37,7 @@ from .rewriting import (
     paths_written_by_us,
     relocated_attributes,
     stated_recipe,
+    with_mixed_recipe,
     with_published,
     with_recipe,
 )
@@ -114,6 +115,7 @@ __all__ = [
     "stated_version",
     "unit_name",
     "with_channels",
+    "with_mixed_recipe",
     "with_published",
     "with_recipe",
 ]

@@ -6,8 +6,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..image.axes import Axis
-from ..methods.reducers import REDUCERS
-from .versions import MIXED_METHODS
 from .writing import ngff_line
 
 MULTISCALES_CONVENTION = {
@@ -20,11 +18,12 @@ MULTISCALES_CONVENTION = {
 
 
 def convention_attributes(
-    levels: Sequence[Sequence[Axis]], parents: Sequence[int], assets: Sequence[str], *, method: str
+    levels: Sequence[Sequence[Axis]], parents: Sequence[int], assets: Sequence[str], *, resampling_method: str
 ) -> dict[str, Any]:
     """Return the attributes of the zarr-conventions ``multiscales`` object.
 
-    "transform" is relative to the level that an entry is derived from (`parents`), in that level's samples.
+    "transform" is relative to the level that an entry is derived from (`parents`), in that level's samples;
+    `resampling_method` is what the convention calls the method of the levels.
     """
     layout: list[dict[str, Any]] = [{"asset": assets[0]}]
     for axes, parent, asset in zip(levels[1:], parents[1:], assets[1:], strict=True):
@@ -33,15 +32,8 @@ def convention_attributes(
         layout.append({"asset": asset, "derived_from": assets[parent], "transform": transform})
     return {
         "zarr_conventions": [dict(MULTISCALES_CONVENTION)],
-        "multiscales": {"resampling_method": resampling_name(method), "layout": layout},
+        "multiscales": {"resampling_method": resampling_method, "layout": layout},
     }
-
-
-def resampling_name(method: str) -> str:
-    """Return what the convention calls a method."""
-    if method == MIXED_METHODS:
-        return "custom"
-    return (method in REDUCERS and REDUCERS[method].convention_name) or method
 
 
 def relative_line(axis: Axis, finer: Axis) -> tuple[float, float]:

@@ -7,7 +7,7 @@ from typing import Any, cast
 
 from .._version import __version__
 from ..image.axes import Axis
-from .multiscales_convention import resampling_name, shorter_layout
+from .multiscales_convention import shorter_layout
 from .parsing import axes_as_written, further_systems, systems_of_levels
 from .versions import (
     MIXED_METHODS,
@@ -142,19 +142,24 @@ def is_mixed(recipe: Mapping[str, Any]) -> bool:
     return recipe.get("method") == MIXED_METHODS
 
 
-def with_recipe(attributes: Mapping[str, Any], recipe: Mapping[str, Any], *, whole: bool) -> dict[str, Any]:
-    """Return the attributes of an image after its levels, all (`whole`) or some, were recomputed by a recipe.
+def with_recipe(attributes: Mapping[str, Any], recipe: Mapping[str, Any], *, resampling_method: str) -> dict[str, Any]:
+    """Return the attributes of an image after all its levels were recomputed by a recipe.
 
-    If levels were made by several methods, the recipe names none.
+    `resampling_method` is what the zarr convention calls the method of the recipe.
     """
     known = _own_metadata(attributes)
-    kwargs = recipe if whole else {**known.get("kwargs", {}), "method": MIXED_METHODS}
-    metadata = {**known, "method": "multiscale_sampler.rebuild_levels", "version": __version__, "kwargs": dict(kwargs)}
-    changed = _with_entry(attributes, {"type": kwargs["method"], "metadata": metadata})
+    metadata = {**known, "method": "multiscale_sampler.rebuild_levels", "version": __version__, "kwargs": dict(recipe)}
+    changed = _with_entry(attributes, {"type": recipe["method"], "metadata": metadata})
     convention = changed.get("multiscales")
     if isinstance(convention, Mapping):
-        changed["multiscales"] = {**convention, "resampling_method": resampling_name(kwargs["method"])}
+        changed["multiscales"] = {**convention, "resampling_method": resampling_method}
     return changed
+
+
+def with_mixed_recipe(attributes: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the attributes of an image whose levels were made by several methods, of which the recipe names none."""
+    recipe = {**_own_metadata(attributes).get("kwargs", {}), "method": MIXED_METHODS}
+    return with_recipe(attributes, recipe, resampling_method="custom")
 
 
 def attributes_without_levels(

@@ -252,6 +252,11 @@ def get_reducer(method: Method, *, weighted: bool = False) -> Reducer:
     return REDUCERS[method]
 
 
+def resampling_name(name: str) -> str:
+    """Return what the zarr convention ``multiscales`` calls the method with this name in the metadata."""
+    return (name in REDUCERS and REDUCERS[name].convention_name) or name
+
+
 def needs_weights(name: str | None) -> bool:
     """Whether levels of the method with this name in the metadata can only be computed if weights are passed."""
     return name == WEIGHTED_MEAN.name

@@ -21,7 +21,7 @@ from zarr.errors import ContainsArrayError
 from zarr.storage import StorePath, WrapperStore
 
 from ..image.axes import Axis
-from ..metadata import attributes_without_levels, paths_written_by_us, with_recipe
+from ..metadata import attributes_without_levels, paths_written_by_us, with_mixed_recipe
 from ..metadata.geozarr import resized_attributes
 from .documents import (
     Attributes,
@@ -173,7 +173,7 @@ class PyramidChange:
 
         def without_levels(stored: Attributes) -> Attributes:
             left = attributes_without_levels(stored, levels, removed)
-            return {**(with_recipe(left, {}, whole=False) if mixed else left), **mark}
+            return {**(with_mixed_recipe(left) if mixed else left), **mark}
 
         change_attributes(self.pyramid.group, without_levels)
         self._finish_removal(removing)

@@ -427,7 +427,7 @@ def test_omero__range_is_that_of_integers_and_of_the_values_of_floats():
 def test_convention_attributes__are_relative_to_the_level_derived_from():
     base = (Axis("y", 60, 0.1, 7.0), Axis("x", 60, -0.3))
     levels = [tuple(axis.coarsen(factor) for axis in base) for factor in (1, 2, 3, 6)]
-    attributes = convention_attributes(levels, [0, 0, 0, 2], ["a", "b", "c", "d"], method="mean")
+    attributes = convention_attributes(levels, [0, 0, 0, 2], ["a", "b", "c", "d"], resampling_method="average")
     layout = attributes["multiscales"]["layout"]
     assert layout[0] == {"asset": "a"}
     assert layout[1] == {

@@ -17,6 +17,7 @@ from multiscale_sampler.metadata import (
     paths_written_by_us,
     relocated_attributes,
     stated_recipe,
+    with_mixed_recipe,
     with_published,
     with_recipe,
 )
@@ -48,7 +49,7 @@ def published(version="0.5", **options):
 
 def convention():
     assets = [path.partition("/")[0] for path in PATHS]
-    return convention_attributes(list(LEVELS.values()), [0, 0, 1, 1], assets, method="mean")
+    return convention_attributes(list(LEVELS.values()), [0, 0, 1, 1], assets, resampling_method="average")
 
 
 def document(attributes):
@@ -155,18 +156,18 @@ def test_further_system_names__are_those_to_which_no_level_leads():
 
 @pytest.mark.parametrize("version", WRITTEN_VERSIONS)
 def test_with_recipe__of_all_levels_names_the_method_of_all(version):
-    result = with_recipe(published(version), {"method": "median", "boundary": "trim"}, whole=True)
+    result = with_recipe(published(version), {"method": "median", "boundary": "trim"}, resampling_method="middle")
     assert entry(result)["type"] == "median"
     assert stated_recipe(result) == {"method": "median", "boundary": "trim"}
     assert entry(result)["metadata"]["method"] == "multiscale_sampler.rebuild_levels"
     assert paths_written_by_us(result) == tuple(PATHS)
     if version != "0.4":
-        assert result["multiscales"]["resampling_method"] == "median"
+        assert result["multiscales"]["resampling_method"] == "middle"
 
 
 @pytest.mark.parametrize("version", WRITTEN_VERSIONS)
-def test_with_recipe__of_some_levels_names_no_method(version):
-    result = with_recipe(published(version), {"method": "median", "boundary": "trim"}, whole=False)
+def test_with_mixed_recipe__names_no_method(version):
+    result = with_mixed_recipe(published(version))
     assert entry(result)["type"] == "mixed"
     assert stated_recipe(result) == {**RECIPE, "method": "mixed"}
     if version != "0.4":

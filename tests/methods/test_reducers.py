@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 import multiscale_sampler as ms
 from multiscale_sampler.check.downsampling_rules import Family
-from multiscale_sampler.methods.reducers import REDUCERS, WEIGHTED_MEAN, get_reducer, needs_weights
+from multiscale_sampler.methods.reducers import REDUCERS, WEIGHTED_MEAN, get_reducer, needs_weights, resampling_name
 from tests import oracles, strategies
 from tests.oracles import DTYPES, METHODS, STEPWISE
 
@@ -66,6 +66,7 @@ def test_reducers__say_what_their_levels_are_judged_by():
 
 def test_reducers__say_which_have_other_names():
     assert {name: row.convention_name for name, row in REDUCERS.items() if row.convention_name} == {"mean": "average"}
+    assert [resampling_name(name) for name in ("mean", "median", "custom")] == ["average", "median", "custom"]
     assert needs_weights(get_reducer("mean", weighted=True).name)
     assert not any(map(needs_weights, [None, *REDUCERS]))
 
