@@ -122,7 +122,7 @@ class TruthReduction(LevelReduction):
         """Return the truth value of each window of a block of the base."""
         truth = block != 0
         if self.binding.skips_missing:
-            truth[~valid_samples(block, self)] = self.every
+            truth[~self.valid_samples(block)] = self.every
         return self.merge(truth, factors, margins)
 
     def merge(self, state: Block, factors: tuple[int, ...], margins: Margins | None = None) -> Block:
@@ -146,7 +146,7 @@ class CountReduction(LevelReduction):
 
     def first(self, block: Block, factors: tuple[int, ...], margins: Margins | None = None) -> Block:
         """Count the valid voxels of each window."""
-        return self.merge(valid_samples(block, self).view(np.uint8), factors, margins)
+        return self.merge(self.valid_samples(block).view(np.uint8), factors, margins)
 
     def merge(self, state: Block, factors: tuple[int, ...], margins: Margins | None = None) -> Block:
         """Add up counts."""
@@ -156,14 +156,3 @@ class CountReduction(LevelReduction):
         total = np.empty(reduced_shape(state.shape, factors), np.int64)
         sums.sum_windows(np.ascontiguousarray(state), factors, total)
         return total
-
-
-def valid_samples(block: Block, reduction: Reduction) -> Block:
-    """Return a C-contiguous mask of the samples that are not missing, for a block of any dtype."""
-    valid = np.ones(block.shape, np.bool_)
-    if reduction.binding.skip_nan:
-        # NaN and NaT alike.
-        np.equal(block, block, out=valid)
-    if reduction.binding.nodata is not None:
-        valid &= block != reduction.dtype.type(reduction.binding.nodata)
-    return valid

@@ -14,7 +14,9 @@ import numpy.typing as npt
 
 from ..image.axes import SamplePosition
 from ..image.dtypes import value_in
-from . import Binding, ComplexReduction, FunctionReduction, Reduction, TimeReduction
+from .functions import FunctionReduction
+from .reduction import Binding, Reduction
+from .views import ComplexReduction, TimeReduction
 
 Cascade: TypeAlias = Literal["exact", "stepwise"]
 ForLabels: TypeAlias = Literal["only", "also", "no"]

@@ -176,6 +176,16 @@ class Reduction(ABC):
         """The rule for missing values as kernels take it, without `min_valid`."""
         return self.binding.missing
 
+    def valid_samples(self, block: Block) -> Block:
+        """Return a C-contiguous mask of the samples that are not missing, for a block of the base of any dtype."""
+        valid = np.ones(block.shape, np.bool_)
+        if self.binding.skip_nan:
+            # NaN and NaT alike.
+            np.equal(block, block, out=valid)
+        if self.binding.nodata is not None:
+            valid &= block != self.dtype.type(self.binding.nodata)
+        return valid
+
     def too_few(self, valid: Block, counts: Counts) -> Block:
         """Return a mask of the windows with fewer valid samples than `min_valid` requires, or with none."""
         least = np.maximum(np.ceil(self.binding.min_valid * _products(counts) - 1e-9), 1)

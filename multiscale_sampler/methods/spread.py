@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 
 from ..image.boxes import Block, Margins
-from .picks import valid_samples
 from .reduction import Counts, Reduction
 
 
@@ -87,7 +86,7 @@ class WeightedReduction(Reduction):
         if self._compares_weights:
             out[2] = np.where(weights > 0, weights, 0.0)
         if self.binding.skips_missing:
-            out[0][~valid_samples(block, self)] = 0.0
+            out[0][~self.valid_samples(block)] = 0.0
         return out
 
     def first(self, block: Block, factors: tuple[int, ...], margins: Margins | None = None) -> Block:

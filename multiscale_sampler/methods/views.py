@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 
 from ..image.boxes import Block, Margins
-from .picks import valid_samples
 from .reduction import Counts, Reduction
 
 
@@ -50,7 +49,7 @@ class ComplexReduction(Reduction):
         """Reduce a block of the base."""
         real, imaginary = block.real, block.imag
         if self.binding.skips_missing:
-            valid = valid_samples(block, self)
+            valid = self.valid_samples(block)
             real, imaginary = (np.where(valid, part, part.dtype.type(np.nan)) for part in (real, imaginary))
         return np.concatenate([self.parts.first(part, factors, margins) for part in (real, imaginary)])
 
