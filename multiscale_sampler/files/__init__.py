@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from .arrays import FileArray
 from .contents import FileImage, Format, Part, ending_of
 from .hdf5 import HDF5
 from .itk import ITK
@@ -17,7 +16,7 @@ from .nifti import NIFTI
 from .raster_images import PICTURE
 from .tiff import TIFF
 
-__all__ = ["FileArray", "FileImage", "Part", "is_file_of_images", "level_count", "read_file"]
+__all__ = ["FileImage", "Part", "is_file_of_images", "level_count", "read_file"]
 
 FORMATS: Mapping[str, Format] = {
     ending: file_format for file_format in (TIFF, NIFTI, HDF5, NETCDF, ITK, PICTURE) for ending in file_format.endings

@@ -8,7 +8,7 @@ from typing import Any
 from ..image.axes import Axis
 from ..image.boxes import Box
 from ..image.dataarray import coordinate_variable
-from ..metadata import unit_name
+from ..metadata.units import unit_name
 from .arrays import FileArray
 from .contents import Coordinates, FileImage, channel_coordinate, check_level, import_reader
 

@@ -15,7 +15,7 @@ from ..image.axes import Axis
 from ..image.boxes import Box, corner_of, shape_of
 from ..image.dataarray import coordinate_variable
 from ..image.orientation import DIRECTION, ORIGIN, orientations_along
-from ..metadata import unit_name
+from ..metadata.units import unit_name
 from .arrays import FileArray
 from .contents import Coordinates, FileImage, Format, Part, image_name, import_reader
 

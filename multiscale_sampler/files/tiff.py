@@ -13,7 +13,7 @@ import numpy as np
 import xarray as xr
 
 from ..image.dataarray import coordinate_variable, image_axes
-from ..metadata import unit_name
+from ..metadata.units import unit_name
 from .arrays import FileArray
 from .contents import (
     Coordinates,

@@ -17,7 +17,7 @@ import zarr
 from dask.array.core import normalize_chunks
 from zarr.abc.store import Store
 
-from ..files import FileArray
+from ..files.arrays import FileArray
 from ..image.axes import Axis, are_regular
 from ..image.dataarray import MAX_COORDINATE_BYTES, label_array
 from ..image.xarray_internals import decoded_fill_value

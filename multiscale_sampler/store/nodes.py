@@ -22,7 +22,7 @@ from zarr.abc.store import Store
 from zarr.errors import GroupNotFoundError
 
 from ..extras import required
-from ..files import FileArray
+from ..files.arrays import FileArray
 from ..tasks.dask_internals import contents_of, is_plain_view, values_in_graph
 from .layout import V2_DIMENSIONS
 from .remote import (

@@ -15,7 +15,7 @@ from packaging.version import Version
 
 from multiscale_sampler import open_image, open_pyramid, plan_pyramid, to_image, write_pyramid
 from multiscale_sampler.cli import main
-from multiscale_sampler.files import FileArray
+from multiscale_sampler.files.arrays import FileArray
 from multiscale_sampler.image.dataarray import image_axes
 
 from ..data import noise, real
