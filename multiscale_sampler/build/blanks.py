@@ -10,7 +10,7 @@ import numpy as np
 
 from ..image.boxes import Block, Box, refined, shape_of
 from ..plan.plan import Pass, Plan
-from ..store import Access
+from ..store.chunks import Access
 
 
 @dataclass(frozen=True)

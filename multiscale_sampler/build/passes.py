@@ -16,7 +16,7 @@ from ..plan.changes import Selection
 from ..plan.parts import known_parts, part_of_level
 from ..plan.passes import cell_shape
 from ..plan.plan import Pass, Plan
-from ..store import Access
+from ..store.chunks import Access
 from .blanks import Blanks
 from .sources import Base, Weights
 

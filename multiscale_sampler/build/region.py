@@ -16,7 +16,7 @@ from ..image.boxes import Block, Box, Margins, corner_of, is_empty, overlap, sha
 from ..methods import WeightedReduction
 from ..plan.parts import known_parts, part_of_level, windows_under
 from ..plan.plan import Plan
-from ..store import buffer
+from ..store.chunks import buffer
 from ..tasks.threads import spread
 from .passes import BoundPass, Output
 from .sources import filled

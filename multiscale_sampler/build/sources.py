@@ -15,7 +15,8 @@ import zarr
 from ..image.boxes import Block, Box, corner_of, replaced, shape_of
 from ..image.dataarray import unread
 from ..image.dtypes import cast_block
-from ..store import Access, source_array
+from ..store.chunks import Access
+from ..store.nodes import source_array
 from ..tasks.crew import active_client
 from ..tasks.dask_internals import get_sync
 

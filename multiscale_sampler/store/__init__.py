@@ -19,10 +19,13 @@
 - `targets`: a pyramid that is being built.
 - `changing`: a pyramid that is being changed.
 - `label_groups`: labels beside their image.
+
+What works on chunks alone, as the tasks of a build and the viewer do, imports `chunks`, `raw_chunks` and `nodes`
+themselves, and stands on nothing that knows pyramids.
 """
 
 from .changing import PyramidChange, grown_arrays
-from .chunks import Access, buffer, release_buffers
+from .chunks import Access, release_buffers
 from .digests import Digests
 from .documents import consolidate
 from .encoding import Encoding, encoding_like, key_encoding
@@ -42,7 +45,7 @@ from .nodes import (
     storage_unit,
     zarr_arrays,
 )
-from .raw_chunks import ByteRange, described_in_v3, is_inside, is_stored, read_box, read_stored, stored_size
+from .raw_chunks import is_stored
 from .reading import is_pyramid, open_image, open_pyramid
 from .remote import in_one_commit
 from .stored_pyramid import StoredPyramid, holds_image
@@ -56,7 +59,6 @@ __all__ = [
     "MODES",
     "V2_DIMENSIONS",
     "Access",
-    "ByteRange",
     "Digests",
     "Encoding",
     "Journal",
@@ -68,12 +70,10 @@ __all__ = [
     "StoredPyramid",
     "Target",
     "base_array",
-    "buffer",
     "chunk_key",
     "claim",
     "consolidate",
     "create_target",
-    "described_in_v3",
     "dimension_names",
     "encoding_like",
     "grown_arrays",
@@ -82,7 +82,6 @@ __all__ = [
     "is_consolidated",
     "is_finished",
     "is_in_memory",
-    "is_inside",
     "is_pyramid",
     "is_stored",
     "is_zarr",
@@ -97,15 +96,12 @@ __all__ = [
     "open_target",
     "place_of",
     "placed_labels",
-    "read_box",
-    "read_stored",
     "refuse_source_in_target",
     "register_label",
     "rehearse",
     "release_buffers",
     "source_array",
     "storage_unit",
-    "stored_size",
     "writable_group",
     "written_paths",
     "zarr_arrays",

@@ -20,7 +20,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-from ..store import ByteRange
+from ..store.raw_chunks import ByteRange
 from .images import ServedImage
 from .layers import viewer_state
 
