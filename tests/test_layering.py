@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 from fnmatch import fnmatch
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -48,14 +49,14 @@ def name_of(path):
     return ".".join(path.relative_to(PACKAGE).with_suffix("").parts)
 
 
-def imports_of(source, name):
-    """Modules of the package that a module imports anywhere, as dotted names below the package."""
+def import_statements(source, name):
+    """Yield what a module imports of the package, anywhere: a dotted name below the package, and the names from it."""
     parents = name.split(".")[:-1]
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
             for alias in node.names:
                 if alias.name.split(".")[0] == "multiscale_sampler":
-                    yield ".".join(alias.name.split(".")[1:])
+                    yield ".".join(alias.name.split(".")[1:]), [""]
         elif isinstance(node, ast.ImportFrom):
             if node.level:
                 base = [*parents[: len(parents) - node.level + 1], *(node.module or "").split(".")]
@@ -63,9 +64,13 @@ def imports_of(source, name):
                 base = node.module.split(".")[1:]
             else:
                 continue
-            base = [part for part in base if part]
-            for alias in node.names:
-                yield ".".join(base or [alias.name])
+            yield ".".join(part for part in base if part), [alias.name for alias in node.names]
+
+
+def imports_of(source, name):
+    """Modules of the package that a module imports anywhere, as dotted names below the package."""
+    for base, names in import_statements(source, name):
+        yield from (base or imported for imported in names)
 
 
 def test_layering__knows_every_module():
@@ -82,6 +87,62 @@ def test_layering__imports_point_one_way(path):
         if layer in BINDINGS and other in multiscale_sampler.__all__:
             continue
         assert ORDER.index(other) <= ORDER.index(layer), f"{layer} imports {imported}"
+
+
+# Files that import each other in a row, the longest row of all; an `__init__` is not counted.
+LONGEST_PATH = 16
+PACKAGES = {name_of(path).removesuffix(".__init__") for path in FILES if path.stem == "__init__"} - {"__init__"}
+MODULES = PACKAGES | {name_of(path) for path in FILES if path.stem != "__init__"}
+
+
+def imported_files(source, name):
+    """Return the modules and packages that a module imports anywhere; names of a package stand for the package."""
+    statements = import_statements(source, name)
+    found = [(base, f"{base}.{imported}".strip(".")) for base, names in statements for imported in names]
+    # The public names are left out: bindings take them from the package itself.
+    return {inner if inner in MODULES else base for base, inner in found} - {"", name.removesuffix(".__init__")}
+
+
+def longest_path(graph, packages):
+    """Return the longest path through a graph of imports, without the packages on it."""
+    paths = {}
+    for module in TopologicalSorter(graph).static_order():
+        below = max((paths[imported] for imported in graph.get(module, ())), key=len, default=())
+        paths[module] = below if module in packages else (module, *below)
+    return max(paths.values(), key=len)
+
+
+def test_layering__paths_of_imports_are_short():
+    names = {path: name_of(path) for path in FILES if name_of(path) != "__init__"}
+    graph = {
+        name.removesuffix(".__init__"): imported_files(path.read_text(encoding="utf-8"), name)
+        for path, name in names.items()
+    }
+    found = longest_path(graph, PACKAGES)
+    assert len(found) <= LONGEST_PATH, " -> ".join(found)
+
+
+@pytest.mark.parametrize(
+    ("source", "found"),
+    [
+        ("from ..store import open_image, chunks", {"store", "store.chunks"}),
+        ("from .. import store as stores", {"store"}),
+        ("from .passes import BoundPass", {"build.passes"}),
+        ("if TYPE_CHECKING:\n    from ..image.axes import Axis", {"image.axes"}),
+        ("def f():\n    from .. import plots", {"plots"}),
+        ("import multiscale_sampler.build.region", {"build.region"}),
+        ("from .engine import run_passes\nfrom .. import write_pyramid\nimport multiscale_sampler", set()),
+    ],
+)
+def test_layering__the_guard_of_paths_sees_files_and_packages(source, found):
+    assert imported_files(source, "build.engine") == found
+
+
+def test_layering__the_guard_of_paths_counts_files_and_refuses_circles():
+    graph = {"a": {"p", "c"}, "p": {"p.b", "p.c"}, "p.b": {"p.c"}, "p.c": set(), "c": set()}
+    assert longest_path(graph, {"p"}) == ("a", "p.b", "p.c")
+    with pytest.raises(CycleError):
+        longest_path({**graph, "p.c": {"a"}}, {"p"})
 
 
 # The only modules that use what zarr, xarray and dask do not offer as their public interface.
