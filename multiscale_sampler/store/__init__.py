@@ -1,6 +1,7 @@
 """Everything that knows zarr: stored images and pyramids opened, written, changed and described, wherever they are.
 
 - `zarr_internals`: what of zarr is used beyond its public interface.
+- `names`: names that zarr and xarray give to what they store.
 - `layout`: names and places inside the group of a pyramid.
 - `remote`: stores that are reached by requests: URLs, retries, transactions.
 - `nodes`: places opened, named and compared; the arrays behind an image.
@@ -31,7 +32,8 @@ from .documents import consolidate
 from .encoding import Encoding, encoding_like, key_encoding
 from .journal import Journal, claim
 from .label_groups import is_finished, label_place, labels_group_above, placed_labels, register_label
-from .layout import DIGESTS_PATH, LABELS, LAYOUTS, V2_DIMENSIONS, Layout, level_paths, written_paths
+from .layout import DIGESTS_PATH, LABELS, LAYOUTS, Layout, level_paths, written_paths
+from .names import V2_DIMENSIONS
 from .nodes import (
     Location,
     dimension_names,

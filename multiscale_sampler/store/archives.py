@@ -19,7 +19,8 @@ from typing import Any
 import zarr
 
 from ..metadata import paths_written_by_us
-from .layout import DOCUMENTS, LABELS, PARTIAL_ENDING, foreign_attributes
+from .layout import LABELS, foreign_attributes
+from .names import DOCUMENTS, PARTIAL_ENDING
 from .nodes import is_zip_url, open_node, zip_path
 
 # What the folder has after the name of the file.

@@ -23,7 +23,7 @@ from ..image.dataarray import MAX_COORDINATE_BYTES, label_array
 from ..image.xarray_internals import decoded_fill_value
 from ..metadata import IMAGE_LABEL, OMERO, SYSTEMS, Multiscales
 from .codecs import ZarrFormat
-from .layout import V2_DIMENSIONS
+from .names import V2_DIMENSIONS
 from .nodes import dimension_names, storage_unit
 from .zarr_internals import nodes_at, values_of
 

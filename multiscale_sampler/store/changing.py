@@ -34,7 +34,8 @@ from .documents import (
     without_mark,
 )
 from .journal import claim
-from .layout import BUILD_ATTRIBUTE, GROUP_DOCUMENTS, ZARR_JSON
+from .layout import BUILD_ATTRIBUTE
+from .names import GROUP_DOCUMENTS, ZARR_JSON
 from .nodes import open_node, place_of
 from .remote import is_icechunk
 from .stored_pyramid import StoredPyramid

@@ -42,7 +42,7 @@ from ..image.boxes import (
     within,
 )
 from .codecs import decoded_size, plain_compressors
-from .layout import PARTIAL_ENDING
+from .names import PARTIAL_ENDING
 from .nodes import storage_unit
 from .remote import retried_array, unread_array
 from .zarr_internals import chunk_key, sync

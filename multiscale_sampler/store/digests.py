@@ -30,7 +30,8 @@ from ..image.boxes import (
     shape_of,
     whole_box,
 )
-from .layout import DIGESTS, DIGESTS_PATH, V2_DIMENSIONS
+from .layout import DIGESTS, DIGESTS_PATH
+from .names import V2_DIMENSIONS
 from .nodes import dimension_names, storage_unit
 from .zarr_internals import chunk_key, default_buffer_prototype, sync
 

@@ -13,7 +13,8 @@ from typing import Any, Literal, TypeAlias, cast
 import zarr
 from zarr.abc.buffer import Buffer
 
-from .layout import BUILD_ATTRIBUTE, ZARR_JSON
+from .layout import BUILD_ATTRIBUTE
+from .names import ZARR_JSON
 from .zarr_internals import buffer_of, default_buffer_prototype, documents_of, sync
 
 Attributes: TypeAlias = "Mapping[str, Any]"

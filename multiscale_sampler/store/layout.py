@@ -9,6 +9,7 @@ import xarray as xr
 
 from ..image.tree import NODE_PREFIX
 from ..metadata import geozarr
+from .names import V2_DIMENSIONS
 
 Layout: TypeAlias = Literal["datatree", "flat"]
 
@@ -21,15 +22,6 @@ BUILD_ATTRIBUTE = "multiscale_sampler"
 SCRATCH = "multiscale_sampler_build"
 DIGESTS = "digests"
 DIGESTS_PATH = f"{DIGESTS}/chunks"
-# The attribute in which xarray names the dimensions of an array of zarr v2.
-V2_DIMENSIONS = "_ARRAY_DIMENSIONS"
-ZARR_JSON = "zarr.json"
-# The last part of keys that hold metadata, not chunks.
-DOCUMENTS = (ZARR_JSON, ".zarray", ".zgroup", ".zattrs", ".zmetadata")
-# By the zarr format, the document that makes a folder a group.
-GROUP_DOCUMENTS = {2: ".zgroup", 3: ZARR_JSON}
-# Of files that are renamed once they are whole, by zarr as by us.
-PARTIAL_ENDING = ".partial"
 
 
 def level_paths(layout: Layout, name: str, count: int) -> tuple[str, ...]:

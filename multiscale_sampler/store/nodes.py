@@ -24,7 +24,7 @@ from zarr.errors import GroupNotFoundError
 from ..extras import required
 from ..files.arrays import FileArray
 from ..tasks.dask_internals import contents_of, is_plain_view, values_in_graph
-from .layout import V2_DIMENSIONS
+from .names import V2_DIMENSIONS
 from .remote import (
     BRANCH,
     is_icechunk,

@@ -16,7 +16,7 @@ from zarr.abc.store import ByteRequest, OffsetByteRequest, RangeByteRequest, Suf
 
 from ..image.boxes import Box, coarsened, indices_of
 from .codecs import codecs_of_v2
-from .layout import ZARR_JSON
+from .names import ZARR_JSON
 from .nodes import location, storage_unit
 from .zarr_internals import chunk_key, default_buffer_prototype, documents_of, sync
 

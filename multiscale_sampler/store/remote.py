@@ -24,7 +24,7 @@ from zarr.abc.store import ByteRequest, Store
 from zarr.storage import StorePath, WrapperStore
 
 from ..extras import required
-from .layout import DOCUMENTS
+from .names import DOCUMENTS
 from .zarr_internals import default_buffer_prototype, remade_array, unwrapped
 
 Answer = TypeVar("Answer")

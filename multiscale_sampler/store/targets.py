@@ -34,7 +34,8 @@ from .documents import (
 )
 from .encoding import Encoding, fill_value_for, key_encoding
 from .journal import Journal
-from .layout import BUILD_ATTRIBUTE, PARTIAL_ENDING, SCRATCH, V2_DIMENSIONS, Layout, foreign_attributes
+from .layout import BUILD_ATTRIBUTE, SCRATCH, Layout, foreign_attributes
+from .names import PARTIAL_ENDING, V2_DIMENSIONS
 from .nodes import as_store, local_path, open_node, refuse_source_in_target, shown, url_options
 from .remote import as_target, is_document, is_icechunk, is_remote
 from .zarr_internals import Node, is_consolidated, sync, unwrapped

@@ -1,0 +1,11 @@
+"""Names that zarr and xarray give to what they store: documents, attributes, and files that are not whole yet."""
+
+# The attribute in which xarray names the dimensions of an array of zarr v2.
+V2_DIMENSIONS = "_ARRAY_DIMENSIONS"
+ZARR_JSON = "zarr.json"
+# The last part of keys that hold metadata, not chunks.
+DOCUMENTS = (ZARR_JSON, ".zarray", ".zgroup", ".zattrs", ".zmetadata")
+# By the zarr format, the document that makes a folder a group.
+GROUP_DOCUMENTS = {2: ".zgroup", 3: ZARR_JSON}
+# Of files that are renamed once they are whole, by zarr as by us.
+PARTIAL_ENDING = ".partial"
