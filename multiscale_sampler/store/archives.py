@@ -23,8 +23,9 @@ from .layout import LABELS, foreign_attributes
 from .names import DOCUMENTS, PARTIAL_ENDING
 from .nodes import is_zip_url, open_node, zip_path
 
-# What the folder has after the name of the file.
+# What the folder has after the name of the file, and what it has when it is no longer needed.
 FOLDER_ENDING = ".multiscale_sampler_build"
+REMOVED_ENDING = ".multiscale_sampler_removed"
 # The same pyramid makes the same bits whenever it is packed; earlier dates zip files do not know.
 ENTRY_DATE = (1980, 1, 1, 0, 0, 0)
 COPY_BYTES = 1 << 22
@@ -55,6 +56,11 @@ class Archive:
         """The store that a build fills."""
         return self.folder / "pyramid.zarr"
 
+    @property
+    def removed_folder(self) -> Path:
+        """What the folder is renamed to before it is deleted."""
+        return self.file.with_name(self.file.name + REMOVED_ENDING)
+
     def make_ready(self, zarr_format: int, *, resume: bool) -> None:
         """Refuse what may not be replaced, and remove what an earlier build left, unless it is gone on with.
 
@@ -71,6 +77,7 @@ class Archive:
                 f"{str(self.file)!r} is to hold zarr v2, but .ozx files hold a zarr.json; choose version='0.5' or "
                 "'0.6', or a file that ends in .zip"
             )
+        self._remove_leftovers()
         self._refuse_existing()
         if self.folder.exists() and not resume:
             if not self.replaces:
@@ -78,7 +85,24 @@ class Archive:
                     f"{str(self.folder)!r} is an unfinished build of {self.file.name!r}; continue it with "
                     "resume=True (--resume), or start over with mode='w'"
                 )
-            shutil.rmtree(self.folder)
+            self._remove_folder()
+
+    def _remove_leftovers(self) -> None:
+        """Remove what is left of a build that was stopped after its file had taken its place."""
+        if self.removed_folder.exists():
+            shutil.rmtree(self.removed_folder)
+        if self.folder.exists() and self.file.exists() and self._file_is_newer() and not _foreign_to_us(self.file):
+            self._remove_folder()
+
+    def _file_is_newer(self) -> bool:
+        """Whether the file was written after the documents of the build in the folder, which must not replace it."""
+        documents = [path for path in map(self.store.joinpath, DOCUMENTS) if path.exists()]
+        return all(path.stat().st_mtime_ns <= self.file.stat().st_mtime_ns for path in documents)
+
+    def _remove_folder(self) -> None:
+        """Delete the folder, renamed first: what a stopped deletion leaves must not be taken for a build."""
+        os.rename(self.folder, self.removed_folder)
+        shutil.rmtree(self.removed_folder)
 
     def _refuse_existing(self) -> None:
         if not self.file.exists():
@@ -105,7 +129,7 @@ class Archive:
         # Somebody else may have put a file there while the pyramid was built.
         self._refuse_existing()
         os.replace(packed, self.file)
-        shutil.rmtree(self.folder)
+        self._remove_folder()
 
 
 def archive_of(store: Any, *, replaces: bool) -> Archive | None:

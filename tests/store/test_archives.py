@@ -1,9 +1,11 @@
 """Pyramids in zip files: read and written as RFC-9 lays them out, replaced only where they are ours."""
 
 import json
+import os
 import shutil
 import struct
 import zipfile
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -311,6 +313,142 @@ def test_write_pyramid__a_killed_build_of_a_zip_file_goes_on_to_the_same_bits(tm
     write_pyramid(image, file, **OPTIONS, resume=True)
     assert file.read_bytes() == whole
     assert [path.name for path in tmp_path.iterdir()] == ["a.ozx"]
+
+
+class Killed(BaseException):
+    """What stops a call as a kill would: nobody handles it."""
+
+
+def stopped_at(monkeypatch, step):
+    """Stop whatever puts zip files in their places right before a step of its work on files, 0 being the first.
+
+    A removal of a folder is stopped in its middle too: that is a step of its own.
+    """
+    steps = iter(range(100))
+
+    def taking(call):
+        def taken(*args):
+            if next(steps) == step:
+                raise Killed
+            call(*args)
+
+        return taken
+
+    def removed(folder):
+        if next(steps) == step:
+            raise Killed
+        files = sorted(path for path in folder.rglob("*") if path.is_file())
+        for path in files[len(files) // 2 :]:
+            path.unlink()
+        if next(steps) == step:
+            raise Killed
+        shutil.rmtree(folder)
+
+    by_hand = {name: getattr(os, name) for name in ("walk", "SEEK_END")}
+    monkeypatch.setattr(
+        archives, "os", SimpleNamespace(replace=taking(os.replace), rename=taking(os.rename), **by_hand)
+    )
+    monkeypatch.setattr(archives, "shutil", SimpleNamespace(rmtree=removed, copyfileobj=shutil.copyfileobj))
+
+
+def write_image(file, **options):
+    write_pyramid(IMAGE, file, scale_factors=[2], chunks=16, **options)
+
+
+def write_image_with_labels(file, **options):
+    tree = ms.to_multiscale(IMAGE, [2])
+    tree["labels/cells"] = ms.to_multiscale(to_image((BASE % 5).astype("u1"), name="cells"), [2], method="mode")
+    write_pyramid(tree, file, chunks=16, **options)
+
+
+def write_by_command(file, **options):
+    raw = file.with_name("raw")
+    if not raw.exists():
+        make_array(raw, BASE.astype("float32"), dims=("y", "x"), chunks=(16, 16))
+    flags = [flag for name, flag in (("mode", "--overwrite"), ("resume", "--resume")) if options.get(name)]
+    assert main(["build", str(raw), str(file), "--factors", "2", "--quiet", *flags]) == 0
+
+
+REPLACEMENTS = {
+    "ozx": ("a.ozx", write_image, {}),
+    "zip-v3": ("a.zip", write_image, {"version": "0.6", "layout": "flat"}),
+    "zip-v2": ("a.zip", write_image, {"version": "0.4"}),
+    "labels": ("a.ozx", write_image_with_labels, {}),
+    "command": ("a.ozx", write_by_command, {}),
+}
+
+
+@pytest.mark.parametrize("kind", REPLACEMENTS)
+def test_write_pyramid__a_zip_file_is_replaced_in_one_step_and_its_folder_goes_in_one(tmp_path, monkeypatch, kind):
+    name, write, options = REPLACEMENTS[kind]
+    file = tmp_path / name
+    write(tmp_path / f"other.{file.suffix}", **options)
+    new = (tmp_path / f"other.{file.suffix}").read_bytes()
+    for step in range(100):
+        file.unlink(missing_ok=True)
+        write_pyramid(BASE // 2, file, scale_factors=[2], version=options.get("version", "0.5"))
+        old = file.read_bytes()
+        with monkeypatch.context() as patched:
+            stopped_at(patched, step)
+            try:
+                write(file, mode="w", **options)
+            except Killed:
+                pass
+            else:
+                break
+        assert file.read_bytes() == (old if step == 0 else new), step
+        write(file, mode="w", resume=True, **options)
+        assert file.read_bytes() == new, step
+        assert not list(tmp_path.glob(f"{name}.*")), step
+    assert step == 4
+
+
+def test_write_pyramid__a_stopped_removal_of_a_build_is_not_gone_on_with(tmp_path, monkeypatch):
+    """Of a build that is begun again: what is left of the first one must not count as done."""
+    file = tmp_path / "a.ozx"
+    for step in range(3):
+        with monkeypatch.context() as patched:
+            stopped_at(patched, 0)
+            with pytest.raises(Killed):
+                write_image(file, mode="w")
+        with monkeypatch.context() as patched:
+            stopped_at(patched, step)
+            with pytest.raises(Killed):
+                write_image(file, mode="w")
+        write_image(file, mode="w", resume=True)
+        check_levels(open_pyramid(file), BASE, [(2, 2)], scale={"y": 0.5, "x": 0.5})
+        assert [path.name for path in tmp_path.iterdir()] == ["a.ozx"]
+        file.unlink()
+
+
+@pytest.mark.parametrize("resume", [False, True])
+def test_write_pyramid__what_is_left_beside_a_newer_file_never_replaces_it(tmp_path, monkeypatch, resume):
+    """As versions before left it, which deleted the folder under its own name."""
+    file = tmp_path / "a.ozx"
+    with monkeypatch.context() as patched:
+        stopped_at(patched, 1)
+        with pytest.raises(Killed):
+            write_image(file)
+    folder = tmp_path / "a.ozx.multiscale_sampler_build"
+    shutil.rmtree(folder / "pyramid.zarr/scale0/em/c")
+    before = file.read_bytes()
+    with pytest.raises(FileExistsError, match="replace the pyramid in it with mode='w'"):
+        write_image(file, resume=resume)
+    assert (file.read_bytes(), folder.exists()) == (before, False)
+
+
+def test_write_pyramid__an_unfinished_build_is_kept_beside_a_file_of_others(tmp_path, monkeypatch):
+    file = tmp_path / "a.ozx"
+    with monkeypatch.context() as patched:
+        stopped_at(patched, 0)
+        with pytest.raises(Killed):
+            write_image(file)
+    file.write_text("mine")
+    with pytest.raises(FileExistsError):
+        write_image(file, mode="w", resume=True)
+    file.unlink()
+    write_image(file, resume=True)
+    check_levels(open_pyramid(file), BASE, [(2, 2)], scale={"y": 0.5, "x": 0.5})
 
 
 def test_write_pyramid__a_stopped_build_of_a_zip_file_is_begun_again_when_asked(tmp_path, monkeypatch):
