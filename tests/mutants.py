@@ -183,13 +183,18 @@ def tests_of(mutant: Mutant, reach: Reach) -> list[str]:
     around = [
         node
         for node in ast.walk(tree)
-        if isinstance(node, ast.stmt) and node.lineno <= mutant.line <= (node.end_lineno or 0)
+        if isinstance(node, ast.stmt) and first_line(node) <= mutant.line <= (node.end_lineno or 0)
     ]
-    innermost = min(around, key=lambda node: (node.end_lineno or 0) - node.lineno)
+    innermost = min(around, key=lambda node: (node.end_lineno or 0) - first_line(node))
     last = innermost.body[0].lineno - 1 if getattr(innermost, "body", None) else innermost.end_lineno or mutant.line
-    lines = range(innermost.lineno, max(last, mutant.line) + 1)
+    lines = range(first_line(innermost), max(last, mutant.line) + 1)
     found = dict.fromkeys(test for line in lines for test in reach.get((mutant.module, line), ()))
     return list(found) or test_files(mutant.module.parent)
+
+
+def first_line(node: ast.stmt) -> int:
+    """Return where a statement begins, with its decorators."""
+    return min([node.lineno, *(decorator.lineno for decorator in getattr(node, "decorator_list", ()))])
 
 
 def tested(mutant: Mutant, tests: Sequence[str], free: SimpleQueue[Path], seconds: float) -> str:
