@@ -95,6 +95,47 @@ class Recording(zarr.storage.WrapperStore):
         return Counter(key for key in self.log[kind] if is_chunk(key))
 
 
+class Killed(BaseException):
+    """What stops a call as a kill would: nobody handles it."""
+
+
+class Stopping(zarr.storage.WrapperStore):
+    """A store that stops its caller right before a change of what it holds, the first being number 0."""
+
+    def __init__(self, store, step, log=None):
+        super().__init__(store)
+        self.step = step
+        # Shared by the copies that zarr makes of a store.
+        self.log = {"step": 0} if log is None else log
+
+    def _with_store(self, store):
+        return type(self)(store, self.step, self.log)
+
+    def with_read_only(self, read_only=False):
+        return self._with_store(self._store.with_read_only(read_only))
+
+    def _take(self):
+        if self.log["step"] == self.step:
+            raise Killed
+        self.log["step"] += 1
+
+    async def set(self, key, value):
+        self._take()
+        await super().set(key, value)
+
+    async def set_if_not_exists(self, key, value):
+        self._take()
+        await super().set_if_not_exists(key, value)
+
+    async def delete(self, key):
+        self._take()
+        await super().delete(key)
+
+    async def delete_dir(self, prefix):
+        self._take()
+        await super().delete_dir(prefix)
+
+
 def hashes(folder):
     """Return a hash of every file below a folder, by relative path."""
     return {

@@ -119,7 +119,7 @@ def update_pyramid(
 @in_one_commit
 def rebuild_levels(
     store: Any,
-    levels: Sequence[int] | None = None,
+    levels: Sequence[int | str] | None = None,
     path: str | None = None,
     *,
     method: Method,
@@ -142,8 +142,8 @@ def rebuild_levels(
     store, path
         Store, and path in it, of the group with the ``multiscales`` metadata, written by any tool.
     levels
-        Numbers of the levels; by default all but the base. A method that reduces level by level computes them from
-        each other and from the base.
+        Numbers of the levels, as `open_pyramid` counts them, or paths; by default all but the base. A method that
+        reduces level by level computes them from each other and from the base.
     method, skipna, nodata, min_valid, weights
         As in `plan_pyramid`.
     memory_limit, workers, progress, storage_options
@@ -203,19 +203,23 @@ def rebuild_levels(
 @in_one_commit
 def remove_levels(
     store: Any,
-    levels: Sequence[int],
+    levels: Sequence[int | str],
     path: str | None = None,
     *,
     storage_options: Mapping[str, Any] | None = None,
 ) -> None:
     """Remove levels from a stored pyramid: first from its metadata, then from the store.
 
+    The other levels keep their paths. Levels that were removed before are done: the same call again changes nothing,
+    be it that the first was interrupted or not.
+
     Parameters
     ----------
     store, path
         Store, and path in it, of the group with the ``multiscales`` metadata, written by any tool.
     levels
-        Numbers of the levels, without the base. The others keep their paths.
+        Numbers or paths of the levels, as ``[2]`` or ``["scale2/image"]``, without the base. Numbers are those that
+        levels had when the pyramid was written: removing level 1 does not make level 2 level 1.
     storage_options
         Options of the file system, for a URL.
 
@@ -241,9 +245,43 @@ def remove_levels(
     with stores.PyramidChange.claimed(store, path, storage_options=storage_options) as change:
         stored = change.pyramid
         refuse_other_change(stored, None)
-        # Opening has completed an interrupted removal by the same call; these numbers now belong to other levels.
-        if not change.removed or set(levels) != set(change.removed):
-            change.remove(numbers_of_levels(levels, stored), mixed=_have_lost_parents(stored, levels))
+        if removed := _levels_to_remove(levels, stored):
+            change.remove(removed, mixed=_have_lost_parents(stored, removed))
+
+
+def _levels_to_remove(levels: Sequence[int | str], stored: stores.StoredPyramid) -> tuple[int, ...]:
+    """Return the places of the levels to remove, without those that were removed before.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a level does not exist or is the base, or a number may mean either of two.
+    """
+    chosen, done = _list_of_levels(levels), stored.removed
+    left = [
+        name for name in chosen if name not in tuple(done) and not (_is_level_number(name) and name in done.values())
+    ]
+    paths = [_path_of_level(name, stored) if _is_level_number(name) else name for name in left]
+    return numbers_of_levels(paths, stored) if left or not chosen else ()
+
+
+def _path_of_level(number: int, stored: stores.StoredPyramid) -> int | str:
+    """Return the path of a level by the number that it was written with; the number itself where there is none.
+
+    Raises
+    ------
+    ValueError
+        If it is another level as levels are counted since some were removed.
+    """
+    path = dict(zip(stored.lasting_numbers, stored.paths, strict=True)).get(number)
+    counted = stored.paths[number] if 0 <= number < len(stored.paths) else path
+    if path is not None and path != counted:
+        shown = f"{path}/" if path.isdecimal() else path
+        raise ValueError(
+            f"level {int(number)!r} of {stored.group.store_path} is {path!r} by the number that it was written with, "
+            f"but {counted!r} as levels are counted since others were removed; name its path, as in levels=[{shown!r}]"
+        )
+    return number if path is None else path
 
 
 def _is_repair(stored: stores.StoredPyramid, build: Build) -> bool:
@@ -262,23 +300,36 @@ def _have_lost_parents(stored: stores.StoredPyramid, removed: Sequence[int]) -> 
     return any(level.parent in removed for level in plan.levels if level.index not in removed)
 
 
-def numbers_of_levels(levels: Sequence[int] | None, stored: stores.StoredPyramid) -> tuple[int, ...]:
+def _list_of_levels(levels: Any) -> list[Any]:
+    """Return numbers and paths of levels as a list.
+
+    Raises
+    ------
+    TypeError
+        If they are none.
+    """
+    if isinstance(levels, str) or not isinstance(levels, Iterable):
+        raise TypeError(f"levels={levels!r} is not a list of level numbers; pass integers, as in levels=[1]")
+    return [name.rstrip("/") if isinstance(name, str) else name for name in levels]
+
+
+def _is_level_number(name: Any) -> bool:
+    return isinstance(name, int | np.integer) and not isinstance(name, bool)
+
+
+def numbers_of_levels(levels: Sequence[int | str] | None, stored: stores.StoredPyramid) -> tuple[int, ...]:
     """Return the sorted numbers of the levels to change, by default all but the base.
 
     Raises
     ------
     TypeError, ValueError
-        If they are not numbers of levels other than the base.
+        If they are not numbers or paths of levels other than the base.
     """
     count = len(stored.arrays)
     if levels is None:
         return tuple(range(1, count))
-    if isinstance(levels, str) or not isinstance(levels, Iterable):
-        raise TypeError(f"levels={levels!r} is not a list of level numbers; pass integers, as in levels=[1]")
-    numbers = list(levels)
-    if not numbers or not all(
-        isinstance(n, int | np.integer) and not isinstance(n, bool) and 0 < n < count for n in numbers
-    ):
+    numbers = [stored.paths.index(name) if name in stored.paths else name for name in _list_of_levels(levels)]
+    if not numbers or not all(_is_level_number(number) and 0 < number < count for number in numbers):
         choose = f"choose from 1 to {count - 1}" if count > 1 else "the pyramid has only its base"
         raise ValueError(f"levels={levels!r} contains no number, or one that cannot be changed; {choose}")
     return tuple(sorted({int(number) for number in numbers}))

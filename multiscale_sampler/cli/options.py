@@ -308,7 +308,12 @@ CHANGED = option(
     help="auto: find what was edited, from the digests of build --digests (default: --region alone)",
 )
 DIM = option("--dim", "dim", required=True, help="the axis to append along: t")
-CHANGED_LEVELS = option("--levels", "levels", type=values.levels, help="levels to change: 1,2 (default: all but 0)")
+CHANGED_LEVELS = option(
+    "--levels",
+    "levels",
+    type=values.levels_or_paths,
+    help="levels to change, by numbers or paths: 1,2 or scale2/image (default: all but 0)",
+)
 VERIFIED_LEVELS = option("--levels", "levels", type=values.levels, help="levels to check: 1, or 1,2 (default: all)")
 
 # --- how a pyramid is checked and viewed -----------------------------------------------------------------------

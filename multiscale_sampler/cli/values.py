@@ -19,6 +19,9 @@ Parsed = TypeVar("Parsed")
 # A date with a time of day contains the colon that also separates the ends of a range.
 REGION_END = r"\d{4}-\d\d-\d\d[T ]\d\d(?::\d\d){0,2}(?:\.\d+)?|[^:]*"
 
+# With a letter or a slash, by which it is no number: "2/" is what a level of the path "2" is written as.
+LEVEL_PATH = r"(?=.*[^\W\d]|.*/)\w[\w./-]*"
+
 
 def integer(text: str) -> int:
     """Parse a whole number."""
@@ -120,6 +123,15 @@ def levels(text: str) -> list[int]:
     if not all(part.strip().isdecimal() for part in parts):
         raise ArgumentTypeError(f"{text!r} are not numbers of levels; write one or more, as 1 or 1,2")
     return [int(part) for part in parts]
+
+
+def levels_or_paths(text: str) -> list[int | str]:
+    """Parse numbers or paths of levels, separated by commas."""
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isdecimal() or re.fullmatch(LEVEL_PATH, part) for part in parts):
+        # Which says what is wrong.
+        levels(text)
+    return [int(part) if part.isdecimal() else part for part in parts]
 
 
 def scheduler(text: str) -> str:

@@ -131,7 +131,7 @@ def _assignment(keyword: str, literal: str, options: Mapping[str, Option]) -> st
         return option.flag.replace("--", "--no-") if literal == "False" else option.flag
     parts = value.elts if isinstance(value, ast.List) and _is_nested(value) else [value]
     texts = [_as_typed(part) for part in parts]
-    if option.settings.get("type") in (values.levels, values.names, values.axes):
+    if option.settings.get("type") in (values.levels, values.levels_or_paths, values.names, values.axes):
         # A list all the same; elsewhere the comma tells one of a list from one for all.
         texts = [text.removesuffix(",") for text in texts]
     return " ".join(f"{option.flag} {shlex.quote(text)}" for text in texts)

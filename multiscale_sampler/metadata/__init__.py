@@ -36,10 +36,12 @@ from .rewriting import (
     is_mixed,
     paths_written_by_us,
     relocated_attributes,
+    removed_levels,
     stated_recipe,
     with_mixed_recipe,
     with_published,
     with_recipe,
+    with_removed_levels,
 )
 from .units import SI_PREFIXES, unit_name
 from .versions import (
@@ -110,6 +112,7 @@ __all__ = [
     "parse_multiscales",
     "paths_written_by_us",
     "relocated_attributes",
+    "removed_levels",
     "stated_method",
     "stated_recipe",
     "stated_version",
@@ -118,4 +121,5 @@ __all__ = [
     "with_mixed_recipe",
     "with_published",
     "with_recipe",
+    "with_removed_levels",
 ]

@@ -182,6 +182,19 @@ def attributes_without_levels(
     return result
 
 
+def removed_levels(attributes: Mapping[str, Any]) -> dict[str, int]:
+    """Return the numbers that removed levels had when the pyramid was written, by their paths."""
+    stated = _own_metadata(attributes).get("removed")
+    items = stated.items() if isinstance(stated, Mapping) else ()
+    return {path: number for path, number in items if isinstance(number, int)}
+
+
+def with_removed_levels(attributes: Mapping[str, Any], removed: Mapping[str, int]) -> dict[str, Any]:
+    """Return the attributes of an image that states which levels were removed, by their paths and numbers."""
+    metadata = {**_own_metadata(attributes), "removed": {**removed_levels(attributes), **removed}}
+    return _with_entry(attributes, {"metadata": metadata})
+
+
 def _with_entry(attributes: Mapping[str, Any], changed: Mapping[str, Any]) -> dict[str, Any]:
     """Return a group's attributes with keys of the first of its multiscales changed, of the convention alone ours."""
     if (convention := _convention_alone(attributes)) is not None:

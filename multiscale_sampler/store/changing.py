@@ -11,6 +11,7 @@ import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, cast
 
 import xarray as xr
@@ -21,7 +22,7 @@ from zarr.errors import ContainsArrayError
 from zarr.storage import StorePath, WrapperStore
 
 from ..image.axes import Axis
-from ..metadata import attributes_without_levels, paths_written_by_us, with_mixed_recipe
+from ..metadata import attributes_without_levels, paths_written_by_us, with_mixed_recipe, with_removed_levels
 from ..metadata.geozarr import resized_attributes
 from .documents import (
     Attributes,
@@ -58,8 +59,6 @@ class PyramidChange:
 
     pyramid: StoredPyramid
     """The pyramid, its group opened for writing."""
-    removed: tuple[int, ...] = ()
-    """The levels whose removal had been interrupted, and has been completed."""
 
     @classmethod
     @contextmanager
@@ -96,8 +95,9 @@ class PyramidChange:
         if "removing" not in begun:
             check_format(begun, self.pyramid.group.store_path, WRITE_ANOTHER)
             return self
-        self._finish_removal(begun["removing"])
-        return PyramidChange(dataclasses.replace(self.pyramid, begun=None), tuple(begun["levels"]))
+        self._finish_removal(begun["removing"], begun["levels"])
+        group = writable_group(self.pyramid.group)
+        return PyramidChange(dataclasses.replace(self.pyramid, group=group, begun=None))
 
     def target(self, record: Record, *, resume: bool) -> Target:
         """Mark the pyramid as one that is being changed; with `resume`, continue a change that was begun.
@@ -162,7 +162,8 @@ class PyramidChange:
     def remove(self, indices: Sequence[int], *, mixed: bool = False) -> None:
         """Take levels out of the metadata, and then delete their arrays with the coordinates beside them.
 
-        The metadata say what is being deleted until it is. With `mixed`, the others follow no one rule any more.
+        The metadata say what is being deleted until it is, and from then on which levels were removed. With `mixed`,
+        the others follow no one rule any more.
         """
         removed = [self.pyramid.paths[index] for index in indices]
         written = paths_written_by_us(stored_attributes(self.pyramid.group))
@@ -170,20 +171,22 @@ class PyramidChange:
         beside = [path for path in written if path.rpartition("/")[0] in parents]
         removing = list(dict.fromkeys([*removed, *beside]))
         levels = dict(zip(self.pyramid.paths, self.pyramid.levels, strict=True))
-        mark = {BUILD_ATTRIBUTE: {"removing": removing, "levels": list(indices)}}
+        numbers = [self.pyramid.lasting_numbers[index] for index in indices]
+        mark = {BUILD_ATTRIBUTE: {"removing": removing, "levels": numbers}}
 
         def without_levels(stored: Attributes) -> Attributes:
             left = attributes_without_levels(stored, levels, removed)
             return {**(with_mixed_recipe(left) if mixed else left), **mark}
 
         change_attributes(self.pyramid.group, without_levels)
-        self._finish_removal(removing)
+        self._finish_removal(removing, numbers)
 
-    def _finish_removal(self, paths: Sequence[str]) -> None:
+    def _finish_removal(self, paths: Sequence[str], numbers: Sequence[int]) -> None:
+        """Delete arrays, of which the first are levels of these numbers, and state that these were removed."""
         remove_arrays(self.pyramid.group, paths)
         if self._is_consolidated():
             consolidate(self.pyramid.group)
-        self.finish(dict)
+        self.finish(partial(with_removed_levels, removed=dict(zip(paths, numbers, strict=False))))
 
     def _is_consolidated(self) -> bool:
         stored = zarr.open_group(self.pyramid.group.store_path.store, path=self.pyramid.group.path, mode="r")

@@ -29,6 +29,7 @@ from ..metadata import (
     listed_labels,
     namespace_of,
     parse_multiscales,
+    removed_levels,
     stated_recipe,
 )
 from ..plan.options import LevelOptions
@@ -143,6 +144,17 @@ class StoredPyramid:
     def paths(self) -> tuple[str, ...]:
         """The path of every level's array in the group."""
         return tuple(dataset.path for dataset in self.multiscales.datasets)
+
+    @property
+    def removed(self) -> Mapping[str, int]:
+        """The numbers that removed levels had when the pyramid was written, by their paths."""
+        return removed_levels(self.attributes)
+
+    @property
+    def lasting_numbers(self) -> tuple[int, ...]:
+        """The number that every level had when the pyramid was written, before others were removed."""
+        gone, count = set(self.removed.values()), len(self.arrays)
+        return tuple(number for number in range(count + len(gone)) if number not in gone)[:count]
 
     @property
     def levels(self) -> tuple[tuple[Axis, ...], ...]:

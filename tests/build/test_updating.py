@@ -15,10 +15,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import multiscale_sampler as ms
+from multiscale_sampler import cli
+from multiscale_sampler import store as stores
 from multiscale_sampler.build import engine
 from multiscale_sampler.build.indexing import box_of
 from multiscale_sampler.store import changing
-from tests.data import Recording, hashes
+from tests.data import Killed, Recording, Stopping, hashes
 from tests.interruptions import BUILDS, EDITED, Moment, build_in_child
 
 LADDERS = ([2, 4], [2, 3], [{"y": 3, "x": 2}], [2, 4, 8])
@@ -716,6 +718,134 @@ def test_remove__that_was_interrupted_is_completed_by_the_same_call_and_by_other
     ms.remove_levels(tmp_path / "fresh", [1])
     for place in ("p", "q"):
         assert hashes(tmp_path / place) == hashes(tmp_path / "fresh")
+
+
+def sizes_of(place, inside=None):
+    return [int(array.shape[0]) for array in stored_pyramid(place, inside).arrays]
+
+
+def stored_pyramid(place, inside=None):
+    return stores.StoredPyramid.of(stores.open_node(place, inside))
+
+
+def written_in_folder(folder, version="0.5", layout="datatree"):
+    values = 100 + np.eye(64, dtype="u1")
+    ms.write_pyramid(values, folder / "p", scale_factors=[2, 4, 8], version=version, layout=layout)
+    return folder / "p", None
+
+
+def written_in_memory(folder):
+    store = zarr.storage.MemoryStore()
+    ms.write_pyramid(np.eye(64), store, scale_factors=[2, 4, 8])
+    return store, None
+
+
+def written_as_labels(folder):
+    ms.write_pyramid(np.eye(64), folder / "p", scale_factors=[2, 4, 8])
+    ms.write_labels(np.eye(64, dtype="u4"), folder / "p", "cells")
+    return folder / "p", "labels/cells"
+
+
+def written_by_others(folder):
+    """With paths that are no numbers, and without metadata of ours."""
+    place, _ = written_in_folder(folder, "0.4", "flat")
+    names = {"1": "half", "2": "quarter", "3": "eighth"}
+    for old, new in names.items():
+        (place / old).rename(place / new)
+    group = zarr.open_group(place, mode="r+")
+    (entry,) = group.attrs["multiscales"]
+    datasets = [{**dataset, "path": names.get(dataset["path"], "0")} for dataset in entry["datasets"]]
+    group.attrs["multiscales"] = [{key: entry[key] for key in ("version", "axes")} | {"datasets": datasets}]
+    return place, None
+
+
+def written_for_maps(folder):
+    image = ms.to_image(np.eye(64), scale={"y": -10.0, "x": 10.0}).assign_attrs(crs="EPSG:32618")
+    ms.write_pyramid(image, folder / "p", scale_factors=[2, 4, 8], metadata=("geozarr",))
+    return folder / "p", None
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        written_in_folder,
+        lambda folder: written_in_folder(folder, "0.4"),
+        lambda folder: written_in_folder(folder, "0.6", "flat"),
+        written_in_memory,
+        written_as_labels,
+        written_by_others,
+        written_for_maps,
+    ],
+    ids=["v3", "v2", "flat", "memory", "labels", "foreign", "geozarr"],
+)
+def test_remove__again_removes_no_other_level(tmp_path, write):
+    place, inside = write(tmp_path)
+    paths = stored_pyramid(place, inside).paths
+    for levels, left in (([1], [64, 16, 8]), ([paths[1]], [64, 16, 8]), ([3], [64, 16]), ([1, np.int64(3)], [64, 16])):
+        for _ in range(2):
+            ms.remove_levels(place, levels, inside)
+            assert sizes_of(place, inside) == left
+    # Which is level 2 as it was written, and level 1 as it is counted now.
+    ms.remove_levels(place, [2], inside)
+    assert sizes_of(place, inside) == [64]
+
+
+@pytest.mark.parametrize(("version", "layout"), [("0.5", "datatree"), ("0.4", "datatree"), ("0.6", "flat")])
+def test_remove__stopped_at_any_step_is_completed_by_the_same_call(tmp_path, version, layout):
+    place, _ = written_in_folder(tmp_path, version, layout)
+    shutil.copytree(place, tmp_path / "before")
+    ms.remove_levels(place, [1])
+    after = hashes(place)
+    for step in itertools.count():
+        shutil.rmtree(place)
+        shutil.copytree(tmp_path / "before", place)
+        try:
+            ms.remove_levels(Stopping(zarr.storage.LocalStore(place), step), [1])
+        except Killed:
+            pass
+        else:
+            break
+        assert sizes_of(place) in ([64, 32, 16, 8], [64, 16, 8])
+        for node in ms.open_pyramid(place).children.values():
+            assert node["image"].values.any()
+        ms.remove_levels(place, [1])
+        assert hashes(place) == after, step
+    assert step >= 3
+    ms.remove_levels(place, [1])
+    assert hashes(place) == after
+
+
+@pytest.mark.parametrize("layout", ["datatree", "flat"])
+def test_remove__by_a_number_that_means_two_levels_is_refused_with_the_paths(tmp_path, layout, capsys):
+    place, _ = written_in_folder(tmp_path, layout=layout)
+    ms.remove_levels(place, [1])
+    before = hashes(place)
+    path, counted = ("scale2/image", "scale3/image") if layout == "datatree" else ("2", "3")
+    expected = f"is '{path}' by the number that it was written with, but '{counted}' as levels are counted"
+    with pytest.raises(ValueError, match=expected):
+        ms.remove_levels(place, [1, 2])
+    assert cli.main(["rebuild", str(place), "--remove", "--levels", "2"]) == 1
+    named = "scale2/image" if layout == "datatree" else "2/"
+    assert f"name its path, as in --levels {named}" in capsys.readouterr().err
+    for levels in ([True], [0], ["scale0/image"], ["no"], [7], [[1]], []):
+        with pytest.raises(ValueError, match="contains no number, or one that cannot be changed"):
+            ms.remove_levels(place, levels)
+    with pytest.raises(TypeError, match="is not a list of level numbers"):
+        ms.remove_levels(place, "scale2/image")
+    assert hashes(place) == before
+    assert cli.main(["rebuild", str(place), "--remove", "--levels", named]) == 0
+    assert sizes_of(place) == [64, 8]
+
+
+def test_remove__is_numbered_afresh_by_a_pyramid_that_is_written_there(tmp_path):
+    place, _ = written_in_folder(tmp_path)
+    ms.remove_levels(place, [1])
+    ms.rebuild_levels(place, ["scale2/image"], method="max")
+    ms.remove_levels(place, [1])
+    assert sizes_of(place) == [64, 16, 8]
+    ms.write_pyramid(np.eye(64), place, scale_factors=[2, 4], mode="w")
+    ms.remove_levels(place, [1])
+    assert sizes_of(place) == [64, 16]
 
 
 def test_remove__of_a_level_that_others_were_made_from_leaves_no_rule_to_update_by(tmp_path):

@@ -24,7 +24,7 @@ from multiscale_sampler import (
 )
 from multiscale_sampler.cli import main
 from multiscale_sampler.store import archives
-from tests.data import hashes, make_array, noise
+from tests.data import Killed, hashes, make_array, noise
 from tests.interruptions import Moment, build_in_child
 from tests.oracles import check_levels, expected_level
 
@@ -313,10 +313,6 @@ def test_write_pyramid__a_killed_build_of_a_zip_file_goes_on_to_the_same_bits(tm
     write_pyramid(image, file, **OPTIONS, resume=True)
     assert file.read_bytes() == whole
     assert [path.name for path in tmp_path.iterdir()] == ["a.ozx"]
-
-
-class Killed(BaseException):
-    """What stops a call as a kill would: nobody handles it."""
 
 
 def stopped_at(monkeypatch, step):
