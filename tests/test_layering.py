@@ -297,7 +297,6 @@ TESTED_IN = {
     "plots/test_figures.py": ("plots.colors", "plots.layers", "plots.planes"),
     "store/test_encoding.py": ("store.arrays", "store.raw_chunks"),
     "store/test_reading.py": ("store.convention", "store.zarr_internals"),
-    "store/test_targets.py": ("store.documents",),
     "tasks/test_threads.py": ("tasks.cluster", "tasks.crew", "tasks.dask_internals", "tasks.machine"),
     "test_client_matrix.py": ("metadata.clients",),
     "test_clients.py": ("metadata.multiscales_convention",),

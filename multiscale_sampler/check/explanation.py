@@ -23,7 +23,7 @@ from ..metadata import stated_method
 from ..methods.reducer import Reducer
 from ..methods.reducers import REDUCERS
 from ..plan.plan import Plan
-from ..store import StoredPyramid, open_node
+from ..store import StoredPyramid, open_node, outdated_documents
 
 # Files state rounded ratios and offsets; this is in voxels.
 TOLERANCE = 1e-3
@@ -151,7 +151,10 @@ def _of_store(store: Any, path: str | None, storage_options: Mapping[str, Any] |
     method = stated_method(stored.attributes)
     by = f" The metadata name the method {method!r}{_summary_of(REDUCERS.get(method))}." if method else ""
     title = f"{group.store_path}: OME-NGFF {stored.version}, {len(levels)} levels.{by}"
-    notes = tuple(f"The metadata are incomplete; assumed: {text}." for text in stored.assumed)
+    notes = (
+        *(f"The metadata are incomplete; assumed: {text}." for text in stored.assumed),
+        *(f"The consolidated metadata are outdated: {each}." for each in outdated_documents(group, stored.paths)),
+    )
     return _Pyramid(title, levels, method, None, notes)
 
 

@@ -16,13 +16,14 @@ import numpy as np
 import zarr
 
 from ..image.axes import Axis, position_tolerance
-from ..metadata import Version, known_version, namespace_of, parse_multiscales, stated_version
+from ..metadata import Version, known_version, listed_labels, namespace_of, parse_multiscales, stated_version
 from ..metadata.specification import Finding, Severity, document_findings
-from ..store import LABELS, StoredPyramid, dimension_names, open_node
+from ..store import LABELS, StoredPyramid, dimension_names, is_consolidated, open_node, outdated_documents
 
 LISTED_PATH = '"path": its value contains the path to the array for this resolution relative to the current zarr group.'
 JSON_DOCUMENT = "The metadata of zarr are JSON documents."
 LABELS_LIST = 'The "labels" group MUST contain "labels", a list of the paths to the labels objects.'
+CONSOLIDATED = "Readers that use consolidated metadata see the array as it was when they were consolidated."
 LENGTHS = 'The length of "scale" and "translation" MUST be the same as the length of "axes".'
 INTEGER_LABELS = "The pixels of the label images MUST be integer data types."
 LABELS_VERSION = 'The "version" MUST be the same within a hierarchy; clients refuse the image where it is missing.'
@@ -123,6 +124,7 @@ def validate(
     findings += _format_findings(group)
     if not metadata_only:
         findings += _content_findings(group, findings)
+        findings += outdated_findings(node)
         findings += _labels_findings(group, strict=strict)
     return Report(place, tuple(findings))
 
@@ -170,6 +172,31 @@ def _content_findings(group: zarr.Group, known: Sequence[Finding]) -> Iterator[F
         stored = StoredPyramid.as_listed(group, multiscales, arrays)
         yield from _array_findings(stored)
         yield from geometry_findings(stored)
+
+
+def outdated_findings(group: zarr.Group) -> Iterator[Finding]:
+    """Yield findings on levels of an image and its labels that were changed after their metadata were consolidated."""
+    try:
+        outdated = outdated_documents(group, _array_paths(group))
+    except (ValueError, TypeError, KeyError):
+        # Metadata or documents that cannot be read have findings of their own.
+        return
+    for each in outdated:
+        found = f"the consolidated metadata state {each.consolidated}, its own document {each.stored}"
+        yield Finding("error", each.path, found, "the same in both; run zarr.consolidate_metadata", CONSOLIDATED)
+
+
+def _array_paths(group: zarr.Group) -> list[str]:
+    """Return the paths of the levels of an image and of its labels, as consolidated metadata have them."""
+    if not is_consolidated(group):
+        return []
+    found: list[str] = []
+    labels = listed_labels(group[LABELS].attrs.asdict()) if LABELS in group else ()
+    for prefix in ("", *(f"{LABELS}/{name}/" for name in labels)):
+        node = group.get(prefix.rstrip("/")) if prefix else group
+        multiscales = parse_multiscales(node.attrs.asdict()) if isinstance(node, zarr.Group) else None
+        found += [f"{prefix}{dataset.path}" for dataset in (multiscales.datasets if multiscales else ())]
+    return found
 
 
 def _labels_findings(group: zarr.Group, *, strict: bool) -> Iterator[Finding]:

@@ -28,7 +28,7 @@ themselves, and stands on nothing that knows pyramids.
 from .changing import PyramidChange, grown_arrays
 from .chunks import Access, release_buffers
 from .digests import Digests
-from .documents import consolidate
+from .documents import consolidate, outdated_documents
 from .encoding import Encoding, encoding_like, key_encoding
 from .journal import Journal, claim
 from .label_groups import is_finished, label_place, labels_group_above, placed_labels, register_label
@@ -96,6 +96,7 @@ __all__ = [
     "open_node",
     "open_pyramid",
     "open_target",
+    "outdated_documents",
     "place_of",
     "placed_labels",
     "refuse_source_in_target",

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import re
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeAlias, cast
 
 import zarr
@@ -15,7 +15,15 @@ from zarr.abc.buffer import Buffer
 
 from .layout import BUILD_ATTRIBUTE
 from .names import ZARR_JSON
-from .zarr_internals import buffer_of, default_buffer_prototype, documents_of, sync
+from .zarr_internals import (
+    buffer_of,
+    default_buffer_prototype,
+    documents_of,
+    is_consolidated,
+    nodes_at,
+    sync,
+    unconsolidated,
+)
 
 Attributes: TypeAlias = "Mapping[str, Any]"
 
@@ -106,3 +114,78 @@ def consolidate(group: zarr.Group) -> zarr.Group:
     """Gather the metadata of everything below a group in one document, as xarray looks for it."""
     with silenced_string_warnings():
         return zarr.consolidate_metadata(group.store_path.store, path=group.path)
+
+
+@dataclass(frozen=True)
+class OutdatedDocument:
+    """An array of which consolidated metadata state something else than its own document."""
+
+    path: str
+    """Path of the array in its group."""
+    consolidated: str
+    """What the consolidated metadata state."""
+    stored: str
+    """What the array's own document states."""
+
+    def __str__(self) -> str:
+        """Return the difference in words."""
+        return f"{self.path!r} has {self.stored}, but {self.consolidated} in the consolidated metadata"
+
+
+def outdated_documents(group: zarr.Group, paths: Sequence[str]) -> tuple[OutdatedDocument, ...]:
+    """Return the arrays of a group that were changed after its metadata were consolidated.
+
+    Costs one request for each array, all at once; none if the group was not opened by consolidated metadata.
+    """
+    if not is_consolidated(group):
+        return ()
+    pairs = zip(paths, nodes_at(group, paths), _own_nodes(unconsolidated(group), paths), strict=True)
+    return tuple(
+        OutdatedDocument(path, *_differences(listed, stored))
+        for path, listed, stored in pairs
+        if isinstance(listed, zarr.Array) and _storage(listed) != _storage(stored)
+    )
+
+
+def _own_nodes(group: zarr.Group, paths: Sequence[str]) -> list[Any]:
+    """Return what is at some paths of a group, the error where a document cannot be read."""
+    try:
+        return list(nodes_at(group, paths))
+    except (ValueError, TypeError, KeyError) as error:
+        return [error] if len(paths) == 1 else [node for path in paths for node in _own_nodes(group, [path])]
+
+
+def _storage(node: Any) -> dict[str, Any] | None:
+    """Return all that a document states of an array but its attributes; None if there is no array."""
+    if not isinstance(node, zarr.Array):
+        return None
+    documents = documents_of(node.metadata)
+    # As JSON, in which a fill value of NaN equals itself.
+    stated: dict[str, Any] = json.loads((documents.get(ZARR_JSON) or documents[".zarray"]).to_bytes())
+    return {key: value for key, value in stated.items() if key != "attributes"}
+
+
+def _differences(listed: zarr.Array[Any], stored: Any) -> tuple[str, str]:
+    """Return what two documents of an array state differently, in words."""
+    if isinstance(stored, Exception):
+        return f"shape {listed.shape}", f"a document that cannot be read ({stored})"
+    if not isinstance(stored, zarr.Array):
+        return f"shape {listed.shape}", "no array any more"
+    if listed.shape != stored.shape:
+        return f"shape {listed.shape}", f"shape {stored.shape}"
+    old, new = _storage(listed) or {}, _storage(stored) or {}
+    keys = [key for key in old if old[key] != new.get(key)]
+    return ", ".join(f"{key} {old[key]}" for key in keys), ", ".join(f"{key} {new.get(key)}" for key in keys)
+
+
+def warn_of_outdated(group: zarr.Group, paths: Sequence[str], *, stacklevel: int) -> None:
+    """Warn of arrays that were changed after metadata were consolidated; `stacklevel` as `warnings.warn` counts it."""
+    outdated = outdated_documents(group, paths)
+    # A change of ours consolidates last, so that readers see the old state meanwhile.
+    if outdated and BUILD_ATTRIBUTE not in stored_attributes(group):
+        warnings.warn(
+            f"the consolidated metadata of {group.store_path} are outdated, and what they describe is opened: "
+            f"{'; '.join(map(str, outdated))}; renew them with zarr.consolidate_metadata, and open it again",
+            UserWarning,
+            stacklevel=stacklevel + 1,
+        )

@@ -19,6 +19,7 @@ from ..image.orientation import OrientationOption
 from ..image.tree import assemble
 from ..metadata import parse_multiscales
 from .arrays import ENCODING_ATTRIBUTES, ancestors, encoding_of, labelled_by_names, lazy_array, own_name
+from .documents import warn_of_outdated
 from .layout import LABELS
 from .nodes import is_zarr, local_path, only_array, open_node, url_options
 from .stored_pyramid import StoredPyramid, holds_image
@@ -177,7 +178,7 @@ def _labelled_by_ngff(array: zarr.Array[Any], chunks: Any) -> xr.DataArray | Non
         stored = StoredPyramid.as_listed(group, described, [node for _, node in there]).finest_first()
         stored = dataclasses.replace(stored, chunks=chunks)
         # The caller of open_image.
-        stored.warn_of_assumptions(stacklevel=4)
+        stored.warn_of_metadata(stacklevel=4)
         return stored.level(stored.paths.index(relative)).rename(stored.name)
     return None
 
@@ -196,7 +197,12 @@ def _one_array(node: zarr.Array[Any] | zarr.Group, level: int = 0) -> zarr.Array
         return arrays[level]
     if level:
         raise ValueError(f"level={level!r} goes with a pyramid, and {node.store_path} is none; leave it out")
-    return node if isinstance(node, zarr.Array) else only_array(node)
+    if isinstance(node, zarr.Array):
+        return node
+    array = only_array(node)
+    # The caller of open_image.
+    warn_of_outdated(node, [array.basename], stacklevel=3)
+    return array
 
 
 def _name_of(image: xr.DataArray, array: zarr.Array[Any]) -> str | None:
@@ -271,7 +277,7 @@ def open_pyramid(
     if series is not None:
         raise ValueError(f"series={series!r} goes with TIFF files; leave it out, or name a path in the store")
     stored = StoredPyramid.of(open_node(store, path, storage_options=storage_options), chunks=chunks)
-    stored.warn_of_assumptions(stacklevel=2)
+    stored.warn_of_metadata(stacklevel=2)
     tree = stored.tree()
     if stored.is_changing:
         warnings.warn(

@@ -35,6 +35,7 @@ from ..metadata import (
 from ..plan.options import LevelOptions
 from .arrays import encoding_of, lazy_array, level_image
 from .convention import levels_by_convention, multiscales_of_images
+from .documents import warn_of_outdated
 from .layout import BUILD_ATTRIBUTE, LABELS, Layout, foreign_attributes
 from .nodes import arrays_at
 from .zarr_internals import Node, is_consolidated, nodes_at
@@ -178,8 +179,12 @@ class StoredPyramid:
         levels, assumed = level_axes(self.multiscales, [array.shape for array in self.arrays])
         return tuple(levels), tuple(assumed)
 
-    def warn_of_assumptions(self, *, stacklevel: int) -> None:
-        """Warn of what had to be assumed; `stacklevel` counts the frames above as `warnings.warn` does."""
+    def warn_of_metadata(self, *, stacklevel: int) -> None:
+        """Warn of what had to be assumed, and of arrays that consolidated metadata describe as they were before.
+
+        `stacklevel` counts the frames above as `warnings.warn` does.
+        """
+        warn_of_outdated(self.group, self.paths, stacklevel=stacklevel + 1)
         if self.assumed:
             warnings.warn(
                 f"the metadata of {self.group.store_path} (OME-NGFF {self.version}) are incomplete or irregular; "

@@ -8,6 +8,7 @@ name, are read in many places.
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import weakref
 from collections.abc import Coroutine, Iterable, Sequence
 from typing import Any, TypeAlias, TypeVar, cast
@@ -33,6 +34,7 @@ __all__ = [
     "remade_array",
     "resized_metadata",
     "sync",
+    "unconsolidated",
     "unwrapped",
     "values_of",
 ]
@@ -102,6 +104,12 @@ def chunk_key(array: zarr.Array[Any], index: Sequence[int]) -> str:
 def is_consolidated(group: zarr.Group) -> bool:
     """Whether a group was opened by consolidated metadata."""
     return group.metadata.consolidated_metadata is not None
+
+
+def unconsolidated(group: zarr.Group) -> zarr.Group:
+    """Return a group whose members are opened by their own documents, not by consolidated metadata."""
+    metadata = dataclasses.replace(group.metadata, consolidated_metadata=None)
+    return zarr.Group(zarr.AsyncGroup(metadata=metadata, store_path=group.store_path))
 
 
 def unwrapped(store: Store) -> Store:

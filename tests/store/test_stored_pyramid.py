@@ -59,7 +59,7 @@ def test_stored_pyramid__levels_of_another_writer_are_in_the_order_of_their_size
     assert not stored.is_labels
     assert not stored.is_consolidated
     with pytest.warns(UserWarning, match="assumed: levels in the order of their sizes") as caught:
-        stored.warn_of_assumptions(stacklevel=1)
+        stored.warn_of_metadata(stacklevel=1)
     assert caught[0].filename == __file__
 
 
