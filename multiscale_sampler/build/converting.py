@@ -6,8 +6,8 @@ The new metadata are computed and checked before anything is written.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Literal, cast
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Literal
 
 import zarr
 
@@ -27,6 +27,7 @@ from ..plan.factors import ChunkSizes
 from ..plan.options import StorageOptions
 from ..tasks.progress import ProgressCallback
 from .copying import ConvertedImage, CopySettings, copy_group, verify_copy
+from .updating import refuse_other_change
 
 
 def convert(
@@ -48,7 +49,8 @@ def convert(
 
     Levels keep their values, paths, attributes and display settings. A copy also contains the group's other arrays and
     groups, such as tables. Between 0.5 and 0.6, which are both zarr v3, a conversion without `target` rewrites only the
-    metadata.
+    metadata; if it is interrupted, the same call completes it, and an image that has the version already is left as it
+    is.
 
     Parameters
     ----------
@@ -72,7 +74,7 @@ def convert(
     FileExistsError
         If `target` is not empty, unless it contains an interrupted copy and `resume` is set.
     ValueError
-        If the image has this version already, the new version cannot express the metadata, or samples of the copy
+        If the new version cannot express the metadata, a change of the image was interrupted, or samples of the copy
         differ from the source.
 
     Warns
@@ -94,16 +96,19 @@ def convert(
     """
     check_choice("version", version, WRITTEN_VERSIONS)
     storage = StorageOptions(chunks=chunks, shards=shards, memory_limit=memory_limit, workers=workers)
-    node = stores.open_node(source, path, storage_options=storage_options if isinstance(source, str) else None)
-    # Consolidated metadata may lack labels that were added later.
-    stored = stores.StoredPyramid.by_ngff(stores.open_node(node, use_consolidated=False))
-    images = list(_converted_images(stored, version))
+    options_of_source = storage_options if isinstance(source, str) else None
     if target is None:
         by_default = isinstance(compressors, str) and compressors == "auto"
         of_copy = [*storage.specified, *([] if by_default else ["compressors"]), *(["resume"] if resume else [])]
-        _check_in_place(stored, version, of_copy)
-        _rewrite_documents(cast("zarr.Group", node), images, version)
+        if of_copy:
+            raise ValueError(f"{', '.join(of_copy)} apply to a copy, but there is no target; pass one, or omit them")
+        _convert_in_place(source, path, version, options_of_source)
         return
+    node = stores.open_node(source, path, storage_options=options_of_source)
+    # Consolidated metadata may lack labels that were added later.
+    stored = stores.StoredPyramid.by_ngff(stores.open_node(node, use_consolidated=False))
+    refuse_other_change(stored, None)
+    images = _converted_images(_pyramids_inside(stored), version, stacklevel=2)
     settings = CopySettings(
         version, storage.in_zarr_format(VERSIONS[version].zarr_format), compressors, resume, progress
     )
@@ -118,24 +123,44 @@ def convert(
     verify_copy(images, stores.open_node(target, storage_options=options))
 
 
-def _converted_images(stored: stores.StoredPyramid, version: NgffVersion) -> Iterator[ConvertedImage]:
-    """Yield an image, then its labels, with their attributes in a version.
+def _pyramids_inside(stored: stores.StoredPyramid) -> Iterator[tuple[str, stores.StoredPyramid]]:
+    """Yield an image, then its labels, with their paths in its group.
+
+    Raises
+    ------
+    ValueError
+        If labels that the image lists do not exist, or an image is being changed.
+    """
+    yield "", stored
+    for name, node in stored.labels.items():
+        if not isinstance(node, zarr.Group):
+            raise ValueError(
+                f"{stored.group.store_path} lists the labels {name!r}, which do not exist; remove them from the list"
+            )
+        labels = stores.StoredPyramid.by_ngff(node)
+        refuse_other_change(labels, None)
+        yield f"{stores.LABELS}/{name}", labels
+
+
+def _converted_images(
+    pyramids: Iterable[tuple[str, stores.StoredPyramid]], version: NgffVersion, *, stacklevel: int
+) -> list[ConvertedImage]:
+    """Return images with their attributes in a version; warn, as a call at `stacklevel`, of what is assumed.
 
     Raises
     ------
     ValueError
         If the version cannot express their metadata.
     """
-    yield _converted_image(stored, "", version)
-    for name, node in stored.labels.items():
-        if not isinstance(node, zarr.Group):
-            raise ValueError(
-                f"{stored.group.store_path} lists the labels {name!r}, which do not exist; remove them from the list"
-            )
-        yield _converted_image(stores.StoredPyramid.by_ngff(node), f"{stores.LABELS}/{name}", version)
+    converted = []
+    for inside, stored in pyramids:
+        converted.append(_converted_image(stored, inside, version, stacklevel=stacklevel + 1))
+    return converted
 
 
-def _converted_image(stored: stores.StoredPyramid, inside: str, version: NgffVersion) -> ConvertedImage:
+def _converted_image(
+    stored: stores.StoredPyramid, inside: str, version: NgffVersion, *, stacklevel: int
+) -> ConvertedImage:
     place, attributes, assumed = stored.group.store_path, stored.attributes, stored.assumed
     entries: Any = namespace_of(attributes)["multiscales"]
     if len(entries) > 1:
@@ -147,7 +172,7 @@ def _converted_image(stored: stores.StoredPyramid, inside: str, version: NgffVer
         assumed += (f"that the coordinate systems {', '.join(lost)} can be dropped, because only 0.6 has them",)
     if assumed:
         message = f"{place} is converted to {version}; assumed: {'; '.join(assumed)}"
-        warnings.warn(message, UserWarning, stacklevel=4)
+        warnings.warn(message, UserWarning, stacklevel=stacklevel + 1)
     levels = dict(zip(stored.paths, stored.levels, strict=True))
     new = converted_attributes(attributes, levels, version, restated=bool(assumed))
     if wrong := [finding for finding in document_findings(new) if finding.severity == "error"]:
@@ -161,31 +186,29 @@ def _converted_image(stored: stores.StoredPyramid, inside: str, version: NgffVer
 # --- in place --------------------------------------------------------------------------------------------------
 
 
-def _check_in_place(stored: stores.StoredPyramid, version: NgffVersion, of_copy: Sequence[str]) -> None:
-    """Raise if a conversion in place has nothing to do, needs another zarr format, or got options of a copy."""
-    if of_copy:
-        raise ValueError(f"{', '.join(of_copy)} apply to a copy, but there is no target; pass one, or omit them")
+def _convert_in_place(
+    source: Any, path: str | None, version: NgffVersion, storage_options: Mapping[str, Any] | None
+) -> None:
+    """Write the attributes of an image and its labels in another version, unless they have it already."""
+    with stores.PyramidChange.claimed(source, path, storage_options=storage_options) as change:
+        stored = stores.StoredPyramid.by_ngff(change.pyramid.group)
+        refuse_other_change(stored, "convert")
+        _check_format_in_place(stored, version)
+        pyramids = list(_pyramids_inside(stored))
+        if stored.begun is None and all(each.version == version for _, each in pyramids):
+            return
+        images = _converted_images(pyramids, version, stacklevel=3)
+        documents: dict[str, Mapping[str, Any]] = {image.inside: image.attributes for image in images}
+        if isinstance(labels := stored.group.get(stores.LABELS), zarr.Group):
+            documents[stores.LABELS] = relocated_attributes(labels.attrs.asdict(), version)
+        change.convert(version, documents)
+
+
+def _check_format_in_place(stored: stores.StoredPyramid, version: NgffVersion) -> None:
+    """Raise if a conversion in place needs another zarr format."""
     group, zarr_format = stored.group, VERSIONS[version].zarr_format
     if group.metadata.zarr_format != zarr_format:
         raise ValueError(
             f"OME-NGFF {version} is zarr v{zarr_format}, and {group.store_path} is v{group.metadata.zarr_format}; name "
             "a target for the copy"
         )
-    if stored.version == version:
-        raise ValueError(f"{group.store_path} is OME-NGFF {version} already; there is nothing to convert")
-
-
-def _rewrite_documents(group: zarr.Group, images: Sequence[ConvertedImage], version: NgffVersion) -> None:
-    """Write the new attributes of an image and its labels."""
-    with stores.claim(stores.place_of(group)):
-        was_consolidated = stores.is_consolidated(group)
-        root = stores.writable_group(group)
-        documents = {image.inside: image.attributes for image in images}
-        if isinstance(labels := root.get(stores.LABELS), zarr.Group):
-            documents[stores.LABELS] = relocated_attributes(labels.attrs.asdict(), version)
-        # The image itself last: readers start from its metadata.
-        for inside in sorted(documents, key=len, reverse=True):
-            node = root if not inside else root[inside]
-            node.attrs.put(documents[inside])
-        if was_consolidated:
-            stores.consolidate(root)

@@ -408,17 +408,18 @@ def refuse_other_change(stored: stores.StoredPyramid, function: str | None) -> N
     if stored.begun is None:
         return
     fingerprint: Any = stored.begun.get("fingerprint", {})
-    if "edited" not in fingerprint:
+    converted = "converting" in stored.begun
+    if not converted and "edited" not in fingerprint:
         raise ValueError(
             f"levels of {stored.group.store_path} are being built, or their build was interrupted; complete it first, "
             "by repeating the call of add_levels with resume=True (--resume)"
         )
     begun = "append_pyramid" if "append" in fingerprint else "update_pyramid"
-    begun = "rebuild_levels" if "rebuild" in fingerprint else begun
+    begun = "rebuild_levels" if "rebuild" in fingerprint else "convert" if converted else begun
     if begun != function:
         raise ValueError(
             f"a change of {stored.group.store_path} by {begun} was interrupted; complete it first, by repeating that "
-            "call with resume=True"
+            f"call{'' if converted else ' with resume=True'}"
         )
 
 

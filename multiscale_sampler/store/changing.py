@@ -41,6 +41,7 @@ from .nodes import open_node, place_of
 from .remote import is_icechunk
 from .stored_pyramid import StoredPyramid
 from .targets import (
+    RECORD_FORMAT,
     WRITE_ANOTHER,
     Record,
     Target,
@@ -99,6 +100,21 @@ class PyramidChange:
         group = writable_group(self.pyramid.group)
         return PyramidChange(dataclasses.replace(self.pyramid, group=group, begun=None))
 
+    def mark(self, begun: Attributes) -> None:
+        """Let the group state, beside all else that it states, that a change of it has begun."""
+        change_attributes(self.pyramid.group, lambda stored: {**stored, BUILD_ATTRIBUTE: dict(begun)})
+
+    def convert(self, version: str, documents: Mapping[str, Attributes]) -> None:
+        """Replace the attributes of the group and of groups inside, by their paths; those of the group itself last.
+
+        Readers take the group for what it was until then, and the same call completes a conversion that was stopped.
+        """
+        self.mark({"format": RECORD_FORMAT, "converting": version})
+        for inside in sorted(documents.keys() - {""}, key=len, reverse=True):
+            change_attributes(cast("zarr.Group", self.pyramid.group[inside]), partial(_replaced, documents[inside]))
+        self._consolidate()
+        self.finish(partial(_replaced, documents[""]))
+
     def target(self, record: Record, *, resume: bool) -> Target:
         """Mark the pyramid as one that is being changed; with `resume`, continue a change that was begun.
 
@@ -112,8 +128,7 @@ class PyramidChange:
             record = record.resumed(self.pyramid.begun)
         else:
             discard_scratch(self.pyramid.group)
-            mark = {BUILD_ATTRIBUTE: in_progress((), record)}
-            change_attributes(self.pyramid.group, lambda stored: {**stored, **mark})
+            self.mark(in_progress((), record))
         return Target(self.pyramid.group, self.pyramid.paths, (), self.pyramid.layout, record, resumed=resumed)
 
     def with_room(self, shapes: Sequence[Sequence[int]]) -> tuple[zarr.Array[Any], ...]:
@@ -184,9 +199,13 @@ class PyramidChange:
     def _finish_removal(self, paths: Sequence[str], numbers: Sequence[int]) -> None:
         """Delete arrays, of which the first are levels of these numbers, and state that these were removed."""
         remove_arrays(self.pyramid.group, paths)
+        self._consolidate()
+        self.finish(partial(with_removed_levels, removed=dict(zip(paths, numbers, strict=False))))
+
+    def _consolidate(self) -> None:
+        """Consolidate metadata again, if they are consolidated."""
         if self._is_consolidated():
             consolidate(self.pyramid.group)
-        self.finish(partial(with_removed_levels, removed=dict(zip(paths, numbers, strict=False))))
 
     def _is_consolidated(self) -> bool:
         stored = zarr.open_group(self.pyramid.group.store_path.store, path=self.pyramid.group.path, mode="r")
@@ -212,6 +231,10 @@ class PyramidChange:
             # Before the mark goes, so that nothing is left to be done once it is gone.
             self._consolidate_above(documents)
         put_documents(group, documents)
+
+
+def _replaced(attributes: Attributes, _: Attributes) -> Attributes:
+    return attributes
 
 
 def grown_arrays(arrays: Sequence[zarr.Array[Any]], shapes: Sequence[Sequence[int]]) -> tuple[zarr.Array[Any], ...]:

@@ -9,11 +9,22 @@ import pytest
 import xarray as xr
 import zarr
 
-from multiscale_sampler import cli, convert, open_pyramid, to_image, validate, write_pyramid
-from multiscale_sampler.build import copying
+from multiscale_sampler import (
+    cli,
+    convert,
+    open_pyramid,
+    remove_levels,
+    to_image,
+    update_pyramid,
+    validate,
+    write_labels,
+    write_pyramid,
+)
+from multiscale_sampler.build import copying, engine
 from multiscale_sampler.metadata import WRITTEN_VERSIONS
+from multiscale_sampler.store import consolidate
 
-from ..data import Recording, hashes, is_chunk, make_array, noise, real
+from ..data import Killed, Recording, Stopping, hashes, is_chunk, make_array, noise, real
 
 PAIRS = list(itertools.permutations(WRITTEN_VERSIONS, 2))
 
@@ -333,13 +344,102 @@ def test_convert__in_place_writes_documents_only(tmp_path, layout):
     assert attributes(tmp_path / "a", "labels") == attributes(tmp_path / "before", "labels")
 
 
-def test_convert__in_place_rewrites_the_image_last(tmp_path):
+def test_convert__in_place_marks_the_image_first_and_rewrites_it_last(tmp_path):
     write_pyramid(image(), tmp_path / "a", scale_factors=[2, 4], layout="flat")
     add_labels(tmp_path / "a", "0.5")
     store = Publications(zarr.storage.LocalStore(tmp_path / "a"))
     convert(store, version="0.6")
-    assert store.log["written"] == ["labels/nuclei/zarr.json", "labels/zarr.json", "zarr.json"]
-    assert list(store.order()[1]) == ["labels/nuclei", ""]
+    assert store.log["written"] == ["zarr.json", "labels/nuclei/zarr.json", "labels/zarr.json", "zarr.json"]
+
+
+def nested(folder, version):
+    """Write an image with labels in a group that has the metadata of all consolidated."""
+    zarr.open_group(folder / "many", mode="w")
+    write_pyramid(image(), folder / "many" / "a", scale_factors=[2, 4], version=version)
+    write_labels(noise((12, 10), "uint8"), folder / "many" / "a", "cells")
+    consolidate(zarr.open_group(folder / "many"))
+    return folder / "many"
+
+
+@pytest.mark.parametrize(("version", "other"), [("0.5", "0.6"), ("0.6", "0.5")])
+@pytest.mark.parametrize("inside", ["a", "a/labels/cells"])
+def test_convert__in_place_stopped_at_any_step_is_completed_by_the_same_call(tmp_path, version, other, inside):
+    place = nested(tmp_path, version)
+    shutil.copytree(place, tmp_path / "before")
+    before = open_pyramid(place, inside).load()
+    convert(place, path=inside, version=other)
+    after = hashes(place)
+    assert zarr.open_group(place)[inside].attrs["ome"]["version"] == other
+    for step in itertools.count():
+        shutil.rmtree(place)
+        shutil.copytree(tmp_path / "before", place)
+        try:
+            convert(Stopping(zarr.storage.LocalStore(place), step), path=inside, version=other)
+        except Killed:
+            pass
+        else:
+            break
+        # By its own metadata, and by those that are consolidated above.
+        for node in (zarr.open_group(place / inside), zarr.open_group(place)[inside]):
+            assert node.attrs["ome"]["version"] in (version, other)
+            assert node.metadata.consolidated_metadata is not None
+        for found in (open_pyramid(place, inside), open_pyramid(place / inside)):
+            xr.testing.assert_identical(found.load(), before)
+        convert(place, path=inside, version=other)
+        assert hashes(place) == after, step
+    assert step >= (5 if inside == "a" else 3)
+    convert(place / inside, version=other)
+    assert hashes(place) == after
+
+
+def test_convert__in_place_that_was_stopped_is_completed_before_another_change(tmp_path, capsys):
+    write_pyramid(image(), tmp_path / "a", scale_factors=[2, 4])
+    with pytest.raises(Killed):
+        convert(Stopping(zarr.storage.LocalStore(tmp_path / "a"), 1), version="0.6")
+    for other in (
+        lambda: update_pyramid(tmp_path / "a", {"y": 0}),
+        lambda: remove_levels(tmp_path / "a", [1]),
+        lambda: convert(tmp_path / "a", tmp_path / "b", version="0.4"),
+    ):
+        with pytest.raises(ValueError, match=r"by convert was interrupted; complete it first, by repeating that call$"):
+            other()
+    assert not (tmp_path / "b").exists()
+    # The same call, or the way back.
+    shutil.copytree(tmp_path / "a", tmp_path / "c")
+    convert(tmp_path / "c", version="0.5")
+    assert cli.main(["convert", str(tmp_path / "a"), "--ngff", "0.6"]) == 0
+    for place, version in (("a", "0.6"), ("c", "0.5")):
+        assert attributes(tmp_path / place).keys() == {"ome", "zarr_conventions", "multiscales"}
+        assert attributes(tmp_path / place)["ome"]["version"] == version
+        update_pyramid(tmp_path / place, {"y": 0})
+
+
+@pytest.mark.parametrize("target", [None, "b"])
+def test_convert__of_an_image_whose_change_was_interrupted_is_refused(tmp_path, monkeypatch, target):
+    write_pyramid(image(), tmp_path / "a", scale_factors=[2, 4])
+    write_labels(noise((12, 10), "uint8"), tmp_path / "a", "cells")
+    monkeypatch.setattr(engine, "reduce_region", lambda *_: (_ for _ in ()).throw(Killed))
+    for inside, path in ((None, ""), ("labels/cells", "labels/cells")):
+        with pytest.raises(Killed):
+            update_pyramid(tmp_path / "a", {"y": 0}, inside)
+        before = hashes(tmp_path)
+        with pytest.raises(ValueError, match=rf"a/?{path} by update_pyramid was interrupted; complete it first"):
+            convert(tmp_path / "a", None if target is None else tmp_path / target, version="0.6")
+        assert hashes(tmp_path) == before
+        monkeypatch.undo()
+        update_pyramid(tmp_path / "a", path=inside, resume=True)
+        monkeypatch.setattr(engine, "reduce_region", lambda *_: (_ for _ in ()).throw(Killed))
+
+
+def test_convert__in_place_does_what_is_left_of_an_image_with_labels_of_another_version(tmp_path):
+    write_pyramid(image(), tmp_path / "a", scale_factors=[2, 4], layout="flat")
+    add_labels(tmp_path / "a", "0.5")
+    convert(tmp_path / "a", path="labels/nuclei", version="0.6")
+    shutil.copytree(tmp_path / "a", tmp_path / "b")
+    for place, version in (("a", "0.5"), ("b", "0.6")):
+        convert(tmp_path / place, version=version)
+        for inside in ("", "labels", "labels/nuclei"):
+            assert attributes(tmp_path / place, inside)["ome"]["version"] == version
 
 
 # --- refusals --------------------------------------------------------------------------------------------------
@@ -350,8 +450,7 @@ def test_convert__refuses_before_anything_is_written(tmp_path):
     before = hashes(tmp_path)
     with pytest.raises(ValueError, match=r"0\.4 is zarr v2.*name a target"):
         convert(tmp_path / "a", version="0.4")
-    with pytest.raises(ValueError, match=r"0\.5 already"):
-        convert(tmp_path / "a", version="0.5")
+    convert(tmp_path / "a", version="0.5")
     with pytest.raises(ValueError, match=r"chunks, compressors apply to a copy"):
         convert(tmp_path / "a", version="0.6", chunks=4, compressors=None)
     with pytest.raises(ValueError, match=r"unknown version '0\.99'"):
