@@ -127,14 +127,18 @@ def further_system_names(attributes: Mapping[str, Any]) -> tuple[str, ...]:
 
 def paths_written_by_us(attributes: Mapping[str, Any]) -> tuple[str, ...]:
     """Return the paths of the arrays that this package wrote into a group, by the group's own metadata."""
-    return tuple(_own_metadata(attributes).get("written", ()))
+    written = _own_metadata(attributes).get("written")
+    if not isinstance(written, list | tuple) or not all(isinstance(path, str) for path in written):
+        return ()
+    return tuple(written)
 
 
 def stated_recipe(attributes: Mapping[str, Any]) -> Mapping[str, Any] | None:
     """Return how this package made the levels of a group, by the group's own metadata; None if it did not."""
     metadata = _own_metadata(attributes)
     ours = str(metadata.get("method")).startswith("multiscale_sampler.")
-    return metadata.get("kwargs") if ours else None
+    recipe = metadata.get("kwargs") if ours else None
+    return recipe if isinstance(recipe, Mapping) else None
 
 
 def is_mixed(recipe: Mapping[str, Any]) -> bool:

@@ -16,6 +16,7 @@
 - `encoding`: how the values of new levels are stored.
 - `documents`: attributes of a group changed in one step.
 - `journal`: which regions of an interrupted build are done.
+- `marks`: what a mark of a build or change may state.
 - `archives`: pyramids in zip files.
 - `targets`: a pyramid that is being built.
 - `changing`: a pyramid that is being changed.

@@ -18,8 +18,8 @@ from typing import Any
 
 import zarr
 
-from ..metadata import paths_written_by_us
 from .layout import LABELS, foreign_attributes
+from .marks import own_paths
 from .names import DOCUMENTS, PARTIAL_ENDING
 from .nodes import is_zip_url, open_node, zip_path
 
@@ -157,7 +157,7 @@ def _foreign_to_us(file: Path) -> list[str]:
     if not isinstance(root, zarr.Group):
         return [file.name]
     images = {"": root, **{f"{name}/": node for name, node in root.members(max_depth=2) if _is_labels(name, node)}}
-    ours = {inside + path for inside, node in images.items() for path in paths_written_by_us(node.attrs.asdict())}
+    ours = {inside + path for inside, node in images.items() for path in own_paths(node.attrs.asdict())}
     arrays = [name for name, node in root.members(max_depth=None) if isinstance(node, zarr.Array)]
     with zipfile.ZipFile(file) as archive:
         others = [name for name in archive.namelist() if name.rpartition("/")[2] not in DOCUMENTS]

@@ -22,7 +22,7 @@ from zarr.errors import ContainsArrayError
 from zarr.storage import StorePath, WrapperStore
 
 from ..image.axes import Axis
-from ..metadata import attributes_without_levels, paths_written_by_us, with_mixed_recipe, with_removed_levels
+from ..metadata import attributes_without_levels, with_mixed_recipe, with_removed_levels
 from ..metadata.geozarr import resized_attributes
 from .documents import (
     Attributes,
@@ -36,6 +36,7 @@ from .documents import (
 )
 from .journal import claim
 from .layout import BUILD_ATTRIBUTE
+from .marks import mark_in, own_paths, removed_paths
 from .names import GROUP_DOCUMENTS, ZARR_JSON
 from .nodes import open_node, place_of
 from .remote import is_icechunk
@@ -51,7 +52,7 @@ from .targets import (
     remove_arrays,
     writable_group,
 )
-from .zarr_internals import documents_of, is_consolidated, remade_array, resized_metadata, sync, unwrapped
+from .zarr_internals import documents_of, is_consolidated, node_at, remade_array, resized_metadata, sync, unwrapped
 
 
 @dataclass(frozen=True)
@@ -90,15 +91,15 @@ class PyramidChange:
         ValueError
             If another version of this package began a change.
         """
-        begun: Any = self.pyramid.begun
+        group = self.pyramid.group
+        begun = mark_in(group.attrs.asdict(), group.store_path)
         if begun is None:
             return self
         if "removing" not in begun:
-            check_format(begun, self.pyramid.group.store_path, WRITE_ANOTHER)
+            check_format(begun, group.store_path, WRITE_ANOTHER)
             return self
-        self._finish_removal(begun["removing"], begun["levels"])
-        group = writable_group(self.pyramid.group)
-        return PyramidChange(dataclasses.replace(self.pyramid, group=group, begun=None))
+        self._finish_removal(removed_paths(group, begun["removing"], self.pyramid.arrays), begun.get("levels", ()))
+        return PyramidChange(dataclasses.replace(self.pyramid, group=writable_group(group), begun=None))
 
     def mark(self, begun: Attributes) -> None:
         """Let the group state, beside all else that it states, that a change of it has begun."""
@@ -172,7 +173,7 @@ class PyramidChange:
     def _has_coordinates(self, image: xr.DataArray) -> bool:
         parents = {path.rpartition("/")[0] for path in self.pyramid.paths}
         places = (f"{parent}/{name}" for parent in parents for name in image.coords)
-        return any(isinstance(self.pyramid.group.get(place), zarr.Array) for place in places)
+        return any(isinstance(node_at(self.pyramid.group, place), zarr.Array) for place in places)
 
     def remove(self, indices: Sequence[int], *, mixed: bool = False) -> None:
         """Take levels out of the metadata, and then delete their arrays with the coordinates beside them.
@@ -181,13 +182,14 @@ class PyramidChange:
         the others follow no one rule any more.
         """
         removed = [self.pyramid.paths[index] for index in indices]
-        written = paths_written_by_us(stored_attributes(self.pyramid.group))
+        written = own_paths(stored_attributes(self.pyramid.group))
         parents = {path.rpartition("/")[0] for path in removed} - {""}
         beside = [path for path in written if path.rpartition("/")[0] in parents]
-        removing = list(dict.fromkeys([*removed, *beside]))
+        kept = [array for index, array in enumerate(self.pyramid.arrays) if index not in indices]
+        removing = removed_paths(self.pyramid.group, list(dict.fromkeys([*removed, *beside])), kept)
         levels = dict(zip(self.pyramid.paths, self.pyramid.levels, strict=True))
         numbers = [self.pyramid.lasting_numbers[index] for index in indices]
-        mark = {BUILD_ATTRIBUTE: {"removing": removing, "levels": numbers}}
+        mark = {BUILD_ATTRIBUTE: {"removing": list(removing), "levels": numbers}}
 
         def without_levels(stored: Attributes) -> Attributes:
             left = attributes_without_levels(stored, levels, removed)

@@ -13,6 +13,7 @@ from ..image.dataarray import coordinate_variable, image_axes
 from ..metadata import DEFAULT_VERSION, Dataset, Multiscales, finest_first, geozarr
 from .arrays import encoding_of, labelled_by_names, own_name
 from .nodes import only_array
+from .zarr_internals import node_at
 
 
 def levels_by_convention(group: zarr.Group, chunks: Any) -> list[tuple[zarr.Array[Any], xr.DataArray]] | None:
@@ -62,7 +63,7 @@ def multiscales_of_images(paths: Sequence[str], images: Sequence[xr.DataArray]) 
 
 def _array_of_asset(group: zarr.Group, asset: str) -> zarr.Array[Any]:
     """Return the array of a level, of which its group may hold only one beside coordinates."""
-    node = group.get(asset)
+    node = node_at(group, asset)
     if node is None:
         raise ValueError(f"the metadata of {group.store_path} name {asset!r}, but there is none")
     return only_array(node) if isinstance(node, zarr.Group) else node

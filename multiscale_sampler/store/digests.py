@@ -33,7 +33,7 @@ from ..image.boxes import (
 from .layout import DIGESTS, DIGESTS_PATH
 from .names import V2_DIMENSIONS
 from .nodes import dimension_names, storage_unit
-from .zarr_internals import chunk_key, default_buffer_prototype, sync
+from .zarr_internals import chunk_key, default_buffer_prototype, node_at, sync
 
 # Bytes of a digest (BLAKE2b): one in 2**64 edits of a chunk would be missed.
 DIGEST_BYTES = 8
@@ -72,7 +72,7 @@ class Digests:
     @classmethod
     def of(cls, group: zarr.Group, base: zarr.Array[Any]) -> Digests | None:
         """Open the digests in the group of a pyramid; None if it has none."""
-        array = group.get(DIGESTS_PATH)
+        array = node_at(group, DIGESTS_PATH)
         return cls(array, base) if isinstance(array, zarr.Array) else None
 
     def grown(self) -> Digests:

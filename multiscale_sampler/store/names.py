@@ -1,5 +1,8 @@
 """Names that zarr and xarray give to what they store: documents, attributes, and files that are not whole yet."""
 
+import re
+from pathlib import PurePath
+
 # The attribute in which xarray names the dimensions of an array of zarr v2.
 V2_DIMENSIONS = "_ARRAY_DIMENSIONS"
 ZARR_JSON = "zarr.json"
@@ -9,3 +12,8 @@ DOCUMENTS = (ZARR_JSON, ".zarray", ".zgroup", ".zattrs", ".zmetadata")
 GROUP_DOCUMENTS = {2: ".zgroup", 3: ZARR_JSON}
 # Of files that are renamed once they are whole, by zarr as by us.
 PARTIAL_ENDING = ".partial"
+
+
+def leads_nowhere(path: str) -> bool:
+    """Whether a path, which others may have written, cannot be that of a node in the group that it begins at."""
+    return bool(PurePath(path).anchor) or "\0" in path or not {".", ".."}.isdisjoint(re.split(r"[/\\]", path))

@@ -35,7 +35,7 @@ from .remote import (
     retrying,
     store_of_url,
 )
-from .zarr_internals import ZipReader, identity_of_memory, nodes_at, unwrapped
+from .zarr_internals import ZipReader, identity_of_memory, node_at, nodes_at, reading_documents, unwrapped
 
 Location: TypeAlias = "tuple[str, tuple[str, ...]]"
 
@@ -57,7 +57,9 @@ def open_node(
     Raises
     ------
     FileNotFoundError
-        If nothing is stored there that zarr can open.
+        If nothing is stored there.
+    ValueError
+        If a document there cannot be read.
     """
     options = url_options(store, storage_options)
     if isinstance(store, str) and store.rpartition("::")[2].startswith(("http://", "https://")):
@@ -68,22 +70,46 @@ def open_node(
         return store
     if isinstance(store, zarr.Group):
         # Read again: the group in hand does not know what was written since it was opened.
-        fresh = zarr.open_group(
-            retrying(store.store_path.store), path=store.path, mode="r", use_consolidated=use_consolidated
-        )
-        node = fresh.get(path) if path else fresh
+        fresh = opened_group(retrying(store.store_path.store), store.path, use_consolidated=use_consolidated)
+        node = node_at(fresh, path) if path else fresh
         if node is None:
             raise FileNotFoundError(f"no zarr array or group at {path!r} in {store.store_path}")
         return node
     if not isinstance(store, Store | str | os.PathLike | zarr.storage.StorePath | Mapping) and not is_repository(store):
         raise _not_a_place(store)
     try:
-        return zarr.open(as_store(store, options), mode="r", path=path, use_consolidated=use_consolidated)
+        opened = as_store(store, options)
+        with reading_documents(_store_path(opened, path)):
+            return zarr.open(opened, mode="r", path=path, use_consolidated=use_consolidated)
     except (FileNotFoundError, GroupNotFoundError, NotADirectoryError) as error:
         inside = f" at {path!r}" if path else ""
         raise FileNotFoundError(f"no zarr array or group{inside} in {shown(store)}") from error
     except BadZipFile as error:
         raise ValueError(f"{shown(store)} is no zip file, or not all of one: {error}") from error
+
+
+def opened_group(store: Store, path: str, *, use_consolidated: Literal[False] | None = None) -> zarr.Group:
+    """Open a stored group for reading.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is none.
+    ValueError
+        If its document cannot be read.
+    """
+    with reading_documents(zarr.storage.StorePath(store, path)):
+        return zarr.open_group(store, path=path, mode="r", use_consolidated=use_consolidated)
+
+
+def _store_path(place: Any, path: str | None) -> zarr.storage.StorePath:
+    """Return a place in a form that zarr takes, as the path in a store that it is."""
+    if isinstance(place, zarr.storage.StorePath):
+        return place / path if path else place
+    if isinstance(place, Path):
+        return zarr.storage.StorePath(zarr.storage.LocalStore(place, read_only=True), path or "")
+    store = place if isinstance(place, Store) else zarr.storage.MemoryStore(place)
+    return zarr.storage.StorePath(store, path or "")
 
 
 def _not_a_place(store: Any) -> TypeError:
@@ -184,7 +210,8 @@ def only_array(group: zarr.Group) -> zarr.Array[Any]:
     ValueError
         If there is none, or several.
     """
-    arrays = dict(group.arrays())
+    with reading_documents(group.store_path):
+        arrays, groups = dict(group.arrays()), dict(group.groups())
     beside = f"{group.attrs.get('coordinates', '')}".split()
     images = {
         name: array
@@ -194,7 +221,7 @@ def only_array(group: zarr.Group) -> zarr.Array[Any]:
     if len(images) == 1:
         return next(iter(images.values()))
     found = ", ".join(f"{name!r} {array.shape}" for name, array in sorted(images.items())) or "none"
-    below = ", ".join(repr(name) for name, _ in sorted(group.groups())) or "none"
+    below = ", ".join(repr(name) for name, _ in sorted(groups.items())) or "none"
     raise ValueError(
         f"the group {group.store_path!s} does not stand for one array (arrays: {found}; groups: {below}); "
         "name one with path="

@@ -99,6 +99,7 @@ class StoredPyramid:
         """Return a pyramid with its levels in the order of the metadata, which need not be that of their sizes."""
         attributes = group.attrs.asdict()
         begun: Any = attributes.get(BUILD_ATTRIBUTE)
+        begun = begun if isinstance(begun, Mapping) else None
         return cls(group, multiscales, tuple(arrays), stated_recipe(attributes), begun)
 
     def finest_first(self) -> StoredPyramid:
@@ -218,7 +219,8 @@ class StoredPyramid:
     @property
     def is_changing(self) -> bool:
         """Whether parts of the levels are being recomputed; where levels are only added, the others are unchanged."""
-        return self.begun is not None and "edited" in self.begun.get("fingerprint", {})
+        fingerprint = (self.begun or {}).get("fingerprint")
+        return isinstance(fingerprint, Mapping) and "edited" in fingerprint
 
     @property
     def is_labels(self) -> bool:

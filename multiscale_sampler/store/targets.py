@@ -35,10 +35,11 @@ from .documents import (
 from .encoding import Encoding, fill_value_for, key_encoding
 from .journal import Journal
 from .layout import BUILD_ATTRIBUTE, SCRATCH, Layout, foreign_attributes
+from .marks import mark_in, replaced_paths
 from .names import PARTIAL_ENDING, V2_DIMENSIONS
 from .nodes import as_store, local_path, open_node, refuse_source_in_target, shown, url_options
 from .remote import as_target, is_document, is_icechunk, is_remote
-from .zarr_internals import Node, is_consolidated, sync, unwrapped
+from .zarr_internals import Node, is_consolidated, node_at, sync, unwrapped
 
 Mode: TypeAlias = Literal["w-", "w"]
 
@@ -80,6 +81,11 @@ class Record:
                 "over in another store or with mode='w'"
             )
         passes = tuple((number, _pass_of(values)) for number, values in stored["passes"])
+        if not {number for number, _ in passes} <= {number for number, _ in self.passes}:
+            raise ValueError(
+                f"the record of the interrupted build names the plans {[number for number, _ in passes]!r}, which this "
+                "build does not have; start over in another store or with mode='w'"
+            )
         return Record(self.fingerprint, passes)
 
 
@@ -296,7 +302,7 @@ def create_target(
         check_format(begun, existing.store_path, START_OVER)
         found = record.resumed(begun)
         group = writable_group(cast("zarr.Group", existing))
-        _withdraw(group, begun.get("replaced", ()), in_progress(written, found))
+        _withdraw(group, replaced_paths(group, begun.get("replaced", ())), in_progress(written, found))
         return Target(group, paths, written, layout, found, archive=archive, resumed=True)
     if existing is None:
         # With "w-", zarr would refuse what it has left of its own first write.
@@ -325,8 +331,8 @@ def _begun(node: Node) -> Mapping[str, Any] | None:
     """Return what a group says of a build in it that has not ended, None if there is none."""
     if not isinstance(node, zarr.Group):
         return None
-    stored: Any = node.attrs.asdict().get(BUILD_ATTRIBUTE, {})
-    return cast("Mapping[str, Any]", stored) if "passes" in stored else None
+    stored = mark_in(node.attrs.asdict(), node.store_path)
+    return stored if stored is not None and "passes" in stored else None
 
 
 def _usable_group(node: Node, mode: Mode, zarr_format: ZarrFormat, *, resume: bool) -> zarr.Group:
@@ -411,26 +417,28 @@ def _replaceable(group: zarr.Group) -> tuple[str, ...]:
     ------
     FileExistsError
         If the group is a pyramid of another writer, or one whose base was there before its levels.
+    ValueError
+        If this package cannot have written what the metadata state.
     """
     attributes = group.attrs.asdict()
+    mark = mark_in(attributes, group.store_path) or {}
     multiscales = parse_multiscales(attributes)
     if multiscales is None:
-        building: Any = attributes.get(BUILD_ATTRIBUTE, {})
-        return tuple(building.get("written", ())) or paths_written_by_us(attributes)
+        return replaced_paths(group, tuple(mark.get("written", ())) or paths_written_by_us(attributes))
     written = paths_written_by_us(attributes)
     if not {dataset.path for dataset in multiscales.datasets} <= set(written):
         raise FileExistsError(
             f"{group.store_path} holds a pyramid that multiscale_sampler did not write, or not all of it; "
             "choose another store"
         )
-    return written
+    return replaced_paths(group, written)
 
 
 def _refuse_occupied(group: zarr.Group, paths: Sequence[str], ours: Sequence[str]) -> None:
     """Refuse levels where something stands that is not ours."""
     for path in paths:
         parent = path.rpartition("/")[0]
-        if parent and isinstance(holder := group.get(parent), zarr.Group):
+        if parent and isinstance(holder := node_at(group, parent), zarr.Group):
             taken = [f"{parent}/{name}" for name in holder if f"{parent}/{name}" not in ours]
         else:
             taken = [place for place in (path, parent) if place and _is_taken(group, place) and place not in ours]
@@ -466,7 +474,7 @@ def remove_arrays(group: zarr.Group, paths: Sequence[str]) -> None:
     """Delete what is below some paths, and the groups that held nothing else."""
     _remove(group, paths)
     for parent in {path.rpartition("/")[0] for path in paths} - {""}:
-        if isinstance(holder := group.get(parent), zarr.Group) and not len(holder):
+        if isinstance(holder := node_at(group, parent), zarr.Group) and not len(holder):
             del group[parent]
 
 
@@ -492,7 +500,7 @@ def base_array(group: zarr.Array[Any] | zarr.Group, base: str) -> zarr.Array[Any
             f"{group.store_path} is an array, and levels go beside it; name the group above it as the store and the "
             f"array as base={group.basename!r}, or write a new store with write_pyramid"
         )
-    array = group.get(base)
+    array = node_at(group, base)
     if not isinstance(array, zarr.Array):
         found = ", ".join(repr(name) for name in sorted(group)) or "nothing"
         raise FileNotFoundError(f"{group.store_path} has no array {base!r} (found {found}); name one with base=")

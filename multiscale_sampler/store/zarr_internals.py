@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import json
 import weakref
-from collections.abc import Coroutine, Iterable, Sequence
-from typing import Any, TypeAlias, TypeVar, cast
+from collections.abc import Coroutine, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, NoReturn, TypeAlias, TypeVar, cast
 
 import numpy as np
 import zarr
@@ -20,6 +22,8 @@ from zarr.abc.buffer import Buffer
 from zarr.abc.store import Store
 from zarr.core.buffer import default_buffer_prototype
 from zarr.storage import StorePath, WrapperStore
+
+from .names import DOCUMENTS, leads_nowhere
 
 __all__ = [
     "Node",
@@ -30,7 +34,10 @@ __all__ = [
     "documents_of",
     "identity_of_memory",
     "is_consolidated",
+    "node_at",
     "nodes_at",
+    "reading_documents",
+    "refuse_document",
     "remade_array",
     "resized_metadata",
     "sync",
@@ -54,19 +61,110 @@ def buffer_of(content: bytes) -> Buffer:
 
 
 def nodes_at(group: zarr.Group, paths: Sequence[str]) -> list[Node | None]:
-    """Return what is at some paths of a group, None where nothing is; all are asked for at once."""
+    """Return what is at some paths of a group, None where nothing is; all are asked for at once.
+
+    Nothing is where a path leads out of the group.
+
+    Raises
+    ------
+    ValueError
+        If a document there cannot be read.
+    """
 
     async def node_at(path: str) -> Any:
+        if leads_nowhere(path):
+            return None
         try:
             return await group._async_group.getitem(path)
-        except KeyError:
-            return None
+        except KeyError as error:
+            if is_consolidated(group) or isinstance(error.__cause__, FileNotFoundError):
+                return None
+            raise
 
     async def nodes() -> list[Any]:
-        return await asyncio.gather(*map(node_at, paths))
+        return await asyncio.gather(*map(node_at, paths), return_exceptions=True)
 
-    wrappers = {zarr.AsyncArray: zarr.Array, zarr.AsyncGroup: zarr.Group}
-    return [None if node is None else wrappers[type(node)](node) for node in sync(nodes())]
+    found: list[Node | None] = []
+    for path, node in zip(paths, sync(nodes()), strict=True):
+        if isinstance(node, BROKEN):
+            refuse_document(group.store_path / path, cast("Exception", node))
+        if isinstance(node, BaseException):
+            raise node
+        found.append(None if node is None else WRAPPERS[type(node)](node))
+    return found
+
+
+def node_at(group: zarr.Group, path: str) -> Node | None:
+    """Return what is at a path of a group, as `nodes_at` does."""
+    return nodes_at(group, [path])[0]
+
+
+WRAPPERS: dict[type, Any] = {zarr.AsyncArray: zarr.Array, zarr.AsyncGroup: zarr.Group}
+# What zarr raises, or what it calls, for documents that are not as it expects them.
+BROKEN = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    LookupError,
+    NotImplementedError,
+    RecursionError,
+    TypeError,
+    ValueError,
+)
+
+
+@contextmanager
+def reading_documents(place: StorePath) -> Iterator[None]:
+    """Raise errors of documents at a place, or below it, as one that names the document.
+
+    Raises
+    ------
+    FileNotFoundError
+        If nothing is there.
+    ValueError
+        If a document cannot be read.
+    """
+    try:
+        yield
+    except FileNotFoundError:
+        # zarr's own are of both kinds.
+        raise
+    except BROKEN as error:
+        refuse_document(place, error)
+
+
+def refuse_document(place: StorePath, error: Exception) -> NoReturn:
+    """Raise an error that names the document that is in the way of opening an array or a group at a place.
+
+    Raises
+    ------
+    ValueError
+        In any case.
+    """
+    present = []
+    for name in DOCUMENTS:
+        stored = sync((place / name).get(default_buffer_prototype()))
+        if stored is None:
+            continue
+        if fault := _fault_of_document(stored.to_bytes()):
+            raise ValueError(f"the document {str(place / name)!r} cannot be read: {fault}; restore it") from error
+        present.append(str(place / name))
+    said = f"the key {error} is missing" if isinstance(error, KeyError) else str(error) or type(error).__name__
+    where = " and ".join(map(repr, present)) or f"the metadata of {str(place)!r}"
+    raise ValueError(f"{where} cannot be read: {said.splitlines()[0]}; check with validate what is wrong") from error
+
+
+def _fault_of_document(content: bytes) -> str | None:
+    """Return what is wrong with a document by itself, None if it is an object in JSON."""
+    try:
+        value = json.loads(content.decode())
+    except RecursionError:
+        return "it is nested too deeply"
+    except UnicodeDecodeError as error:
+        return f"it is not UTF-8 ({error})"
+    except ValueError as error:
+        return f"it is not JSON ({error})"
+    return None if isinstance(value, dict) else f"it is not an object, but {repr(value)[:40]}"
 
 
 def values_of(arrays: Iterable[zarr.Array[Any]]) -> list[np.ndarray[Any, Any]]:
