@@ -7,18 +7,30 @@ concern only the metadata are in `metadata.specification`; arrays, shapes, posit
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import zarr
+from zarr.storage import StorePath
 
 from ..image.axes import Axis, position_tolerance
 from ..metadata import Version, known_version, listed_labels, namespace_of, parse_multiscales, stated_version
 from ..metadata.specification import Finding, Severity, document_findings
-from ..store import LABELS, StoredPyramid, dimension_names, is_consolidated, open_node, outdated_documents
+from ..store import (
+    BROKEN,
+    LABELS,
+    StoredPyramid,
+    dimension_names,
+    document_fault,
+    is_consolidated,
+    node_at,
+    open_node,
+    opened_group,
+    outdated_documents,
+    place_to_open,
+)
 
 LISTED_PATH = '"path": its value contains the path to the array for this resolution relative to the current zarr group.'
 JSON_DOCUMENT = "The metadata of zarr are JSON documents."
@@ -109,24 +121,44 @@ def validate(
     >>> ms.validate(store).ok
     True
     """
+    # What is wrong with the arguments is not a finding.
+    place = place_to_open(store, path, storage_options)
     try:
         node = open_node(store, path, storage_options=storage_options)
-    except json.JSONDecodeError as error:
-        finding = Finding("error", "", f"metadata that is not JSON ({error})", "a JSON document", JSON_DOCUMENT)
-        return Report("/".join(map(str, filter(None, (store, path)))), (finding,))
-    place = str(node.store_path)
-    if isinstance(node, zarr.Array):
+        # Consolidated metadata may list arrays that no longer exist.
+        group = None if isinstance(node, zarr.Array) else opened_group(place.store, place.path, use_consolidated=False)
+    except FileNotFoundError:
+        raise
+    except ValueError as error:
+        return Report(str(place), (_unreadable(place, "", error),))
+    if group is None:
         finding = Finding("error", "", "an array", "a group with multiscales metadata", LISTED_PATH)
-        return Report(place, (finding,))
-    # Consolidated metadata may list arrays that no longer exist.
-    group = zarr.open_group(node.store_path.store, path=node.path, mode="r", use_consolidated=False)
-    findings = list(document_findings(group.attrs.asdict(), strict=strict))
+        return Report(str(place), (finding,))
+    attributes = group.attrs.asdict()
+    findings = list(_readable("multiscales", document_findings(attributes, strict=strict)))
     findings += _format_findings(group)
     if not metadata_only:
-        findings += _content_findings(group, findings)
-        findings += outdated_findings(node)
-        findings += _labels_findings(group, strict=strict)
-    return Report(place, tuple(findings))
+        findings += _readable("multiscales", _content_findings(group, findings))
+        findings += _readable("", outdated_findings(node))
+        findings += _readable(LABELS, _labels_findings(group, strict=strict))
+    return Report(str(place), tuple(findings))
+
+
+def _readable(location: str, findings: Iterator[Finding]) -> Iterator[Finding]:
+    """Yield findings, and another one if what is to be checked is so broken that the checks end."""
+    try:
+        yield from findings
+    except BROKEN as error:
+        found = f"it cannot be checked ({type(error).__name__}: {error})"
+        yield Finding("error", location, found, "metadata that can be read")
+
+
+def _unreadable(place: StorePath, inside: str, error: Exception) -> Finding:
+    """Return the finding of a document because of which a node cannot be opened."""
+    cause = error.__cause__ if isinstance(error.__cause__, Exception) else error
+    document, fault = document_fault(place, cause)
+    found = f"it cannot be opened ({str(place / document)!r}: {fault})"
+    return Finding("error", inside, found, "documents that zarr knows", JSON_DOCUMENT)
 
 
 def _format_findings(group: zarr.Group) -> Iterator[Finding]:
@@ -155,12 +187,10 @@ def _content_findings(group: zarr.Group, known: Sequence[Finding]) -> Iterator[F
     arrays: list[zarr.Array[Any]] = []
     for dataset in multiscales.datasets:
         try:
-            node = group.get(dataset.path)
-        except (ValueError, TypeError, KeyError) as error:
+            node = node_at(group, dataset.path)
+        except ValueError as error:
             # Unknown codecs, data types and chunk grids, or damaged documents.
-            yield Finding(
-                "error", dataset.path, f"it cannot be opened ({error})", "an array that zarr knows", LISTED_PATH
-            )
+            yield _unreadable(group.store_path / dataset.path, dataset.path, error)
             continue
         if isinstance(node, zarr.Array):
             arrays.append(node)
@@ -201,7 +231,11 @@ def _array_paths(group: zarr.Group) -> list[str]:
 
 def _labels_findings(group: zarr.Group, *, strict: bool) -> Iterator[Finding]:
     """Yield findings on the labels of an image, with their paths below the image."""
-    labels = group.get(LABELS)
+    try:
+        labels = node_at(group, LABELS)
+    except ValueError as error:
+        yield _unreadable(group.store_path / LABELS, LABELS, error)
+        return
     if not isinstance(labels, zarr.Group):
         return
     attributes = labels.attrs.asdict()
@@ -215,7 +249,11 @@ def _labels_findings(group: zarr.Group, *, strict: bool) -> Iterator[Finding]:
     count = _level_count(group)
     for path in paths:
         place = f"{LABELS}/{path}"
-        node = labels.get(path)
+        try:
+            node = node_at(labels, path)
+        except ValueError as error:
+            yield _unreadable(labels.store_path / path, place, error)
+            continue
         if not isinstance(node, zarr.Group):
             yield Finding("error", place, "the labels do not exist", "the labels that the metadata name", LABELS_LIST)
             continue
@@ -319,7 +357,7 @@ def _coordinate_findings(group: zarr.Group, path: str, axes: Sequence[Axis]) -> 
     parent = path.rpartition("/")[0]
     for axis in axes if parent else ():
         place = f"{parent}/{axis.name}"
-        stored = group.get(place)
+        stored = node_at(group, place)
         # Transformations do not state channel names and dates (numbers "since" a date).
         if not isinstance(stored, zarr.Array) or stored.dtype.kind not in "iuf" or axis.type == "channel":
             continue

@@ -42,7 +42,9 @@ from .nodes import (
     is_zarr,
     local_path,
     open_node,
+    opened_group,
     place_of,
+    place_to_open,
     refuse_source_in_target,
     source_array,
     storage_unit,
@@ -53,9 +55,10 @@ from .reading import is_pyramid, open_image, open_pyramid
 from .remote import in_one_commit
 from .stored_pyramid import StoredPyramid, holds_image
 from .targets import MODES, Mode, Record, Target, base_array, create_target, open_target, rehearse, writable_group
-from .zarr_internals import chunk_key, is_consolidated
+from .zarr_internals import BROKEN, chunk_key, document_fault, is_consolidated, node_at
 
 __all__ = [
+    "BROKEN",
     "DIGESTS_PATH",
     "LABELS",
     "LAYOUTS",
@@ -78,6 +81,7 @@ __all__ = [
     "consolidate",
     "create_target",
     "dimension_names",
+    "document_fault",
     "encoding_like",
     "grown_arrays",
     "holds_image",
@@ -93,12 +97,15 @@ __all__ = [
     "labels_group_above",
     "level_paths",
     "local_path",
+    "node_at",
     "open_image",
     "open_node",
     "open_pyramid",
     "open_target",
+    "opened_group",
     "outdated_documents",
     "place_of",
+    "place_to_open",
     "placed_labels",
     "refuse_source_in_target",
     "register_label",

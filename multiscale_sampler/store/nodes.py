@@ -61,12 +61,10 @@ def open_node(
     ValueError
         If a document there cannot be read.
     """
-    options = url_options(store, storage_options)
     if isinstance(store, str) and store.rpartition("::")[2].startswith(("http://", "https://")):
         required("aiohttp", f"{store} is read over HTTP, which needs aiohttp", "'multiscale-sampler[http]'")
+    opened, place = _as_place(store, path, storage_options)
     if isinstance(store, zarr.Array):
-        if path:
-            raise ValueError(f"path={path!r} leads nowhere inside an array; leave it out")
         return store
     if isinstance(store, zarr.Group):
         # Read again: the group in hand does not know what was written since it was opened.
@@ -75,17 +73,44 @@ def open_node(
         if node is None:
             raise FileNotFoundError(f"no zarr array or group at {path!r} in {store.store_path}")
         return node
-    if not isinstance(store, Store | str | os.PathLike | zarr.storage.StorePath | Mapping) and not is_repository(store):
-        raise _not_a_place(store)
     try:
-        opened = as_store(store, options)
-        with reading_documents(_store_path(opened, path)):
+        with reading_documents(place):
             return zarr.open(opened, mode="r", path=path, use_consolidated=use_consolidated)
     except (FileNotFoundError, GroupNotFoundError, NotADirectoryError) as error:
         inside = f" at {path!r}" if path else ""
         raise FileNotFoundError(f"no zarr array or group{inside} in {shown(store)}") from error
     except BadZipFile as error:
         raise ValueError(f"{shown(store)} is no zip file, or not all of one: {error}") from error
+
+
+def place_to_open(
+    store: Any, path: str | None = None, storage_options: Mapping[str, Any] | None = None
+) -> zarr.storage.StorePath:
+    """Return what `open_node` would open as the path in a store that it is; no document is read.
+
+    Raises
+    ------
+    FileNotFoundError
+        If a zip file does not exist.
+    ValueError, TypeError
+        If the arguments name no place.
+    """
+    return _as_place(store, path, storage_options)[1]
+
+
+def _as_place(
+    store: Any, path: str | None, storage_options: Mapping[str, Any] | None
+) -> tuple[Any, zarr.storage.StorePath]:
+    """Return a place in the form that zarr takes, and as the path in a store that it is."""
+    options = url_options(store, storage_options)
+    if isinstance(store, zarr.Array) and path:
+        raise ValueError(f"path={path!r} leads nowhere inside an array; leave it out")
+    if isinstance(store, zarr.Array | zarr.Group):
+        return store, _store_path(store.store_path, path)
+    if not isinstance(store, Store | str | os.PathLike | zarr.storage.StorePath | Mapping) and not is_repository(store):
+        raise _not_a_place(store)
+    opened = as_store(store, options)
+    return opened, _store_path(opened, path)
 
 
 def opened_group(store: Store, path: str, *, use_consolidated: Literal[False] | None = None) -> zarr.Group:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import errno
 import json
 import weakref
 from collections.abc import Coroutine, Iterable, Iterator, Sequence
@@ -26,11 +27,13 @@ from zarr.storage import StorePath, WrapperStore
 from .names import DOCUMENTS, leads_nowhere
 
 __all__ = [
+    "BROKEN",
     "Node",
     "ZipReader",
     "buffer_of",
     "chunk_key",
     "default_buffer_prototype",
+    "document_fault",
     "documents_of",
     "identity_of_memory",
     "is_consolidated",
@@ -76,6 +79,10 @@ def nodes_at(group: zarr.Group, paths: Sequence[str]) -> list[Node | None]:
             return None
         try:
             return await group._async_group.getitem(path)
+        except OSError as error:
+            if error.errno == errno.ENAMETOOLONG:
+                return None
+            raise
         except KeyError as error:
             if is_consolidated(group) or isinstance(error.__cause__, FileNotFoundError):
                 return None
@@ -100,6 +107,8 @@ def node_at(group: zarr.Group, path: str) -> Node | None:
 
 
 WRAPPERS: dict[type, Any] = {zarr.AsyncArray: zarr.Array, zarr.AsyncGroup: zarr.Group}
+# Enough to say what is wrong; a document may be of any length.
+LONGEST_FAULT = 300
 # What zarr raises, or what it calls, for documents that are not as it expects them.
 BROKEN = (
     ArithmeticError,
@@ -141,17 +150,26 @@ def refuse_document(place: StorePath, error: Exception) -> NoReturn:
     ValueError
         In any case.
     """
+    document, fault = document_fault(place, error)
+    raise ValueError(
+        f"the document {str(place / document)!r} cannot be read: {fault}; correct or restore it"
+    ) from error
+
+
+def document_fault(place: StorePath, error: Exception) -> tuple[str, str]:
+    """Return the name of the document because of which nothing can be opened at a place, and what is wrong with it.
+
+    `error` is what zarr raised.
+    """
     present = []
     for name in DOCUMENTS:
         stored = sync((place / name).get(default_buffer_prototype()))
-        if stored is None:
-            continue
-        if fault := _fault_of_document(stored.to_bytes()):
-            raise ValueError(f"the document {str(place / name)!r} cannot be read: {fault}; restore it") from error
-        present.append(str(place / name))
+        if stored is not None:
+            if fault := _fault_of_document(stored.to_bytes()):
+                return name, fault
+            present.append(name)
     said = f"the key {error} is missing" if isinstance(error, KeyError) else str(error) or type(error).__name__
-    where = " and ".join(map(repr, present)) or f"the metadata of {str(place)!r}"
-    raise ValueError(f"{where} cannot be read: {said.splitlines()[0]}; check with validate what is wrong") from error
+    return present[0] if present else "", said.splitlines()[0][:LONGEST_FAULT]
 
 
 def _fault_of_document(content: bytes) -> str | None:

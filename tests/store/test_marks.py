@@ -174,7 +174,7 @@ def test_command_line__says_in_one_line_what_is_wrong_with_a_mark(tmp_path, caps
     place = made(tmp_path)
     attributes = zarr.open_group(place, mode="r", use_consolidated=False).attrs.asdict()
     marked(place, {"removing": [OTHER], "levels": [1]}, attributes)
-    assert main(["rebuild", str(place), "--remove", "1"]) == 1
+    assert main(["rebuild", str(place), "--remove", "--levels", "1"]) == 1
     lines = capsys.readouterr().err.strip().splitlines()
     assert len(lines) == 1
     assert "nothing was removed" in lines[0]
