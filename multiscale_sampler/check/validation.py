@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import zarr
@@ -139,7 +139,7 @@ def validate(
     findings += _format_findings(group)
     if not metadata_only:
         findings += _readable("multiscales", _content_findings(group, findings))
-        findings += _readable("", outdated_findings(node))
+        findings += _readable("", outdated_findings(cast("zarr.Group", node)))
         findings += _readable(LABELS, _labels_findings(group, strict=strict))
     return Report(str(place), tuple(findings))
 
