@@ -16,7 +16,6 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 import zarr
-from dask.base import tokenize
 
 from .. import store as stores
 from ..image.axes import Axis
@@ -27,6 +26,7 @@ from ..image.tree import RECIPE_ATTRIBUTE, levels_of_tree
 from ..lazy.coarsening import aligned_weights, label_level
 from ..lazy.pyramid import levels_of_plan
 from ..metadata import ngff_order
+from ..methods.identity import identity_of_function
 from ..methods.reducer import Reducer
 from ..plan.changes import Selection, passes_of_change, selections
 from ..plan.options import LevelOptions, StorageOptions
@@ -89,12 +89,14 @@ class Build:
         passes = [(number, pass_) for number, plan in enumerate(self.plans) for pass_ in self._passes(plan, copy_base)]
         fingerprint: dict[str, Any] = {
             "image": self.name,
-            "source": _source_identity(self.data[0]),
-            "levels": [str(level) for level in self.levels],
-            "recipe": self.recipe,
+            **_by_option(self.levels, ("axes", "dtype", "chunks", "shards")),
+            # As text: of numbers, NaN is not equal to itself.
+            **{name: repr(value) for name, value in self.recipe.items()},
             "method": [_method_identity(plan.reducer) for plan in self.plans],
-            "weights": None if self.weights is None else tokenize(self.weights.data),
-            "format": [version, layout, str(encoding)],
+            "weights": None if self.weights is None else str(self.weights.data.dtype),
+            "version": version,
+            "layout": layout,
+            **_by_option([encoding], ("zarr_format", "compressors", "filters", "serializer", "fill_value")),
         }
         if self.edited is not None:
             fingerprint["edited"] = list(map(ends_of, self.edited))
@@ -124,17 +126,14 @@ class Build:
         ]
 
 
-def _source_identity(data: Any) -> str:
-    """Return a text that identifies a source, without reading its values."""
-    array = stores.source_array(data) if isinstance(data, da.Array) else None
-    if array is not None:
-        return f"{stores.place_of(array)} {array.metadata.to_dict()}"
-    return str(data.name) if isinstance(data, da.Array) else f"array {data.shape} {data.dtype}"
+def _by_option(values: Sequence[Any], names: Sequence[str]) -> dict[str, list[str]]:
+    """Return some attributes of several values, as text."""
+    return {name: [str(getattr(value, name)) for value in values] for name in names}
 
 
 def _method_identity(reducer: Reducer) -> str:
     """Return a text that identifies a method: a name of the table is unique, that of a user's method is not."""
-    return reducer.name if reducer.function is None else tokenize(reducer)
+    return reducer.name if reducer.function is None else identity_of_function(reducer.function)
 
 
 def open_with_axes(image: Any) -> tuple[xr.DataArray, tuple[Axis, ...]]:

@@ -18,6 +18,7 @@ from ..tasks.threads import Call, run
 from .build import Arrays, Build
 from .passes import BoundPass
 from .region import reduce_region
+from .resuming import DataCheck
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,11 @@ class _PassContext:
 def run_passes(build: Build, arrays: Arrays, target: stores.Target, progress: bool | ProgressCallback | None) -> None:
     """Fill the levels of a build, pass by pass, without the regions that an interrupted build has finished."""
     passes = build.bound_passes(target.record, arrays)
+    data, filled = DataCheck(build, target), []
+    if target.record.filled is not None:
+        data.of_filled_levels(passes)
+        target.drop_scratch(target.record.filled)
+        return
     carried: dict[int, stores.Access] = {}
     try:
         with reporting(progress, sum(bound.nbytes for bound in passes), "building") as report:
@@ -41,6 +47,7 @@ def run_passes(build: Build, arrays: Arrays, target: stores.Target, progress: bo
                 bound = replace(planned, carried=carried)
                 journal = target.journal(number, bound.region_count)
                 done = _finished_regions(bound, journal) if target.resumed else np.zeros(bound.region_count, np.bool_)
+                filled.append(data.before_pass(number, bound, done))
                 calls = _region_calls(bound, done, report, deferred=build.crew is not None)
                 context = _PassContext(bound.sent() if build.crew else bound, journal)
                 run(build.crew, _build_region, context, calls, max(min(build.workers, bound.cell_count), 1), report)
@@ -52,7 +59,7 @@ def run_passes(build: Build, arrays: Arrays, target: stores.Target, progress: bo
             stores.release_buffers()
         else:
             build.crew.everywhere(stores.release_buffers)
-    target.drop_scratch()
+    target.drop_scratch(filled)
 
 
 def take_digests(
@@ -111,8 +118,7 @@ def _finished_regions(bound: BoundPass, journal: stores.Journal) -> npt.NDArray[
 def _failure_note(bound: BoundPass, number: int, region: Box) -> str:
     """Return the note that names the region of an error."""
     levels = ", ".join(map(str, bound.pass_.written))
-    along = ", ".join(f"{dim} {at.start}:{at.stop}" for dim, at in zip(bound.plan.dims, region, strict=True))
-    return f"Failed in region {number} ({along} of level {bound.pass_.source}) while computing levels {levels}."
+    return f"Failed in region {number} ({bound.described(region)}) while computing levels {levels}."
 
 
 def _build_region(context: _PassContext, number: int, region: Box, block: Block | None = None) -> None:

@@ -123,6 +123,11 @@ class BoundPass:
             return self.selection.regions()
         return pieces(whole_box(self.shape), self.pass_.region)
 
+    def described(self, region: Box) -> str:
+        """Return how messages name a region."""
+        along = ", ".join(f"{dim} {at.start}:{at.stop}" for dim, at in zip(self.plan.dims, region, strict=True))
+        return f"{along} of level {self.pass_.source}"
+
     def leaves_nothing(self, box: Box) -> bool:
         """Whether a box of the base, without reading it, is known to leave nothing to be stored in any level."""
         # Levels still have values where a change made the base blank.

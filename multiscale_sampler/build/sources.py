@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -17,6 +18,7 @@ from ..image.dataarray import unread
 from ..image.dtypes import cast_block
 from ..store.chunks import Access
 from ..store.nodes import source_array
+from ..store.stamps import ANY_TIME, Stamps, stamps_of_array, stamps_of_file, stamps_of_graph
 from ..tasks.crew import active_client
 from ..tasks.dask_internals import get_sync
 
@@ -54,6 +56,10 @@ class Base(ABC):
 
     def chunks_for(self, level: Access) -> Access | None:
         """Return the array whose stored chunks can be copied to a level as they are; None without one."""
+        return None
+
+    def stamps(self) -> Stamps | None:
+        """Return what shows that values have changed; None where nothing but reading them does."""
         return None
 
     def deferred(self, box: Box) -> da.Array | None:
@@ -107,6 +113,10 @@ class StoredBase(Base):
         """Return the array if its grid, codecs and fill value are those of a level."""
         return self.access if level.copies_from(self.access) else None
 
+    def stamps(self) -> Stamps | None:
+        """Return the stamps of the stored chunks."""
+        return stamps_of_array(self.access.array)
+
 
 @dataclass(frozen=True)
 class ArrayBase(Base):
@@ -121,11 +131,28 @@ class ArrayBase(Base):
         """Return the values of a box, in the order of writing."""
         return np.asarray(self._sliced(box)).transpose(self.order)
 
+    def stamps(self) -> Stamps | None:
+        """Return the stamps of stored chunks, or of the file that memory is mapped to; else those of the values."""
+        if isinstance(self.data, zarr.Array):
+            found = stamps_of_array(self.data)
+            return None if found is None else replace(found, of_box=lambda box: found.of_box(self._in_own_order(box)))
+        if not isinstance(self.data, np.ndarray):
+            return None
+        file = mapped_file(self.data)
+        return Stamps(self._stamp_of_values, ANY_TIME) if file is None else stamps_of_file(file)
+
+    def _stamp_of_values(self, box: Box) -> int:
+        # numba, which compiles it, takes a while to import.
+        from ..methods.kernels.stamps import stamp_of_values
+
+        return stamp_of_values(self._sliced(box)) or 1
+
+    def _in_own_order(self, box: Box) -> Box:
+        own = dict(zip(self.order, box, strict=True))
+        return tuple(own[axis] for axis in range(len(box)))
+
     def _sliced(self, box: Box) -> Any:
-        stored = [slice(None)] * len(self.order)
-        for along, axis in zip(box, self.order, strict=True):
-            stored[axis] = along
-        return self.data[tuple(stored)]
+        return self.data[self._in_own_order(box)]
 
 
 @dataclass(frozen=True)
@@ -137,6 +164,10 @@ class DaskBase(ArrayBase):
         # In the worker's own thread: regions run side by side already. What a cluster holds, only it computes.
         block = self._sliced(box).compute(scheduler=None if active_client() else get_sync)
         return np.asarray(block).transpose(self.order)
+
+    def stamps(self) -> Stamps | None:
+        """Return the stamps of what the array is computed from."""
+        return stamps_of_graph(self.data)
 
     def deferred(self, box: Box) -> da.Array:
         """Return the values of a box, in the order of writing."""
@@ -188,6 +219,15 @@ class AppendedBase(Base):
             blocks.append(self.appended.read(replaced(box, self.axis, after)))
         return blocks[0] if len(blocks) == 1 else np.concatenate(blocks, self.axis)
 
+    def stamps(self) -> Stamps | None:
+        """Return the stamps of what is appended; what is stored already is changed by the build itself."""
+        found = self.appended.stamps()
+        return None if found is None else replace(found, of_box=lambda box: self._stamp_of_appended(found, box))
+
+    def _stamp_of_appended(self, appended: Stamps, box: Box) -> int:
+        _, after = self._split(box[self.axis])
+        return appended.of_box(replaced(box, self.axis, after)) if after.stop > after.start else 1
+
     def _split(self, along: slice) -> tuple[slice, slice]:
         after = slice(max(along.start - self.start, 0), along.stop - self.start)
         return slice(along.start, min(along.stop, self.start)), after
@@ -213,6 +253,10 @@ class CastBase(Base):
         for tile, block in self.base.tiles(box, unit):
             yield tile, self._cast(tile, filled(self.base, tile) if block is None else block)
 
+    def stamps(self) -> Stamps | None:
+        """Return the stamps of the base before the conversion."""
+        return self.base.stamps()
+
     def deferred(self, box: Box) -> da.Array | None:
         """Return the values of a box before they are cast."""
         return self.base.deferred(box)
@@ -234,8 +278,28 @@ class Weights:
 
     def read(self, box: Box) -> Block:
         """Return the weights of a box of level 0."""
-        of_weights = tuple(along if n > 1 else slice(0, 1) for along, n in zip(box, self.data.shape, strict=True))
-        return _sliced_base(self.data, tuple(range(self.data.ndim))).read(of_weights)
+        return self._base.read(self._own_box(box))
+
+    def stamps(self) -> Stamps | None:
+        """Return the stamps of the weights, by boxes of level 0."""
+        found = self._base.stamps()
+        return None if found is None else replace(found, of_box=lambda box: found.of_box(self._own_box(box)))
+
+    @property
+    def _base(self) -> Base:
+        return _sliced_base(self.data, tuple(range(self.data.ndim)))
+
+    def _own_box(self, box: Box) -> Box:
+        return tuple(along if n > 1 else slice(0, 1) for along, n in zip(box, self.data.shape, strict=True))
+
+
+def mapped_file(array: np.ndarray[Any, Any]) -> str | None:
+    """Return the file that an array's memory is mapped to, None if it is in memory alone."""
+    while isinstance(array, np.ndarray):
+        if isinstance(array, np.memmap) and array.filename is not None:
+            return os.fspath(array.filename)
+        array = cast("Any", array.base)
+    return None
 
 
 def base_of(image: xr.DataArray, order: tuple[int, ...], dtype: np.dtype[Any]) -> Base:

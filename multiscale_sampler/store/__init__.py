@@ -17,6 +17,7 @@
 - `documents`: attributes of a group changed in one step.
 - `journal`: which regions of an interrupted build are done.
 - `marks`: what a mark of a build or change may state.
+- `stamps`: whether stored values have been replaced since.
 - `archives`: pyramids in zip files.
 - `targets`: a pyramid that is being built.
 - `changing`: a pyramid that is being changed.

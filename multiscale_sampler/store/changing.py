@@ -54,6 +54,8 @@ from .targets import (
 )
 from .zarr_internals import documents_of, is_consolidated, node_at, remade_array, resized_metadata, sync, unwrapped
 
+AGAIN = "repeat the call without resume=True (--resume), which computes everything again"
+
 
 @dataclass(frozen=True)
 class PyramidChange:
@@ -130,7 +132,11 @@ class PyramidChange:
         else:
             discard_scratch(self.pyramid.group)
             self.mark(in_progress((), record))
-        return Target(self.pyramid.group, self.pyramid.paths, (), self.pyramid.layout, record, resumed=resumed)
+        # What is appended is in no other place; everything else is computed again from the base.
+        instead = WRITE_ANOTHER if "append" in record.fingerprint else AGAIN
+        return Target(
+            self.pyramid.group, self.pyramid.paths, (), self.pyramid.layout, record, resumed=resumed, instead=instead
+        )
 
     def with_room(self, shapes: Sequence[Sequence[int]]) -> tuple[zarr.Array[Any], ...]:
         """Return array objects with new shapes to write into; readers see these shapes after `publish_shapes`."""

@@ -22,6 +22,9 @@ OWN_PATH = re.compile(rf"(\d+|scale\d+/[^/\\\0]+|{DIGESTS_PATH})")
 # Names right below an array that are not documents: its chunks, and the folder of all chunks in zarr v3.
 CHUNK_NAME = re.compile(r"c|\d+(\.\d+)*")
 
+# The format of everything that an unfinished build or change leaves behind: record, journal, stamps and carried states.
+# Whoever changes any of them raises the number. The first records had none.
+RECORD_FORMAT = 3
 LONGEST_MARK = 80
 
 
@@ -38,9 +41,12 @@ def mark_in(attributes: Mapping[str, Any], place: Any) -> Mapping[str, Any] | No
     mark: Any = attributes[BUILD_ATTRIBUTE]
     if not isinstance(mark, Mapping):
         _refuse_mark(place, BUILD_ATTRIBUTE, mark)
-    for key, is_sound in FORMS.items():
-        if key in mark and not is_sound(mark[key]):
-            _refuse_mark(place, f"{BUILD_ATTRIBUTE}.{key}", mark[key])
+    odd = [key for key, is_sound in FORMS.items() if key in mark and not is_sound(mark[key])]
+    if "format" in mark and "format" not in odd and mark["format"] != RECORD_FORMAT:
+        # Another version may record anything; whoever would continue it is told so (`check_format`).
+        return {**mark, **{key: {} if key == "fingerprint" else () for key in odd}}
+    for key in odd:
+        _refuse_mark(place, f"{BUILD_ATTRIBUTE}.{key}", mark[key])
     return cast("Mapping[str, Any]", mark)
 
 
@@ -105,6 +111,7 @@ FORMS: dict[str, Callable[[Any], bool]] = {
     "levels": _are_numbers,
     "fingerprint": _is_fingerprint,
     "passes": _are_passes,
+    "filled": lambda value: value is None or _are_texts(value),
     "consolidated": lambda value: isinstance(value, bool),
 }
 

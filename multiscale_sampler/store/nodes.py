@@ -266,6 +266,11 @@ def source_array(data: Any) -> zarr.Array[Any] | None:
 
 def zarr_arrays(data: Any) -> Iterator[zarr.Array[Any]]:
     """Yield the zarr arrays that an array is computed from, as far as its dask graph tells."""
+    return (source for source in stored_sources(data) if isinstance(source, zarr.Array))
+
+
+def stored_sources(data: Any) -> Iterator[zarr.Array[Any] | FileArray]:
+    """Yield the zarr arrays and arrays in files that an array is computed from, as far as its dask graph tells."""
     if not isinstance(data, da.Array):
         yield from _arrays_within(data, set())
         return
@@ -274,11 +279,11 @@ def zarr_arrays(data: Any) -> Iterator[zarr.Array[Any]]:
         yield from _arrays_within(value, seen)
 
 
-def _arrays_within(value: Any, seen: set[int]) -> Iterator[zarr.Array[Any]]:
+def _arrays_within(value: Any, seen: set[int]) -> Iterator[zarr.Array[Any] | FileArray]:
     if id(value) in seen or isinstance(value, np.ndarray | str | bytes | int | float):
         return
     seen.add(id(value))
-    if isinstance(value, zarr.Array):
+    if isinstance(value, zarr.Array | FileArray):
         yield value
         return
     for inner in contents_of(value):

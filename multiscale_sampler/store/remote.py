@@ -25,7 +25,7 @@ from zarr.storage import StorePath, WrapperStore
 
 from ..extras import required
 from .names import DOCUMENTS
-from .zarr_internals import default_buffer_prototype, remade_array, unwrapped
+from .zarr_internals import default_buffer_prototype, listed_objects, remade_array, unwrapped
 
 Answer = TypeVar("Answer")
 
@@ -277,6 +277,10 @@ class RetryingStore(WrapperStore[Store]):
         """Yield the names right below a prefix."""
         for name in await self._listed(prefix, lambda: self._store.list_dir(prefix)):
             yield name
+
+    async def told_of_objects(self, path: str) -> dict[str, Any]:
+        """Return what an object store tells of every object below a path, by the key below that path."""
+        return await self._ask("list", path, lambda: listed_objects(self._store, path), times=MANY_REQUESTS)
 
 
 class TargetStore(RetryingStore):

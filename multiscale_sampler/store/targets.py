@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias, cast
 
 import numpy as np
+import numpy.typing as npt
 import xarray as xr
 import zarr
 from zarr.abc.buffer import Buffer
@@ -35,18 +36,25 @@ from .documents import (
 from .encoding import Encoding, fill_value_for, key_encoding
 from .journal import Journal
 from .layout import BUILD_ATTRIBUTE, SCRATCH, Layout, foreign_attributes
-from .marks import mark_in, replaced_paths
+from .marks import RECORD_FORMAT, mark_in, replaced_paths
 from .names import PARTIAL_ENDING, V2_DIMENSIONS
 from .nodes import as_store, local_path, open_node, refuse_source_in_target, shown, url_options
 from .remote import as_target, is_document, is_icechunk, is_remote
-from .zarr_internals import Node, is_consolidated, node_at, sync, unwrapped
+from .zarr_internals import (
+    Node,
+    buffer_of,
+    default_buffer_prototype,
+    is_consolidated,
+    node_at,
+    sync,
+    unwrapped,
+)
 
 Mode: TypeAlias = Literal["w-", "w"]
 
 MODES: tuple[Mode, ...] = ("w-", "w")
-# The format of everything that an unfinished build or change leaves behind: record, journal and carried states. Whoever
-# changes any of them raises the number. The first records had none.
-RECORD_FORMAT = 2
+# How the stamps of regions are stored.
+STORED_STAMPS = np.dtype("<u8")
 START_OVER = "start over in another store, or with mode='w' instead of resume=True (--overwrite instead of --resume)"
 WRITE_ANOTHER = "write the pyramid to a new store with write_pyramid"
 
@@ -59,11 +67,14 @@ class Record:
     """What the build was: image, source, levels, recipe and format, as plain values."""
     passes: tuple[tuple[int, Pass], ...]
     """Its passes, each with the number of its plan: regions depend on memory and workers, which may have changed."""
+    filled: tuple[str, ...] | None = None
+    """What shows whether the data are those that it read, for each pass over them; None until all levels are filled."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return the record as JSON can hold it."""
         passes = [[number, dataclasses.asdict(pass_)] for number, pass_ in self.passes]
-        return {"format": RECORD_FORMAT, "fingerprint": dict(self.fingerprint), "passes": passes}
+        filled = None if self.filled is None else list(self.filled)
+        return {"format": RECORD_FORMAT, "fingerprint": dict(self.fingerprint), "passes": passes, "filled": filled}
 
     def resumed(self, stored: Mapping[str, Any]) -> Record:
         """Return the record of the build that is to be gone on with.
@@ -86,7 +97,8 @@ class Record:
                 f"the record of the interrupted build names the plans {[number for number, _ in passes]!r}, which this "
                 "build does not have; start over in another store or with mode='w'"
             )
-        return Record(self.fingerprint, passes)
+        filled = stored.get("filled")
+        return Record(self.fingerprint, passes, None if filled is None else tuple(filled))
 
 
 def check_format(begun: Attributes, place: StorePath, instead: str) -> None:
@@ -133,6 +145,8 @@ class Target:
     """The zip file that the pyramid goes into once it is built."""
     resumed: bool = False
     """Whether the build was begun before."""
+    instead: str = WRITE_ANOTHER
+    """What can be done instead of resuming it with the data that it read."""
 
     def create_level(
         self,
@@ -199,8 +213,22 @@ class Target:
             return Journal(count, None, None, False)
         return Journal.of(self.group.require_group(SCRATCH), f"pass{number}", count)
 
-    def drop_scratch(self) -> None:
-        """Record that no pass is left, and delete what only they needed.
+    def stamps(self, number: int) -> npt.NDArray[np.uint64] | None:
+        """Return the stamps of the regions of a pass that were kept when it began; None if there are none."""
+        kept = sync(self._place_of_stamps(number).get(prototype=default_buffer_prototype()))
+        return None if kept is None else np.frombuffer(kept.to_bytes(), STORED_STAMPS).astype(np.uint64)
+
+    def keep_stamps(self, number: int, stamps: npt.NDArray[np.uint64]) -> None:
+        """Keep the stamps of the regions of a pass, in one step."""
+        # icechunk takes nothing that is no part of an array, and keeps nothing of a build that is stopped.
+        if not is_icechunk(unwrapped(self.group.store_path.store)):
+            sync(self._place_of_stamps(number).set(buffer_of(stamps.astype(STORED_STAMPS).tobytes())))
+
+    def _place_of_stamps(self, number: int) -> StorePath:
+        return self.group.store_path / f"{SCRATCH}/stamps{number}"
+
+    def drop_scratch(self, filled: Sequence[str]) -> None:
+        """Record that all levels are filled, and from what (`Record.filled`); delete what only passes needed.
 
         Without the record, a build that is stopped here would go on by what is left of its journal and carried
         states, in whatever order they are being deleted.
@@ -208,11 +236,11 @@ class Target:
         if not self.resumed and sync((self.group.store_path / SCRATCH).is_empty()):
             return
 
-        def without_passes(stored: Attributes) -> Attributes:
+        def with_filled(stored: Attributes) -> Attributes:
             build: Any = stored[BUILD_ATTRIBUTE]
-            return {**stored, BUILD_ATTRIBUTE: {**build, "passes": []}}
+            return {**stored, BUILD_ATTRIBUTE: {**build, "filled": list(filled)}}
 
-        change_attributes(self.group, without_passes)
+        change_attributes(self.group, with_filled)
         _remove(self.group, [SCRATCH])
 
     def write_coordinates(self, index: int, image: xr.DataArray) -> None:
@@ -303,7 +331,7 @@ def create_target(
         found = record.resumed(begun)
         group = writable_group(cast("zarr.Group", existing))
         _withdraw(group, replaced_paths(group, begun.get("replaced", ())), in_progress(written, found))
-        return Target(group, paths, written, layout, found, archive=archive, resumed=True)
+        return Target(group, paths, written, layout, found, archive=archive, resumed=True, instead=START_OVER)
     if existing is None:
         # With "w-", zarr would refuse what it has left of its own first write.
         how: Literal["a", "w-"] = "a" if resume else "w-"

@@ -31,12 +31,14 @@ __all__ = [
     "Node",
     "ZipReader",
     "buffer_of",
+    "bytes_in_memory",
     "chunk_key",
     "default_buffer_prototype",
     "document_fault",
     "documents_of",
     "identity_of_memory",
     "is_consolidated",
+    "listed_objects",
     "node_at",
     "nodes_at",
     "reading_documents",
@@ -238,6 +240,24 @@ def unwrapped(store: Store) -> Store:
 def identity_of_memory(store: zarr.storage.MemoryStore) -> int:
     """Return a number that is the same for all stores that hold the same mapping."""
     return id(store._store_dict)
+
+
+def bytes_in_memory(store: zarr.storage.MemoryStore, key: str) -> bytes | None:
+    """Return a value of a store in memory, None if there is none; a request takes a hundred times as long."""
+    value = store._store_dict.get(key)
+    return None if value is None else value.to_bytes()
+
+
+async def listed_objects(store: Any, path: str) -> dict[str, Any]:
+    """Return what a listing of an object store tells of every object below a path, by the key below that path."""
+    if isinstance(store, zarr.storage.FsspecStore):
+        place = "/".join(filter(None, (store.path.rstrip("/"), path)))
+        found = await store.fs._find(place, detail=True, withdirs=False)
+        # Paths of some file systems begin with "/", whatever was asked for.
+        return {key.lstrip("/").removeprefix(f"{place.lstrip('/')}/"): told for key, told in found.items()}
+    listed = await store.store.list(prefix=path or None).collect_async()
+    below = f"{path}/" if path else ""
+    return {told["path"].removeprefix(below): told for told in listed}
 
 
 class ZipReader(zarr.storage.ZipStore):

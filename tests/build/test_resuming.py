@@ -1,18 +1,24 @@
 """Interrupted builds and changes in every kind of store: resuming gives the same bytes, and does nothing twice."""
 
 import itertools
+import shutil
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import dask
+import dask.array
+import numpy as np
 import pytest
 import zarr
 from zarr.core.buffer import default_buffer_prototype
 from zarr.core.sync import sync
 
 import multiscale_sampler as ms
-from tests.data import Recording, noise
+from multiscale_sampler.build import resuming
+from multiscale_sampler.store import targets
+from tests.counting import recorded_calls
+from tests.data import Recording, hashes, noise
 
 # As many regions and passes as there can be, of which the later ones read what the first ones carried.
 OPTIONS: dict[str, Any] = {"scale_factors": [2, 4, 8], "memory_limit": "6KB", "workers": 2}
@@ -195,3 +201,245 @@ def test_change__resumes_in_any_store(places, change, method):
         place, call = prepared()
         interrupted(call, count)
         assert place.contents() == whole.contents()
+
+
+# --- other data ------------------------------------------------------------------------------------------------
+
+SHAPE = (45, 61)
+# Four regions, one after the other.
+LITTLE: dict[str, Any] = {"scale_factors": [2, 4], "chunks": 8, "memory_limit": "10KB", "workers": 1}
+REFUSED = "has stored other values for .* of level 0 than there would be now"
+
+
+def values(dtype="uint16"):
+    return noise(SHAPE, "uint16", seed=3).astype(dtype)
+
+
+def changed(data):
+    """Return data of which one value, in the region that is done first, is another."""
+    other = data.copy()
+    other[3, 5] += 1
+    return other
+
+
+def stored(data, store, path="0", **options):
+    array = zarr.create_array(
+        store, name=path, shape=data.shape, dtype=data.dtype, dimension_names=("y", "x"), overwrite=True, **options
+    )
+    array[...] = data
+    return array
+
+
+# By the kind of source, what makes it of an array, in a folder; made again, it has the same place.
+SOURCES = {
+    "numpy": lambda data, folder: data,
+    "labelled": lambda data, folder: ms.to_image(data, scale=0.5, units="micrometer"),
+    "reversed axes": lambda data, folder: ms.to_image(np.asfortranarray(data)[None], "xyc"[::-1]),
+    "mapped": lambda data, folder: mapped(data, folder / "a.npy"),
+    "folder": lambda data, folder: ms.open_image(stored(data, folder / "a", chunks=(8, 8))),
+    "folder v2": lambda data, folder: stored_v2(data, folder / "a"),
+    "shards": lambda data, folder: ms.open_image(stored(data, folder / "a", chunks=(4, 4), shards=(16, 16))),
+    "not plain": lambda data, folder: ms.open_image(stored(data, folder / "a", chunks=(8, 8), filters=TURNED)),
+    "zip": lambda data, folder: zipped(data, folder / "a.zip"),
+    "fsspec": lambda data, folder: ms.open_image(stored(data, f"memory://{folder.name}", chunks=(8, 8)), dims="yx"),
+    "dask of numpy": lambda data, folder: dask.array.from_array(data, chunks=(16, 16)),
+    "dask of zarr": lambda data, folder: ms.open_image(stored(data, folder / "a", chunks=(8, 8))) + 1,
+    "tiff": lambda data, folder: tiff(data, folder / "a.tif"),
+}
+TURNED = [zarr.codecs.TransposeCodec(order=(1, 0))]
+
+
+def mapped(data, path):
+    np.save(path, data)
+    return np.load(path, mmap_mode="r")
+
+
+def stored_v2(data, path):
+    array = zarr.create_array(path, shape=data.shape, chunks=(8, 8), dtype=data.dtype, zarr_format=2, overwrite=True)
+    array[...] = data
+    return ms.open_image(path, dims="yx")
+
+
+def zipped(data, path):
+    path.unlink(missing_ok=True)
+    with zarr.storage.ZipStore(path, mode="w") as store:
+        zarr.create_array(store, shape=data.shape, chunks=(8, 8), dtype=data.dtype)[...] = data
+    return ms.open_image(path, dims="yx")
+
+
+def tiff(data, path):
+    pytest.importorskip("tifffile", reason="the extra 'files' brings tifffile").imwrite(path, data)
+    return ms.open_image(path)
+
+
+def stopped(call, count, **options):
+    with pytest.raises(StopError):
+        call(progress=stopping_after(count), **options)
+
+
+@pytest.mark.parametrize("places", ["path", "memory"], indirect=True)
+@pytest.mark.parametrize("kind", SOURCES)
+def test_write_pyramid__refuses_to_resume_with_other_data(places, kind, tmp_path):
+    data, make = values(), SOURCES[kind]
+    place = places()
+    write = partial(ms.write_pyramid, store=place.store, **LITTLE)
+    stopped(write, 2, image_or_tree=make(data, tmp_path))
+    before = place.contents()
+    with pytest.raises(ValueError, match=REFUSED):
+        write(make(changed(data), tmp_path), resume=True)
+    assert {key: value for key, value in place.contents().items() if "stamps" not in key} == {
+        key: value for key, value in before.items() if "stamps" not in key
+    }
+    # Written again, so that times are others.
+    write(make(data, tmp_path), resume=True)
+    whole = places()
+    write(make(data, tmp_path), store=whole.store)
+    assert place.contents() == whole.contents()
+
+
+def counted_regions(monkeypatch):
+    """Return a list that gets every region that is compared."""
+    return recorded_calls(monkeypatch, resuming._compare_region)
+
+
+@pytest.mark.parametrize("how", ["moved", "copied", "copied with its times", "behind a link"])
+def test_write_pyramid__resumes_with_a_source_that_is_elsewhere(tmp_path, monkeypatch, how):
+    place, other = tmp_path / "raw", tmp_path / "other"
+    stored(values(), place, chunks=(8, 8))
+    write = partial(ms.write_pyramid, store=tmp_path / "out", **LITTLE)
+    stopped(write, 2, image_or_tree=ms.open_image(place))
+    match how:
+        case "moved":
+            place.rename(other)
+        case "copied":
+            shutil.copytree(place, other, copy_function=shutil.copyfile)
+        case "copied with its times":
+            shutil.copytree(place, other)
+        case "behind a link":
+            other.symlink_to(place)
+    compared = counted_regions(monkeypatch)
+    write(ms.open_image(other), resume=True)
+    # Only where times are others is anything read again.
+    assert bool(compared) is (how == "copied")
+    write(ms.open_image(other), store=tmp_path / "whole")
+    assert hashes(tmp_path / "out") == hashes(tmp_path / "whole")
+
+
+def test_write_pyramid__resumes_with_a_chunk_repaired_that_was_not_read(tmp_path):
+    array = stored(values(), tmp_path / "raw", chunks=(8, 8))
+    write = partial(ms.write_pyramid, store=tmp_path / "out", **LITTLE)
+    stopped(write, 2, image_or_tree=ms.open_image(tmp_path / "raw"))
+    array[40:, 56:] = 7
+    stopped(write, 4, image_or_tree=ms.open_image(tmp_path / "raw"), resume=True)
+    write(ms.open_image(tmp_path / "raw"), resume=True)
+    write(ms.open_image(tmp_path / "raw"), store=tmp_path / "whole")
+    assert hashes(tmp_path / "out") == hashes(tmp_path / "whole")
+
+
+def test_write_pyramid__refuses_to_resume_with_other_data_once_all_levels_are_filled(tmp_path, monkeypatch):
+    write = partial(ms.write_pyramid, store=tmp_path / "out", **LITTLE)
+    with monkeypatch.context() as patched:
+        patched.setattr(targets.Target, "publish", raising)
+        with pytest.raises(StopError):
+            write(values())
+    with pytest.raises(ValueError, match=REFUSED):
+        write(changed(values()), resume=True)
+    compared = counted_regions(monkeypatch)
+    write(values(), resume=True)
+    assert not compared
+    write(values(), store=tmp_path / "whole")
+    assert hashes(tmp_path / "out") == hashes(tmp_path / "whole")
+
+
+def raising(*args, **options):
+    raise StopError
+
+
+def least(windows, axis=None):
+    return np.min(windows, axis=axis)
+
+
+def test_write_pyramid__refuses_to_resume_with_another_function_of_the_same_name(tmp_path):
+    def reduced(how):
+        def method(windows, axis=None):
+            return how(windows, axis=axis)
+
+        return method
+
+    write = partial(ms.write_pyramid, values(), tmp_path / "out", **LITTLE)
+    stopped(write, 2, method=reduced(np.max))
+    with pytest.raises(ValueError, match="different values for method"):
+        write(method=reduced(np.min), resume=True)
+    with pytest.raises(ValueError, match="different values for method"):
+        write(method=reduced(least), resume=True)
+    write(method=reduced(np.max), resume=True)
+    assert ms.open_pyramid(tmp_path / "out")["scale1/image"][0, 0] == values()[:2, :2].max()
+
+
+@pytest.mark.parametrize("lazy", [False, True])
+def test_write_pyramid__refuses_to_resume_with_other_weights(tmp_path, lazy):
+    image = ms.to_image(values("float32"))
+
+    def weights(data):
+        made = ms.to_image(data.astype("float32"))
+        return made.chunk(16) if lazy else made
+
+    write = partial(ms.write_pyramid, image, store=tmp_path / "out", **LITTLE)
+    stopped(write, 2, weights=weights(values()))
+    with pytest.raises(ValueError, match=REFUSED):
+        write(weights=weights(values()[::-1]), resume=True)
+    write(weights=weights(values()), resume=True)
+    write(weights=weights(values()), store=tmp_path / "whole")
+    assert hashes(tmp_path / "out") == hashes(tmp_path / "whole")
+
+
+def test_add_levels__refuses_to_resume_beside_a_base_that_was_edited(tmp_path):
+    array = stored(values(), tmp_path / "out", chunks=(8, 8))
+    add = partial(ms.add_levels, tmp_path / "out", **LITTLE)
+    stopped(add, 2)
+    before = int(array[3, 5])
+    array[3, 5] = before ^ 0x8000
+    with pytest.raises(ValueError, match=f"{REFUSED}.*new store"):
+        add(resume=True)
+    array[3, 5] = before
+    add(resume=True)
+    assert ms.verify_pyramid(tmp_path / "out").ok
+
+
+@pytest.mark.parametrize("kind", ["numpy", "folder", "dask of zarr"])
+def test_append_pyramid__refuses_to_resume_with_other_data(tmp_path, kind):
+    make, data = SOURCES[kind], values()[:32]
+    for name in ("whole", "out"):
+        ms.write_pyramid(np.ones(SHAPE, "uint16"), tmp_path / name, scale_factors=[2, 4], chunks=8)
+    append = partial(ms.append_pyramid, store=tmp_path / "out", dim="y", memory_limit="10KB", workers=1)
+    stopped(append, 2, image=make(data, tmp_path).data)
+    with pytest.raises(ValueError, match=REFUSED):
+        append(make(changed(data), tmp_path).data, resume=True)
+    append(make(data, tmp_path).data, resume=True)
+    append(make(data, tmp_path).data, store=tmp_path / "whole")
+    assert hashes(tmp_path / "out") == hashes(tmp_path / "whole")
+
+
+def test_write_labels__refuses_to_resume_with_other_labels(tmp_path):
+    ms.write_pyramid(values(), tmp_path / "out", scale_factors=[2, 4], chunks=8)
+    write = partial(ms.write_labels, store=tmp_path / "out", name="cells", chunks=8, memory_limit="10KB", workers=1)
+    stopped(write, 2, labels=values("uint32"))
+    with pytest.raises(ValueError, match=REFUSED):
+        write(changed(values("uint32")), resume=True)
+    write(values("uint32"), resume=True)
+    assert (ms.open_pyramid(tmp_path / "out")["labels/cells/scale0/cells"] == values("uint32")).all()
+
+
+def test_update_pyramid__refuses_to_resume_after_another_edit(tmp_path):
+    ms.write_pyramid(values(), tmp_path / "out", scale_factors=[2, 4], chunks=8, layout="flat")
+    base = zarr.open_array(tmp_path / "out", path="0", mode="r+")
+    base[:40, :40] = 5
+    update = partial(
+        ms.update_pyramid, tmp_path / "out", {"y": slice(40), "x": slice(40)}, memory_limit="6KB", workers=1
+    )
+    stopped(update, 2)
+    base[3, 5] = 60000
+    with pytest.raises(ValueError, match=f"{REFUSED}.*without resume=True"):
+        update(resume=True)
+    update()
+    assert ms.verify_pyramid(tmp_path / "out").ok

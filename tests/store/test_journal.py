@@ -20,7 +20,7 @@ from multiscale_sampler import (
 from multiscale_sampler.build import engine
 from multiscale_sampler.plan.plan import Pass
 from multiscale_sampler.store import Journal, Record, claim, place_of
-from multiscale_sampler.store.targets import RECORD_FORMAT
+from multiscale_sampler.store.marks import RECORD_FORMAT
 from tests.data import hashes
 
 
@@ -110,11 +110,11 @@ def test_write_pyramid__does_nothing_twice_when_it_resumes(tmp_path, image, monk
 
 # What another version may have recorded: nothing of it may be looked at.
 OTHERS = [
-    {"passes": [["?"]]},
+    {"format": 2, "passes": [["?"]]},
     {"format": 1, "passes": 0},
     {"format": 99, "passes": [[0, {"what": 1}]], "fingerprint": 0},
 ]
-REFUSED = r"another version of multiscale_sampler began \(its record has format (1|99), this version continues 2\); "
+REFUSED = r"another version of multiscale_sampler began \(its record has format (1|2|99), this version continues 3\); "
 
 
 @pytest.mark.parametrize("record", OTHERS)
@@ -160,9 +160,10 @@ def test_changes__refuse_what_is_recorded_in_another_format(tmp_path, record, re
 def test_record__has_the_keys_of_its_format():
     # Where this fails, RECORD_FORMAT is to be raised with it.
     step = Pass(source=0, levels=(0,), written=(0,), region=(8,), carried=(), region_nbytes=1)
-    assert RECORD_FORMAT == 2
+    assert RECORD_FORMAT == 3
     assert Record({"image": "a"}, ((0, step),)).to_dict() == {
-        "format": 2,
+        "format": 3,
+        "filled": None,
         "fingerprint": {"image": "a"},
         "passes": [
             [
@@ -217,9 +218,9 @@ def test_write_pyramid__refuses_to_resume_another_build(tmp_path, image, monkeyp
     with pytest.raises(StopError):
         write_pyramid(image, tmp_path / "parts", **OPTIONS)
     go_on()
-    with pytest.raises(ValueError, match="used different values for levels, recipe"):
+    with pytest.raises(ValueError, match="used different values for axes, chunks, dtype, scale_factors, shards"):
         write_pyramid(image, tmp_path / "parts", resume=True, **{**OPTIONS, "scale_factors": [2, 4]})
-    with pytest.raises(ValueError, match="used different values for format, source"):
+    with pytest.raises(ValueError, match="used different values for compressors, fill_value, filters, serializer"):
         write_pyramid(image + np.uint16(0), tmp_path / "parts", resume=True, **OPTIONS)
     with pytest.raises(FileExistsError, match="contains an interrupted build"):
         write_pyramid(image, tmp_path / "parts", **OPTIONS)

@@ -1,0 +1,211 @@
+"""Whether the data of a build that is resumed are those that it read when it was interrupted.
+
+What shows that data have changed (stamps) is kept when a pass begins, and compared for the regions that are done.
+Where it differs, or is no proof, regions are computed again from the data that there are now, and compared with what is
+stored. So a source may have been moved or copied, and a mixture of two images is never made.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import repeat
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from .. import store as stores
+from ..image.boxes import Block, Box, Index, pieces_by_index, within
+from ..plan.parts import known_parts
+from ..store.chunks import Access, buffer
+from ..store.stamps import Stamps, stamps_of_all
+from ..tasks.threads import Call, run
+from .build import Build
+from .passes import BoundPass
+from .region import reduce_region
+
+# What is kept of data of which nothing but reading tells whether they have changed.
+UNKNOWN = ""
+
+RegionStamps: TypeAlias = "npt.NDArray[np.uint64]"
+
+
+class DataCheck:
+    """The data of one build, which are to be those that it read before it was interrupted."""
+
+    def __init__(self, build: Build, target: stores.Target) -> None:
+        self.build = build
+        self.target = target
+        # By the base, which several passes may read.
+        self._stamps: dict[int, Stamps | None] = {}
+
+    def before_pass(self, number: int, bound: BoundPass, done: npt.NDArray[np.bool_]) -> str:
+        """Refuse to go on with a pass whose regions that are done have other data now; keep what they are.
+
+        Returns what shows whether the data are the same once the pass has ended.
+
+        Raises
+        ------
+        ValueError
+            If the data of a region that is done have changed.
+        """
+        # A single region is in flight until its pass ends.
+        if bound.pass_.source or (bound.region_count == 1 and not done.any()):
+            return UNKNOWN
+        stamps = self._of(bound)
+        now = None if stamps is None else _stamps_of_regions(bound, stamps, self.build.workers)
+        kept = self.target.stamps(number) if self.target.resumed else None
+        if done.any():
+            changed = done if kept is None or now is None else done & (kept != now)
+            self._compare(bound, self._doubtful(done, changed, stamps))
+        if now is not None and bound.region_count > 1 and not np.array_equal(now, kept if kept is not None else ()):
+            self.target.keep_stamps(number, now)
+        return UNKNOWN if now is None else _digest_of(now)
+
+    def of_filled_levels(self, passes: Sequence[BoundPass]) -> None:
+        """Refuse to publish levels that are filled from other data than there are now.
+
+        Raises
+        ------
+        ValueError
+            If the data have changed.
+        """
+        stated = (*(self.target.record.filled or ()), *repeat(UNKNOWN, len(passes)))
+        for bound, filled in zip(passes, stated, strict=False):
+            if bound.pass_.source:
+                continue
+            done, stamps = np.ones(bound.region_count, np.bool_), self._of(bound)
+            is_same = stamps is not None and filled == _digest_of(_stamps_of_regions(bound, stamps, self.build.workers))
+            self._compare(bound, self._doubtful(done, done & (not is_same), stamps))
+
+    def _of(self, bound: BoundPass) -> Stamps | None:
+        """Return the stamps of what a pass reads."""
+        if id(bound.base) not in self._stamps:
+            weights = [] if bound.weights is None else [bound.weights.stamps()]
+            self._stamps[id(bound.base)] = stamps_of_all([bound.base.stamps(), *weights])
+        return self._stamps[id(bound.base)]
+
+    def _doubtful(
+        self, done: npt.NDArray[np.bool_], changed: npt.NDArray[np.bool_], stamps: Stamps | None
+    ) -> npt.NDArray[np.bool_]:
+        """Return which regions to compare: those that have changed; without proof the first, the last and another."""
+        if stamps is not None and stamps.are_proof:
+            return changed
+        numbers = np.flatnonzero(done)
+        draw = random.Random(repr(self.target.record.fingerprint))
+        sample = np.zeros_like(done)
+        sample[[numbers[0], numbers[-1], draw.choice(numbers)]] = True
+        return sample if stamps is None else sample | changed
+
+    def _compare(self, bound: BoundPass, doubtful: npt.NDArray[np.bool_]) -> None:
+        refusal = (
+            f"the unfinished build or change of {self.target.group.store_path} has stored other values for {{region}} "
+            "than there would be now: the image, its weights or the function that reduces it are not those that it "
+            f"began with; continue it with these, or {self.target.instead}"
+        )
+        compare_regions(self.build, bound, doubtful, refusal)
+
+
+def _stamps_of_regions(bound: BoundPass, stamps: Stamps, workers: int) -> RegionStamps:
+    """Return the stamp of what every region of a pass over the base reads."""
+    numbers = np.zeros(bound.region_count, np.uint64)
+
+    def take(_: None, number: int, region: Box) -> None:
+        numbers[number] = stamps.of_box(known_parts(bound.plan, bound.pass_, region)[0])
+
+    run(None, take, None, ((0, each) for each in enumerate(bound.regions())), workers, lambda nbytes: None)
+    return numbers
+
+
+def _digest_of(stamps: RegionStamps) -> str:
+    return hashlib.blake2b(stamps.tobytes(), digest_size=8).hexdigest()
+
+
+# --- what is stored against what would be ----------------------------------------------------------------------
+
+
+def compare_regions(build: Build, bound: BoundPass, chosen: npt.NDArray[np.bool_], refusal: str) -> None:
+    """Compute regions of a pass over the base, and compare what they would write with what is stored.
+
+    Raises
+    ------
+    ValueError
+        With the text `refusal`, which names a `region`, if anything differs.
+    """
+    compared = replace(
+        bound,
+        levels={index: _ComparedAccess.of_access(access) for index, access in bound.levels.items()},
+        carried={index: _ComparedAccess.of_access(access) for index, access in bound.carried.items()},
+        # What leaves nothing may have left something before.
+        blanks=replace(bound.blanks, leave_nothing=False),
+    )
+    context = _Comparison(compared.sent() if build.crew else compared, refusal)
+    regions = (each for each in enumerate(bound.regions()) if chosen[each[0]])
+    if build.crew is None:
+        calls: Iterator[Call] = ((0, (region,)) for _, region in regions)
+    else:
+        calls = ((0, (region, bound.deferred(region))) for _, region in regions)
+    run(build.crew, _compare_region, context, calls, build.workers, lambda nbytes: None)
+
+
+@dataclass(frozen=True)
+class _Comparison:
+    """What all comparisons of regions share."""
+
+    bound: BoundPass
+    """The pass, which compares what it would write."""
+    refusal: str
+    """The text of the error."""
+
+
+class _OtherValuesError(Exception):
+    """What is stored is not what would be written."""
+
+
+def _compare_region(context: _Comparison, region: Box, block: Block | None = None) -> None:
+    bound = context.bound if block is None else context.bound.with_values(block)
+    try:
+        reduce_region(bound, region)
+    except _OtherValuesError:
+        raise ValueError(context.refusal.format(region=bound.described(region))) from None
+
+
+@dataclass(frozen=True)
+class _ComparedAccess(Access):
+    """Access to an array that compares what is to be written with what is there."""
+
+    @classmethod
+    def of_access(cls, access: Access) -> _ComparedAccess:
+        """Return the access to the same array."""
+        return cls(access.array, access.chunks, access.in_use)
+
+    def write(self, box: Box, block: Block) -> bool:
+        """Compare a box, and write nothing.
+
+        Raises
+        ------
+        _OtherValuesError
+            If any value differs; one that is missing is equal to another.
+        """
+        for index, inside in pieces_by_index(box, self.unit):
+            values = block[within(inside, box)].astype(self.array.dtype, copy=False)
+            if not np.array_equal(self._held(index, inside), values, equal_nan=self.array.dtype.kind in "fcmM"):
+                raise _OtherValuesError
+        return False
+
+    def _held(self, index: Index, inside: Box) -> Block:
+        """Return what is stored of a part of a chunk, in memory that no region uses for what it has read."""
+        if self.chunks is None:
+            return np.asarray(self.array[inside])
+        held = buffer("compared", self.chunks.shape, self.array.dtype)
+        if not self.chunks.read(index, held):
+            held[...] = self.fill
+        part: Block = held[within(inside, self.chunks.span(index))]
+        return part
+
+    def copy(self, source: Access, box: Box) -> None:
+        """Compare a box with the same one of another array."""
+        self.write(box, source.read(box))
