@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from .contents import FileImage, Format, Part, ending_of
+from .diagnostics import opening
 from .hdf5 import HDF5
 from .itk import ITK
 from .netcdf import NETCDF
@@ -44,11 +45,20 @@ def read_file(path: Path, part: Part) -> FileImage:
         If the file does not contain the array that `part` names.
     ModuleNotFoundError
         If the package that reads the format is not installed; the message says how to install it.
-    ValueError
-        If the file is damaged or of another format, contains several arrays and `part` does not name one, or `part`
-        does not fit the format.
+    OSError, ValueError
+        If the file is damaged, incomplete or of another format, contains several arrays and `part` does not name one,
+        or `part` does not fit the format.
+
+    Warns
+    -----
+    UserWarning
+        If the library that opens the file reports something else about it.
     """
-    return _format_of(path).read(path, part)
+    file_format = _format_of(path)
+    with opening(path, file_format.name) as reports:
+        image = file_format.read(path, part)
+    image.array.reported = frozenset(reports)
+    return image
 
 
 def level_count(path: Path, series: int | None) -> int:
@@ -56,10 +66,13 @@ def level_count(path: Path, series: int | None) -> int:
 
     Raises
     ------
-    ValueError
-        If the file does not have that series.
+    OSError, ValueError
+        If the file is damaged, incomplete or of another format, or does not have that series.
     """
-    return _format_of(path).level_count(path, series)
+    file_format = _format_of(path)
+    # Its levels are opened one by one after this, which warns.
+    with opening(path, file_format.name, warn=False):
+        return file_format.level_count(path, series)
 
 
 def _format_of(path: Path) -> Format:

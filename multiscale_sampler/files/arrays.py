@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import os
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from threading import Lock
 from typing import Any, ClassVar
@@ -12,7 +13,9 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from ..image.boxes import Box, is_empty, shape_of
+from ..image.boxes import Block, Box, cell_at, coarsened, indices_of, is_empty, overlap, shape_of
+from ..tasks.machine import available_memory
+from .diagnostics import reading
 
 # Booleans, numbers, dates and durations; strings, objects and records cannot be reduced.
 NUMERIC_KINDS = frozenset("biufcmM")
@@ -61,6 +64,8 @@ class FileArray:
         self.dtype = dtype.newbyteorder("=")
         # Without blocks in the file, planes along the last two axes are as cheap to read as any other part.
         self.chunks = tuple(map(int, chunks or [*[1] * (len(shape) - 2), *shape[-2:]]))
+        self.reported: Collection[str] = ()
+        """What the library reported when the file was opened."""
         self._stamp = _modification_stamp(path)
         self._lock = Lock()
         self._opened: Any = None
@@ -69,6 +74,27 @@ class FileArray:
     def ndim(self) -> int:
         """Number of axes."""
         return len(self.shape)
+
+    @property
+    def nbytes(self) -> int:
+        """Number of bytes of all values."""
+        return math.prod(self.shape) * self.dtype.itemsize
+
+    def require_memory(self) -> None:
+        """Check that the values fit into memory, for files that can only be decoded as a whole.
+
+        Raises
+        ------
+        ValueError
+            If they do not.
+        """
+        available = available_memory()
+        if self.nbytes > available:
+            raise ValueError(
+                f"{os.fspath(self.path)!r} can only be decoded as a whole, which takes {self.nbytes} bytes, but this "
+                f"process may use {available} bytes of memory; convert it to a format that is stored in parts, such "
+                "as TIFF"
+            )
 
     def __getitem__(self, index: Any) -> npt.NDArray[Any]:
         """Return values by integers, slices and lists of positions, each axis independently of the others."""
@@ -79,11 +105,26 @@ class FileArray:
         if is_empty(box):
             values: npt.NDArray[Any] = np.empty(shape_of(box), self.dtype)
         else:
-            values = np.asarray(self._read(box)).astype(self.dtype, copy=False)
+            values = self._values(box)
         # From the last axis to the first, because an integer removes its axis and shifts those after it.
         for axis, (_, within) in reversed(list(enumerate(split))):
             values = values[(slice(None),) * axis + (within,)]
         return values
+
+    def _values(self, box: Box) -> Block:
+        """Return the values in a box that is not empty; an error names the first block that cannot be read."""
+        try:
+            return self._read_box(box)
+        except (OSError, ValueError):
+            blocks = [cell_at(index, self.chunks, self.shape) for index in indices_of(coarsened(box, self.chunks))]
+            for block in blocks if len(blocks) > 1 else ():
+                self._read_box(overlap(block, box))
+            raise
+
+    def _read_box(self, box: Box) -> Block:
+        along = ", ".join(f"{span.start}:{span.stop}" for span in box)
+        with reading(self.path, f" at [{along}]", self.reported):
+            return np.asarray(self._read(box)).astype(self.dtype, copy=False)
 
     def _open(self) -> tuple[Any, Callable[[], None] | None]:
         """Return an object that `_read` indexes, and a function that closes it, None if nothing has to be closed."""
@@ -105,7 +146,8 @@ class FileArray:
             if self._opened is None:
                 if _modification_stamp(self.path) != self._stamp:
                     raise ValueError(f"{os.fspath(self.path)!r} has changed since it was opened; open it again")
-                self._opened, close = self._open()
+                with reading(self.path, "", self.reported):
+                    self._opened, close = self._open()
                 if close is not None:
                     weakref.finalize(self, close)
             return self._opened

@@ -79,6 +79,8 @@ def one_level(path: Path, series: int | None) -> int:
 class Format:
     """A family of file formats with one reader."""
 
+    name: str
+    """Name of the family, as errors have it."""
     endings: tuple[str, ...]
     """Endings of file names, in lower case."""
     read: Callable[[Path, Part], FileImage]
@@ -132,6 +134,18 @@ def check_level(level: int, count: int, path: Path) -> None:
     """
     if not 0 <= level < count:
         raise ValueError(f"level={level!r} does not exist in {os.fspath(path)!r}; choose one from 0 to {count - 1}")
+
+
+def require_all(path: Path, found: int, stated: int, what: str) -> None:
+    """Check that a file contains as many parts as it states.
+
+    Raises
+    ------
+    ValueError
+        If it contains fewer.
+    """
+    if found < stated:
+        raise ValueError(f"{os.fspath(path)!r} contains {found} of {stated} {what}; replace it by a complete copy")
 
 
 def spaced_coordinates(

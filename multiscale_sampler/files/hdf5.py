@@ -9,7 +9,7 @@ import numpy as np
 
 from ..image.boxes import Box
 from .arrays import FileArray
-from .contents import FileImage, Format, Part, import_reader, only_array_name, spaced_coordinates
+from .contents import FileImage, Format, Part, import_reader, only_array_name, require_all, spaced_coordinates
 
 
 class Hdf5Array(FileArray):
@@ -31,6 +31,7 @@ def read_hdf5(path: Path, part: Part) -> FileImage:
     h5py = import_reader("h5py", "hdf5", "HDF5")
     with h5py.File(path, "r") as file:
         dataset = _dataset_at(h5py, file, part.path)
+        _require_sources(path, dataset)
         key = dataset.name.strip("/")
         array = Hdf5Array(path, key, dataset.shape, dataset.dtype, dataset.chunks)
         labels = tuple(dimension.label or None for dimension in dataset.dims)
@@ -64,4 +65,23 @@ def _dataset_at(h5py: Any, file: Any, path: str | None) -> Any:
     return datasets[only_array_name(file.filename, {name: node.shape for name, node in datasets.items()})]
 
 
-HDF5 = Format((".h5", ".hdf5"), read_hdf5)
+def _require_sources(path: Path, dataset: Any) -> None:
+    """Check that the other files in which the values of a dataset are stored are there.
+
+    HDF5 reads the fill value or zeros where they are not.
+    """
+    if dataset.is_virtual:
+        # "." is the file itself. A pattern with a number stands for any number of files.
+        names = {source.file_name for source in dataset.virtual_sources()} - {"."}
+        places = [path.parent / name for name in sorted(names) if "%" not in name]
+        missing = [place.name for place in places if not place.is_file()]
+        require_all(path, len(places) - len(missing), len(places), f"source files, {missing!r} are missing")
+    for name, offset, size in dataset.external or ():
+        place = path.parent / name
+        available = place.stat().st_size - offset if place.is_file() else 0
+        # The last file may grow without a limit.
+        stated = min(size, dataset.nbytes)
+        require_all(path, max(available, 0), stated, f"bytes of values in its file {place.name!r}")
+
+
+HDF5 = Format("HDF5", (".h5", ".hdf5"), read_hdf5)

@@ -18,10 +18,9 @@ from ..image.orientation import DIRECTION, ORIGIN, orientations_along
 from ..metadata.units import unit_name
 from .arrays import FileArray
 from .contents import Coordinates, FileImage, Format, Part, image_name, import_reader
+from .itk_data import stored_values, text_header
 
 ITK_AXES = ("x", "y", "z")
-# Bytes that are searched for a text header; pixels may follow it in the same file.
-LONGEST_HEADER = 2**16
 
 
 class ItkArray(FileArray):
@@ -31,8 +30,15 @@ class ItkArray(FileArray):
     """
 
     def _open(self) -> tuple[Any, None]:
+        if not self.key:
+            return None, None
+        self.require_memory()
+        # ITK returns zeros where the decompression of a MetaImage file fails, and ignores checksums.
+        stored = stored_values(self.path)
+        if stored is not None:
+            stored.require_decoded_bytes(self.nbytes)
         sitk = import_reader("SimpleITK", "itk", "MetaImage and NRRD")
-        return (sitk.GetArrayFromImage(sitk.ReadImage(os.fspath(self.path))) if self.key else None), None
+        return sitk.GetArrayFromImage(sitk.ReadImage(os.fspath(self.path))), None
 
     def _read(self, box: Box) -> Any:
         whole = self._source()
@@ -57,21 +63,20 @@ def read_itk(path: Path, part: Part) -> FileImage:
     """
     part.refuse(path, "MetaImage and NRRD", "path", "series", "level")
     sitk = import_reader("SimpleITK", "itk", "MetaImage and NRRD")
+    stored = stored_values(path)
+    if stored is not None:
+        stored.require_file()
     reader = sitk.ImageFileReader()
     reader.SetFileName(os.fspath(path))
-    try:
-        reader.ReadImageInformation()
-    except RuntimeError as error:
-        raise ValueError(
-            f"{os.fspath(path)!r} is not a MetaImage or NRRD file that ITK can read; check it, or rename it if it is "
-            "of another format"
-        ) from error
+    reader.ReadImageInformation()
     count, components = reader.GetDimension(), reader.GetNumberOfComponents()
-    header = _text_header(path)
+    header, _ = text_header(path)
     compressed = header.get("compresseddata", "false").lower() == "true" or header.get("encoding", "raw") != "raw"
     shape = (*reader.GetSize()[::-1], *([components] if components > 1 else []))
     dtype = sitk.GetArrayFromImage(sitk.Image([1] * count, reader.GetPixelID(), components)).dtype
     array = ItkArray(path, "whole" if compressed else "", shape, dtype, None)
+    if stored is not None:
+        stored.require_bytes(array.nbytes)
     names = [*ITK_AXES[:count], *[None] * (count - len(ITK_AXES))][::-1] + ["c"] * (components > 1)
     direction = np.array(reader.GetDirection(), np.float64).reshape(count, count)
     coordinates = _itk_coordinates(reader, header, direction)
@@ -103,19 +108,4 @@ def _itk_coordinates(reader: Any, header: Mapping[str, str], direction: npt.NDAr
     return coordinates
 
 
-def _text_header(path: Path) -> dict[str, str]:
-    """Return the "key: value" and "key = value" lines of a header, keys in lower case."""
-    with open(path, "rb") as file:
-        lines = file.read(LONGEST_HEADER).split(b"\n")
-    entries = {}
-    for line in lines:
-        key, equals, value = line.decode("latin-1").partition(": " if b": " in line else " = ")
-        # An empty line ends a NRRD header, the element "ElementDataFile" a MetaImage header.
-        if not line.strip() or key == "ElementDataFile":
-            break
-        if equals:
-            entries[key.strip().lower()] = value.strip()
-    return entries
-
-
-ITK = Format((".mha", ".mhd", ".nrrd", ".nhdr"), read_itk)
+ITK = Format("MetaImage or NRRD", (".mha", ".mhd", ".nrrd", ".nhdr"), read_itk)

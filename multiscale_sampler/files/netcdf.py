@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +11,17 @@ import xarray as xr
 
 from ..image.dataarray import MAX_COORDINATE_BYTES
 from .arrays import FileArray
+from .classic_netcdf import require_variables
 from .contents import Coordinates, FileImage, Format, Part, import_reader, only_array_name
 
 
 class NetcdfArray(FileArray):
     """A variable of a netCDF file, decoded by the CF conventions; its key is the variable's name."""
 
-    def _open(self) -> tuple[Any, Callable[[], None]]:
-        dataset = _open_dataset(self.path)
-        return dataset[self.key].variable, dataset.close
+    def _open(self) -> tuple[Any, None]:
+        # xarray closes the file with its last variable. Closing it here would wait for xarray's lock, for ever where
+        # Python collects this array in the middle of a read of this thread.
+        return _open_dataset(self.path)[self.key].variable, None
 
 
 def _open_dataset(path: Path, *, decode_times: bool = True) -> xr.Dataset:
@@ -33,6 +34,7 @@ def _open_dataset(path: Path, *, decode_times: bool = True) -> xr.Dataset:
 def read_netcdf(path: Path, part: Part) -> FileImage:
     """Return a variable of a netCDF file with its coordinates."""
     part.refuse(path, "netCDF", "series", "level")
+    require_variables(path)
     with _open_dataset(path) as dataset, _open_dataset(path, decode_times=False) as undecoded:
         shapes = {str(name): variable.shape for name, variable in dataset.data_vars.items()}
         key = only_array_name(os.fspath(path), shapes) if part.path is None else part.path.strip("/")
@@ -53,4 +55,4 @@ def read_netcdf(path: Path, part: Part) -> FileImage:
         return FileImage(array, tuple(map(str, image.dims)), key, coordinates, image.attrs)
 
 
-NETCDF = Format((".nc",), read_netcdf)
+NETCDF = Format("netCDF", (".nc",), read_netcdf)

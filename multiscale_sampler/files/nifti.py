@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import math
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,8 @@ import numpy as np
 from ..image.boxes import Box
 from ..image.orientation import orientations_along
 from .arrays import FileArray
-from .contents import FileImage, Format, Part, image_name, import_reader, spaced_coordinates
+from .contents import FileImage, Format, Part, image_name, import_reader, require_all, spaced_coordinates
+from .encoded import require_decoded
 
 NIFTI_AXES = ("x", "y", "z", "t", "c")
 NIFTI_UNITS = {
@@ -29,7 +30,11 @@ class NiftiArray(FileArray):
 
     def _open(self) -> tuple[Any, None]:
         # nibabel's proxy opens the file as needed and closes it by itself.
-        return import_reader("nibabel", "nifti", "NIfTI").load(self.path).dataobj, None
+        values = import_reader("nibabel", "nifti", "NIfTI").load(self.path).dataobj
+        if _is_compressed(self.path):
+            # Readers of regions stop before the checksum, which is at the end.
+            require_decoded(self.path, self.path, 0, "gzip", _stored_size(values))
+        return values, None
 
     def _read(self, box: Box) -> Any:
         return np.asarray(self._source()[box[::-1]]).T
@@ -39,12 +44,9 @@ def read_nifti(path: Path, part: Part) -> FileImage:
     """Return the image in a NIfTI file; its attribute ``affine`` is the file's 4 x 4 matrix, for x, y, z."""
     part.refuse(path, "NIfTI", "path", "series", "level")
     nibabel = import_reader("nibabel", "nifti", "NIfTI")
-    try:
-        file = nibabel.load(path)
-    except nibabel.filebasedimages.ImageFileError as error:
-        raise ValueError(
-            f"{os.fspath(path)!r} is not a NIfTI file: {error}; check it, or rename it if it is of another format"
-        ) from error
+    file = nibabel.load(path)
+    if not _is_compressed(path):
+        require_all(path, path.stat().st_size, _stored_size(file.dataobj), "bytes")
     count = len(file.shape)
     # The dtype of scaled values depends on the header; one voxel shows it.
     dtype = np.asarray(file.dataobj[(slice(0, 1),) * count]).dtype
@@ -64,6 +66,15 @@ def read_nifti(path: Path, part: Part) -> FileImage:
     return FileImage(array, tuple(names[::-1]), image_name(path, NIFTI.endings), coordinates, attrs)
 
 
+def _is_compressed(path: Path) -> bool:
+    return path.name.lower().endswith(".gz")
+
+
+def _stored_size(values: Any) -> int:
+    """Return the number of bytes from the beginning of a file, after decompression, to the end of its values."""
+    return int(values.offset) + int(math.prod(values.shape) * values.dtype.itemsize)
+
+
 def _nifti_orientations(file: Any) -> dict[str, str]:
     """Return the anatomical orientations of x, y and z, for axes that run along the body.
 
@@ -76,4 +87,4 @@ def _nifti_orientations(file: Any) -> dict[str, str]:
     return {name: word for name, word in zip("xyz", orientations, strict=True) if word is not None}
 
 
-NIFTI = Format((".nii", ".nii.gz"), read_nifti)
+NIFTI = Format("NIfTI", (".nii", ".nii.gz"), read_nifti)

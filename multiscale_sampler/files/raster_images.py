@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-import os
+import struct
 from pathlib import Path
 from typing import Any
 
 from .arrays import FileArray
-from .contents import FileImage, Format, Part, image_name, import_reader
+from .contents import FileImage, Format, Part, image_name, import_reader, require_all
 
 # Samples per pixel: 2 for grey with alpha, 3 for RGB, 4 for RGBA.
 MOST_SAMPLES = 4
+PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+# What a part of a PNG file begins with: its length and its name.
+PNG_PART = struct.Struct(">I4s")
+PNG_END = b"IEND"
 # imageio's reader by Pillow; without a choice imageio tries all its readers on a damaged file.
 IMAGEIO_PLUGIN = "pillow"
 
@@ -19,6 +23,7 @@ class PictureArray(FileArray):
     """A picture, decoded as a whole at the first read and kept in memory."""
 
     def _open(self) -> tuple[Any, None]:
+        self.require_memory()
         return import_reader("imageio.v3", "imageio", "picture").imread(self.path, plugin=IMAGEIO_PLUGIN), None
 
 
@@ -26,13 +31,8 @@ def read_picture(path: Path, part: Part) -> FileImage:
     """Return a picture, of axes y, x and, with several samples per pixel, c; frames of an animation are unnamed."""
     part.refuse(path, "picture", "path", "series", "level")
     imageio = import_reader("imageio.v3", "imageio", "picture")
-    try:
-        properties = imageio.improps(path, plugin=IMAGEIO_PLUGIN)
-    except OSError as error:
-        raise ValueError(
-            f"{os.fspath(path)!r} is not a picture that imageio can read: {error}; check it, or rename it if it is of "
-            "another format"
-        ) from error
+    _require_png(path)
+    properties = imageio.improps(path, plugin=IMAGEIO_PLUGIN)
     shape = properties.shape
     frame = shape[1:] if properties.is_batch else shape
     samples = ("c",) if len(frame) == 3 and frame[-1] <= MOST_SAMPLES else ()
@@ -41,4 +41,19 @@ def read_picture(path: Path, part: Part) -> FileImage:
     return FileImage(array, tuple(names), image_name(path, PICTURE.endings))
 
 
-PICTURE = Format((".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp"), read_picture)
+def _require_png(path: Path) -> None:
+    """Check that all parts of a PNG file are there; each states its length, and the last one is empty."""
+    size = path.stat().st_size
+    with open(path, "rb") as file:
+        if file.read(len(PNG_SIGNATURE)) != PNG_SIGNATURE:
+            return
+        end, name = len(PNG_SIGNATURE), b""
+        while name != PNG_END and end < size:
+            file.seek(end)
+            length, name = PNG_PART.unpack(file.read(PNG_PART.size).ljust(PNG_PART.size))
+            # Its checksum follows.
+            end += PNG_PART.size + length + 4
+    require_all(path, size, end if name == PNG_END else max(end, size + 1), "bytes")
+
+
+PICTURE = Format("a picture", (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp"), read_picture)

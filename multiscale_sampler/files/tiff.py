@@ -27,6 +27,7 @@ from .contents import (
     spaced_coordinates,
 )
 from .geotiff import geotiff_level_count, read_geotiff
+from .tiff_index import require_pages, require_series
 
 # tifffile's letters for axes; samples of a pixel ("S") are channels. Axes of other letters stay unnamed.
 TIFF_AXES = {"T": "t", "C": "c", "S": "c", "Z": "z", "Y": "y", "X": "x"}
@@ -53,10 +54,12 @@ def read_tiff(path: Path, part: Part) -> FileImage:
     with tifffile.TiffFile(path) as file:
         if file.is_geotiff:
             part.refuse(path, "GeoTIFF", "series")
+            require_pages(path, file)
             return read_geotiff(path, part.level, name)
         base = _series_at(file, part.series, path)
         check_level(part.level, len(base.levels), path)
         series = base.levels[part.level]
+        require_series(path, file, part.series or 0, series)
         page = series.keyframe
         _check_compression(tifffile, page, path)
         names = _tiff_names(series.axes)
@@ -171,4 +174,4 @@ def _imagej_coordinates(
     return spaced_coordinates(names, shape, scales, units)
 
 
-TIFF = Format((".tif", ".tiff", ".ome.tif", ".ome.tiff"), read_tiff, tiff_level_count)
+TIFF = Format("TIFF", (".tif", ".tiff", ".ome.tif", ".ome.tiff"), read_tiff, tiff_level_count)
