@@ -114,13 +114,16 @@ class Build:
         if self.edited is not None:
             selected = selections(self.plans[0], [pass_ for _, pass_ in record.passes], self.edited)
         return [
-            BoundPass.of(
-                self.plans[number],
-                pass_,
-                self.bases[number],
-                arrays if is_one_plan else {0: arrays[number]},
-                self.weights,
-                selection,
+            replace(
+                BoundPass.of(
+                    self.plans[number],
+                    pass_,
+                    self.bases[number],
+                    arrays if is_one_plan else {0: arrays[number]},
+                    self.weights,
+                    selection,
+                ),
+                first=0 if is_one_plan else number,
             )
             for (number, pass_), selection in zip(record.passes, selected, strict=True)
         ]

@@ -7,26 +7,33 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import zarr
 
 from .. import store as stores
+from ..check.validation import level_findings
 from ..messages import check_choice
 from ..metadata import (
+    OMERO,
     VERSIONS,
     WRITTEN_VERSIONS,
+    Multiscales,
     NgffVersion,
     converted_attributes,
     further_system_names,
     namespace_of,
+    ngff_order,
+    parse_multiscales,
     relocated_attributes,
 )
-from ..metadata.specification import document_findings
+from ..metadata.display import omero_to_publish, stated_display
+from ..metadata.omero import with_omero
+from ..metadata.specification import DISPLAY, document_findings
 from ..plan.factors import ChunkSizes
 from ..plan.options import StorageOptions
 from ..tasks.progress import ProgressCallback
-from .copying import ConvertedImage, CopySettings, copy_group, verify_copy
+from .copying import ConvertedImage, CopySettings, copy_group
 from .updating import refuse_other_change
 
 
@@ -108,7 +115,7 @@ def convert(
     # Consolidated metadata may lack labels that were added later.
     stored = stores.StoredPyramid.by_ngff(stores.open_node(node, use_consolidated=False))
     refuse_other_change(stored, None)
-    images = _converted_images(_pyramids_inside(stored), version, stacklevel=2)
+    images = _converted_images(_pyramids_inside(stored), version, is_copy=True, stacklevel=2)
     settings = CopySettings(
         version, storage.in_zarr_format(VERSIONS[version].zarr_format), compressors, resume, progress
     )
@@ -120,7 +127,6 @@ def convert(
             UserWarning,
             stacklevel=2,
         )
-    verify_copy(images, stores.open_node(target, storage_options=options))
 
 
 def _pyramids_inside(stored: stores.StoredPyramid) -> Iterator[tuple[str, stores.StoredPyramid]]:
@@ -143,7 +149,7 @@ def _pyramids_inside(stored: stores.StoredPyramid) -> Iterator[tuple[str, stores
 
 
 def _converted_images(
-    pyramids: Iterable[tuple[str, stores.StoredPyramid]], version: NgffVersion, *, stacklevel: int
+    pyramids: Iterable[tuple[str, stores.StoredPyramid]], version: NgffVersion, *, is_copy: bool, stacklevel: int
 ) -> list[ConvertedImage]:
     """Return images with their attributes in a version; warn, as a call at `stacklevel`, of what is assumed.
 
@@ -154,33 +160,88 @@ def _converted_images(
     """
     converted = []
     for inside, stored in pyramids:
-        converted.append(_converted_image(stored, inside, version, stacklevel=stacklevel + 1))
+        converted.append(_converted_image(stored, inside, version, is_copy=is_copy, stacklevel=stacklevel + 1))
     return converted
 
 
 def _converted_image(
-    stored: stores.StoredPyramid, inside: str, version: NgffVersion, *, stacklevel: int
+    stored: stores.StoredPyramid, inside: str, version: NgffVersion, *, is_copy: bool, stacklevel: int
 ) -> ConvertedImage:
+    """Return an image with its attributes in a version; in a copy, axes have the order that OME-NGFF requires."""
     place, attributes, assumed = stored.group.store_path, stored.attributes, stored.assumed
     entries: Any = namespace_of(attributes)["multiscales"]
     if len(entries) > 1:
         raise ValueError(
-            f"{place} describes {len(entries)} images, but only one per group is supported; move each to its own"
+            f"{place} describes {len(entries)} images, but a conversion keeps one per group; move each to its own "
+            "group, or write the first with write_pyramid instead"
         )
     lost = further_system_names(attributes) if not VERSIONS[version].has_systems else ()
     if lost:
         assumed += (f"that the coordinate systems {', '.join(lost)} can be dropped, because only 0.6 has them",)
-    if assumed:
+    order = _order_of_copy(stored, version) if is_copy else tuple(range(len(stored.levels[0])))
+    levels = {path: [axes[i] for i in order] for path, axes in zip(stored.paths, stored.levels, strict=True)}
+    restated = bool(assumed) or order != tuple(sorted(order))
+    new, completed = _with_whole_display(
+        stored, converted_attributes(attributes, levels, version, restated=restated), version
+    )
+    if assumed := (*assumed, *completed):
         message = f"{place} is converted to {version}; assumed: {'; '.join(assumed)}"
         warnings.warn(message, UserWarning, stacklevel=stacklevel + 1)
-    levels = dict(zip(stored.paths, stored.levels, strict=True))
-    new = converted_attributes(attributes, levels, version, restated=bool(assumed))
-    if wrong := [finding for finding in document_findings(new) if finding.severity == "error"]:
+    _refuse_invalid(stored, new, version)
+    return ConvertedImage(stored, inside, new, order)
+
+
+def _order_of_copy(stored: stores.StoredPyramid, version: NgffVersion) -> tuple[int, ...]:
+    """Return the order of axes in a copy, by their numbers in the source.
+
+    Raises
+    ------
+    ValueError
+        If the metadata depend on the order in a way that is not converted.
+    """
+    axes = stored.levels[0]
+    order = ngff_order(axes)
+    further = further_system_names(stored.attributes) if VERSIONS[version].has_systems else ()
+    if further and order != tuple(sorted(order)):
         raise ValueError(
-            f"OME-NGFF {version} cannot express the metadata of {place}: {wrong[0].location}: {wrong[0].message}; "
-            "correct them first"
+            f"{stored.group.store_path} has the axes {tuple(axis.name for axis in axes)!r}, whose order a copy would "
+            f"change, and the coordinate systems {', '.join(further)}, which depend on it; remove these systems first"
         )
-    return ConvertedImage(stored, inside, new)
+    return order
+
+
+def _with_whole_display(
+    stored: stores.StoredPyramid, attributes: dict[str, Any], version: NgffVersion
+) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """Return attributes with what must not be missing of how channels are displayed, and what was assumed of it."""
+    omero = namespace_of(attributes).get(OMERO)
+    if omero is None or not any(DISPLAY(OMERO, omero)):
+        return attributes, ()
+    axes, coarsest = stored.levels[-1], stored.level(len(stored.arrays) - 1)
+    stated = stated_display(coarsest.drop_attrs(deep=False).assign_attrs({OMERO: omero}), axes, version)
+    whole = omero_to_publish(coarsest, axes, stored.arrays[-1], stated)
+    return with_omero(attributes, whole), (f"what {OMERO!r} does not state, from the coarsest level",)
+
+
+def _refuse_invalid(stored: stores.StoredPyramid, attributes: Mapping[str, Any], version: NgffVersion) -> None:
+    """Raise if new attributes of an image are not valid, or do not fit its arrays.
+
+    Raises
+    ------
+    ValueError
+        With the first finding.
+    """
+    findings = [*document_findings(attributes)]
+    if all(finding.severity != "error" for finding in findings):
+        stated = cast("Multiscales", parse_multiscales(attributes))
+        of_levels = level_findings(stores.StoredPyramid.as_listed(stored.group, stated, stored.arrays))
+        # A copy gets coordinate arrays of its own.
+        findings += [finding for finding in of_levels if finding.location in (*stored.paths, "datasets")]
+    if wrong := [finding for finding in findings if finding.severity == "error"]:
+        raise ValueError(
+            f"OME-NGFF {version} cannot express {stored.group.store_path}: {wrong[0].location}: {wrong[0].message}; "
+            "correct that first, or write the image with write_pyramid instead"
+        )
 
 
 # --- in place --------------------------------------------------------------------------------------------------
@@ -197,7 +258,7 @@ def _convert_in_place(
         pyramids = list(_pyramids_inside(stored))
         if stored.begun is None and all(each.version == version for _, each in pyramids):
             return
-        images = _converted_images(pyramids, version, stacklevel=3)
+        images = _converted_images(pyramids, version, is_copy=False, stacklevel=3)
         documents: dict[str, Mapping[str, Any]] = {image.inside: image.attributes for image in images}
         if isinstance(labels := stored.group.get(stores.LABELS), zarr.Group):
             documents[stores.LABELS] = relocated_attributes(labels.attrs.asdict(), version)

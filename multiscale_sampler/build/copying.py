@@ -1,6 +1,6 @@
 """Copies of an image, its labels and the rest of its group, in another version of OME-NGFF.
 
-Metadata are written after all chunks, those of the image last.
+Metadata are written when all chunks are written and checked, those of the image last.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ import numpy as np
 import zarr
 
 from .. import store as stores
-from ..check.validation import validate
-from ..image.boxes import Box, box_at, pieces, whole_box
-from ..metadata import VERSIONS, NgffVersion, has_ome_metadata, relocated_attributes
+from ..check.validation import level_findings
+from ..image.boxes import Block, Box, box_at, pieces, whole_box
+from ..metadata import VERSIONS, Multiscales, NgffVersion, has_ome_metadata, parse_multiscales, relocated_attributes
 from ..metadata.display import without_display
 from ..plan.options import StorageOptions
 from ..tasks.progress import ProgressCallback
@@ -37,6 +37,13 @@ class ConvertedImage:
     """Path of its group in the source: "" for the image itself, "labels/..." for labels."""
     attributes: dict[str, Any]
     """The attributes of its group in the new version."""
+    order: tuple[int, ...]
+    """The order in which the new version has its axes, by their numbers in the source."""
+
+    def values(self, level: zarr.Array[Any], box: Box) -> Block:
+        """Return the values of a box of a level, which is in the new order of axes."""
+        inside = tuple(box[self.order.index(axis)] for axis in range(level.ndim))
+        return np.asarray(level[inside]).transpose(self.order)
 
 
 @dataclass(frozen=True)
@@ -118,6 +125,7 @@ def _copy_levels(
         if attributes := _attributes_to_copy(image.stored.group[parent]):
             new.group.require_group(parent).attrs.update(attributes)
     run_passes(build, arrays, new, settings.progress)
+    _verify_levels(image, new, [arrays[level.index] for level in build.levels])
     return new
 
 
@@ -132,18 +140,25 @@ def _create_target(
     with_coordinates: bool,
 ) -> stores.Target:
     paths, layout = image.stored.paths, image.stored.layout
-    return stores.create_target(
-        place,
-        image.stored.arrays,
-        paths,
-        stores.written_paths("datatree" if with_coordinates else "flat", paths, build.images),
-        record=build.record(settings.version, layout, encoding, copy_base=True),
-        layout=layout,
-        mode="w-",
-        resume=settings.resume,
-        zarr_format=settings.zarr_format,
-        storage_options=storage_options,
-    )
+    try:
+        return stores.create_target(
+            place,
+            image.stored.arrays,
+            paths,
+            stores.written_paths("datatree" if with_coordinates else "flat", paths, build.images),
+            record=build.record(settings.version, layout, encoding, copy_base=True),
+            layout=layout,
+            mode="w-",
+            resume=settings.resume,
+            zarr_format=settings.zarr_format,
+            storage_options=storage_options,
+        )
+    except FileExistsError as error:
+        # What a copy cannot do stands after what is there.
+        there = str(error).partition(";")[0]
+        raise FileExistsError(
+            f"{there}; convert to another place, or continue an interrupted copy with resume=True (--resume)"
+        ) from error
 
 
 def _create_labels_group(image: ConvertedImage, root: zarr.Group, version: NgffVersion) -> None:
@@ -196,8 +211,9 @@ def _copy_array(source: zarr.Array[Any], target: zarr.Group, name: str, settings
         )
     except (ValueError, TypeError):
         return False
+    access = stores.Access.of(source)
     for region in pieces(whole_box(source.shape), stores.storage_unit(new)):
-        new[region] = source[region]
+        new[region] = access.read(region)
     return True
 
 
@@ -226,27 +242,28 @@ def _other_names(group: zarr.Group, images: Sequence[ConvertedImage]) -> list[st
     )
 
 
-def verify_copy(images: Sequence[ConvertedImage], copy: zarr.Array[Any] | zarr.Group) -> None:
-    """Validate a copy, and compare three boxes of each level with the source.
+def _verify_levels(image: ConvertedImage, new: stores.Target, arrays: Sequence[zarr.Array[Any]]) -> None:
+    """Check the levels of a copy, and compare three boxes of each with the source, before the copy is published.
 
     Raises
     ------
     ValueError
-        If the copy is not valid, or values differ.
+        If what the copy is about to state does not fit its arrays, or values differ.
     """
-    report = validate(copy)
-    if not report.ok:
-        raise ValueError(f"the copy is not valid; check the source with validate, and correct it:\n{report}")
-    for image in images:
-        for path, source in zip(image.stored.paths, image.stored.arrays, strict=True):
-            place = "/".join(filter(None, (image.inside, path)))
-            level = cast("zarr.Group", copy)[place]
-            for box in _compared_boxes(source.shape):
-                copied = np.asarray(cast("zarr.Array[Any]", level)[box])
-                if copied.tobytes() != np.asarray(source[box]).astype(copied.dtype, copy=False).tobytes():
-                    raise ValueError(
-                        f"{level.store_path} differs from {source.store_path} at {box!r}; convert it again"
-                    )
+    stated = cast("Multiscales", parse_multiscales(image.attributes))
+    findings = [*level_findings(stores.StoredPyramid.as_listed(new.group, stated, arrays))]
+    if wrong := [finding for finding in findings if finding.severity == "error"]:
+        raise ValueError(
+            f"the copy of {image.stored.group.store_path} would not be valid: {wrong[0].location}: "
+            f"{wrong[0].message}; check the source with validate, correct it, and convert it to another place"
+        )
+    for source, copy in zip(image.stored.arrays, arrays, strict=True):
+        for box in _compared_boxes(copy.shape):
+            copied, expected = np.asarray(copy[box]), image.values(source, box)
+            if copied.tobytes() != expected.astype(copied.dtype, copy=False).tobytes():
+                raise ValueError(
+                    f"{copy.store_path} differs from {source.store_path} at {box!r}; convert it again to another place"
+                )
 
 
 def _compared_boxes(shape: tuple[int, ...]) -> list[Box]:

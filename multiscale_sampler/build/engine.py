@@ -117,7 +117,7 @@ def _finished_regions(bound: BoundPass, journal: stores.Journal) -> npt.NDArray[
 
 def _failure_note(bound: BoundPass, number: int, region: Box) -> str:
     """Return the note that names the region of an error."""
-    levels = ", ".join(map(str, bound.pass_.written))
+    levels = ", ".join(str(bound.first + index) for index in bound.pass_.written)
     return f"Failed in region {number} ({bound.described(region)}) while computing levels {levels}."
 
 

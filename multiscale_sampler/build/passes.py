@@ -59,6 +59,8 @@ class BoundPass:
     """The regions that a change of the base affects; None: all."""
     carried: Mapping[int, Access] = field(default_factory=dict)
     """The states that earlier passes left, and those that this one leaves."""
+    first: int = 0
+    """Number in the pyramid of the level that is level 0 of the plan."""
 
     @classmethod
     def of(
@@ -126,7 +128,7 @@ class BoundPass:
     def described(self, region: Box) -> str:
         """Return how messages name a region."""
         along = ", ".join(f"{dim} {at.start}:{at.stop}" for dim, at in zip(self.plan.dims, region, strict=True))
-        return f"{along} of level {self.pass_.source}"
+        return f"{along} of level {self.first + self.pass_.source}"
 
     def leaves_nothing(self, box: Box) -> bool:
         """Whether a box of the base, without reading it, is known to leave nothing to be stored in any level."""

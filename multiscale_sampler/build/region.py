@@ -84,7 +84,8 @@ def _reduced_base(bound: BoundPass, region: Box, known: Mapping[int, Box]) -> di
     """Write level 0 if the pass does, and return the states of the levels that are reduced from it."""
     plan = bound.plan
     if bound.copies is not None:
-        bound.levels[0].copy(bound.copies, region)
+        # Where no level is reduced from them, nothing else would decode the chunks.
+        bound.levels[0].copy(bound.copies, region, decoded=not bound.direct)
     states: dict[int, Block] = {}
     part = bound.written(region).get(0) if bound.writes_base else None
     for tile, block in _tiles_of_base(bound, region, known[0], writes=part is not None):

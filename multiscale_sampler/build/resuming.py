@@ -206,6 +206,6 @@ class _ComparedAccess(Access):
         part: Block = held[within(inside, self.chunks.span(index))]
         return part
 
-    def copy(self, source: Access, box: Box) -> None:
+    def copy(self, source: Access, box: Box, *, decoded: bool) -> None:
         """Compare a box with the same one of another array."""
         self.write(box, source.read(box))

@@ -199,9 +199,7 @@ def _content_findings(group: zarr.Group, known: Sequence[Finding]) -> Iterator[F
                 "error", dataset.path, "the array does not exist", "the array that the metadata name", LISTED_PATH
             )
     if len(arrays) == len(multiscales.datasets):
-        stored = StoredPyramid.as_listed(group, multiscales, arrays)
-        yield from _array_findings(stored)
-        yield from geometry_findings(stored)
+        yield from level_findings(StoredPyramid.as_listed(group, multiscales, arrays))
 
 
 def outdated_findings(group: zarr.Group) -> Iterator[Finding]:
@@ -282,6 +280,12 @@ def _integer_findings(group: zarr.Group, place: str) -> Iterator[Finding]:
     for name, array in group.arrays():
         if array.dtype.kind not in "iu":
             yield Finding("error", f"{place}/{name}", f"dtype {array.dtype}", "integers", INTEGER_LABELS)
+
+
+def level_findings(stored: StoredPyramid) -> Iterator[Finding]:
+    """Yield findings on the arrays of a pyramid, its positions, and the coordinate arrays beside its levels."""
+    yield from _array_findings(stored)
+    yield from geometry_findings(stored)
 
 
 def _array_findings(stored: StoredPyramid) -> Iterator[Finding]:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .versions import VERSIONS, NgffVersion, namespace_of, with_namespace
+from .versions import NAMESPACE, OMERO, VERSIONS, NgffVersion, namespace_of, with_namespace
 
 # Contrast from here to there of the values, so that single hot voxels do not darken the rest.
 WINDOW_QUANTILES = (0.001, 0.999)
@@ -40,6 +40,14 @@ def with_channels(attributes: Mapping[str, Any], display: Mapping[str, Any], sta
         return dict(attributes)
     added = [*known["channels"][:start], *display.get("channels", ())[start:]]
     return with_namespace(attributes, {"omero": {**known, "channels": added}})
+
+
+def with_omero(attributes: Mapping[str, Any], omero: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return the attributes of an image that states how to display channels; None: that states nothing of it."""
+    if omero is not None:
+        return with_namespace(attributes, {OMERO: omero})
+    inner = {key: value for key, value in namespace_of(attributes).items() if key != OMERO}
+    return {**attributes, NAMESPACE: inner} if NAMESPACE in attributes else inner
 
 
 def complete_omero(
@@ -77,7 +85,10 @@ def complete_omero(
     for entry, default, key in zip(chosen, computed["channels"], keys, strict=True):
         named = {"label": key} if isinstance(key, str) else {}
         window = {**default["window"], **entry.get("window", {})}
-        channels.append({"color": default["color"], **entry, **named, "window": window})
+        color = entry.get("color", default["color"])
+        # As other programs write it.
+        plain = {"color": color.removeprefix("#")} if isinstance(color, str) else {}
+        channels.append({**entry, **plain, **named, "window": window})
     return {**stated, "channels": channels}
 
 

@@ -93,11 +93,14 @@ def _parse_entry(namespace: Mapping[str, Any], entry: Mapping[str, Any]) -> Mult
         assumed.append(f"that all transformations of one kind apply, in their order, to {', '.join(repeated)}")
     if _repeats(outer):
         assumed.append("that all transformations of one kind apply, in their order, to all levels")
+    parsed = {dataset.path: dataset for dataset in (_parse_dataset(each, outer, len(names)) for each in datasets)}
+    if [*parsed] != (stated := [dataset["path"] for dataset in datasets]):
+        assumed.append(f"the paths {', '.join(parsed)} of levels for {', '.join(map(repr, stated))}")
     return Multiscales(
         version=_version(namespace, entry),
         name=entry.get("name"),
         axes=axes,
-        datasets=tuple(_parse_dataset(dataset, outer, len(names)) for dataset in datasets),
+        datasets=tuple(parsed.values()),
         orientations=_parse_orientations(system or ()),
         channel_names=_parse_channels(namespace),
         omero=_object(namespace.get("omero")),
@@ -184,6 +187,7 @@ def _parse_dataset(dataset: Mapping[str, Any], outer: Transforms, count: int) ->
     path = dataset.get("path")
     if not isinstance(path, str):
         raise ValueError(f"a dataset of multiscales[0] has no path, found {dict(dataset)!r}")
+    path = path_of_dataset(path)
     inner = dataset.get("coordinateTransformations") or ()
     lines = list(_flattened([*inner, *outer]))
     identity = any(transform.get("type") == "identity" for transform in inner)
@@ -200,6 +204,11 @@ def _parse_dataset(dataset: Mapping[str, Any], outer: Transforms, count: int) ->
             translation = translation + values
     stated = identity or any(kind == "scale" for kind, _ in lines)
     return Dataset(path, tuple(map(float, scale)) if stated else None, tuple(map(float, translation)))
+
+
+def path_of_dataset(stated: str) -> str:
+    """Return the path of a level, which "0/" is as well as "0"."""
+    return "/".join(part for part in stated.split("/") if part)
 
 
 def _flattened(transforms: Transforms) -> Iterator[tuple[str, list[float]]]:

@@ -8,7 +8,7 @@ from typing import Any, cast
 from .._version import __version__
 from ..image.axes import Axis
 from .multiscales_convention import shorter_layout
-from .parsing import axes_as_written, further_systems, systems_of_levels
+from .parsing import axes_as_written, further_systems, path_of_dataset, systems_of_levels
 from .versions import (
     MIXED_METHODS,
     OME_KEYS,
@@ -102,10 +102,13 @@ def _restated_place(
 ) -> dict[str, Any]:
     """Return axes and datasets of an entry, in a version, from the axes of its levels."""
     written, _ = axes_as_written(entry)
+    axes = next(iter(levels.values()))
     if written is None or any(isinstance(axis, str) for axis in written):
-        written = [axis_entry(axis) for axis in next(iter(levels.values()))]
+        written = [axis_entry(axis) for axis in axes]
+    by_name = {axis["name"]: axis for axis in written}
+    written = [by_name[axis.name] for axis in axes]
     system, stated_axes = axes_keys(written, version, further_systems(entry))
-    existing = {dataset["path"]: dataset for dataset in entry["datasets"]}
+    existing = {path_of_dataset(dataset["path"]): dataset for dataset in entry["datasets"]}
     datasets = [{**existing[path], **dataset_entry(path, axes, version, system)} for path, axes in levels.items()]
     for dataset in () if VERSIONS[version].has_systems else datasets:
         scale, translation = dataset["coordinateTransformations"]
@@ -173,7 +176,9 @@ def attributes_without_levels(
     changed: dict[str, Any] = {}
     if _convention_alone(attributes) is None:
         entry = namespace_of(attributes)["multiscales"][0]
-        changed["datasets"] = [dataset for dataset in entry["datasets"] if dataset["path"] not in removed]
+        changed["datasets"] = [
+            dataset for dataset in entry["datasets"] if path_of_dataset(dataset["path"]) not in removed
+        ]
     metadata = _own_metadata(attributes)
     ladder = metadata.get("kwargs", {}).get("scale_factors")
     if isinstance(ladder, list) and len(ladder) == len(levels) - 1:

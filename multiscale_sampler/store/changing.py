@@ -36,13 +36,12 @@ from .documents import (
 )
 from .journal import claim
 from .layout import BUILD_ATTRIBUTE
-from .marks import mark_in, own_paths, removed_paths
+from .marks import RECORD_FORMAT, mark_in, own_paths, removed_paths
 from .names import GROUP_DOCUMENTS, ZARR_JSON
 from .nodes import open_node, place_of
 from .remote import is_icechunk
 from .stored_pyramid import StoredPyramid
 from .targets import (
-    RECORD_FORMAT,
     WRITE_ANOTHER,
     Record,
     Target,

@@ -186,11 +186,20 @@ class Chunks:
             return plain
         return _zstd_compressor(self.codec.level, self.codec.checksum).compress(memoryview(cast("Any", plain)))
 
-    def copy(self, index: Index, target: Chunks) -> None:
-        """Copy a chunk into another array of the same grid and codecs as it is stored."""
+    def copy(self, index: Index, target: Chunks, *, decoded: bool) -> None:
+        """Copy a chunk as it is stored into another array of the same grid and codecs, with `decoded` only a sound one.
+
+        Raises
+        ------
+        ValueError
+            If it was to be decoded, and is damaged.
+        """
         encoded = self._stored(index)
-        if encoded is not None:
-            target._store(index, encoded)
+        if encoded is None:
+            return
+        if decoded:
+            self._decode(encoded, buffer("chunk", self.shape, self.array.dtype).reshape(-1).view(np.uint8), index)
+        target._store(index, encoded)
 
     def _store(self, index: Index, encoded: Any) -> None:
         path = self.path(index)
@@ -352,11 +361,11 @@ class Access:
         codecs_equal = ours.codec == theirs.codec
         return codecs_equal and ours.shape == theirs.shape and _same_bits(ours.fill, theirs.fill)
 
-    def copy(self, source: Access, box: Box) -> None:
-        """Copy the chunks of a box as they are stored."""
+    def copy(self, source: Access, box: Box, *, decoded: bool) -> None:
+        """Copy the chunks of a box as they are stored; with `decoded`, each is decoded first, so that it is sound."""
         ours, theirs = cast("Chunks", self.chunks), cast("Chunks", source.chunks)
         for index in ours.grid(box):
-            theirs.copy(index, ours)
+            theirs.copy(index, ours, decoded=decoded)
 
 
 def _same_bits(a: Any, b: Any) -> bool:

@@ -249,7 +249,7 @@ def test_convert__an_interrupted_copy_is_gone_on_with(tmp_path, monkeypatch, sto
         convert(tmp_path / "a", tmp_path / "b", version="0.5")
     convert(tmp_path / "a", tmp_path / "b", version="0.5", resume=True)
     assert hashes(tmp_path / "b") == hashes(tmp_path / "whole")
-    with pytest.raises(FileExistsError, match="nothing to resume"):
+    with pytest.raises(FileExistsError, match="is not an interrupted build; convert to another place"):
         convert(tmp_path / "a", tmp_path / "b", version="0.5", resume=True)
 
 
@@ -308,7 +308,7 @@ def test_convert__publishes_metadata_when_all_chunks_are_there_and_the_image_las
     assert all(any(key.startswith(prefix) for key in chunks) for prefix in prefixes)
 
 
-def test_convert__holds_the_copy_against_its_source(tmp_path, monkeypatch):
+def test_convert__compares_the_copy_with_its_source_before_it_is_published(tmp_path, monkeypatch):
     write_pyramid(image(), tmp_path / "a", scale_factors=[2], layout="flat")
     whole = copying.run_passes
 
@@ -319,6 +319,48 @@ def test_convert__holds_the_copy_against_its_source(tmp_path, monkeypatch):
     monkeypatch.setattr(copying, "run_passes", broken)
     with pytest.raises(ValueError, match=r"b/1 differs from .*a/1"):
         convert(tmp_path / "a", tmp_path / "b", version="0.4")
+    with pytest.raises((ValueError, FileNotFoundError)):
+        open_pyramid(tmp_path / "b")
+
+
+DAMAGED = {
+    "level": ("scale1/image/c/0/0/0", "0.4", {}),
+    "compressors": ("scale0/image/c/1/0/0", "0.6", {"compressors": zarr.codecs.BloscCodec()}),
+    "chunks": ("scale2/image/c/0/0/0", "0.6", {"chunks": 5}),
+    "labels": ("labels/cells/scale1/cells/c/0/0", "0.5", {}),
+    "others": ("areas/c/0/0", "0.4", {}),
+    "zip": ("scale1/image/c/1/0/0", "0.6", {}),
+}
+
+
+@pytest.mark.parametrize("kind", DAMAGED)
+def test_convert__of_a_damaged_chunk_names_it_and_publishes_nothing(tmp_path, kind, capsys):
+    key, version, options = DAMAGED[kind]
+    target = tmp_path / ("b.ozx" if kind == "zip" else "b")
+    write_pyramid(image(), tmp_path / "a", scale_factors=[2, 4], chunks={"c": 1})
+    write_labels(noise((12, 10), "uint8"), tmp_path / "a", "cells")
+    group = zarr.open_group(tmp_path / "a", mode="r+", use_consolidated=False)
+    group.create_array("areas", data=noise((7, 5), "float32"))
+    convert(tmp_path / "a", tmp_path / f"whole{target.suffix}", version=version, **options)
+    sound = (tmp_path / "a" / key).read_bytes()
+    (tmp_path / "a" / key).write_bytes(sound[:6] + b"damaged" + sound[13:])
+    with pytest.raises(ValueError, match=f"the chunk '.*a/{key}' is damaged"):
+        convert(tmp_path / "a", target, version=version, **options)
+    assert cli.main(["convert", str(tmp_path / "a"), f"{target}2", "--ngff", version, "--quiet"]) == 1
+    message = capsys.readouterr().err
+    assert message.count("\n") == 1
+    assert f"a/{key}' is damaged" in message
+    if kind == "level":
+        assert "of level 1) while computing levels 1" in message
+    for place in (target, f"{target}2"):
+        with pytest.raises((ValueError, FileNotFoundError)):
+            open_pyramid(place)
+    (tmp_path / "a" / key).write_bytes(sound)
+    convert(tmp_path / "a", target, version=version, resume=True, **options)
+    if kind == "zip":
+        assert target.read_bytes() == (tmp_path / "whole.ozx").read_bytes()
+    else:
+        assert hashes(target) == hashes(tmp_path / "whole")
 
 
 # --- in place --------------------------------------------------------------------------------------------------
@@ -470,8 +512,148 @@ def test_convert__refuses_before_anything_is_written(tmp_path):
 
 def test_convert__refuses_what_the_version_cannot_say(tmp_path):
     write_pyramid(to_image(noise((8, 8)), "yx", scale={"y": -1.0}), tmp_path / "a", scale_factors=[2])
-    with pytest.raises(ValueError, match=r"0\.6 cannot express.*a number above 0"):
+    with pytest.raises(ValueError, match=r"0\.6 cannot express.*a number above 0.* write the image with write_pyramid"):
         convert(tmp_path / "a", version="0.6")
+
+
+def test_convert__names_no_option_that_it_does_not_have_where_something_exists(tmp_path, capsys):
+    write_pyramid(image(), tmp_path / "a", scale_factors=[2])
+    for name in ("pyramid", "begun", "zip.ozx", "mine"):
+        target = tmp_path / name
+        if name == "mine":
+            target.mkdir()
+            (target / "notes.txt").write_text("mine")
+        elif name == "begun":
+            with pytest.raises(Killed):
+                convert(tmp_path / "a", Stopping(zarr.storage.LocalStore(target), 2), version="0.6")
+        else:
+            convert(tmp_path / "a", target, version="0.6")
+        before = hashes(tmp_path)
+        assert cli.main(["convert", str(tmp_path / "a"), str(target), "--ngff", "0.6", "--quiet"]) == 1
+        message = capsys.readouterr().err
+        assert "convert to another place, or continue an interrupted copy with --resume" in message
+        assert "overwrite" not in message
+        assert hashes(tmp_path) == before
+
+
+# --- what other programs write ---------------------------------------------------------------------------------
+
+
+def written_by_others(place, change, dims="cyx", version="0.4", dtype="uint16"):
+    """Write a pyramid in the layout of most programs, and change its metadata."""
+    shape = tuple({"t": 2, "c": 2, "z": 3, "y": 12, "x": 10}[dim] for dim in dims)
+    order = "tczyx" if len(dims) == 5 else dims
+    data = to_image(noise(shape, dtype), order, scale={"y": 0.5})
+    write_pyramid(data, place, scale_factors=[{"y": 2, "x": 2}], version=version, layout="flat")
+    group = zarr.open_group(place, mode="r+")
+    stated = group.attrs.asdict()
+    change(stated.get("ome", stated), place)
+    group.attrs.put(stated)
+    return place
+
+
+def label_channels_only(stated, place):
+    stated["omero"] = {"channels": [{"label": "a"}, {"label": "b"}], "rdefs": {"model": "color"}}
+
+
+def write_colors_with_hash(stated, place):
+    stated["omero"]["channels"][0]["color"] = "#FF0000"
+
+
+def leave_out_ends_of_window(stated, place):
+    stated["omero"]["channels"][1]["window"] = {"min": 0, "max": 255}
+
+
+def describe_other_channels(stated, place):
+    stated["omero"] = {"channels": [{"label": "a"}]}
+
+
+def put_time_after_channels(stated, place):
+    axes = stated["multiscales"][0]["axes"]
+    axes[0], axes[1] = axes[1], axes[0]
+
+
+def end_path_with_slash(stated, place):
+    stated["multiscales"][0]["datasets"][0]["path"] = "0/"
+
+
+def list_level_twice(stated, place):
+    datasets = stated["multiscales"][0]["datasets"]
+    datasets.append(datasets[1])
+
+
+@pytest.mark.parametrize("version", ["0.4", "0.5", "0.6"])
+@pytest.mark.parametrize(
+    ("change", "dims", "said"),
+    [
+        (label_channels_only, "cyx", "assumed: what 'omero' does not state"),
+        (write_colors_with_hash, "cyx", "assumed: what 'omero' does not state"),
+        (leave_out_ends_of_window, "cyx", "assumed: what 'omero' does not state"),
+        (describe_other_channels, "cyx", "describes other channels than"),
+        (put_time_after_channels, "tczyx", r"the axes \('c', 't', 'z', 'y', 'x'\) are written as \('t', 'c',"),
+        (end_path_with_slash, "yx", "the paths 0, 1 of levels for '0/', '1'"),
+        (list_level_twice, "yx", "the paths 0, 1 of levels for '0', '1', '1'"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_convert__takes_what_others_write_as_opening_and_writing_does(tmp_path, change, dims, said, version):
+    source = written_by_others(tmp_path / "a", change, dims)
+    with pytest.warns(UserWarning, match=said):
+        convert(source, tmp_path / "b", version=version)
+    assert validate(tmp_path / "b").findings == ()
+    opened, copied = open_pyramid(source), open_pyramid(tmp_path / "b")
+    write_pyramid(opened, tmp_path / "c", version=version, layout="flat")
+    assert_equal(tmp_path / "b", tmp_path / "c")
+    for name, node in opened.children.items():
+        level = next(iter(node.data_vars.values()))
+        found = next(iter(copied[name].data_vars.values()))
+        np.testing.assert_array_equal(found.transpose(*level.dims), level)
+        for dim in level.dims:
+            np.testing.assert_array_equal(found[dim], level[dim])
+    written, converted = (attributes(tmp_path / place) for place in ("c", "b"))
+    ours, theirs = (each.get("ome", each).get("omero") for each in (converted, written))
+    assert ours == theirs
+    if change is label_channels_only:
+        assert ours["rdefs"] == {"model": "color"}
+
+
+def list_two_images(stated, place):
+    stated["multiscales"].append({**stated["multiscales"][0], "name": "second"})
+
+
+def store_level_as_floats(stated, place):
+    array = zarr.open_array(place / "1", mode="r")
+    values, options = array[...].astype("float64"), {"zarr_format": 2, "overwrite": True}
+    make_array(place, values, path="1", chunk_key_encoding={"name": "v2", "separator": "/"}, **options)
+
+
+def color_by_number(stated, place):
+    stated["omero"]["channels"][0]["color"] = 255
+
+
+def swap_sizes(stated, place):
+    make_array(place, noise((2, 4, 20)), path="1", zarr_format=2, overwrite=True)
+
+
+@pytest.mark.parametrize(
+    ("change", "version", "said"),
+    [
+        (list_two_images, "0.5", "describes 2 images, but a conversion keeps one per group; move each to its own"),
+        (store_level_as_floats, "0.6", "cannot express .*: 1: dtype float64; expected uint16, as level 0 has"),
+        (color_by_number, "0.5", "channels.0..color: 255; expected 6 hexadecimal digits.*; correct or remove it"),
+        (swap_sizes, "0.5", "1: larger than the level before; expected a smaller one.*; correct that first, or write"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_convert__finds_what_is_in_its_way_before_it_copies(tmp_path, change, version, said, capsys):
+    source = written_by_others(tmp_path / "a", change)
+    before = hashes(tmp_path)
+    with pytest.raises(ValueError, match=said):
+        convert(source, tmp_path / "b", version=version)
+    assert cli.main(["convert", str(source), str(tmp_path / "b"), "--ngff", version]) == 1
+    assert capsys.readouterr().err.splitlines()[-1].startswith("multiscale-sampler: error: ")
+    assert hashes(tmp_path) == before
+    assert not (tmp_path / "b").exists()
 
 
 def test_convert__refuses_labels_that_are_not_there(tmp_path):

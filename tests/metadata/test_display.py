@@ -115,7 +115,7 @@ def test_omero__of_an_image_without_channels_is_its_own(tmp_path):
 @pytest.mark.parametrize(
     ("shown", "message"),
     [
-        ({"channels": [{"color": "#FF0000"}, {}, {}]}, "6 hexadecimal digits"),
+        ({"channels": [{"color": "red"}, {}, {}]}, "6 hexadecimal digits"),
         ({"channels": [{"window": {"start": "low"}}, {}, {}]}, r"channels\[0\].window.start"),
         ({"channels": {"DAPI": {}}}, "no object as OME-NGFF has it"),
         ("green", "no object as OME-NGFF has it"),
