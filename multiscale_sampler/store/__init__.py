@@ -16,6 +16,7 @@
 - `encoding`: how the values of new levels are stored.
 - `documents`: attributes of a group changed in one step.
 - `journal`: which regions of an interrupted build are done.
+- `limits`: decoders that end where a chunk is full.
 - `marks`: what a mark of a build or change may state.
 - `stamps`: whether stored values have been replaced since.
 - `archives`: pyramids in zip files.

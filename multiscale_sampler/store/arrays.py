@@ -23,6 +23,7 @@ from ..image.dataarray import MAX_COORDINATE_BYTES, label_array
 from ..image.xarray_internals import decoded_fill_value
 from ..metadata import IMAGE_LABEL, OMERO, SYSTEMS, Multiscales
 from .codecs import ZarrFormat
+from .limits import limited_array
 from .names import V2_DIMENSIONS
 from .nodes import dimension_names, storage_unit
 from .zarr_internals import nodes_at, values_of
@@ -147,7 +148,7 @@ def _stored_coordinates(array: zarr.Array[Any], names: Sequence[str]) -> dict[An
     }
     variables = {
         key: _small_variable(node, values)
-        for (key, node), values in zip(beside.items(), values_of(beside.values()), strict=True)
+        for (key, node), values in zip(beside.items(), values_of(map(limited_array, beside.values())), strict=True)
     }
     try:
         return dict(xr.conventions.decode_cf_variables(variables, {})[0])
@@ -181,6 +182,8 @@ def lazy_array(array: zarr.Array[Any] | FileArray, chunks: Any, names: Sequence[
         if unknown := [dim for dim in given if dim not in names]:
             raise ValueError(f"chunks name {unknown!r}, but the dims are {tuple(names)!r}; name only those")
         chunks = tuple(given.get(name, size) for name, size in zip(names, unit, strict=True))
+    if isinstance(array, zarr.Array):
+        array = limited_array(array)
     # Or dask would read an empty part, to see what parts are.
     meta = np.empty((0,) * len(array.shape), array.dtype)
     return cast("da.Array", da.from_array(array, chunks=chunks, meta=meta))

@@ -41,7 +41,8 @@ from ..image.boxes import (
     whole_box,
     within,
 )
-from .codecs import decoded_size, plain_compressors
+from .codecs import plain_compressors
+from .limits import DAMAGE, decode_into, limited_array, most_encoded, said_of
 from .names import PARTIAL_ENDING
 from .nodes import storage_unit
 from .remote import retried_array, unread_array
@@ -135,7 +136,10 @@ class Chunks:
         try:
             # Unbuffered: a buffer of Python's own takes longer to make than a chunk to read.
             with open(self.path(index), "rb", buffering=0) as file:
-                encoded = buffer("encoded", (os.fstat(file.fileno()).st_size,), np.dtype(np.uint8))
+                stored = os.fstat(file.fileno()).st_size
+                if stored > most_encoded(math.prod(self.shape) * self.array.dtype.itemsize):
+                    raise ValueError(f"the chunk {self.path(index)!r} is damaged: it has {stored} bytes")
+                encoded = buffer("encoded", (stored,), np.dtype(np.uint8))
                 size = 0
                 while read := file.readinto(memoryview(cast("Any", encoded[size:]))):
                     size += read
@@ -145,23 +149,9 @@ class Chunks:
 
     def _decode(self, encoded: Block, out: Block, index: Index) -> None:
         try:
-            self._decode_into(encoded, out, index)
-        except (RuntimeError, EOFError, OSError) as error:
-            raise ValueError(f"the chunk {self.path(index)!r} is damaged: {error}") from error
-
-    def _decode_into(self, encoded: Block, out: Block, index: Index) -> None:
-        plain = encoded if self.codec is None else None
-        size = encoded.nbytes if self.codec is None else decoded_size(self.codec, encoded)
-        if size is None:
-            plain = np.frombuffer(cast("Codec", self.codec).decode(encoded), np.uint8)
-            size = plain.nbytes
-        # A codec leaves the rest of a larger buffer as it was, which would be taken for an image.
-        if size != out.nbytes:
-            raise ValueError(f"the chunk {self.path(index)!r} holds {size} bytes, but a chunk has {out.nbytes}")
-        if plain is not None:
-            out[:] = plain
-        else:
-            cast("Codec", self.codec).decode(encoded, out=out)
+            decode_into(self.codec, encoded, out)
+        except DAMAGE as error:
+            raise ValueError(f"the chunk {self.path(index)!r} is damaged: {said_of(error)}") from error
 
     def write(self, index: Index, block: Block) -> None:
         """Encode a chunk, or remove one that is all fill; a block at the array's edge is filled up to a whole chunk."""
@@ -239,7 +229,7 @@ class Access:
     @classmethod
     def of(cls, array: zarr.Array[Any], *, in_use: bool = False) -> Access:
         """Return access to an array by the best way there is; of one `in_use` others may read while it is written."""
-        return cls(retried_array(array), Chunks.of(array, in_use=in_use), in_use)
+        return cls(limited_array(retried_array(array)), Chunks.of(array, in_use=in_use), in_use)
 
     def read(self, box: Box) -> Block:
         """Return the values of a box; their memory belongs to this thread's next read."""

@@ -116,6 +116,9 @@ def decoded_size(codec: Codec, encoded: Block) -> int | None:
     if isinstance(codec, numcodecs.Blosc):
         # The second of the four-byte words of a Blosc header (c-blosc, README_CHUNK_FORMAT).
         return int.from_bytes(encoded[4:8].tobytes(), "little")
+    if isinstance(codec, numcodecs.LZ4):
+        # The first four bytes, of which numcodecs makes a header; LZ4 itself has none.
+        return int.from_bytes(encoded[:4].tobytes(), "little")
     if isinstance(codec, numcodecs.Zstd):
         try:
             size = frame_content_size(memoryview(cast("Any", encoded)))

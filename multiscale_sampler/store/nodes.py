@@ -24,6 +24,7 @@ from zarr.errors import GroupNotFoundError
 from ..extras import required
 from ..files.arrays import FileArray
 from ..tasks.dask_internals import contents_of, is_plain_view, values_in_graph
+from .limits import limited_array
 from .names import V2_DIMENSIONS
 from .remote import (
     BRANCH,
@@ -224,7 +225,7 @@ def arrays_at(group: zarr.Group, paths: Sequence[str]) -> list[zarr.Array[Any]]:
     for path, node in zip(paths, found, strict=True):
         if not isinstance(node, zarr.Array):
             raise ValueError(f"the metadata of {group.store_path} name the array {path!r}, but there is none")
-    return cast("list[zarr.Array[Any]]", found)
+    return [limited_array(node) for node in cast("list[zarr.Array[Any]]", found)]
 
 
 def only_array(group: zarr.Group) -> zarr.Array[Any]:

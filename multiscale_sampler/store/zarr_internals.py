@@ -1,8 +1,8 @@
 """The parts of zarr that are not public: the one module to check when zarr changes.
 
-Two things stand elsewhere: `remote` and `changing` override hooks of zarr's wrapping stores (``_with_store``,
-``_get_many``, ``_set_many``, ``_supports_sync_io``), and metadata of arrays and groups, whose classes have no public
-name, are read in many places.
+Three things stand elsewhere: `limits` wraps codecs and their pipeline, `remote` and `changing` override hooks of
+zarr's wrapping stores (``_with_store``, ``_get_many``, ``_set_many``, ``_supports_sync_io``), and metadata of arrays
+and groups, whose classes have no public name, are read in many places.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import dataclasses
 import errno
 import json
 import weakref
-from collections.abc import Coroutine, Iterable, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NoReturn, TypeAlias, TypeVar, cast
 
@@ -49,6 +49,7 @@ __all__ = [
     "unconsolidated",
     "unwrapped",
     "values_of",
+    "with_pipeline",
 ]
 
 Result = TypeVar("Result")
@@ -202,6 +203,12 @@ def remade_array(array: zarr.Array[Any], metadata: Any, place: StorePath) -> zar
     # Later releases than zarr 3.1.3 have the configuration under a public name.
     config = inner.config if hasattr(inner, "config") else inner._config
     return zarr.Array(type(inner)(metadata=metadata, store_path=place, config=config))
+
+
+def with_pipeline(array: zarr.Array[Any], make: Callable[[Any], Any]) -> zarr.Array[Any]:
+    """Return an array, which nobody else has, with the codec pipeline that is made for its asynchronous array."""
+    object.__setattr__(array._async_array, "codec_pipeline", make(array._async_array))
+    return array
 
 
 def resized_metadata(array: zarr.Array[Any], shape: Sequence[int]) -> Any:
