@@ -23,18 +23,16 @@ import numcodecs
 import numpy as np
 import zarr
 from numcodecs.abc import Codec
+from zarr.abc.buffer import Buffer
 from zarr.abc.codec import BytesBytesCodec, CodecPipeline
 from zarr.abc.codec import Codec as AnyCodec
 from zarr.abc.store import RangeByteRequest
 from zarr.codecs import ShardingCodec
-from zarr.codecs._v2 import V2Codec
-from zarr.core.array_spec import ArraySpec
-from zarr.core.buffer import Buffer
 from zstandard import ZstdDecompressor, ZstdError
 
 from ..image.boxes import Block
 from .codecs import codec_in_numcodecs, decoded_size
-from .zarr_internals import buffer_of, remade_array, with_pipeline
+from .zarr_internals import ArraySpec, V2Codec, buffer_of, numcodec_of, pipeline_of, remade_array, with_pipeline
 
 # What decoders raise for bytes that are not what they wrote; errors of the system are of reading.
 DAMAGE: tuple[type[Exception], ...] = (ValueError, RuntimeError, EOFError, TypeError, ArithmeticError, LookupError)
@@ -156,7 +154,7 @@ def _at_most(decoded: bytes, limit: int) -> bytes:
 
 def limited_array(array: zarr.Array[Any]) -> zarr.Array[Any]:
     """Return an array that zarr reads with limits, and whose errors name the chunk that is damaged."""
-    if isinstance(array._async_array.codec_pipeline, LimitedPipeline):
+    if isinstance(pipeline_of(array), LimitedPipeline):
         return array
     return with_pipeline(remade_array(array, array.metadata, array.store_path), LimitedPipeline.of)
 
@@ -363,7 +361,7 @@ def _limited(codec: Any, metadata: Any) -> Any:
         return V2Codec(filters=cast("Any", filters), compressor=cast("Any", compressor))
     if type(codec) is ShardingCodec:
         return LimitedSharding.of(codec, metadata)
-    plain = codec_in_numcodecs(codec) or getattr(codec, "_codec", None)
+    plain = codec_in_numcodecs(codec) or numcodec_of(codec)
     if isinstance(codec, BytesBytesCodec) and isinstance(plain, Codec) and _has_limit(plain):
         return LimitedCodec(codec, plain)
     return codec

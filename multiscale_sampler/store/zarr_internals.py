@@ -21,6 +21,8 @@ import zarr
 import zarr.core.sync
 from zarr.abc.buffer import Buffer
 from zarr.abc.store import Store
+from zarr.codecs._v2 import V2Codec
+from zarr.core.array_spec import ArraySpec
 from zarr.core.buffer import default_buffer_prototype
 from zarr.storage import StorePath, WrapperStore
 
@@ -28,7 +30,9 @@ from .names import DOCUMENTS, leads_nowhere
 
 __all__ = [
     "BROKEN",
+    "ArraySpec",
     "Node",
+    "V2Codec",
     "ZipReader",
     "buffer_of",
     "bytes_in_memory",
@@ -41,6 +45,8 @@ __all__ = [
     "listed_objects",
     "node_at",
     "nodes_at",
+    "numcodec_of",
+    "pipeline_of",
     "reading_documents",
     "refuse_document",
     "remade_array",
@@ -203,6 +209,16 @@ def remade_array(array: zarr.Array[Any], metadata: Any, place: StorePath) -> zar
     # Later releases than zarr 3.1.3 have the configuration under a public name.
     config = inner.config if hasattr(inner, "config") else inner._config
     return zarr.Array(type(inner)(metadata=metadata, store_path=place, config=config))
+
+
+def pipeline_of(array: zarr.Array[Any]) -> Any:
+    """Return what decodes and encodes the chunks of an array."""
+    return array._async_array.codec_pipeline
+
+
+def numcodec_of(codec: Any) -> Any:
+    """Return the codec of numcodecs that a codec of zarr v3 calls, None if there is none."""
+    return getattr(codec, "_codec", None)
 
 
 def with_pipeline(array: zarr.Array[Any], make: Callable[[Any], Any]) -> zarr.Array[Any]:
