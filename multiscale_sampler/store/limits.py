@@ -134,7 +134,12 @@ def _inflated(make: Callable[[], Any], encoded: Block, limit: int) -> bytes:
     # Some writers fill up gzip files with zeros.
     while not parts or rest.strip(b"\0"):
         stream = make()
-        parts.append(_at_most(stream.decompress(rest, limit + 1 - size), limit - size))
+        try:
+            part = stream.decompress(rest, limit + 1 - size)
+        except OSError as error:
+            # Of bz2, which has no error of its own.
+            raise ValueError(f"it is not a stream of bz2 ({error})") from error
+        parts.append(_at_most(part, limit - size))
         size += len(parts[-1])
         if not stream.eof:
             raise ValueError("it ends too early")
