@@ -250,8 +250,13 @@ def export(
     attrs = json_attributes(images[0].attrs, build.name)
     for coordinate in images[0].coords.values():
         json_attributes(coordinate.attrs, str(coordinate.name))
-    paths = stores.level_paths(layout, build.name, len(build.levels))
+    paths = stores.level_paths(layout, build.name, len(build.levels), build.images[0].coords)
+    if layout == "datatree" and paths[0].rpartition("/")[2] != build.name:
+        # For readers without OME-NGFF, which name the image by its path.
+        attrs = {"long_name": build.name, **attrs}
     written = stores.written_paths(layout, paths, build.images)
+    for label in labels or {}:
+        stores.check_node_name(label, "the labels", "rename them in the tree")
     written += (stores.DIGESTS_PATH,) if settings.digests else ()
     stores.rehearse(build.levels, encoding, attrs, build.source)
     with stores.claim(place):

@@ -98,7 +98,7 @@ def _parse_entry(namespace: Mapping[str, Any], entry: Mapping[str, Any]) -> Mult
         assumed.append(f"the paths {', '.join(parsed)} of levels for {', '.join(map(repr, stated))}")
     return Multiscales(
         version=_version(namespace, entry),
-        name=entry.get("name"),
+        name=name if isinstance(name := entry.get("name"), str) else None,
         axes=axes,
         datasets=tuple(parsed.values()),
         orientations=_parse_orientations(system or ()),

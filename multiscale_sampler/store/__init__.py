@@ -35,7 +35,7 @@ from .documents import consolidate, outdated_documents
 from .encoding import Encoding, encoding_like, key_encoding
 from .journal import Journal, claim
 from .label_groups import is_finished, label_place, labels_group_above, placed_labels, register_label
-from .layout import DIGESTS_PATH, LABELS, LAYOUTS, Layout, level_paths, written_paths
+from .layout import DIGESTS_PATH, LABELS, LAYOUTS, Layout, check_node_name, level_paths, written_paths
 from .names import V2_DIMENSIONS
 from .nodes import (
     Location,
@@ -78,6 +78,7 @@ __all__ = [
     "StoredPyramid",
     "Target",
     "base_array",
+    "check_node_name",
     "chunk_key",
     "claim",
     "consolidate",

@@ -14,7 +14,7 @@ from zarr.storage import StorePath
 
 from ..image.dataarray import coordinate_variable, to_image
 from ..metadata import NgffVersion, label_list_attributes, listed_labels, with_published
-from .layout import LABELS
+from .layout import LABELS, check_node_name
 from .nodes import open_node
 from .stored_pyramid import StoredPyramid, holds_image
 from .targets import writable_group
@@ -56,8 +56,7 @@ def label_place(image: zarr.Group, name: str) -> StorePath:
     ValueError
         If no group can have that name.
     """
-    if not name or "/" in name or name.startswith(("__", ".")):
-        raise ValueError(f"labels cannot be named {name!r}; choose a name without '/' that does not begin with '.'")
+    check_node_name(name, "the labels", "choose another name, as 'nuclei_2'")
     return image.store_path / LABELS / name
 
 

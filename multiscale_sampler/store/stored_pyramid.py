@@ -36,7 +36,7 @@ from ..plan.options import LevelOptions
 from .arrays import encoding_of, lazy_array, level_image
 from .convention import levels_by_convention, multiscales_of_images
 from .documents import warn_of_outdated
-from .layout import BUILD_ATTRIBUTE, LABELS, Layout, foreign_attributes
+from .layout import BUILD_ATTRIBUTE, LABELS, Layout, foreign_attributes, path_name
 from .nodes import arrays_at
 from .zarr_internals import Node, is_consolidated, nodes_at
 
@@ -202,6 +202,9 @@ class StoredPyramid:
         names = {path.rpartition("/")[2] for path in self.paths}
         shared = names.pop() if len(names) == 1 and "/" in self.paths[0] else None
         taken = {name for name, _, _ in self.multiscales.axes or ()}
+        title = self.multiscales.name
+        if shared and title and "/" not in title and title not in taken and path_name(title, taken) == shared:
+            return title
         # Writers put anything there; "/" and the names of coordinates are no names of variables.
         usable = (name for name in (shared, self.multiscales.name, self.group.basename) if name and "/" not in name)
         return next((name for name in usable if name not in taken), "image")

@@ -10,8 +10,18 @@ import pytest
 import xarray as xr
 import zarr
 
-from multiscale_sampler import add_levels, open_image, open_pyramid, to_image, validate, write_pyramid
+from multiscale_sampler import (
+    add_levels,
+    open_image,
+    open_pyramid,
+    to_image,
+    update_pyramid,
+    validate,
+    write_labels,
+    write_pyramid,
+)
 from multiscale_sampler.store import level_paths
+from multiscale_sampler.store.layout import path_name
 
 from ..data import Recording, hashes, make_array, noise, strict_json
 from ..oracles import check_levels
@@ -34,17 +44,119 @@ def test_level_paths__are_groups_for_xarray_or_plain_numbers():
     assert level_paths("flat", "em", 3) == ("0", "1", "2")
 
 
-@pytest.mark.parametrize("name", ["a/b", "", "__x", ".", "..", ".hidden"])
-def test_level_paths__refuses_a_name_that_cannot_be_a_node(name):
-    with pytest.raises(ValueError, match=r"cannot name a zarr array.*rename"):
-        level_paths("datatree", name, 2)
+SAFE = ["image", "em", "a-b_c.d", "größe", "-rf", "_x", "2023", "X", "x" * 100, "日本" * 30]
+TITLES = {
+    **{name: name for name in SAFE},
+    "sample #3": "sample_3",
+    "a/b": "a_b",
+    "": "image",
+    "__x": "x",
+    ".": "image",
+    "..": "image",
+    ".hidden": "hidden",
+    "a\nb": "a_b",
+    "a\\b": "a_b",
+    "a\0b": "a_b",
+    "image ": "image",
+    "C:": "C",
+    "%2e%2e": "2e_2e",
+    "?": "image",
+    "zarr.json": "zarr.json_image",
+    "c": "c_image",
+    "C": "C_image",
+    "con": "con_image",
+    ".zarray": "zarray",
+    "\ud800": "image",
+    "x" * 101: f"{'x' * 50}-f8e7a9b9",
+    "é" * 130: f"{'é' * 50}-00000000",
+    "a.": "a",
+}
 
 
-def test_write_pyramid__refuses_the_name_of_a_coordinate(tmp_path):
-    # scale0/x would be the image and its own coordinate at once.
-    with pytest.raises(ValueError, match=r"'x'.*rename"):
-        write_pyramid(to_image(BASE).rename("x"), tmp_path / "p.zarr", scale_factors=[2])
+@pytest.mark.parametrize("title", list(TITLES), ids=ascii)
+def test_path_name__is_safe_and_the_same_for_the_same_title(title):
+    expected = TITLES[title]
+    found = path_name(title)
+    # Of a title that is cut, all but the digest.
+    assert (found == expected) if len(title) <= 100 else found.startswith(expected[:51])
+    assert found == path_name(title)
+    assert path_name(found) == found
+    assert len(found) <= 100
+
+
+def test_path_name__is_another_one_than_those_beside_it():
+    assert path_name("x", ["y", "x"]) == "x_image"
+    assert path_name("X", ["x"]) == "X_image"
+    assert path_name("", ["image"]) == "image_image"
+    assert path_name("x" * 300) != path_name("x" * 301)
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("title", ["sample #3", "a/b", "a\nb", "é" * 130, "zarr.json", "x", "50 % off?"], ids=ascii)
+def test_write_pyramid__keeps_a_title_that_cannot_be_a_path(tmp_path, title, version):
+    image = to_image(BASE, name=title)
+    write_pyramid(image, tmp_path / "p.zarr", scale_factors=[2], version=version)
+    (path,) = (tmp_path / "p.zarr/scale0").glob(f"{path_name(title, ['y', 'x'])}/")
+    assert path.is_dir()
+    opened = open_pyramid(tmp_path / "p.zarr")["scale0"].to_dataset()
+    (name,) = opened.data_vars
+    # Neither xarray's trees nor a group have room for these.
+    assert name == (path.name if title in ("a/b", "x") else title)
+    np.testing.assert_array_equal(opened[name], BASE)
+    assert opened[name].attrs["long_name"] == title
+    assert validate(tmp_path / "p.zarr").ok
+    (plain,) = xr.open_datatree(tmp_path / "p.zarr", engine="zarr")["scale1"].data_vars
+    assert plain == path.name
+    write_pyramid(open_pyramid(tmp_path / "p.zarr"), tmp_path / "again.zarr", version=version)
+    assert hashes(tmp_path / "again.zarr").keys() == hashes(tmp_path / "p.zarr").keys()
+
+
+def test_stores_before__whose_paths_have_blanks_are_read_and_changed(tmp_path):
+    write_pyramid(to_image(BASE, name="two_words"), tmp_path / "p.zarr", scale_factors=[2])
+    for document in ("zarr.json",):
+        text = (tmp_path / "p.zarr" / document).read_text()
+        (tmp_path / "p.zarr" / document).write_text(text.replace("two_words", "two words"))
+    for level in ("scale0", "scale1"):
+        (tmp_path / "p.zarr" / level / "two_words").rename(tmp_path / "p.zarr" / level / "two words")
+    assert list(open_pyramid(tmp_path / "p.zarr")["scale0"].data_vars) == ["two words"]
+    zarr.open_array(tmp_path / "p.zarr/scale0/two words")[:4] = 7
+    update_pyramid(tmp_path / "p.zarr", {"y": slice(0, 4)})
+    np.testing.assert_array_equal(open_pyramid(tmp_path / "p.zarr")["scale1/two words"][:2], 7)
+    write_pyramid(BASE, tmp_path / "p.zarr", scale_factors=[2], mode="w")
+    assert not (tmp_path / "p.zarr/scale0/two words").exists()
+
+
+ODD_NAMES = [
+    "m/s",
+    "..",
+    ".",
+    "a\nb",
+    "a\0b",
+    "",
+    "x" * 101,
+    "é" * 130,
+    "zarr.json",
+    ".zattrs",
+    "__a",
+    "#1",
+    "a?",
+    "%2e",
+]
+
+
+@pytest.mark.parametrize("name", ODD_NAMES, ids=ascii)
+def test_write_pyramid__refuses_coordinates_and_labels_that_cannot_be_paths(tmp_path, name):
+    image = to_image(BASE)
+    with pytest.raises(ValueError, match=r"the coordinate .*(rename|drop)"):
+        write_pyramid(image.assign_coords({name: ("y", np.arange(12.0))}), tmp_path / "p.zarr", scale_factors=[2])
+    with pytest.raises(ValueError, match=r"the dimension .*rename"):
+        write_pyramid(xr.DataArray(BASE, dims=(name, "x"), name="image"), tmp_path / "p.zarr", scale_factors=[2])
     assert not (tmp_path / "p.zarr").exists()
+    write_pyramid(image, tmp_path / "p.zarr", scale_factors=[2])
+    before = hashes(tmp_path)
+    with pytest.raises(ValueError, match=r"the labels .*choose another name"):
+        write_labels(np.ones(BASE.shape, "uint8"), tmp_path / "p.zarr", name)
+    assert hashes(tmp_path) == before
 
 
 # --- forms of a store ------------------------------------------------------------------------------------------
