@@ -103,7 +103,9 @@ def write_pyramid(
         Version of OME-NGFF: "0.5" (zarr v3), "0.4" (zarr v2) or "0.6" (zarr v3; few clients read it so far).
     layout
         "datatree": each level in its own group (``scale0/image``), with coordinate arrays and consolidated
-        metadata, as ``xarray.open_datatree`` reads it. "flat": ``0``, ``1``, ...
+        metadata, as ``xarray.open_datatree`` reads it. "flat": ``0``, ``1``, ... A name of the image with other
+        characters than letters, digits, ``-``, ``_`` and ``.`` is kept as its title (``name`` in the metadata, and
+        ``long_name``), and its arrays get a safe form of it: ``scale0/sample_3`` for "sample #3".
     metadata
         Which metadata to write: "ome" (OME-NGFF), and for georeferenced images "geozarr", the zarr conventions
         ``multiscales``, ``proj:`` and ``spatial:`` (zarr v3). "geozarr" requires a coordinate reference system, as
@@ -255,8 +257,8 @@ def export(
         # For readers without OME-NGFF, which name the image by its path.
         attrs = {"long_name": build.name, **attrs}
     written = stores.written_paths(layout, paths, build.images)
-    for label in labels or {}:
-        stores.check_node_name(label, "the labels", "rename them in the tree")
+    for of_labels in labels or {}:
+        stores.check_node_name(of_labels, "the labels", "rename them in the tree")
     written += (stores.DIGESTS_PATH,) if settings.digests else ()
     stores.rehearse(build.levels, encoding, attrs, build.source)
     with stores.claim(place):

@@ -58,7 +58,7 @@ TITLES = {
     "a\\b": "a_b",
     "a\0b": "a_b",
     "image ": "image",
-    "C:": "C",
+    "C:": "C_image",
     "%2e%2e": "2e_2e",
     "?": "image",
     "zarr.json": "zarr.json_image",
