@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import zarr
 
 from ..image.boxes import (
     Block,
@@ -24,13 +23,17 @@ from ..image.boxes import (
     coarsened,
     corner_of,
     grid_shape,
-    pieces_by_index,
+    hull,
+    is_empty,
+    overlap,
     refined,
     size_of,
+    widened,
     within,
 )
-from ..store import Access, chunk_key, is_stored, storage_unit
-from .downsampling_rules import Rule, WindowLines, differing, rounded, window_lines
+from .checked import CheckedLevel
+from .downsampling_rules import Mask, Rule, WindowLines, differing, rounded, window_lines
+from .recomputation import Recomputation, differing_values
 
 REGION_VOXELS = 2**22
 # Copies of a region's samples in memory at a time: as read, as converted, and as windows.
@@ -41,6 +44,8 @@ SCOUTED_WINDOWS = 2**13
 MOST_IDS = 2**20
 # The most items of a list that a text names.
 LISTED = 5
+# Windows beyond its own on whose samples the value of a filter depends: three for the widest (Lanczos).
+FILTER_REACH = 3
 
 
 @dataclass(frozen=True)
@@ -57,6 +62,10 @@ class Comparison:
     """The rules that the level is compared with."""
     labels: bool
     """Whether values are ids, which have no mean."""
+
+
+COUNTS = ("windows", "telling", "regions", "finite", "outside")
+SUMS = ("values", "means", "surplus", "surplus_squared", "finite_values", "lows", "highs")
 
 
 @dataclass
@@ -80,6 +89,16 @@ class Tally:
     surplus: float = 0.0
     """Sum of the differences between values and the means of their windows, these rounded without bias."""
     surplus_squared: float = 0.0
+    finite: int = 0
+    """Windows of which the value and all samples are finite."""
+    finite_values: float = 0.0
+    """Sum of the level's values for these."""
+    lows: float = 0.0
+    """Sum of the smallest samples of these."""
+    highs: float = 0.0
+    """Sum of the largest samples of these."""
+    outside: int = 0
+    """Those of these whose value is not between the samples, up to rounding."""
 
     def __post_init__(self) -> None:
         """Begin with zeros for every rule."""
@@ -89,7 +108,7 @@ class Tally:
 
     def add(self, other: Tally) -> None:
         """Add the counts of another region."""
-        for name in ("windows", "telling", "regions", "values", "means", "surplus", "surplus_squared"):
+        for name in (*COUNTS, *SUMS):
             setattr(self, name, getattr(self, name) + getattr(other, name))
         self.differing += other.differing
         self.clean += other.clean
@@ -170,17 +189,43 @@ def _voxels(region: Sequence[int], shape: Sequence[int]) -> int:
 
 
 @dataclass
-class Survey:
-    """The arrays of a pyramid, and what comparing them has found so far."""
+class Misses:
+    """The voxels of a level that differ from those that the recipe gives."""
 
-    levels: Sequence[Access]
+    count: int = 0
+    box: Box | None = None
+    """The box that they lie in, in samples of the level."""
+    first: tuple[tuple[int, ...], Any, Any] | None = None
+    """The position of one of them, its value, and the value that it should have."""
+
+    def add(self, place: Box, wrong: Mask, found: Block, expected: Block) -> None:
+        """Add those of one part of the level."""
+        at = np.argwhere(wrong)
+        low, high = at.min(axis=0), at.max(axis=0) + 1
+        box = tuple(slice(p.start + int(i), p.start + int(j)) for p, i, j in zip(place, low, high, strict=True))
+        self.count += len(at)
+        self.box = box if self.box is None else hull(self.box, box)
+        position = tuple(p.start + int(i) for p, i in zip(place, at[0], strict=True))
+        if self.first is None or position < self.first[0]:
+            self.first = position, found[tuple(at[0])], expected[tuple(at[0])]
+
+
+@dataclass
+class Survey:
+    """The levels of a pyramid, and what comparing them has found so far."""
+
+    levels: Sequence[CheckedLevel]
     """The levels."""
     labels: bool
     """Whether values are ids."""
     windows: int | None = None
     """The most windows of a region to look at; None for all."""
+    recomputation: Recomputation | None = None
+    """How levels are computed again; None if that is not known, or not wanted."""
     tallies: dict[Comparison, Tally] = field(default_factory=dict)
     """The counts of each comparison."""
+    misses: dict[int, Misses] = field(default_factory=dict)
+    """For each level that was computed again, the voxels that differ."""
     damage: set[Damage] = field(default_factory=set)
     """Chunks that are damaged or missing."""
     unread: int = 0
@@ -192,34 +237,46 @@ class Survey:
 
     def nbytes(self, pass_: ComparisonPass, number: int) -> int:
         """Return the bytes of a region."""
-        array = self.levels[pass_.source].array
-        return size_of(pass_.at(number, array.shape)) * int(array.dtype.itemsize)
+        level = self.levels[pass_.source]
+        return size_of(pass_.at(number, level.shape)) * level.dtype.itemsize
 
     def visit(self, pass_: ComparisonPass, number: int) -> None:
         """Compare the levels in a region."""
-        region = pass_.at(number, self.levels[pass_.source].array.shape)
-        shapes = {index: self.levels[index].array.shape for index in pass_.relative}
+        region = pass_.at(number, self.levels[pass_.source].shape)
+        shapes = {index: self.levels[index].shape for index in pass_.relative}
         places = {index: pass_.part(index, region, shapes[index]) for index in pass_.relative}
-        blocks = {index: self._read(index, place) for index, place in places.items()}
-        if any(block is None for block in blocks.values()):
+        again = self.recomputation if pass_.source == 0 else None
+        known = again.known(region) if again is not None else {}
+        # Filters need samples around the region, too.
+        around = hull(region, known[0]) if known else region
+        whole = self._read(pass_.source, around)
+        values = {index: self._read(index, place) for index, place in places.items() if index != pass_.source}
+        values[pass_.source] = None if whole is None else whole[within(region, around)]
+        if any(block is None for block in values.values()):
             with self.lock:
                 self.unread += 1
-        base = blocks[pass_.source]
+        if again is not None and whole is not None:
+            self._recompute(again, region, known, whole[within(known[0], around)], values)
+        blocks = {index: None if block is None else _as_numbers(block) for index, block in values.items()}
         for comparison in pass_.comparisons:
-            source, values = blocks[comparison.source], blocks[comparison.level]
-            if source is None or values is None or not values.size:
-                continue
-            tally = self._compare(comparison, source, values, places[comparison.level])
-            # If every value occurs in its window, no id is missing from the base.
-            picked = any(not tally.of(rule) for rule in comparison.rules if rule.is_placed or rule.family == "window")
-            if self.labels and comparison.source == 0 and base is not None and self.windows is None and not picked:
-                self._add_missing_ids(comparison.level, values, base)
+            self._visit_comparison(comparison, blocks, places)
+
+    def _visit_comparison(
+        self, comparison: Comparison, blocks: Mapping[int, Block | None], places: Mapping[int, Box]
+    ) -> None:
+        source, values = blocks[comparison.source], blocks[comparison.level]
+        if source is None or values is None or not values.size:
+            return
+        tally = self._compare(comparison, source, values, places)
+        # If every value occurs in its window, no id is missing from the base.
+        picked = any(not tally.of(rule) for rule in comparison.rules if rule.is_placed or rule.family == "window")
+        if self.labels and comparison.source == 0 and self.windows is None and not picked:
+            self._add_missing_ids(comparison.level, values, source)
 
     def _read(self, index: int, place: Box) -> Block | None:
         """Return a box of a level; None if a chunk of it cannot be read, which is recorded as damage."""
-        access = self.levels[index]
         try:
-            block = np.array(access.read(place))
+            return self.levels[index].read(place)
         except Exception:
             broken = list(self._broken(index, place))
             if not broken:
@@ -227,26 +284,30 @@ class Survey:
             with self.lock:
                 self.damage.update(broken)
             return None
-        if block.dtype.kind in "mM":
-            return block.view(np.int64)
-        return block.view(np.uint8) if block.dtype.kind == "b" else block.astype(block.dtype.newbyteorder("="))
 
     def _broken(self, index: int, place: Box) -> Iterator[Damage]:
-        for key, part in stored_parts(self.levels[index].array, place):
+        for key, part in self.levels[index].parts(place):
             try:
                 self.levels[index].array[part]
             except Exception as error:
                 # Codecs raise errors of any class.
                 yield Damage(index, key, f"{type(error).__name__}: {error}")
 
-    def _compare(self, comparison: Comparison, source: Block, values: Block, place: Box) -> Tally:
-        first = corner_of(place)
-        size = self.levels[comparison.source].array.shape
+    def _compare(self, comparison: Comparison, source: Block, values: Block, places: Mapping[int, Box]) -> Tally:
+        place = places[comparison.level]
+        size = self.levels[comparison.source].shape
         # NaN and infinity are compared like other values.
         with np.errstate(all="ignore"):
-            tally = tally_of(comparison, source, values, first, size, self.windows)
-        if tally.differing.any() and self.windows is None:
+            tally = tally_of(comparison, source, values, corner_of(place), size, self.windows)
+        by_rules = self.recomputation is None or comparison.level not in self.recomputation.levels
+        if tally.differing.any() and self.windows is None and by_rules:
             self._add_missing_chunks(comparison, source, values, place)
+            lost = self._missing_sources(comparison, source, values, place)
+            if lost.any():
+                # What is lost in the finer level is not the fault of the coarser one.
+                source, values = _blanked(comparison.factors, source, values, lost, self.levels[comparison.source].fill)
+                with np.errstate(all="ignore"):
+                    tally = tally_of(comparison, source, values, corner_of(place), size)
         with self.lock:
             if comparison in self.tallies:
                 self.tallies[comparison].add(tally)
@@ -256,20 +317,122 @@ class Survey:
 
     def _add_missing_chunks(self, comparison: Comparison, source: Block, values: Block, place: Box) -> None:
         """Record chunks that are not stored although a window of the finer level cannot give the fill value."""
-        access = self.levels[comparison.level]
-        size = self.levels[comparison.source].array.shape
-        for key, part in stored_parts(access.array, place):
+        level = self.levels[comparison.level]
+        size = self.levels[comparison.source].shape
+        for key, part in level.parts(place):
             inside = values[within(part, place)]
-            if not (inside == access.fill).all() or is_stored(access.array, key):
+            if not level.is_fill(inside) or not level.is_missing(key):
                 continue
             under = within(refined(part, comparison.factors), refined(place, comparison.factors))
             first = corner_of(part)
             for found, _ in window_lines(source[under], inside, first, size, comparison.factors):
                 samples = found["reduced"].samples
                 # By no rule is a value below all samples of its window, or above all of them.
-                if ((samples > access.fill).all(axis=0) | (samples < access.fill).all(axis=0)).any():
-                    with self.lock:
-                        self.damage.add(Damage(comparison.level, key, ""))
+                if ((samples > level.fill).all(axis=0) | (samples < level.fill).all(axis=0)).any():
+                    self._add_damage(Damage(comparison.level, key, ""))
+
+    def _missing_sources(self, comparison: Comparison, source: Block, values: Block, place: Box) -> Mask:
+        """Record chunks of the finer level that are not stored although the coarser one has values over them.
+
+        A filter gives such values at the edge of what is stored, but not far from it, nor in all of a chunk. Returns
+        the windows that these chunks touch.
+        """
+        finer, coarser = self.levels[comparison.source], self.levels[comparison.level]
+        filled = _filled_windows(source, comparison.factors, finer.fill, values.shape)
+        present = ~_equals(values, coarser.fill) & filled
+        lost = np.zeros_like(filled)
+        if not present.any():
+            return lost
+        far = present & _eroded(filled, FILTER_REACH, [along.start == 0 for along in place])
+        for key, part in finer.parts(refined(place, comparison.factors, finer.shape)):
+            over = within(overlap(coarsened(part, comparison.factors), place), place)
+            whole = present[over].size and present[over].all()
+            if (far[over].any() or whole) and finer.is_missing(key):
+                self._add_damage(Damage(comparison.source, key, ""))
+                lost[over] = True
+        return lost
+
+    def _add_damage(self, damage: Damage) -> None:
+        with self.lock:
+            self.damage.add(damage)
+
+    def _recompute(
+        self,
+        again: Recomputation,
+        region: Box,
+        known: Mapping[int, Box],
+        base: Block,
+        values: Mapping[int, Block | None],
+    ) -> None:
+        """Compare the levels in a region with those that the recipe gives, and record what differs."""
+        with np.errstate(all="ignore"):
+            expected = again.values(region, known, base)
+            wrong = {
+                index: differing_values(found, expected[index], again.tolerance)
+                for index, found in values.items()
+                if index in expected and found is not None
+            }
+        places = {index: again.part(index, region) for index in wrong}
+        if any(mask.any() for mask in wrong.values()):
+            self._explain_by_order(again, region, known, base, values, wrong)
+            self._explain_by_missing_base(again, known[0], base, places, wrong)
+        for index, mask in wrong.items():
+            found = values[index]
+            if found is not None and mask.any():
+                self._explain_by_missing_chunks(index, places[index], found, mask)
+            with self.lock:
+                misses = self.misses.setdefault(index, Misses())
+                if found is not None and mask.any():
+                    misses.add(places[index], mask, found, expected[index])
+
+    def _explain_by_order(
+        self,
+        again: Recomputation,
+        region: Box,
+        known: Mapping[int, Box],
+        base: Block,
+        values: Mapping[int, Block | None],
+        wrong: Mapping[int, Mask],
+    ) -> None:
+        """Clear the values that follow from the base if sums are added up in another order."""
+        for other in again.other_orders:
+            with np.errstate(all="ignore"):
+                expected = other.values(region, known, base)
+            for index, mask in wrong.items():
+                found = values[index]
+                if found is not None and mask.any():
+                    mask &= differing_values(found, expected[index], other.tolerance)
+
+    def _explain_by_missing_base(
+        self, again: Recomputation, around: Box, base: Block, places: Mapping[int, Box], wrong: Mapping[int, Mask]
+    ) -> None:
+        """Record chunks of level 0 that are not stored although all levels have other values; clear these values.
+
+        If any level agrees that there is nothing, it is the others that are wrong.
+        """
+        for key, part in self.levels[0].parts(around):
+            if not self.levels[0].is_fill(base[within(part, around)]):
+                continue
+            over = {}
+            for index, mask in wrong.items():
+                reach = [halo and FILTER_REACH for halo in again.plan.halos(index)]
+                box = widened(coarsened(part, again.plan.levels[index].factors), reach, self.levels[index].shape)
+                touched = overlap(box, places[index])
+                if not is_empty(touched):
+                    over[index] = mask[within(touched, places[index])]
+            if over and all(mask.any() for mask in over.values()) and self.levels[0].is_missing(key):
+                self._add_damage(Damage(0, key, ""))
+                for mask in over.values():
+                    mask[...] = False
+
+    def _explain_by_missing_chunks(self, index: int, place: Box, found: Block, wrong: Mask) -> None:
+        """Record chunks of a level that are not stored although its values should not be fill; clear these values."""
+        level = self.levels[index]
+        for key, part in level.parts(place):
+            inside = within(part, place)
+            if wrong[inside].any() and level.is_fill(found[inside]) and level.is_missing(key):
+                self._add_damage(Damage(index, key, ""))
+                wrong[inside] = False
 
     def _add_missing_ids(self, level: int, values: Block, base: Block) -> None:
         missing = np.setdiff1d(values, base)
@@ -280,8 +443,7 @@ class Survey:
 
     def recognize(self, pass_: ComparisonPass, number: int) -> None:
         """Remove the ids that occur in a region of the base from those that are missing."""
-        access = self.levels[0]
-        region = pass_.at(number, access.array.shape)
+        region = pass_.at(number, self.levels[0].shape)
         block = self._read(0, region)
         if block is not None:
             known = np.unique(block)
@@ -290,10 +452,56 @@ class Survey:
                     self.missing_ids[index] = np.setdiff1d(ids, known)
 
 
-def stored_parts(array: zarr.Array[Any], place: Box) -> Iterator[tuple[str, Box]]:
-    """Yield the key of each chunk or shard that a box touches, and the part of the box in it."""
-    for index, part in pieces_by_index(place, storage_unit(array)):
-        yield chunk_key(array, index), part
+def _as_numbers(block: Block) -> Block:
+    """Return a block as rules take it: dates and durations as integers, booleans as 0 and 1."""
+    if block.dtype.kind in "mM":
+        return block.view(np.int64)
+    return block.view(np.uint8) if block.dtype.kind == "b" else block
+
+
+def _equals(values: Block, fill: Any) -> Mask:
+    """Return where values are fill, which can be NaN or NaT."""
+    if isinstance(fill, np.datetime64 | np.timedelta64):
+        fill = fill.view(np.int64)
+    return np.asarray((values == fill) | ((values != values) & (fill != fill)))
+
+
+def _filled_windows(source: Block, factors: Sequence[int], fill: Any, shape: Sequence[int]) -> Mask:
+    """Return which windows of a block hold nothing but fill; the last ones can be partial."""
+    margins = [(0, n * f - size) for n, f, size in zip(shape, factors, source.shape, strict=True)]
+    cut = source[tuple(slice(0, n * f) for n, f in zip(shape, factors, strict=True))]
+    padded = np.pad(_equals(cut, fill), [(0, max(after, 0)) for _, after in margins], constant_values=True)
+    split = [k for n, f in zip(shape, factors, strict=True) for k in (n, f)]
+    return np.asarray(padded.reshape(split).all(axis=tuple(range(1, 2 * len(shape), 2))))
+
+
+def _blanked(factors: Sequence[int], source: Block, values: Block, lost: Mask, fill: Any) -> tuple[Block, Block]:
+    """Return blocks of two levels with some windows, and the values over them, replaced by fill."""
+    under = lost
+    for axis, factor in enumerate(factors):
+        under = under.repeat(factor, axis)
+    under = under[tuple(slice(0, n) for n in source.shape)]
+    source, values = source.copy(), values.copy()
+    source[tuple(slice(0, n) for n in under.shape)][under] = fill
+    values[lost] = fill
+    return source, values
+
+
+def _eroded(mask: Mask, reach: int, from_edge: Sequence[bool]) -> Mask:
+    """Return where a mask is set up to `reach` samples on either side, along axes with more than one sample.
+
+    Nothing is known outside of the block, but before the first sample of a level, where there are none.
+    """
+    for axis, starts in enumerate(from_edge):
+        if mask.shape[axis] == 1:
+            continue
+        margins = [(reach, reach) if other == axis else (0, 0) for other in range(mask.ndim)]
+        padded = np.pad(mask, margins, constant_values=False)
+        if starts:
+            padded[(slice(None),) * axis + (slice(0, reach),)] = True
+        length = mask.shape[axis]
+        mask = np.logical_and.reduce([padded.take(range(k, k + length), axis) for k in range(2 * reach + 1)])
+    return mask
 
 
 def tally_of(
@@ -397,5 +605,14 @@ def _add_brightness(tally: Tally, piece: WindowLines, uniform: npt.NDArray[np.bo
     differences = differences[np.isfinite(differences)]
     tally.values += float(np.nansum(piece.values, dtype=np.float64))
     tally.means += float(sum(np.nansum(part) for part in means))
+    lows, highs = piece.samples.min(axis=0), piece.samples.max(axis=0)
+    finite = np.isfinite(piece.values) & np.isfinite(lows) & np.isfinite(highs)
+    tally.finite += int(finite.sum())
+    tally.finite_values += float(piece.values[finite].sum(dtype=np.float64))
+    lows, highs, values = (each[finite].astype(np.float64) for each in (lows, highs, piece.values))
+    rounding = 1.0 if piece.values.dtype.kind in "iu" else 0.0
+    tally.outside += int(((values < lows - rounding) | (values > highs + rounding)).sum())
+    tally.lows += float(lows.sum())
+    tally.highs += float(highs.sum())
     tally.surplus += float(differences.sum())
     tally.surplus_squared += float((differences**2).sum())

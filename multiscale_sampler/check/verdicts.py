@@ -10,19 +10,28 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from ..image.axes import Axis
 from ..image.boxes import box_at, corner_of
-from ..methods.reducer import Evidence
-from ..store import Access, StoredPyramid
 from ..tasks.threads import Call, run
+from .checked import CheckedPyramid, WindowShape, lines_of_axes
 from .downsampling_rules import SORTED_SAMPLES, Rule, candidates
+from .recomputation import Recomputation
 from .registration import Crop, Line, largest_distance, located
-from .survey import COPIES, REGION_VOXELS, SCOUTED_WINDOWS, Comparison, ComparisonPass, Survey, Tally, region_shape
+from .survey import (
+    COPIES,
+    REGION_VOXELS,
+    SCOUTED_WINDOWS,
+    Comparison,
+    ComparisonPass,
+    Misses,
+    Survey,
+    Tally,
+    region_shape,
+)
 
 # A rule is recognised if it differs in at most this part of the windows with several values, or fits half the regions.
 MISSES = 0.02
@@ -39,65 +48,12 @@ CROP_SAMPLES = 32
 CROP_VOXELS, CROP_WINDOWS, MOST_CROP_VOXELS = 2**16, 2**9, 2**22
 # A stated spacing within this part of the one that follows from the shapes is used.
 CLOSE = 0.1
+# How far positions may be from those of the recipe, in voxels of the base, and as a part of the axis.
+PLACED_BY_RECIPE, REGULAR = 1e-4, 1e-4
 # Windows around a crop that are read, too.
 CROP_MARGIN = 1
 # Memory of a worker that does not depend on the region: windows that are sorted.
 WORKING_BYTES = 12 * 8 * SORTED_SAMPLES
-
-WindowShape: TypeAlias = "tuple[int, ...]"
-
-
-@dataclass(frozen=True)
-class CheckedPyramid:
-    """A stored pyramid, and how its values are to be checked."""
-
-    stored: StoredPyramid
-    """The pyramid."""
-    arrays: tuple[Access, ...]
-    """The arrays of its levels."""
-    labels: bool
-    """Whether values are ids."""
-    method: str | None = None
-    """The method that the metadata name; preferred if several rules fit equally well."""
-    evidence: Evidence = "rules"
-    """What levels are checked by: rules, pixels alone if there is no rule for the method, or nothing."""
-
-    @property
-    def paths(self) -> tuple[str, ...]:
-        """The path of every level's array."""
-        return self.stored.paths
-
-    @property
-    def axes(self) -> tuple[tuple[Axis, ...], ...]:
-        """The axes of every level, as the metadata state them."""
-        return self.stored.levels
-
-    @property
-    def shapes(self) -> list[tuple[int, ...]]:
-        """The shape of every level."""
-        return [access.array.shape for access in self.arrays]
-
-    def stated(self, level: int, base: int = 0) -> tuple[Line, ...]:
-        """Return the stated positions of a level, in voxels of the base."""
-        pairs = zip(self.axes[level], self.axes[base], strict=True)
-        return tuple(((a.translation - b.translation) / b.scale, a.scale / b.scale) for a, b in pairs)
-
-    def factors(self, level: int) -> WindowShape | None:
-        """Return the voxels of the base in a window of a level; None if no integers fit the shapes."""
-        shapes = self.shapes
-        ratios = [abs(step) for _, step in self.stated(level)]
-        found = [_likely_factor(*along) for along in zip(shapes[0], shapes[level], ratios, strict=True)]
-        return None if None in found else tuple(factor for factor in found if factor)
-
-
-def _likely_factor(size: int, coarse: int, ratio: float) -> int | None:
-    """Return the integer factor between two sizes, rounded up or down, that is closest to the stated one."""
-    least = size // (coarse + 1) + 1
-    most = -(-size // (coarse - 1)) - 1 if coarse > 1 else max(size, round(ratio))
-    if least > most:
-        return None
-    stated = round(ratio)
-    return stated if least <= stated <= most else min(max(round(size / coarse), least), most)
 
 
 @dataclass(frozen=True)
@@ -138,6 +94,8 @@ class Verdict:
     """How far they may differ from the stated positions, in voxels of the base."""
     by: str
     """What the positions were found from: "rule", "pixels" or ""."""
+    misses: Misses | None = None
+    """The voxels that differ from those that the recipe gives; None if the level was not computed again."""
 
     @property
     def match(self) -> Match | None:
@@ -189,14 +147,15 @@ def survey_of(
     reporting
         A function from the number of bytes to read to a context manager, which takes the bytes that are done.
     """
-    passes = [_without_unused(pyramid, pass_) for pass_ in _comparison_passes(pyramid, levels, memory // workers)]
+    planned, again = _comparison_passes(pyramid, levels, memory // workers)
+    passes = [_without_unused(pyramid, pass_) for pass_ in planned]
     rng = np.random.default_rng(seed)
     counts = [math.prod(pass_.grid(pyramid.shapes[pass_.source])) for pass_ in passes]
     chosen = [_chosen(count, sample, rng) for count in counts]
     passes = [_scouted(pyramid, *pair) for pair in zip(passes, chosen, strict=True)]
-    survey = Survey(pyramid.arrays, pyramid.labels)
+    survey = Survey(pyramid.arrays, pyramid.labels, recomputation=again)
     total = sum(
-        len(numbers) * pyramid.arrays[s.source].array.nbytes // count
+        len(numbers) * pyramid.arrays[s.source].nbytes // count
         for s, numbers, count in zip(passes, chosen, counts, strict=True)
     )
     with reporting(total) as report:
@@ -232,12 +191,34 @@ def _chosen(count: int, sample: int | None, rng: np.random.Generator) -> Sequenc
     return sorted(int(number) for number in rng.choice(count, sample, replace=False, shuffle=False))
 
 
-def _comparison_passes(pyramid: CheckedPyramid, levels: Sequence[int], memory: int) -> Iterator[ComparisonPass]:
-    """Yield the passes in which every level is compared with the base and with the level that it follows from."""
+def _comparison_passes(
+    pyramid: CheckedPyramid, levels: Sequence[int], memory: int
+) -> tuple[list[ComparisonPass], Recomputation | None]:
+    """Return the passes in which every level is compared with the base and with the level that it follows from.
+
+    With them, how levels are computed again in the first of the passes, if a recipe says it.
+    """
+    again = pyramid.recomputation
+    itemsize = COPIES * max(level.dtype.itemsize for level in pyramid.arrays) + (again.itemsize if again else 0)
+    most = min(REGION_VOXELS, (memory - WORKING_BYTES) // itemsize)
+    factors = {level: pyramid.factors(level) for level in range(1, len(pyramid.shapes))}
+    first, alone, windows = _first_pass(pyramid, levels, factors, most)
+    region = region_shape(pyramid.shapes[0], windows, pyramid.arrays[0].unit, most)
+    if region is None:
+        raise ValueError(
+            f"memory_limit leaves {memory!r} bytes for each worker, too little for one window; allow more memory"
+        )
+    passes = [replace(first, region=region), *_further_passes(pyramid, alone, most)]
+    if again is not None:
+        again = _within_memory(again, [level for level in levels if level in first.relative], region, memory)
+    return passes, again
+
+
+def _first_pass(
+    pyramid: CheckedPyramid, levels: Sequence[int], factors: Mapping[int, WindowShape | None], most: int
+) -> tuple[ComparisonPass, list[tuple[int, int]], WindowShape]:
+    """Return the pass over the base without its region, the levels whose windows are too large for it, and windows."""
     shapes = pyramid.shapes
-    itemsize = max(access.array.dtype.itemsize for access in pyramid.arrays)
-    most = min(REGION_VOXELS, (memory - WORKING_BYTES) // (COPIES * itemsize))
-    factors = {level: pyramid.factors(level) for level in range(1, len(shapes))}
     together: dict[int, WindowShape] = {0: (1,) * len(shapes[0])}
     windows = together[0]
     alone = []
@@ -249,7 +230,7 @@ def _comparison_passes(pyramid: CheckedPyramid, levels: Sequence[int], memory: i
         parent = _finer_level(level, factors, shapes)
         wider = tuple(map(math.lcm, windows, along))
         if region_shape(shapes[0], wider, (1,) * len(wider), most) is None:
-            alone.append((level, parent))
+            alone += [] if parent is None else [(level, parent)]
             continue
         windows = wider
         together[level] = along
@@ -257,19 +238,26 @@ def _comparison_passes(pyramid: CheckedPyramid, levels: Sequence[int], memory: i
         if parent:
             together[parent] = pyramid.factors(parent) or together[0]
             comparisons.append(_step(pyramid, level, parent))
-    region = region_shape(shapes[0], windows, pyramid.arrays[0].unit, most)
-    if region is None:
-        raise ValueError(
-            f"memory_limit leaves {memory!r} bytes for each worker, too little for one window; allow more memory"
-        )
-    yield ComparisonPass(0, region, together, tuple(comparisons))
+    return ComparisonPass(0, windows, together, tuple(comparisons)), alone, windows
+
+
+def _further_passes(pyramid: CheckedPyramid, alone: Sequence[tuple[int, int]], most: int) -> Iterator[ComparisonPass]:
+    """Yield a pass for each level whose windows of the base are too large, over the level that it follows from."""
     for level, parent in alone:
-        if parent is None:
-            continue
         step = _step(pyramid, level, parent)
-        region = region_shape(shapes[parent], step.factors, pyramid.arrays[parent].unit, most)
+        region = region_shape(pyramid.shapes[parent], step.factors, pyramid.arrays[parent].unit, most)
         if region is not None:
             yield ComparisonPass(parent, region, {parent: (1,) * len(region), level: step.factors}, (step,))
+
+
+def _within_memory(again: Recomputation, levels: list[int], region: Sequence[int], memory: int) -> Recomputation | None:
+    """Return the computation of as many of some levels as memory allows; filters need samples around a region."""
+    while levels:
+        limited = again.limited_to(levels)
+        if limited.needed_voxels(region) * limited.itemsize <= memory:
+            return limited
+        levels = levels[:-1]
+    return None
 
 
 def _without_unused(pyramid: CheckedPyramid, pass_: ComparisonPass) -> ComparisonPass:
@@ -301,10 +289,10 @@ def _step(pyramid: CheckedPyramid, level: int, parent: int) -> Comparison:
 
 
 def _comparison(pyramid: CheckedPyramid, level: int, source: int, factors: WindowShape) -> Comparison:
-    coarse, fine = pyramid.arrays[level].array, pyramid.arrays[source].array
+    coarse, fine = pyramid.arrays[level], pyramid.arrays[source]
     sizes = zip(fine.shape, coarse.shape, factors, strict=True)
     partial = any(size < count * factor for size, count, factor in sizes)
-    dtypes = [np.dtype(np.uint8) if a.dtype.kind == "b" else a.dtype.newbyteorder("=") for a in (fine, coarse)]
+    dtypes = [np.dtype(np.uint8) if each.dtype.kind == "b" else each.dtype for each in (fine, coarse)]
     dtypes = [np.dtype(np.int64) if dtype.kind in "mM" else dtype for dtype in dtypes]
     rules = candidates(dtypes[0], dtypes[1], factors, partial=partial, labels=pyramid.labels)
     return Comparison(level, source, factors, rules, pyramid.labels)
@@ -372,7 +360,10 @@ def _judged(
     matches.sort(key=lambda m: (not m.is_recognised, m.rule.is_loose, m.misses, *_order_of_match(m, pyramid.method)))
     tally = next((tally for c, tally in tallies.items() if c.source == 0), None)
     dims = len(pyramid.shapes[0])
-    verdict = Verdict(level, pyramid.factors(level), tuple(matches), tally, None, (0.0,) * dims, "")
+    misses = survey.misses.get(level)
+    verdict = Verdict(level, pyramid.factors(level), tuple(matches), tally, None, (0.0,) * dims, "", misses)
+    if pyramid.recomputation is not None:
+        return _placed_by_recipe(pyramid, pyramid.recomputation, verdict)
     if verdict.match is None or verdict.match.rule.is_loose:
         return verdict
     tolerance = tuple(0.01 + 1e-6 * size for size in pyramid.shapes[0])
@@ -387,6 +378,13 @@ def _judged(
     # Of rules that fit equally well, one that agrees with the metadata is preferred.
     agreeing = [found for found in placed if agrees(found, stated, pyramid.shapes[level], tolerance)]
     return replace(verdict, lines=(agreeing or placed)[0], tolerance=tolerance, by="rule")
+
+
+def _placed_by_recipe(pyramid: CheckedPyramid, again: Recomputation, verdict: Verdict) -> Verdict:
+    """Return a verdict with the positions that the recipe gives the level."""
+    lines = lines_of_axes(again.plan.levels[verdict.index].axes, pyramid.axes[0])
+    tolerance = tuple(PLACED_BY_RECIPE * (1 + REGULAR * size) for size in pyramid.shapes[0])
+    return replace(verdict, lines=lines, tolerance=tolerance, by="rule")
 
 
 def _order_of_match(match: Match, stated: str | None) -> tuple[bool, int, int]:
@@ -422,7 +420,7 @@ def _by_pixels(pyramid: CheckedPyramid, verdict: Verdict, rng: np.random.Generat
     pairs = zip((abs(claimed) for _, claimed in pyramid.stated(level)), steps, strict=True)
     steps = [claimed if step != 1 and math.isclose(claimed, step, rel_tol=CLOSE) else step for claimed, step in pairs]
     fits = math.prod(steps) * CROP_WINDOWS <= MOST_CROP_VOXELS
-    if not fits or pyramid.arrays[level].array.dtype.kind not in "iuf":
+    if not fits or pyramid.arrays[level].dtype.kind not in "iuf":
         return verdict
     nominal = [((step - 1) / 2, step) for step in steps]
     best = located(list(_crops(pyramid, level, nominal, rng)), nominal, shapes[level])

@@ -11,36 +11,34 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
-import numpy as np
 import zarr
 
+from ..files import is_file_of_images
 from ..messages import table
-from ..metadata import stated_method
 from ..metadata.specification import Finding
-from ..methods.reducer import Evidence
-from ..methods.reducers import ALIASES, REDUCERS
 from ..plan.factors import as_positive_int
 from ..plan.options import StorageOptions
-from ..store import LABELS, Access, StoredPyramid, holds_image, open_node, release_buffers
+from ..store import LABELS, StoredPyramid, holds_image, is_consolidated, local_path, open_node, release_buffers
 from ..tasks.progress import ProgressCallback, reporting
-from .downsampling_rules import ANY_SAMPLE, VOTES, Rule
-from .registration import largest_distance
-from .survey import LISTED, Damage, Survey, Tally
-from .validation import Report, geometry_findings
-from .verdicts import CheckedPyramid, Match, Verdict, agrees, survey_of, verdicts_of
+from .checked import CheckedPyramid
+from .level_findings import (
+    coordinate_findings,
+    damage_findings,
+    findings_of_level,
+    recipe_findings,
+    rule_text,
+    strict_matches,
+)
+from .survey import Survey
+from .validation import Report, geometry_findings, outdated_findings
+from .verdicts import Verdict, survey_of, verdicts_of
 
-# A difference of brightness counts if it exceeds so many standard errors and this part of a grey value.
-DRIFT_ERRORS = 4.0
-LEAST_DRIFT = 0.02
-# For floats, this part of the level's mean.
-RELATIVE_DRIFT = 1e-3
-# Part of the labels that do not occur in their window: votes of neighbours give a few, a broken level many.
-STRANGE_LABELS, BROKEN_LABELS = 0.01, 0.25
-CENTRES = "The translation of a level is the centre of its first voxel, its scale the distance to the next voxel."
-ONE_RULE = "Every voxel of a level is the value of the method for its window."
-SAME_IDS = "A level of labels has no ids that level 0 lacks."
+Judgement: TypeAlias = Literal["agree", "disagree", "undecided"]
+
+# A sample is told to have found a fault if it had at least this chance.
+MISSED_RISK = 0.05
 
 
 @dataclass(frozen=True)
@@ -51,12 +49,14 @@ class LevelReport:
     """Path of the array, from the store on."""
     shape: tuple[int, ...]
     """Voxels along each axis."""
+    verdict: Judgement
+    """Whether data and metadata agree; "undecided" if no rule is known or fits, and nothing contradicts level 0."""
     factors: tuple[int, ...] | None
     """Voxels of level 0 in a window, along each axis; None if no integers fit the shapes."""
     sizes: str
     """How sizes were rounded: "up", "down", "up and down" (differently along axes) or "whole" (no rounding)."""
     rule: str | None
-    """The rule that reproduces the level; None if no known rule does."""
+    """The rule that reproduces the level, or the recipe of this package; None if no known rule does."""
     closest: str | None
     """The known rule that reproduces the most voxels, if none reproduces the level."""
     unknown: str | None
@@ -102,10 +102,10 @@ class LevelReport:
         stated = " ".join(f"{first:.4g}..{last:.4g}" for first, last in self.stated)
         drift = "-" if self.mean is None or self.mean_of_windows is None else f"{self.mean - self.mean_of_windows:+.3g}"
         shape = " x ".join(map(str, self.shape))
-        return self.path, shape, self.sizes, name, source, differing, ends, stated, drift
+        return self.path, shape, self.verdict, self.sizes, name, source, differing, ends, stated, drift
 
 
-COLUMNS = ("level", "shape", "sizes", "rule", "source", "differ", "samples at", "stated at", "brighter by")
+COLUMNS = ("level", "shape", "verdict", "sizes", "rule", "source", "differ", "samples at", "stated at", "brighter by")
 
 
 @dataclass(frozen=True, repr=False)
@@ -118,21 +118,37 @@ class Verification(Report):
     """Number of regions that were read, and number of all regions."""
     seed: int | None = None
     """Seed of the choice of regions; None if all were read."""
+    missable: float = 0.0
+    """With a sample, the part of the regions in which a fault could have been missed, at a risk of 5 %."""
+
+    @property
+    def verdict(self) -> Judgement:
+        """Whether data and metadata agree; "undecided" if some level could not be judged and there are no errors."""
+        if not self.ok:
+            return "disagree"
+        return "undecided" if any(level.verdict == "undecided" for level in self.levels) else "agree"
 
     def to_dict(self) -> dict[str, Any]:
         """Return the report as values for JSON."""
         read, total = self.regions
         return {
             **super().to_dict(),
-            "read": {"regions": read, "of": total, "seed": self.seed},
+            "verdict": self.verdict,
+            "read": {"regions": read, "of": total, "seed": self.seed, "missable": self.missable},
             "levels": [dataclasses.asdict(level) for level in self.levels],
         }
 
     def __repr__(self) -> str:
         """Return the report as text: a row for each level and a line for each finding."""
-        verdict = "data and metadata agree" if self.ok else "data and metadata disagree"
+        verdict = f"data and metadata {self.verdict}"
+        if self.verdict == "undecided":
+            open_levels = ", ".join(level.path for level in self.levels if level.verdict == "undecided")
+            verdict = f"undecided: no known rule makes {open_levels}"
         read, total = self.regions
-        share = "every voxel" if self.seed is None else f"{read} of {total} regions at random (seed {self.seed})"
+        share = "every voxel"
+        if self.seed is not None:
+            share = f"{read} of {total} regions at random (seed {self.seed})"
+            share += f"; a fault confined to less than {self.missable:.2g} of a level could have been missed"
         lines = [f"{self.store}: {verdict}", f"read: {share}; positions in voxels of level 0"]
         lines += table([COLUMNS, *(level.cells() for level in self.levels)])
         return "\n".join([*lines, *self.lines()])
@@ -152,18 +168,23 @@ def verify_pyramid(
 ) -> Verification:
     """Check that the voxels of an OME-Zarr image, from any tool, and of its labels match its metadata.
 
-    For each level, the rule is searched that reproduces it from level 0 or from the level before it: mean, sum, median,
-    mode, min, max or nearest, with its rounding, its choice among ties, its offset, and its handling of partial
-    windows. The rule gives the positions of the samples; if no rule is recognised, these are found from the pixels.
-    Integers must be equal, floats equal up to some units in the last place. Values are not checked for methods of this
-    package without such a rule ("std", "count", "label_gaussian", filters, your own functions), and for levels made
-    with `nodata`, `min_valid` or weights.
+    Levels that this package wrote are computed again from level 0 by the recipe in their metadata, and must be equal:
+    integers to the bit, floats of sums and filters up to one, two or three units in the last place.
+
+    For levels of other tools, the rule is searched that reproduces them from level 0 or from the level before: mean,
+    sum, median, mode, min, max or nearest, with its rounding, its choice among ties, its offset, and its handling of
+    partial windows. The rule gives the positions of the samples; if no rule is recognised, these are found from the
+    pixels. Integers must be equal, floats equal up to some units in the last place. Whatever the rule, a finer level is
+    not fill where a coarser one is not, and the mean is that of level 0 or between those of the windows' extremes.
+
+    A level is undecided if none of this is wrong, but no rule is known or fits: levels by your own function or with
+    weights, which the metadata do not contain, or by another tool's filter.
 
     Parameters
     ----------
     store, path
-        The group with the ``multiscales`` metadata, of an image or of labels; or a pyramid that is only described by
-        the zarr convention ``multiscales``, as in GeoZarr.
+        The group with the ``multiscales`` metadata, of an image or of labels; a pyramid that is only described by the
+        zarr convention ``multiscales``, as in GeoZarr; or a TIFF file with levels, whose positions are not checked.
     levels
         Number or numbers of the levels to check; default: all but level 0.
     sample
@@ -183,10 +204,11 @@ def verify_pyramid(
     Returns
     -------
     Report
-        ``.ok`` is whether data and metadata agree; ``.levels`` has the results for each level, ``.findings`` what is
-        wrong. A finding is an "error" if a level is not at the stated positions or not made by the stated method, if
-        voxels differ from the level's own rule, if labels have ids that level 0 lacks, or if chunks are damaged or
-        missing.
+        ``.verdict`` is "agree", "disagree" (there are errors) or "undecided"; ``.ok`` is whether there are no errors;
+        ``.levels`` has the results for each level, ``.findings`` what is wrong. A finding is an "error" if a level is
+        not at the stated positions or not made by the stated method, if voxels differ from the level's own rule, if
+        labels have ids that level 0 lacks, or if chunks are damaged or missing. With a sample, ``.missable`` is the
+        part of a level that a fault could cover and still be missed, at a risk of 5 %.
 
     Raises
     ------
@@ -212,22 +234,47 @@ def verify_pyramid(
         "memory": resources.memory,
         "workers": resources.worker_count,
     }
-    stored = StoredPyramid.of(open_node(store, path, storage_options=storage_options))
     wanted = [levels] if isinstance(levels, int) else levels
-    findings: list[Finding] = []
-    found: list[LevelReport] = []
-    read = total = 0
+    parts: list[Verification] = []
     try:
-        for place, image in _image_and_labels(stored):
+        for place, pyramid, contradictions in _pyramids(store, path, wanted, storage_options):
             show = partial(reporting, progress, title=f"verifying {place}".rstrip())
-            part = _verified(image, wanted, place, show, options)
-            found += part.levels
-            findings += part.findings
-            read, total = read + part.regions[0], total + part.regions[1]
+            parts.append(_verified(pyramid, wanted, place, show, options, contradictions))
     finally:
         release_buffers()
-    chosen = seed if read < total else None
-    return Verification(str(stored.group.store_path), tuple(findings), tuple(found), (read, total), chosen)
+    read, total = (sum(part.regions[i] for part in parts) for i in (0, 1))
+    return Verification(
+        parts[0].store,
+        tuple(finding for part in parts for finding in part.findings),
+        tuple(level for part in parts for level in part.levels),
+        (read, total),
+        seed if read < total else None,
+        max(part.missable for part in parts),
+    )
+
+
+def _pyramids(
+    store: Any, path: str | None, wanted: Sequence[int] | None, storage_options: Mapping[str, Any] | None
+) -> Iterator[tuple[str, CheckedPyramid, list[Finding]]]:
+    """Yield an image and its labels, each with its path below the image, and what contradicts itself without voxels."""
+    place = local_path(store)
+    if place is not None and is_file_of_images(place):
+        if path is not None or storage_options is not None:
+            raise ValueError(f"path={path!r} and storage_options go with a zarr store; {str(store)!r} is a file")
+        yield "", CheckedPyramid.of_file(place), []
+        return
+    node = open_node(store, path, storage_options=storage_options)
+    outdated = list(outdated_findings(node)) if isinstance(node, zarr.Group) else []
+    # What the documents of the arrays state now.
+    own = open_node(node, use_consolidated=False) if isinstance(node, zarr.Group) and is_consolidated(node) else node
+    for label, stored in _image_and_labels(StoredPyramid.of(own)):
+        pyramid = CheckedPyramid.of_store(stored)
+        found = [] if label else outdated
+        found = [*found, *recipe_findings(pyramid), *geometry_findings(stored)]
+        known = {finding.location for finding in found}
+        levels = _checked_levels(wanted, len(stored.arrays))
+        found += [finding for finding in coordinate_findings(stored, levels) if finding.location not in known]
+        yield label, pyramid, found
 
 
 def _image_and_labels(stored: StoredPyramid) -> Iterator[tuple[str, StoredPyramid]]:
@@ -239,34 +286,39 @@ def _image_and_labels(stored: StoredPyramid) -> Iterator[tuple[str, StoredPyrami
 
 
 def _verified(
-    stored: StoredPyramid, wanted: Sequence[int] | None, place: str, show: Any, options: Mapping[str, Any]
+    pyramid: CheckedPyramid,
+    wanted: Sequence[int] | None,
+    place: str,
+    show: Any,
+    options: Mapping[str, Any],
+    contradictions: Sequence[Finding],
 ) -> Verification:
     """Return the report on one image."""
-    method, evidence = _stated_method(stored)
-    labels = stored.is_labels or _is_of_labels(method)
-    labels = labels and all(array.dtype.kind in "iu" for array in stored.arrays)
-    pyramid = CheckedPyramid(stored, tuple(map(Access.of, stored.arrays)), labels, method, evidence)
-    levels = _checked_levels(wanted, len(stored.arrays))
+    levels = _checked_levels(wanted, len(pyramid.arrays))
     survey, read = survey_of(pyramid, levels, reporting=show, **options)
     verdicts = verdicts_of(pyramid, levels, survey, options["seed"])
-    findings = [*_damage_findings(pyramid, survey.damage), *geometry_findings(stored)]
-    for verdict in verdicts:
-        described = stored.multiscales.datasets[verdict.index].scale is not None
-        findings += _level_findings(pyramid, verdict, survey, method, described=described)
+    of_levels = {verdict.index: list(findings_of_level(pyramid, verdict, survey)) for verdict in verdicts}
     prefix = f"{place}/" if place else ""
+    findings = [*damage_findings(pyramid, survey.damage), *contradictions]
+    findings += [finding for found in of_levels.values() for finding in found]
     return Verification(
-        str(stored.group.store_path),
+        pyramid.place,
         tuple(dataclasses.replace(f, location=f"{prefix}{f.location}") for f in findings),
-        tuple(_level_report(pyramid, verdict, survey, prefix) for verdict in verdicts),
+        tuple(_level_report(pyramid, verdict, survey, findings, prefix) for verdict in verdicts),
         (read["regions"], read["of"]),
         read["seed"],
+        missable_part(read["regions"], read["of"]),
     )
 
 
-def _is_of_labels(stated: str | None) -> bool:
-    """Whether the stated method is one for labels only, so that values are ids without an order."""
-    row = REDUCERS.get(stated or "")
-    return row is not None and row.labels != "no" and row.packed != "order"
+def missable_part(read: int, total: int) -> float:
+    """Return the largest part of all regions in which a fault escapes a sample of them, at a risk of `MISSED_RISK`."""
+    faulty, risk = 0, 1.0
+    while faulty < total - read and risk > MISSED_RISK:
+        # The chance that none of those read is among one more that is faulty.
+        risk *= (total - read - faulty) / (total - faulty)
+        faulty += 1
+    return faulty / total if total else 0.0
 
 
 def _checked_levels(wanted: Sequence[int] | None, count: int) -> list[int]:
@@ -277,165 +329,15 @@ def _checked_levels(wanted: Sequence[int] | None, count: int) -> list[int]:
     return sorted(set(wanted))
 
 
-def _stated_method(stored: StoredPyramid) -> tuple[str | None, Evidence]:
-    """Return the method that the metadata name, if it is known, and what its levels are checked by.
-
-    For a method of this package without a rule, with missing values or with weights, a rule would fit by chance only.
-    """
-    recipe = stored.recipe
-    name = str(stated_method(stored.attributes) or (recipe or {}).get("method", "")).lower()
-    name = ALIASES.get(name, name)
-    if recipe is None:
-        return (name if name in REDUCERS else None), "rules"
-    special = recipe.get("nodata") is not None or recipe.get("min_valid") or recipe.get("weights")
-    if recipe.get("skipna") is False and name in VOTES:
-        special = True
-    return name, _evidence_of(name) if not special else "nothing"
-
-
-def _evidence_of(stated: str | None) -> Evidence:
-    """Return what levels of the stated method are checked by."""
-    row = REDUCERS.get(stated or "")
-    return "nothing" if row is None else row.evidence
-
-
-# --- findings --------------------------------------------------------------------------------------------------
-
-
-def _damage_findings(pyramid: CheckedPyramid, damage: set[Damage]) -> Iterator[Finding]:
-    for each in sorted(damage, key=lambda each: (each.level, each.key)):
-        place = f"{pyramid.paths[each.level]}/{each.key}"
-        if each.reason:
-            yield Finding("error", place, f"the chunk cannot be read ({each.reason})", "a chunk that can be decoded")
-        else:
-            yield Finding(
-                "error", place, "the chunk is not stored", "a chunk: the finer level has values other than fill there"
-            )
-
-
-def _level_findings(
-    pyramid: CheckedPyramid, verdict: Verdict, survey: Survey, stated: str | None, *, described: bool
-) -> Iterator[Finding]:
-    place = pyramid.paths[verdict.index]
-    if described:
-        yield from _position_findings(pyramid, verdict, place)
-    yield from _rule_findings(verdict, stated, place)
-    if pyramid.labels:
-        yield from _label_findings(verdict, survey, place, by_window=pyramid.evidence == "rules")
-    elif pyramid.evidence != "nothing":
-        yield from _brightness_findings(verdict, place)
-
-
-def _position_findings(pyramid: CheckedPyramid, verdict: Verdict, place: str) -> Iterator[Finding]:
-    """Yield one finding for all axes along which a level is not at its stated positions."""
-    stated, shape = pyramid.stated(verdict.index), pyramid.shapes[verdict.index]
-    if verdict.lines is None or agrees(verdict.lines, stated, shape, verdict.tolerance):
-        return
-    claims, facts, remedies = [], [], []
-    pairs = zip(pyramid.axes[0], verdict.lines, stated, shape, verdict.tolerance, strict=True)
-    for axis, found, claimed, size, most in pairs:
-        if largest_distance(found, claimed, size) > most:
-            claims.append(f"{axis.name!r} from {_ends_text(claimed, size)}")
-            facts.append(f"from {_ends_text(found, size)} (up to {largest_distance(found, claimed, size):.3g} away)")
-            origin = axis.translation + axis.scale * found[0]
-            remedies.append(f"{axis.name!r}: scale {axis.scale * found[1]:.7g}, translation {origin:.7g}")
-    has_translation = any(origin for origin, _ in stated)
-    start = "the metadata place samples of" if has_translation else "no translation: the metadata place samples of"
-    yield Finding(
-        "error",
-        place,
-        f"{start} {', '.join(claims)} in voxels of level 0, by the {_evidence(verdict)} they are {', '.join(facts)}",
-        "; ".join(remedies),
-        CENTRES,
-    )
-
-
-def _ends_text(line: tuple[float, float], size: int) -> str:
-    return f"{line[0]:.4g} to {line[0] + line[1] * (size - 1):.4g}"
-
-
-def _evidence(verdict: Verdict) -> str:
-    return "pixels" if verdict.by == "pixels" or verdict.match is None else f"rule ({verdict.match.rule})"
-
-
-def _rule_findings(verdict: Verdict, stated: str | None, place: str) -> Iterator[Finding]:
-    """Yield findings for voxels that differ from the level's rule, and for a method other than the stated one."""
-    match = verdict.match
-    families = {each.rule.family for each in verdict.equals}
-    exact = _evidence_of(stated) == "rules"
-    if match is None:
-        closest = next(iter(_strict(verdict)), None)
-        if exact and closest is not None and closest.telling:
-            found = f"no known rule reproduces the level; the closest, {closest.rule}, differs in {closest.misses:.1%}"
-            yield Finding("warning", place, f"{found} of the windows", f"the stated method, {stated!r}")
-        return
-    if exact and stated not in families:
-        expected = f"the method that the metadata name, {stated!r}"
-        yield Finding("error", place, f"the level was made by another method: {match.rule}", expected, ONE_RULE)
-    if match.rule.is_loose:
-        return
-    # A writer may round in its own way: what the loose rule of the same family allows is not an error.
-    same = [
-        m.differing for m in verdict.matches if m.rule.family == match.rule.family and m.comparison == match.comparison
-    ]
-    left = min(same)
-    if left:
-        found = f"{left} voxels differ from the rule of the others ({match.rule})"
-        yield Finding("error", place, found, "a level that is complete, and updated after level 0 was edited", ONE_RULE)
-
-
-def _strict(verdict: Verdict) -> list[Match]:
-    strict = [match for match in verdict.matches if not match.rule.is_loose]
-    return sorted(strict, key=lambda match: match.misses)
-
-
-def _label_findings(verdict: Verdict, survey: Survey, place: str, *, by_window: bool) -> Iterator[Finding]:
-    ids = survey.missing_ids.get(verdict.index, np.zeros(0))
-    if len(ids):
-        listed = ", ".join(map(str, ids[:LISTED].tolist())) + (", ..." if len(ids) > LISTED else "")
-        yield Finding("error", place, f"{len(ids)} ids that level 0 lacks: {listed}", "ids of level 0", SAME_IDS)
-    strange, windows = _strange_labels(verdict)
-    if by_window and windows and strange / windows > STRANGE_LABELS:
-        severity = "error" if strange / windows > BROKEN_LABELS else "warning"
-        found = f"{strange} of {windows} voxels have an id that does not occur in their window"
-        yield Finding("error" if severity == "error" else "warning", place, found, "an id of the window")
-
-
-def _strange_labels(verdict: Verdict) -> tuple[int, int]:
-    """Return how many labels do not occur in their window, and the number of all labels."""
-    tally = verdict.tally
-    if tally is None:
-        return 0, 0
-    loose = [rule for rule in tally.rules if rule == Rule("window", ANY_SAMPLE, ending=rule.ending)]
-    return min((tally.of(rule) for rule in loose), default=0), tally.windows
-
-
-def _brightness_findings(verdict: Verdict, place: str) -> Iterator[Finding]:
-    """Yield a finding if a level is brighter or darker than level 0 rounded without bias."""
-    tally, match = verdict.tally, verdict.match
-    if tally is None or not tally.windows or (match is not None and not match.rule.keeps_brightness):
-        return
-    drift = tally.surplus / tally.windows
-    spread = math.sqrt(max(tally.surplus_squared / tally.windows - drift**2, 0.0) / tally.windows)
-    mean = tally.means / tally.windows
-    least = LEAST_DRIFT if _is_of_integers(tally) else RELATIVE_DRIFT * abs(mean)
-    if abs(drift) > DRIFT_ERRORS * spread + least:
-        found = f"values are on average {abs(drift):.3g} {'above' if drift > 0 else 'below'} the means of their windows"
-        means = f"(mean {tally.values / tally.windows:.5g}, of level 0 {mean:.5g})"
-        yield Finding("warning", place, f"{found} {means}", "the brightness of level 0, up to rounding")
-
-
-def _is_of_integers(tally: Tally) -> bool:
-    return any(rule.how for rule in tally.rules if rule.keeps_brightness)
-
-
 # --- the report on a level -------------------------------------------------------------------------------------
 
 
-def _level_report(pyramid: CheckedPyramid, verdict: Verdict, survey: Survey, prefix: str) -> LevelReport:
+def _level_report(
+    pyramid: CheckedPyramid, verdict: Verdict, survey: Survey, findings: Sequence[Finding], prefix: str
+) -> LevelReport:
     index, match, tally = verdict.index, verdict.match, verdict.tally
-    shape, array = pyramid.shapes[index], pyramid.arrays[index].array
-    closest = match or next(iter(_strict(verdict)), None)
+    shape, array = pyramid.shapes[index], pyramid.arrays[index]
+    closest = match or next(iter(strict_matches(verdict)), None)
     sources = sorted({each.comparison.source for each in verdict.equals if each.rule == match.rule}) if match else []
     windows = (
         tally.windows if tally is not None else sum(t.windows for c, t in survey.tallies.items() if c.level == index)
@@ -443,16 +345,19 @@ def _level_report(pyramid: CheckedPyramid, verdict: Verdict, survey: Survey, pre
     finite = tally is not None and math.isfinite(tally.values) and math.isfinite(tally.means)
     weighed = tally is not None and tally.windows and finite and not pyramid.labels and array.dtype.kind in "biuf"
     ids = survey.missing_ids.get(index)
+    is_missed = verdict.misses is not None and verdict.misses.count > 0
+    rule = (None if match is None else str(match.rule)) if is_missed else rule_text(pyramid, verdict)
     return LevelReport(
         path=f"{prefix}{pyramid.paths[index]}",
         shape=shape,
+        verdict=_judgement(pyramid, verdict, findings),
         factors=verdict.factors,
         sizes=_sizes(pyramid.shapes[0], shape, verdict.factors),
-        rule=None if match is None else str(match.rule),
-        closest=None if match is not None or closest is None or not closest.telling else str(closest.rule),
-        unknown=None if pyramid.evidence == "rules" else pyramid.method,
+        rule=rule,
+        closest=None if rule is not None or closest is None or not closest.telling else str(closest.rule),
+        unknown=None if pyramid.evidence == "rules" or verdict.misses is not None else pyramid.method,
         made_from=tuple(pyramid.paths[source] for source in sources),
-        differing=0 if closest is None else closest.differing,
+        differing=verdict.misses.count if verdict.misses else 0 if closest is None else closest.differing,
         windows=windows,
         telling=0 if closest is None else closest.telling,
         equals=tuple(dict.fromkeys(str(m.rule) for m in verdict.equals if match is None or m.rule != match.rule)),
@@ -464,9 +369,20 @@ def _level_report(pyramid: CheckedPyramid, verdict: Verdict, survey: Survey, pre
         mean=_digits(tally.values / tally.windows) if weighed and tally is not None else None,
         mean_of_windows=_digits(tally.means / tally.windows) if weighed and tally is not None else None,
         strange_ids=(0 if ids is None else len(ids)) if pyramid.labels else None,
-        stored_chunks=_stored_chunks(array),
-        chunks=int(array.nchunks),
+        stored_chunks=array.stored_chunk_count,
+        chunks=array.chunk_count,
     )
+
+
+def _judgement(pyramid: CheckedPyramid, verdict: Verdict, findings: Sequence[Finding]) -> Judgement:
+    """Return whether a level agrees with its metadata; undecided if no rule is known that it could miss."""
+    path = pyramid.paths[verdict.index]
+    places = [finding.location for finding in findings if finding.severity == "error"]
+    if any(place == path or place.startswith(f"{path}/") for place in places):
+        return "disagree"
+    # Where all windows have one value, every rule gives that value.
+    by_rule = verdict.match is not None or any(not m.telling and not m.differing for m in verdict.matches)
+    return "agree" if verdict.misses is not None or (pyramid.evidence == "rules" and by_rule) else "undecided"
 
 
 def _sizes(size: Sequence[int], coarse: Sequence[int], factors: Sequence[int] | None) -> str:
@@ -484,11 +400,3 @@ def _both_ends(lines: Sequence[tuple[float, float]], shape: Sequence[int]) -> tu
 def _digits(value: float) -> float:
     """Return a number without the digits that depend on the order of a sum."""
     return float(f"{value:.9g}")
-
-
-def _stored_chunks(array: zarr.Array[Any]) -> int | None:
-    """Return how many chunks are stored; None if the store cannot list them."""
-    try:
-        return int(array.nchunks_initialized)
-    except NotImplementedError:
-        return None

@@ -1,6 +1,7 @@
 """The command line ``multiscale-sampler``: each command calls the public function of the same job.
 
-Exit codes: 0 done, 1 the input or the store is wrong (one line says how), 2 wrong usage, 130 interrupted.
+Exit codes: 0 done, 1 the input or the store is wrong (one line says how), 2 wrong usage, 3 undecided (`verify`),
+130 interrupted.
 """
 
 from __future__ import annotations

@@ -21,6 +21,12 @@ from .options import (
 )
 
 READ_STORE = "the OME-Zarr image: a path, a URL, a .zip or an .ozx file"
+# The exit code of `verify` if no rule is known to judge some level by.
+UNDECIDED = 3
+VERIFY_CODES = f"""exit codes:
+  0  data and metadata agree
+  1  they disagree: levels miss their rule or positions, chunks or label ids are lost
+  {UNDECIDED}  undecided: no error, but no rule is known to judge some level by"""
 COPY_OPTIONS = (*STORAGE_OPTIONS, RESUME_COPY, QUIET)
 
 
@@ -82,7 +88,8 @@ def _add_verify(commands: Any) -> None:
         "out.ome.zarr --sample 20",
         {"verify_pyramid": (IMAGE_PATH, VERIFIED_LEVELS, SAMPLE, SEED, *RESOURCE_OPTIONS, QUIET)},
     )
-    command.add_argument("store", help=READ_STORE)
+    command.epilog = f"{command.epilog}\n\n{VERIFY_CODES}"
+    command.add_argument("store", help=f"{READ_STORE}; or a TIFF file with levels")
     command.add_argument("--json", action="store_true", help="print JSON")
 
 
@@ -91,7 +98,9 @@ def _verify(arguments: Arguments) -> int:
 
     if SAMPLE.name not in arguments:
         refuse(arguments, [SEED], "without --sample, which checks random regions; add that, or leave this out")
-    return _print_report(verify_pyramid(arguments.store, **keywords(arguments, "verify_pyramid")), arguments)
+    report = verify_pyramid(arguments.store, **keywords(arguments, "verify_pyramid"))
+    code = _print_report(report, arguments)
+    return UNDECIDED if report.verdict == "undecided" else code
 
 
 def _print_report(report: Any, arguments: Arguments) -> int:

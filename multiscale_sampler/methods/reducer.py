@@ -69,6 +69,9 @@ class Reducer:
     evidence
         What `verify_pyramid` can check about levels of this method: "rules", the values of windows; "pixels", only
         positions and brightness; or "nothing".
+    float_ulps
+        Units in the last place by which a float of a level may differ between two computations: where levels were
+        removed or rebuilt one by one, sums are added up in another order.
     bands
         Whether its levels are bands of a Laplacian pyramid, level 0 included.
     by_parts, by_ticks
@@ -101,6 +104,7 @@ class Reducer:
     labels: ForLabels = "no"
     packed: PackedValues = "decoded"
     evidence: Evidence = "nothing"
+    float_ulps: int = 0
     bands: bool = False
     by_parts: bool = False
     by_ticks: bool = False

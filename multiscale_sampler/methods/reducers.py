@@ -81,6 +81,7 @@ def _filter(name: FilterKernel, summary: str, *aliases: Methods) -> Reducer:
         kinds=NUMBER_KINDS,
         packed="packed",
         evidence="pixels",
+        float_ulps=2,
         aliases=aliases,
     )
 
@@ -95,6 +96,7 @@ REDUCERS: dict[str, Reducer] = {
             kinds=NUMBER_KINDS,
             packed="packed",
             evidence="rules",
+            float_ulps=1,
             by_parts=True,
             convention_name="average",
             aliases=(
@@ -110,6 +112,7 @@ REDUCERS: dict[str, Reducer] = {
             partial(SumReduction, average=False),
             kinds=NUMBER_KINDS,
             evidence="rules",
+            float_ulps=1,
             by_parts=True,
         ),
         _row(
@@ -132,7 +135,13 @@ REDUCERS: dict[str, Reducer] = {
             evidence="rules",
             by_ticks=True,
         ),
-        _row("std", "standard deviation over the window, as numpy's", DeviationReduction, kinds=NUMBER_KINDS),
+        _row(
+            "std",
+            "standard deviation over the window, as numpy's",
+            DeviationReduction,
+            kinds=NUMBER_KINDS,
+            float_ulps=3,
+        ),
         _row(
             "median",
             "median of the window; integers rounded half to even",

@@ -13,7 +13,9 @@ from hypothesis import strategies as st
 
 from multiscale_sampler import create_test_image, open_pyramid, validate, verify_pyramid, write_labels, write_pyramid
 from multiscale_sampler.check import downsampling_rules, verdicts
+from multiscale_sampler.check.recomputation import Recomputation, differing_values
 from multiscale_sampler.check.registration import Crop, located
+from multiscale_sampler.check.verification import missable_part
 from multiscale_sampler.cli import main
 from multiscale_sampler.store import Access
 
@@ -140,10 +142,11 @@ def test_verify__finds_nothing_wrong_with_what_we_wrote_by_whatever_rule(rule, d
 
 def test_verify__says_of_which_method_it_knows_no_rule():
     store = {}
-    write_pyramid(structured((24, 24)), store, scale_factors=[2], method="std")
+    write_pyramid(structured((24, 24)), store, scale_factors=[2], method=np.ptp)
     report = verify_pyramid(store)
-    assert report.levels[0].unknown == "std"
-    assert "no rule for 'std'" in str(report)
+    assert report.levels[0].unknown == "ptp"
+    assert "no rule for 'ptp'" in str(report)
+    assert (report.ok, report.verdict, report.levels[0].verdict) == (True, "undecided", "undecided")
 
 
 @pytest.mark.parametrize("shape", [(64, 64, 64), (90, 70)])
@@ -444,6 +447,168 @@ def test_verify__judges_labels_with_their_image_and_coordinates_against_transfor
     assert [finding.location for finding in errors(report)] == ["scale1/x"]
 
 
+# --- stores whose rule is not known ----------------------------------------------------------------------------
+
+
+def foreign():
+    """Return the levels of a pyramid of another tool."""
+    base = structured((256, 256))
+    return [base, windows_mean(base, (2, 2), np.rint), windows_mean(base, (4, 4), np.rint)]
+
+
+@pytest.mark.parametrize("count", [1, 32, 48, 64])
+def test_foreign__lost_chunks_are_charged_to_the_finer_level(count):
+    store = store_of(foreign(), chunk=32)
+    keys = sorted(key for key in store if key.startswith("0/c/"))
+    for key in keys[:count]:
+        del store[key]
+    report = verify_pyramid(store)
+    assert report.verdict == "disagree"
+    assert {finding.location.split("/")[0] for finding in errors(report)} == {"0"}
+    assert errors(report)[0].found == "the chunk is not stored"
+    if count > 5:
+        assert errors(report)[5].found == f"{count - 5} more chunks are not stored"
+
+
+def test_foreign__sparse_levels_of_a_filter_lost_nothing():
+    base = structured((128, 128))
+    base[20:110, 20:110] = 0
+    blurred = base.astype(np.float64)
+    for axis in (0, 1):
+        for _ in range(4):
+            blurred = (np.roll(blurred, 1, axis) + 2 * blurred + np.roll(blurred, -1, axis)) / 4
+    for chunk in (8, 16, 32):
+        report = verify_pyramid(
+            store_of([base, blurred[::2, ::2].astype(np.uint16)], [((1, 1), (0, 0)), ((2, 2), (0, 0))], chunk=chunk)
+        )
+        assert (report.verdict, errors(report)) == ("undecided", [])
+
+
+@pytest.mark.parametrize("spoil", [lambda a: (a * 1.1).astype(a.dtype), lambda a: a + 800, lambda a: a // 2])
+@pytest.mark.parametrize("dtype", ["uint16", "float32"])
+def test_foreign__a_mean_far_from_that_of_level_0_is_an_error(spoil, dtype):
+    levels = [level.astype(dtype) for level in foreign()]
+    report = verify_pyramid(store_of([levels[0], spoil(levels[1]), levels[2]]))
+    (finding,) = errors(report)
+    assert finding.location == "1"
+    assert finding.found.startswith("the mean is ")
+
+
+def test_foreign__what_follows_no_rule_and_contradicts_nothing_is_undecided(tmp_path, capsys):
+    base, level, coarse = foreign()
+    shuffled = np.random.default_rng(0).permutation(level.ravel()).reshape(level.shape)
+    report = verify_pyramid(store_of([base, shuffled, coarse], place=tmp_path / "p"))
+    assert report.ok
+    assert [level.verdict for level in report.levels] == ["undecided", "agree"]
+    assert report.to_dict()["verdict"] == "undecided"
+    assert main(["verify", str(tmp_path / "p"), "--quiet"]) == 3
+    assert "undecided: no known rule makes 1" in capsys.readouterr().out
+
+
+def test_foreign__floats_that_are_filled_are_missing():
+    base = np.random.default_rng(0).random((64, 64)).astype(np.float32)
+    base[:5, :9] = np.nan
+    blocks = base.reshape(32, 2, 32, 2)
+    with np.errstate(all="ignore"):
+        level = np.nansum(blocks, (1, 3)) / np.isfinite(blocks).sum((1, 3))
+    levels = [np.where(np.isnan(a), np.float32(-9999), a).astype(np.float32) for a in (base, level)]
+    store = store_of(levels)
+    for path in "01":
+        zarr.open_array(store, path=path, mode="r+").attrs["_FillValue"] = -9999.0
+    report = verify_pyramid(store)
+    assert (report.findings, report.levels[0].rule) == ((), "mean, ignoring NaN")
+
+
+# --- TIFF files ------------------------------------------------------------------------------------------------
+
+
+def ome_tiff(path, levels):
+    with client("tifffile").TiffWriter(path, ome=True) as file:
+        file.write(levels[0], subifds=len(levels) - 1, tile=(64, 64), metadata={"axes": "YX"})
+        for level in levels[1:]:
+            file.write(level, subfiletype=1, tile=(64, 64))
+
+
+def pages_of_tiff(path, levels, kind=1):
+    with client("tifffile").TiffWriter(path) as file:
+        for number, level in enumerate(levels):
+            file.write(level, tile=(64, 64), subfiletype=kind if number else 0)
+
+
+@pytest.mark.parametrize("write", [ome_tiff, pages_of_tiff, lambda path, levels: pages_of_tiff(path, levels, 0)])
+def test_tiff__levels_are_verified(tmp_path, write):
+    levels = foreign()
+    write(tmp_path / "good.ome.tif", levels)
+    report = verify_pyramid(tmp_path / "good.ome.tif")
+    assert (report.verdict, report.findings) == ("agree", ())
+    assert [level.rule for level in report.levels] == ["mean, rounded half to even"] * 2
+    write(tmp_path / "dark.ome.tif", [levels[0], levels[1] // 2, levels[2]])
+    (finding,) = errors(verify_pyramid(tmp_path / "dark.ome.tif"))
+    assert (finding.location, finding.found.startswith("the mean is")) == ("level 1", True)
+    noisy = np.random.default_rng(0).permutation(levels[1].ravel()).reshape(levels[1].shape)
+    write(tmp_path / "noise.ome.tif", [levels[0], noisy, levels[2]])
+    assert verify_pyramid(tmp_path / "noise.ome.tif").verdict == "undecided"
+    with pytest.raises(ValueError, match=r"path='0' .* is a file"):
+        verify_pyramid(tmp_path / "good.ome.tif", "0")
+
+
+# --- stores of ours --------------------------------------------------------------------------------------------
+
+
+def test_ours__a_level_that_does_not_fit_the_recipe_is_an_error():
+    store = {}
+    write_pyramid(structured((64, 64)), store, scale_factors=[2, 4], chunks=16)
+    zarr.create_array(
+        store, name="scale2/image", data=np.zeros((15, 16), "uint16"), dimension_names=("y", "x"), overwrite=True
+    )
+    found = {finding.location: finding.message for finding in errors(verify_pyramid(store))}
+    assert found["scale2/image"] == "15x16 of uint16; expected 16x16 of uint16, as the recipe in the metadata gives"
+
+
+def test_ours__a_lost_chunk_of_level_0_is_charged_to_level_0_unless_a_level_agrees_with_it():
+    store = {}
+    write_pyramid(structured((64, 64)), store, scale_factors=[2, 4], chunks=16)
+    lost = {key: value for key, value in store.items() if key != "scale0/image/c/1/2"}
+    assert [(f.location, f.found) for f in errors(verify_pyramid(lost))] == [
+        ("scale0/image/c/1/2", "the chunk is not stored")
+    ]
+    base = structured((64, 64))
+    base[16:32, 32:48] = 0
+    write_pyramid(base, sparse := {}, scale_factors=[2, 4], chunks=16)
+    zarr.open_array(sparse, path="scale1/image", mode="r+")[8:16, 16:24] = 77
+    assert [f.location for f in errors(verify_pyramid(sparse))] == ["scale1/image"]
+
+
+def test_ours__a_filter_that_needs_more_memory_than_allowed_is_undecided(monkeypatch):
+    store = {}
+    write_pyramid(structured((64, 64)), store, scale_factors=[2, 4], method="lanczos", chunks=16)
+    monkeypatch.setattr(Recomputation, "needed_voxels", lambda self, region: 0 if len(self.levels) == 1 else 2**40)
+    report = verify_pyramid(store)
+    assert [level.verdict for level in report.levels] == ["agree", "undecided"]
+
+
+def test_ours__floats_are_compared_by_their_last_places():
+    values = np.array([1.0, -1.0, 0.0, np.inf, np.nan, 1e-45], np.float32)
+    assert not differing_values(values, values, 0).any()
+    for steps in (1, 4):
+        other = values.copy()
+        for _ in range(steps):
+            other = np.nextafter(other, np.float32(-np.inf))
+        expected = [True, True, True, True, False, True]
+        assert differing_values(values, other, steps - 1).tolist() == expected
+        assert not differing_values(values, other, steps).any()
+    # From the smallest float below zero to the smallest above.
+    assert differing_values(np.float64([-5e-324]), np.float64([5e-324]), 1).all()
+    assert not differing_values(np.float64([-0.0]), np.float64([0.0]), 0).any()
+
+
+@pytest.mark.parametrize(
+    ("read", "total", "part"), [(12, 480, 0.217), (480, 480, 0.0), (1, 2, 0.5), (479, 480, 1 / 480)]
+)
+def test_sample__says_how_large_a_fault_it_could_have_missed(read, total, part):
+    assert missable_part(read, total) == pytest.approx(part, abs=0.005)
+
+
 # --- how much is read ------------------------------------------------------------------------------------------
 
 
@@ -464,6 +629,7 @@ def test_verify__reads_a_stated_sample_in_blocks_of_bounded_size(pyramid, monkey
     assert sampled.levels[0].windows < report.levels[0].windows
     assert sampled.to_dict() == verify_pyramid(pyramid, sample=3, seed=5, workers=2).to_dict()
     assert f"3 of {report.regions[1]} regions at random (seed 5)" in str(sampled)
+    assert f"a fault confined to less than {sampled.missable:.2g} of a level could have been missed" in str(sampled)
 
 
 def test_verify__follows_levels_whose_windows_are_too_large_from_the_level_before(monkeypatch):

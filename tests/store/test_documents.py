@@ -46,7 +46,7 @@ def test_outdated__arrays_that_grew_are_named_by_what_reads_and_judges(tmp_path,
         with pytest.warns(UserWarning, match=named):
             opened(place)
     assert difference in ms.explain(place)
-    for check in (ms.validate,):
+    for check in (ms.validate, ms.verify_pyramid):
         found = {f.location: f.found for f in check(place).findings if "consolidated" in f.found}
         assert found.keys() == {"scale0/image", "scale1/image"}
         assert found["scale0/image"] == f"the consolidated metadata state {OLD}, its own document {NEW}"
@@ -88,7 +88,8 @@ def test_outdated__a_document_that_cannot_be_read(tmp_path):
     place = pyramid(tmp_path / "p")
     (place / "scale1" / "image" / "zarr.json").write_text("{")
     (each,) = outdated_documents(zarr.open_group(place), ["scale0/image", "scale1/image"])
-    assert "'scale1/image' has a document that cannot be read (Expecting property name" in str(each)
+    assert str(each).startswith("'scale1/image' has a document that cannot be read (")
+    assert "Expecting property name" in str(each)
 
 
 def test_outdated__costs_one_request_for_each_array():
