@@ -23,7 +23,8 @@ import multiscale_sampler as ms
 from multiscale_sampler.build import engine
 
 SCRATCH = "multiscale_sampler_build"
-# Where a zip file is built, and what it is before it takes its place.
+# Where a pyramid is until it takes its place; where a zip file is built, and what it is before it takes its place.
+STAGE = f"{SCRATCH}{os.sep}new{os.sep}"
 STORE_OF_ZIP, PACKED = "pyramid.zarr", "packed.zip"
 PHASES = ("creation", "level 0", "levels", "carry", "journal", "removal", "publishing", "making room")
 LONGEST_SECONDS = 120
@@ -97,12 +98,16 @@ class Watch:
     def _phase(self, path, removal):
         begun = self.counts["journal"] > 0
         self.removing |= removal and begun
-        path = path.removeprefix(f"{STORE_OF_ZIP}{os.sep}")
+        path = path.removeprefix(f"{STORE_OF_ZIP}{os.sep}").removeprefix(STAGE)
         top, *rest = Path(path).parts or ("",)
         if top == PACKED:
             return "packing"
         if removal:
             return "removal" if begun else "making room"
+        if top == SCRATCH and rest[:1] in ([], ["zarr.json"], [".zgroup"], [".zmetadata"], ["new"]):
+            return "creation"
+        if top == SCRATCH and rest[0] in ("root", "old", "swap.json", "swap.json.partial"):
+            return "publishing"
         if top == SCRATCH:
             return "carry" if rest and rest[0].startswith("carry") else "journal"
         if self.removing:

@@ -21,7 +21,7 @@ from ..metadata.display import without_display
 from ..plan.options import StorageOptions
 from ..tasks.progress import ProgressCallback
 from .build import Build, build_of_tree
-from .engine import run_passes
+from .engine import check_data, run_passes
 
 # Size along each axis of the three boxes of a level that are compared with the source.
 SAMPLED_EDGE = 64
@@ -84,10 +84,12 @@ def copy_group(
     image, *labels = images
     with ExitStack() as claims:
         root = _copy_levels(image, target, settings, claims, storage_options)
+        if root.is_complete:
+            return []
         pending = [(root, image)]
         for each in labels:
             _create_labels_group(each, root.group, settings.version)
-            place = root.group.store_path / each.inside
+            place = root.stored_group.store_path / each.inside
             if not (settings.resume and stores.is_finished(place)):
                 pending.append((_copy_levels(each, place, settings, claims, None), each))
         not_copied = _copy_others(source, _other_names(source, images), root.group, settings)
@@ -116,6 +118,9 @@ def _copy_levels(
     new = _create_target(
         image, build, place, settings, encodings[0], storage_options, with_coordinates=with_coordinates
     )
+    if new.is_complete:
+        check_data(build, new.level_arrays(), new)
+        return new
     arrays = {}
     for level, encoding, source in zip(build.levels, encodings, image.stored.arrays, strict=True):
         arrays[level.index] = new.create_level(level, encoding, _attributes_to_copy(source), like=source)

@@ -62,6 +62,17 @@ def run_passes(build: Build, arrays: Arrays, target: stores.Target, progress: bo
     target.drop_scratch(filled)
 
 
+def check_data(build: Build, arrays: Arrays, target: stores.Target) -> None:
+    """Refuse to take levels that an interrupted build has completed for those of other data.
+
+    Raises
+    ------
+    ValueError
+        If the data have changed.
+    """
+    DataCheck(build, target).of_filled_levels(build.bound_passes(target.record, arrays))
+
+
 def take_digests(
     digests: stores.Digests,
     boxes: Iterable[Box] | None,

@@ -17,7 +17,7 @@ from ..image.boxes import Block, Box, corner_of, replaced, shape_of
 from ..image.dataarray import unread
 from ..image.dtypes import cast_block
 from ..store.chunks import Access
-from ..store.nodes import source_array
+from ..store.origins import source_array
 from ..store.stamps import ANY_TIME, Stamps, stamps_of_array, stamps_of_file, stamps_of_graph
 from ..tasks.crew import active_client
 from ..tasks.dask_internals import get_sync

@@ -38,7 +38,7 @@ from ..plan.options import LevelOptions, StorageOptions, specified
 from ..store import in_one_commit
 from ..tasks.progress import ProgressCallback
 from .build import Build, build_of_image, build_of_tree, open_with_axes
-from .engine import run_passes, take_digests
+from .engine import check_data, run_passes, take_digests
 from .publishing import crs_to_write, published_attributes, with_geozarr
 
 Metadata: TypeAlias = Literal["ome", "geozarr"]
@@ -262,7 +262,10 @@ def export(
     written += (stores.DIGESTS_PATH,) if settings.digests else ()
     stores.rehearse(build.levels, encoding, attrs, build.source)
     with stores.claim(place):
-        target = _create_export_target(build, store, paths, written, encoding, settings)
+        target = _create_export_target(build, store, paths, written, encoding, settings, tuple(labels or ()))
+        if target.is_complete:
+            check_data(build, target.level_arrays(), target)
+            return
         arrays = {level.index: target.create_level(level, encoding, attrs, like=build.source) for level in build.levels}
         if layout == "datatree":
             for level, image in zip(build.levels, images, strict=True):
@@ -271,7 +274,8 @@ def export(
         if settings.digests:
             take_digests(stores.Digests.create(target.group, arrays[0]), None, build.workers, settings.progress)
         for name, label in (labels or {}).items():
-            _export_labels(label, target.group, name, settings)
+            _export_labels(label, target.stored_group, name, settings)
+            stores.register_label(target.labels_group(), name, version)
         attributes = published_attributes(
             build, target, version, arrays, stated, made_by="write_pyramid", labels_of=labels_of
         )
@@ -287,9 +291,15 @@ def _create_export_target(
     written: tuple[str, ...],
     encoding: stores.Encoding,
     settings: ExportSettings,
+    labels: Sequence[str],
 ) -> stores.Target:
     """Create the group of a pyramid, or reopen that of the build to resume."""
-    sources = [*build.data, *(unread(coordinate) for image in build.images for coordinate in image.coords.values())]
+    weights = () if build.weights is None else (build.weights.data,)
+    sources = [
+        *build.data,
+        *weights,
+        *(unread(coordinate) for image in build.images for coordinate in image.coords.values()),
+    ]
     return stores.create_target(
         store,
         sources,
@@ -300,6 +310,7 @@ def _create_export_target(
         mode=settings.mode,
         resume=settings.resume,
         zarr_format=VERSIONS[settings.version].zarr_format,
+        labels=labels,
         storage_options=settings.storage_options,
     )
 
@@ -440,20 +451,25 @@ def _write_levels_beside_base(build: Build, group: zarr.Group, added: _AddedLeve
     record = build.record(version, "flat", encoding, copy_base=False)
     with stores.claim(place):
         target = stores.open_target(group, added.base, len(build.levels), version, record=record, resume=added.resume)
-        arrays = {level.index: target.create_level(level, encoding, attrs, like=array) for level in build.levels[1:]}
-        run_passes(build, arrays, target, added.progress)
-        attributes = published_attributes(
-            build,
-            target,
-            version,
-            {0: array, **arrays},
-            stated,
-            made_by="add_levels",
-            labels_of=LABELLED_IMAGE if is_labels else None,
-        )
-        target.publish(attributes)
+        if target.is_complete:
+            check_data(build, target.level_arrays(), target)
+        else:
+            arrays = {
+                level.index: target.create_level(level, encoding, attrs, like=array) for level in build.levels[1:]
+            }
+            run_passes(build, arrays, target, added.progress)
+            attributes = published_attributes(
+                build,
+                target,
+                version,
+                {0: array, **arrays},
+                stated,
+                made_by="add_levels",
+                labels_of=LABELLED_IMAGE if is_labels else None,
+            )
+            target.publish(attributes)
     if added.labels_group is not None:
-        stores.register_label(added.labels_group, target.group.basename or place[1][-1], version)
+        stores.register_label(added.labels_group, group.basename or place[1][-1], version)
 
 
 def _check_base(axes: Sequence[Axis]) -> None:
@@ -554,6 +570,7 @@ def write_labels(
     settings = ExportSettings(version, image.layout, mode, compressors, resume, progress)
     root = stores.writable_group(image.group)
     _export_labels(build, root, name, settings)
+    stores.register_label(root.require_group(stores.LABELS), name, version)
     if image.is_consolidated:
         stores.consolidate(root)
 
@@ -618,12 +635,11 @@ def label_trees(tree: xr.DataTree) -> dict[str, xr.DataTree]:
 
 
 def _export_labels(build: Build, image: zarr.Group, name: str, settings: ExportSettings) -> None:
-    """Write labels to the group of their image, and register them; skip those that a resumed build has finished."""
+    """Write labels to the group of their image; skip those that a resumed build has finished."""
     target = stores.label_place(image, name)
     if not (settings.resume and stores.is_finished(target)):
         of_labels = replace(settings, metadata=("ome",))
         export(build, target, stores.place_of(target), of_labels, labels_of=LABELLED_IMAGE)
-    stores.register_label(image.require_group(stores.LABELS), name, settings.version)
 
 
 def _checked_metadata(metadata: Sequence[Metadata], version: NgffVersion) -> tuple[Metadata, ...]:

@@ -6,6 +6,7 @@ from typing import Any, cast
 
 import numpy as np
 import xarray as xr
+from xarray.backends.common import BackendArray
 from xarray.backends.zarr import FillValueCoder, ZarrArrayWrapper
 from xarray.core.indexing import LazilyIndexedArray
 
@@ -21,6 +22,12 @@ def holds_values_in_memory(variable: xr.Variable) -> bool:
 def decoded_fill_value(value: Any, dtype: np.dtype[Any]) -> Any:
     """Return a missing value from the form in which xarray writes it into the attributes of a zarr array."""
     return FillValueCoder.decode(cast("Any", value), dtype)
+
+
+def reads_a_file(value: Any) -> bool:
+    """Whether a value is how one of xarray's own engines reads an array from a file, not from a zarr store."""
+    is_own = type(value).__module__.partition(".")[0] in ("xarray", "rioxarray")
+    return is_own and isinstance(value, BackendArray) and not isinstance(value, ZarrArrayWrapper)
 
 
 def lazily_read(array: Any) -> LazilyIndexedArray:

@@ -4,7 +4,8 @@
 - `names`: names that zarr and xarray give to what they store.
 - `layout`: names and places inside the group of a pyramid.
 - `remote`: stores that are reached by requests: URLs, retries, transactions.
-- `nodes`: places opened, named and compared; the arrays behind an image.
+- `nodes`: places opened, named and compared.
+- `origins`: the arrays and files behind an image.
 - `codecs`: one compression in zarr v2, zarr v3 and numcodecs.
 - `arrays`: one array as a labelled image.
 - `convention`: levels that only the zarr convention ``multiscales`` describes.
@@ -20,6 +21,7 @@
 - `marks`: what a mark of a build or change may state.
 - `stamps`: whether stored values have been replaced since.
 - `archives`: pyramids in zip files.
+- `staging`: where a pyramid is until it is whole.
 - `targets`: a pyramid that is being built.
 - `changing`: a pyramid that is being changed.
 - `label_groups`: labels beside their image.
@@ -47,11 +49,9 @@ from .nodes import (
     opened_group,
     place_of,
     place_to_open,
-    refuse_source_in_target,
-    source_array,
     storage_unit,
-    zarr_arrays,
 )
+from .origins import refuse_source_in_target, source_array, zarr_arrays
 from .raw_chunks import is_stored
 from .reading import is_pyramid, open_image, open_pyramid
 from .remote import in_one_commit

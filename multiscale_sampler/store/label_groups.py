@@ -16,6 +16,7 @@ from ..image.dataarray import coordinate_variable, to_image
 from ..metadata import NgffVersion, label_list_attributes, listed_labels, with_published
 from .layout import LABELS, check_node_name
 from .nodes import open_node
+from .staging import Stage
 from .stored_pyramid import StoredPyramid, holds_image
 from .targets import writable_group
 
@@ -61,7 +62,10 @@ def label_place(image: zarr.Group, name: str) -> StorePath:
 
 
 def is_finished(place: StorePath) -> bool:
-    """Whether a whole pyramid is there."""
+    """Whether a whole pyramid is there, and none that is to replace it."""
+    stage = Stage.of(place)
+    if stage is not None and (stage.is_alone or stage.is_swapping or stage.begun() is not None):
+        return False
     try:
         node = open_node(place)
     except FileNotFoundError:

@@ -1,37 +1,31 @@
-"""Opening stores, paths and URLs, and finding out where an array is stored and what it is computed from.
-
-`source_array` and `refuse_source_in_target` look through dask graphs for the zarr arrays behind an image: the one
-to read them without detours, the other so that no target destroys its own source.
-"""
+"""Opening stores, paths and URLs, and finding out where an array is stored: all spellings of a place are one place."""
 
 from __future__ import annotations
 
-import itertools
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, TypeGuard, cast
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 from zipfile import BadZipFile
 
-import dask.array as da
-import numpy as np
 import zarr
 from zarr.abc.store import Store
 from zarr.errors import GroupNotFoundError
 
 from ..extras import required
 from ..files.arrays import FileArray
-from ..tasks.dask_internals import contents_of, is_plain_view, values_in_graph
+from .layout import SCRATCH
 from .limits import limited_array
-from .names import V2_DIMENSIONS
+from .names import DOCUMENTS, V2_DIMENSIONS
 from .remote import (
     BRANCH,
+    PASSING_PROTOCOLS,
     is_icechunk,
     is_repository,
     path_of_url,
-    protocol_of,
+    place_in_file_system,
     protocol_of_url,
     retrying,
     store_of_url,
@@ -40,6 +34,10 @@ from .zarr_internals import ZipReader, identity_of_memory, node_at, nodes_at, re
 
 Location: TypeAlias = "tuple[str, tuple[str, ...]]"
 
+# Protocols of URLs of this machine's files.
+LOCAL_PROTOCOLS = ("file", "local")
+# Kinds of places that have one name each; the same object can be got by http, or through a proxy.
+KNOWN_KINDS = ("file", "s3", "gs", "az")
 # "The name of OME-Zarr zip files SHOULD end with `.ozx`" (RFC-9).
 ZIP_ENDINGS = (".zip", ".ozx")
 # obstore's stores by the protocol of their URLs, and what their settings call the place that holds all objects.
@@ -78,6 +76,10 @@ def open_node(
         with reading_documents(place):
             return zarr.open(opened, mode="r", path=path, use_consolidated=use_consolidated)
     except (FileNotFoundError, GroupNotFoundError, NotADirectoryError) as error:
+        if is_unfinished(store):
+            raise ValueError(
+                f"{shown(store)} is a pyramid whose build has not finished; complete it with resume=True (--resume)"
+            ) from error
         inside = f" at {path!r}" if path else ""
         raise FileNotFoundError(f"no zarr array or group{inside} in {shown(store)}") from error
     except BadZipFile as error:
@@ -138,6 +140,15 @@ def _store_path(place: Any, path: str | None) -> zarr.storage.StorePath:
     return zarr.storage.StorePath(store, path or "")
 
 
+def is_unfinished(store: Any) -> bool:
+    """Whether a place is a folder in which a build has begun, and nothing else is to be opened as yet."""
+    kind, parts = place_of(store)
+    folder = Path(*parts) if kind == "file" else None
+    return (
+        folder is not None and (folder / SCRATCH).is_dir() and not any((folder / name).exists() for name in DOCUMENTS)
+    )
+
+
 def _not_a_place(store: Any) -> TypeError:
     return TypeError(f"expected a path, a URL, or a zarr store, group or array, got {store!r}")
 
@@ -146,10 +157,13 @@ def local_path(store: Any) -> Path | None:
     """Return the local path that a place is written as, None if it is none."""
     if not isinstance(store, str | os.PathLike):
         return None
-    text = os.fspath(store)
-    if text.startswith("file://"):
-        return Path(url2pathname(urlsplit(text).path))
-    return None if "://" in text else Path(text)
+    text = os.fsdecode(store)
+    protocol, is_url, path = text.partition("://")
+    if not is_url:
+        return Path(text)
+    if protocol.lower() not in LOCAL_PROTOCOLS:
+        return None
+    return Path(url2pathname(path.removeprefix("localhost") if path.startswith("localhost/") else path))
 
 
 def zip_path(store: Any) -> Path | None:
@@ -197,7 +211,9 @@ def url_options(store: Any, storage_options: Mapping[str, Any] | None) -> dict[s
 
 def shown(store: Any) -> str:
     """Return a place as a message names it."""
-    return repr(os.fspath(store)) if isinstance(store, str | os.PathLike) else str(store)
+    if isinstance(store, str | os.PathLike):
+        return repr(os.fspath(store))
+    return "a dict" if isinstance(store, Mapping) else str(store)
 
 
 def dimension_names(array: zarr.Array[Any]) -> tuple[str, ...] | None:
@@ -254,67 +270,41 @@ def only_array(group: zarr.Group) -> zarr.Array[Any]:
     )
 
 
-def source_array(data: Any) -> zarr.Array[Any] | None:
-    """Return the zarr array that a lazy array is a plain view of, or None if it is anything else."""
-    if not isinstance(data, da.Array) or not is_plain_view(data):
-        return None
-    arrays = list(zarr_arrays(data))
-    if len(arrays) != 1:
-        return None
-    array = arrays[0]
-    return array if array.shape == data.shape and array.dtype == data.dtype else None
-
-
-def zarr_arrays(data: Any) -> Iterator[zarr.Array[Any]]:
-    """Yield the zarr arrays that an array is computed from, as far as its dask graph tells."""
-    return (source for source in stored_sources(data) if isinstance(source, zarr.Array))
-
-
-def stored_sources(data: Any) -> Iterator[zarr.Array[Any] | FileArray]:
-    """Yield the zarr arrays and arrays in files that an array is computed from, as far as its dask graph tells."""
-    if not isinstance(data, da.Array):
-        yield from _arrays_within(data, set())
-        return
-    seen: set[int] = set()
-    for value in values_in_graph(data):
-        yield from _arrays_within(value, seen)
-
-
-def _arrays_within(value: Any, seen: set[int]) -> Iterator[zarr.Array[Any] | FileArray]:
-    if id(value) in seen or isinstance(value, np.ndarray | str | bytes | int | float):
-        return
-    seen.add(id(value))
-    if isinstance(value, zarr.Array | FileArray):
-        yield value
-        return
-    for inner in contents_of(value):
-        yield from _arrays_within(inner, seen)
-
-
 def location(store: Store, path: str) -> Location:
     """Return where a node is, in a form that is equal for the same place however it is written."""
     store = unwrapped(store)
     parts = _parts(path)
     if isinstance(store, zarr.storage.LocalStore):
-        return "file", Path(os.path.realpath(os.path.join(store.root, *parts))).parts
+        return _in_folder(store.root, *parts)
     if isinstance(store, zarr.storage.ZipStore):
         return "file", (*Path(os.path.realpath(store.path)).parts, *parts)
     if isinstance(store, zarr.storage.MemoryStore):
         return f"memory {identity_of_memory(store)}", parts
     if isinstance(store, zarr.storage.FsspecStore):
-        protocol = protocol_of(store)
-        if protocol == "file":
-            return "file", (*Path(os.path.realpath(store.path)).parts, *parts)
-        return protocol, (*_parts(store.path), *parts)
+        protocol, root = place_in_file_system(store.fs, store.path)
+        return _in_folder(root, *parts) if protocol == "file" else (protocol, (*_parts(root), *parts))
     if isinstance(store, zarr.storage.ObjectStore):
-        protocol, holder = OBJECT_STORES.get(type(store.store).__name__, ("", ""))
-        if protocol:
-            config = {str(key): value for key, value in dict(store.store.config).items()}
-            return protocol, (str(config.get(holder)), *_parts(str(store.store.prefix or "")), *parts)
+        return _in_object_store(store.store, parts)
     if is_icechunk(store) and not store.read_only:
         # What is not committed yet is in a session, which is of this process.
         return f"memory of session {id(cast('Any', store).session)}", parts
     return f"{type(store).__name__} {store}", parts
+
+
+def _in_folder(root: Any, *parts: str) -> Location:
+    return "file", Path(os.path.realpath(os.path.join(root, *parts))).parts
+
+
+def _in_object_store(store: Any, parts: tuple[str, ...]) -> Location:
+    """Return where a path is in one of obstore's stores."""
+    name = type(store).__name__
+    if name == "LocalStore":
+        return _in_folder(store.prefix or os.sep, *parts)
+    if name == "MemoryStore":
+        return f"memory of object store {id(store)}", parts
+    protocol, holder = OBJECT_STORES.get(name, (name, ""))
+    config = {str(key): value for key, value in dict(getattr(store, "config", {})).items()}
+    return protocol, (str(config.get(holder)), *_parts(str(getattr(store, "prefix", None) or "")), *parts)
 
 
 def _parts(path: str) -> tuple[str, ...]:
@@ -325,7 +315,7 @@ def place_of(store: Any) -> Location:
     """Return where a place is, whatever form it is given in."""
     path = local_path(store)
     if path is not None:
-        return "file", Path(os.path.realpath(path)).parts
+        return _in_folder(path)
     if isinstance(store, zarr.Array | zarr.Group | zarr.storage.StorePath):
         node = store if isinstance(store, zarr.storage.StorePath) else store.store_path
         return location(node.store, node.path)
@@ -336,29 +326,27 @@ def place_of(store: Any) -> Location:
     if is_repository(store):
         return f"memory of repository {id(store)}", ()
     if isinstance(store, str):
-        protocol = protocol_of_url(store)
-        return protocol, _parts(store if "::" in store else path_of_url(store))
+        return _place_of_url(store)
     raise _not_a_place(store)
+
+
+def _place_of_url(url: str) -> Location:
+    """Return where a URL leads; that of a cache, or of a part of a file system, to where it gets its values."""
+    first, is_chain, rest = url.partition("::")
+    protocol = protocol_of_url(url)
+    if not is_chain:
+        return protocol, _parts(path_of_url(url))
+    if protocol in PASSING_PROTOCOLS:
+        kind, parts = place_of(rest)
+        return kind, (*parts, *_parts(first.partition("://")[2]))
+    return protocol, _parts(url)
+
+
+def is_known(place: Location) -> bool:
+    """Whether a place is one of those of which there is no other name."""
+    return place[0] in KNOWN_KINDS or is_in_memory(place)
 
 
 def is_in_memory(place: Location) -> bool:
     """Whether a place is in the memory of this process, where no other one sees it."""
     return place[0].startswith("memory")
-
-
-def refuse_source_in_target(sources: Sequence[Any], store: Any) -> None:
-    """Refuse a target that holds an array which one of the sources is computed from, or lies in one.
-
-    Raises
-    ------
-    ValueError
-        If writing the target could destroy a source.
-    """
-    kind, place = place_of(store)
-    for array in itertools.chain.from_iterable(map(zarr_arrays, sources)):
-        other, source = location(array.store_path.store, array.path)
-        if kind == other and (source[: len(place)] == place or place[: len(source)] == source):
-            raise ValueError(
-                f"the target {shown(store)} holds the source {array.store_path}, or lies in it; writing there could "
-                "destroy it: choose another store, or add levels beside the source with add_levels"
-            )

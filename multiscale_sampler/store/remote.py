@@ -43,6 +43,8 @@ FILE_SYSTEMS = {
 }
 # One name for the places that several protocols name.
 PROTOCOLS = {"s3a": "s3", "gcs": "gs", "abfs": "az", "abfss": "az", "local": "file"}
+# What hands on what another file system has: caches of its values, and a folder of it.
+PASSING_PROTOCOLS = ("simplecache", "filecache", "blockcache", "cached", "dir")
 # Of these, a value is there whole or not at all. (Of files elsewhere, a part may be.)
 OBJECT_PROTOCOLS = ("s3", "gs", "az", "memory")
 # s3fs asks for the size of an object before it gets it, unless told not to get it in parts side by side.
@@ -423,9 +425,20 @@ def transaction(store: Any, said: str) -> Iterator[Any]:
 
 def protocol_of(store: zarr.storage.FsspecStore) -> str:
     """Return the protocol of a file system, by one name of several."""
-    names = store.fs.protocol
-    name = names if isinstance(names, str) else names[0]
-    return PROTOCOLS.get(name, name)
+    return place_in_file_system(store.fs, store.path)[0]
+
+
+def place_in_file_system(fs: Any, path: str) -> tuple[str, str]:
+    """Return the protocol and the path by which a file system gets its values, behind caches and other wrappings."""
+    while True:
+        name = fs.protocol if isinstance(fs.protocol, str) else fs.protocol[0]
+        if (wrapped := getattr(fs, "sync_fs", None)) is not None:
+            fs = wrapped
+        elif name in PASSING_PROTOCOLS:
+            path = f"{fs.path}/{path}" if name == "dir" else path
+            fs = fs.fs
+        else:
+            return PROTOCOLS.get(name, name), path
 
 
 def protocol_of_url(url: str) -> str:

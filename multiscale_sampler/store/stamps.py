@@ -23,7 +23,8 @@ from zarr.abc.store import Store
 from ..files.arrays import FileArray
 from ..image.boxes import Box, coarsened, grid_shape, indices_of, whole_box
 from ..tasks.dask_internals import is_plain_view
-from .nodes import storage_unit, stored_sources
+from .nodes import storage_unit
+from .origins import stored_sources
 from .remote import OBJECT_PROTOCOLS, RetryingStore, protocol_of
 from .zarr_internals import bytes_in_memory, chunk_key, sync, unwrapped
 

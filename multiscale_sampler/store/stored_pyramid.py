@@ -334,7 +334,9 @@ def _ngff_multiscales(group: zarr.Group) -> Multiscales:
     if multiscales is not None:
         return multiscales
     if BUILD_ATTRIBUTE in attributes:
-        raise ValueError(f"{group.store_path} is a pyramid whose build has not finished; build it again")
+        raise ValueError(
+            f"{group.store_path} is a pyramid whose build has not finished; complete it with resume=True (--resume)"
+        )
     if (places := listed_images(attributes)) is not None:
         named = f"as path={places[0]!r}" if places else "but it names none"
         raise ValueError(f"{group.store_path} is a group of images, not an image; open one of them, {named}")

@@ -1,6 +1,6 @@
 """The target of a build: empty arrays of its levels, their coordinates, and the metadata that publish it.
 
-The group of a target is marked while it is built, and its metadata are published last, so that no reader takes a
+New arrays are out of sight until all is written (`staging`), and metadata are published last, so that no reader takes a
 half-built store for a finished one. Only what this package wrote is ever removed.
 """
 
@@ -10,8 +10,9 @@ import asyncio
 import dataclasses
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias, cast
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal, NoReturn, TypeAlias, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -31,21 +32,26 @@ from .documents import (
     changed_documents,
     consolidate,
     silenced_string_warnings,
+    stored_attributes,
     without_mark,
 )
 from .encoding import Encoding, fill_value_for, key_encoding
 from .journal import Journal
-from .layout import BUILD_ATTRIBUTE, SCRATCH, Layout, foreign_attributes
+from .layout import BUILD_ATTRIBUTE, LABELS, SCRATCH, Layout, foreign_attributes
 from .marks import RECORD_FORMAT, mark_in, replaced_paths
 from .names import PARTIAL_ENDING, V2_DIMENSIONS
-from .nodes import as_store, local_path, open_node, refuse_source_in_target, shown, url_options
-from .remote import as_target, is_document, is_icechunk, is_remote
+from .nodes import arrays_at, as_store, is_zarr, open_node, place_of, shown, url_options
+from .origins import refuse_source_in_target, refuse_unknown_source
+from .remote import as_target, is_document, is_icechunk
+from .staging import REMOVED, HeldDocuments, Stage
 from .zarr_internals import (
     Node,
     buffer_of,
     default_buffer_prototype,
+    documents_of,
     is_consolidated,
     node_at,
+    remade_array,
     sync,
     unwrapped,
 )
@@ -147,6 +153,29 @@ class Target:
     """Whether the build was begun before."""
     instead: str = WRITE_ANOTHER
     """What can be done instead of resuming it with the data that it read."""
+    stage: Stage | None = None
+    """Where the group is until it is published, in a folder; None where arrays are written in their place."""
+    replaced: tuple[str, ...] = ()
+    """Paths of the arrays that are replaced when the pyramid is published from a stage."""
+    is_complete: bool = False
+    """Whether the build to resume was complete, so that there is nothing left to do."""
+
+    @property
+    def stored_group(self) -> zarr.Group:
+        """The group, as one that stores what is written into it at once."""
+        store = self.group.store_path.store
+        return _group_in(store.store, self.group) if isinstance(store, HeldDocuments) else self.group
+
+    def level_arrays(self) -> dict[int, zarr.Array[Any]]:
+        """Return the arrays of the levels of a complete pyramid."""
+        return dict(enumerate(arrays_at(self.group, self.paths)))
+
+    def labels_group(self) -> zarr.Group:
+        """Return the group that lists the labels of the image, those that are there already included."""
+        existing = None if self.stage is None or LABELS in self.group else self.stage.root()
+        if existing is not None and isinstance(listed := existing.get(LABELS), zarr.Group):
+            return self.group.create_group(LABELS, attributes=listed.attrs.asdict())
+        return self.group.require_group(LABELS)
 
     def create_level(
         self,
@@ -172,7 +201,7 @@ class Target:
             return begun if begun.attrs.asdict() == attrs else begun.update_attributes(dict(attrs))
         for group in _parents(path):
             self.group.require_group(group)
-        return self.group.create_array(
+        created = self.group.create_array(
             path,
             shape=level.shape,
             dtype=level.dtype.newbyteorder("="),
@@ -186,6 +215,7 @@ class Target:
             chunk_key_encoding=key_encoding(encoding.zarr_format),
             dimension_names=names if encoding.zarr_format == 3 else None,
         )
+        return _stored_array(created)
 
     def create_scratch(
         self, index: int, dtype: np.dtype[Any], shape: Sequence[int], chunks: Sequence[int]
@@ -193,9 +223,9 @@ class Target:
         """Create the array that carries the state of a level from one pass to the next."""
         path = f"{SCRATCH}/carry{index}"
         if isinstance(begun := self.group.get(path), zarr.Array):
-            return begun
+            return _stored_array(begun)
         self.group.require_group(SCRATCH)
-        return self.group.create_array(
+        created = self.group.create_array(
             path,
             shape=tuple(shape),
             chunks=tuple(chunks),
@@ -203,6 +233,7 @@ class Target:
             compressors=None,
             filters=None,
         )
+        return _stored_array(created)
 
     def journal(self, number: int, count: int) -> Journal:
         """Open the journal of a pass of `count` regions."""
@@ -241,7 +272,7 @@ class Target:
             return {**stored, BUILD_ATTRIBUTE: {**build, "filled": list(filled)}}
 
         change_attributes(self.group, with_filled)
-        _remove(self.group, [SCRATCH])
+        discard_scratch(self.group)
 
     def write_coordinates(self, index: int, image: xr.DataArray) -> None:
         """Write the coordinate arrays of a level beside its array, as xarray writes and finds them."""
@@ -268,6 +299,11 @@ class Target:
 
         Metadata are consolidated while the group is still marked as a build, so that a single write publishes all.
         """
+        if self.stage is not None:
+            self._publish_from(self.stage, attributes)
+            return
+        if isinstance(held := self.group.store_path.store, HeldDocuments):
+            held.release()
         if self.layout == "datatree" or self.was_consolidated:
             consolidate(self.group)
 
@@ -280,6 +316,51 @@ class Target:
         documents = changed_documents(self.group, published)
         ome: Any = attributes.get("ome", {})
         self.archive.pack({name: each.to_bytes() for name, each in documents.items()}, ome.get("version"))
+
+    def _publish_from(self, stage: Stage, attributes: Mapping[str, Any]) -> None:
+        """Exchange what is replaced for what is on a stage."""
+        existing = stage.root()
+        parts = [*stage.parts(self.replaced), *stage.listed_in_both(LABELS)]
+        kept: Attributes = {} if existing is None else without_mark(existing.attrs.asdict())
+        kept = foreign_attributes(kept) if self.replaced else kept
+        if self.layout == "datatree" or self.was_consolidated:
+            others = {} if existing is None else _documents_beside(writable_group(existing), parts)
+            group = _with_documents(self.group, others) if others else self.group
+            consolidate(group)
+        else:
+            group = self.group
+        documents = changed_documents(group, lambda _: with_published(kept, attributes))
+        if self.resumed:
+            stage.sweep()
+        stage.swap(documents, parts, stored_attributes(self.group)[BUILD_ATTRIBUTE])
+
+
+def _stored_array(array: zarr.Array[Any]) -> zarr.Array[Any]:
+    """Return an array that stores its chunks itself, where its documents are held back."""
+    store = array.store_path.store
+    if not isinstance(store, HeldDocuments):
+        return array
+    return remade_array(array, array.metadata, StorePath(store.store, array.path))
+
+
+def _documents_beside(group: zarr.Group, parts: Sequence[str]) -> dict[str, Buffer]:
+    """Return the documents of all arrays and groups in a group, by key, without those of some parts of it."""
+    left_out = tuple(f"{path}/" for path in (*parts, SCRATCH, REMOVED))
+    with silenced_string_warnings():
+        members = group.members(max_depth=None)
+        return {
+            f"{path}/{name}": document
+            for path, node in members
+            if not f"{path}/".startswith(left_out)
+            for name, document in documents_of(node.metadata).items()
+        }
+
+
+def _with_documents(group: zarr.Group, others: Mapping[str, Buffer]) -> zarr.Group:
+    """Return a group in memory with the documents of a group, and others."""
+    own = documents_of(group.metadata)
+    made = {**others, **_documents_beside(group, ()), **own}
+    return zarr.open_group(made, mode="r+", zarr_format=group.metadata.zarr_format)
 
 
 async def _put(place: StorePath, values: Mapping[str, Buffer]) -> None:
@@ -303,13 +384,15 @@ def create_target(
     mode: Mode,
     resume: bool,
     zarr_format: ZarrFormat,
+    labels: Sequence[str] = (),
     storage_options: Mapping[str, Any] | None = None,
 ) -> Target:
-    """Create or open the group of a new pyramid and mark it as a build in progress.
+    """Create or open the group of a new pyramid.
 
     With "w-", a place where anything is stored is refused. With "w", a pyramid of this package that is there is
-    removed, array by array; everything else in the group stays, and is refused where it is in the way. With
-    `resume`, a build that was begun there is gone on with. A zip file is built in a folder beside it.
+    replaced, array by array; everything else in the group stays, and is refused where it is in the way. With
+    `resume`, a build that was begun there is gone on with. In a folder, the pyramid that is there stays until the new
+    one is published; a zip file is built in a folder beside it. `labels` name those that are written with the pyramid.
 
     Raises
     ------
@@ -319,30 +402,142 @@ def create_target(
         If the target holds an array that one of `sources` is computed from, or lies in one.
     """
     refuse_source_in_target(sources, store)
+    new = _NewPyramid(tuple(sources), paths, written, layout, record, mode, resume, zarr_format, tuple(labels))
     archive = archive_of(store, replaces=mode == "w")
     if archive is not None:
         url_options(store, storage_options)
         archive.make_ready(zarr_format, resume=resume)
-        store = archive.store
-    place = store if archive is not None else _target_place(store, storage_options)
-    existing = _existing_node(place, resume=resume)
-    if resume and existing is not None and (begun := _begun(existing)) is not None:
+        return replace(_create_in_place(_target_place(archive.store, None), new), archive=archive)
+    place = _target_place(store, storage_options)
+    if (stage := Stage.of(place)) is not None:
+        return _create_on_stage(stage, new)
+    return _out_of_sight(_create_in_place(place, new), None)
+
+
+@dataclass(frozen=True)
+class _NewPyramid:
+    """What is to be created, and how."""
+
+    sources: tuple[Any, ...]
+    """The arrays that it is computed from."""
+    paths: tuple[str, ...]
+    """Path of every level's array, the base first."""
+    written: tuple[str, ...]
+    """Paths of all arrays."""
+    layout: Layout
+    """How levels lie in the group."""
+    record: Record
+    """What the build is and in which passes it goes."""
+    mode: Mode
+    """Whether what this package wrote may be replaced."""
+    resume: bool
+    """Whether a build that was begun is gone on with."""
+    zarr_format: ZarrFormat
+    """The zarr format."""
+    labels: tuple[str, ...]
+    """Names of the labels that are written with it."""
+
+    def target(self, group: zarr.Group, record: Record | None = None, **more: Any) -> Target:
+        """Return the target in a group; with a record, that of the build that is gone on with."""
+        return Target(
+            group,
+            self.paths,
+            self.written,
+            self.layout,
+            record or self.record,
+            resumed=record is not None,
+            instead=START_OVER,
+            **more,
+        )
+
+    def replaceable_in(self, existing: Node) -> tuple[zarr.Group, tuple[str, ...]]:
+        """Return the group that is there already, and the paths of the arrays in it that will be replaced.
+
+        Raises
+        ------
+        FileExistsError
+            If it may not be used, or something is in the way.
+        """
+        group = _usable_group(existing, self.mode, self.zarr_format, resume=self.resume)
+        ours = _replaceable(group)
+        _refuse_occupied(group, self.paths, ours)
+        for name in self.labels:
+            _refuse_foreign_labels(group, f"{LABELS}/{name}")
+        return group, ours
+
+
+def _create_on_stage(stage: Stage, new: _NewPyramid) -> Target:
+    """Create a group beside what is in a folder, or go on with one that was begun."""
+    if stage.is_swapping and (new.resume or new.mode == "w"):
+        ended = stage.finish()
+        if new.resume:
+            group = writable_group(cast("zarr.Group", open_node(stage.place)))
+            return new.target(group, new.record.resumed(ended), is_complete=True)
+    started = stage.begun()
+    begun = None if started is None else _begun(started)
+    if new.resume and begun is not None:
+        check_format(begun, stage.place, START_OVER)
+        found, root = new.record.resumed(begun), stage.root()
+        replaced = () if root is None else replaced_paths(root, begun.get("replaced", ()))
+        return new.target(writable_group(cast("zarr.Group", started)), found, stage=stage, replaced=replaced)
+    if new.mode == "w-" and (begun is not None or stage.is_swapping):
+        _refuse_interrupted(stage.place)
+    existing = _existing_node(stage.place, resume=new.resume)
+    ours: tuple[str, ...] = ()
+    if existing is not None:
+        _refuse_record_of_old(existing, resume=new.resume)
+        _, ours = new.replaceable_in(existing)
+    mark = {BUILD_ATTRIBUTE: in_progress(new.written, new.record, replaced=list(ours))}
+    return new.target(stage.open_new(new.zarr_format, mark), stage=stage, replaced=ours)
+
+
+def _create_in_place(place: StorePath, new: _NewPyramid) -> Target:
+    """Create a group, or open one for another pyramid, and mark it as a build in progress."""
+    existing = _existing_node(place, resume=new.resume)
+    if new.resume and existing is not None and (begun := _begun(existing)) is not None:
         check_format(begun, existing.store_path, START_OVER)
-        found = record.resumed(begun)
+        found = new.record.resumed(begun)
         group = writable_group(cast("zarr.Group", existing))
-        _withdraw(group, replaced_paths(group, begun.get("replaced", ())), in_progress(written, found))
-        return Target(group, paths, written, layout, found, archive=archive, resumed=True, instead=START_OVER)
+        _withdraw(group, replaced_paths(group, begun.get("replaced", ())), in_progress(new.written, found))
+        return new.target(group, found)
     if existing is None:
         # With "w-", zarr would refuse what it has left of its own first write.
-        how: Literal["a", "w-"] = "a" if resume else "w-"
-        group = zarr.open_group(as_store(place), mode=how, zarr_format=zarr_format)
+        how: Literal["a", "w-"] = "a" if new.resume else "w-"
+        group = zarr.open_group(as_store(place), mode=how, zarr_format=new.zarr_format)
         ours: tuple[str, ...] = ()
     else:
-        group = _usable_group(existing, mode, zarr_format, resume=resume)
-        ours = _replaceable(group)
-        _refuse_occupied(group, paths, ours)
-    _withdraw(group, ours, in_progress(written, record))
-    return Target(group, paths, written, layout, record, archive=archive)
+        group, ours = new.replaceable_in(existing)
+    if ours and not is_icechunk(unwrapped(place.store)):
+        refuse_unknown_source(new.sources, place)
+    _withdraw(group, ours, in_progress(new.written, new.record))
+    return new.target(group)
+
+
+def _refuse_record_of_old(existing: Node, *, resume: bool) -> None:
+    """Refuse to resume a build that an earlier version began in its place."""
+    begun = _begun(existing)
+    if resume and begun is not None:
+        check_format(begun, existing.store_path, START_OVER)
+
+
+def _refuse_interrupted(place: StorePath) -> NoReturn:
+    raise FileExistsError(
+        f"{place} contains an interrupted build; continue it with resume=True (--resume), or start over with mode='w'"
+    )
+
+
+def _refuse_foreign_labels(group: zarr.Group, path: str) -> None:
+    """Refuse labels of an image that is replaced where something stands that is not ours."""
+    node = group.get(path)
+    if node is None:
+        return
+    arrays = node.members(max_depth=None) if isinstance(node, zarr.Group) else [("", node)]
+    ours = _replaceable(node) if isinstance(node, zarr.Group) else ()
+    if taken := [name for name, member in arrays if isinstance(member, zarr.Array) and name not in ours]:
+        raise FileExistsError(
+            f"{node.store_path} holds {taken[0]!r}, which multiscale_sampler did not write, where labels would go; "
+            "choose another store, or remove it"
+        )
 
 
 def in_progress(written: Sequence[str], record: Record, **more: Any) -> dict[str, Any]:
@@ -351,8 +546,11 @@ def in_progress(written: Sequence[str], record: Record, **more: Any) -> dict[str
 
 
 def discard_scratch(group: zarr.Group) -> None:
-    """Delete what an earlier build or change kept for itself."""
-    _remove(group, [SCRATCH])
+    """Delete what a build or change kept for itself."""
+    if (stage := Stage.of(group.store_path)) is not None:
+        stage.discard()
+    else:
+        _remove(group, [SCRATCH])
 
 
 def _begun(node: Node) -> Mapping[str, Any] | None:
@@ -371,10 +569,7 @@ def _usable_group(node: Node, mode: Mode, zarr_format: ZarrFormat, *, resume: bo
     if resume and mode == "w-" and (len(node.attrs) or len(node)):
         raise FileExistsError(f"{node.store_path} exists but is not an interrupted build; there is nothing to resume")
     if mode == "w-" and _begun(node) is not None:
-        raise FileExistsError(
-            f"{node.store_path} contains an interrupted build; continue it with resume=True, or start over with "
-            "mode='w'"
-        )
+        _refuse_interrupted(node.store_path)
     if mode == "w-" and not resume:
         raise FileExistsError(
             f"{node.store_path} exists; choose another store, or pass mode='w', which replaces what "
@@ -388,31 +583,41 @@ def _usable_group(node: Node, mode: Mode, zarr_format: ZarrFormat, *, resume: bo
     return writable_group(node)
 
 
-def _target_place(store: Any, storage_options: Mapping[str, Any] | None) -> Any:
-    """Return a place in which a build asks of a remote store no more than it has to."""
+def _target_place(store: Any, storage_options: Mapping[str, Any] | None) -> StorePath:
+    """Return a place in which a build asks of a remote store no more than it has to; a folder, however it is written.
+
+    Raises
+    ------
+    ValueError
+        If the place is an array.
+    """
     options = url_options(store, storage_options)
-    if isinstance(store, str) and local_path(store) is None:
-        return as_target(as_store(store, options))
-    if isinstance(store, Store):
-        return as_target(store)
-    if isinstance(store, zarr.Group) and is_remote(store.store_path.store):
-        store = store.store_path
-    if isinstance(store, StorePath):
-        return StorePath(as_target(store.store), store.path)
-    return store
+    if isinstance(store, zarr.Array):
+        raise FileExistsError(f"{store.store_path} is an array; a pyramid needs a group, choose another store")
+    kind, parts = place_of(store)
+    if kind == "file" and not is_zarr(store):
+        return StorePath(zarr.storage.LocalStore(Path(*parts)))
+    found = store.store_path if isinstance(store, zarr.Group) else as_store(store, options)
+    found = StorePath(zarr.storage.MemoryStore(cast("Any", found))) if isinstance(found, dict) else found
+    place = found if isinstance(found, StorePath) else StorePath(found)
+    if kind == "file" and isinstance(unwrapped(place.store), zarr.storage.FsspecStore | zarr.storage.ObjectStore):
+        return StorePath(zarr.storage.LocalStore(Path(*parts)))
+    return StorePath(as_target(place.store), place.path)
 
 
-def _existing_node(store: Any, *, resume: bool) -> Node | None:
+def _existing_node(place: StorePath, *, resume: bool) -> Node | None:
     """Return what is stored at a place; None if nothing is, or with `resume` only what zarr left of a first write."""
-    place = local_path(store)
-    if place is not None and place.is_file():
-        raise FileExistsError(f"{shown(store)} exists but is not a zarr store; choose another place")
+    stage = Stage.of(place)
+    if stage is not None and stage.folder.is_file():
+        raise FileExistsError(f"{shown(stage.folder)} exists but is not a zarr store; choose another place")
+    if stage is not None and stage.is_alone:
+        return None
     try:
-        return open_node(store)
+        return open_node(place)
     except FileNotFoundError:
-        names = [path.name for path in place.iterdir()] if place is not None and place.exists() else []
+        names = [] if stage is None else [path.name for path in stage.folder.iterdir()]
         if any(not (resume and (name == ".zattrs" or name.endswith(PARTIAL_ENDING))) for name in names):
-            raise FileExistsError(f"{shown(store)} exists but is not a zarr store; choose another place") from None
+            raise FileExistsError(f"{place} exists but is not a zarr store; choose another place") from None
         return None
 
 
@@ -464,12 +669,13 @@ def _replaceable(group: zarr.Group) -> tuple[str, ...]:
 
 def _refuse_occupied(group: zarr.Group, paths: Sequence[str], ours: Sequence[str]) -> None:
     """Refuse levels where something stands that is not ours."""
+    owned = {*ours, *(path.rpartition("/")[0] for path in ours)}
     for path in paths:
         parent = path.rpartition("/")[0]
         if parent and isinstance(holder := node_at(group, parent), zarr.Group):
             taken = [f"{parent}/{name}" for name in holder if f"{parent}/{name}" not in ours]
         else:
-            taken = [place for place in (path, parent) if place and _is_taken(group, place) and place not in ours]
+            taken = [place for place in (path, parent) if place and _is_taken(group, place) and place not in owned]
         if taken:
             raise FileExistsError(
                 f"{group.store_path} holds {taken[0]!r}, which multiscale_sampler did not write, where a level would "
@@ -548,7 +754,7 @@ def rehearse(
 def open_target(
     node: zarr.Group, base: str, count: int, version: NgffVersion, *, record: Record, resume: bool
 ) -> Target:
-    """Mark the group of an existing base as one to which `count` - 1 levels are being added.
+    """Return the target of `count` - 1 levels that are being added to the group of an existing base.
 
     With `resume`, levels that were begun there are gone on with.
 
@@ -558,30 +764,67 @@ def open_target(
         If a level is there already, or a pyramid is described.
     """
     group = writable_group(node, building=True)
-    attributes = group.attrs.asdict()
     first = int(base) + 1 if base.isdigit() else 1
     paths = (base, *map(str, range(first, first + count - 1)))
-    multiscales = parse_multiscales(attributes)
+    multiscales = parse_multiscales(group.attrs.asdict())
     name = (multiscales.name if multiscales else None) or group.basename or None
-    consolidated = is_consolidated(node)
-    begun = _begun(node)
+    new = Target(group, paths, paths[1:], "flat", record, name, is_consolidated(node))
+    stage = Stage.of(group.store_path)
+    if stage is not None and stage.is_swapping:
+        ended = stage.finish()
+        if resume:
+            return replace(new, record=record.resumed(ended), is_complete=True)
+    started = group if stage is None else stage.begun()
+    # Earlier versions added levels in their place.
+    begun = _begun(group) or (None if started is None else _begun(started))
     if begun is not None:
         check_format(begun, group.store_path, WRITE_ANOTHER)
-    if resume and begun is not None:
-        found = record.resumed(begun)
-        return Target(group, paths, paths[1:], "flat", found, name, bool(begun.get("consolidated")), resumed=True)
-    if BUILD_ATTRIBUTE in attributes:
+    if resume and begun is not None and started is not None:
+        found, consolidated = record.resumed(begun), bool(begun.get("consolidated"))
+        new = replace(new, group=writable_group(started), record=found, was_consolidated=consolidated, resumed=True)
+        return _out_of_sight(new, stage)
+    if begun is not None or BUILD_ATTRIBUTE in group.attrs:
         raise FileExistsError(
             f"{group.store_path} contains levels of an unfinished build; continue it with resume=True (--resume)"
         )
+    _refuse_levels(group, paths, version)
+    mark = in_progress(paths[1:], record, consolidated=new.was_consolidated, replaced=[])
+    if stage is not None:
+        return replace(new, group=stage.open_new(group.metadata.zarr_format, {BUILD_ATTRIBUTE: mark}), stage=stage)
+    group.attrs[BUILD_ATTRIBUTE] = mark
+    return _out_of_sight(new, None)
+
+
+def _out_of_sight(target: Target, stage: Stage | None) -> Target:
+    """Return a target whose arrays no reader sees before they are published."""
+    if stage is not None:
+        return replace(target, stage=stage)
+    # icechunk takes no chunk of an array that it does not know, and shows nothing of it before all is committed.
+    place = target.group.store_path
+    if is_icechunk(unwrapped(place.store)):
+        return target
+    owned = frozenset(path.rpartition("/")[0] or path for path in target.written)
+    store = HeldDocuments(place.store, place.path, owned)
+    return replace(target, group=_group_in(store, target.group))
+
+
+def _group_in(store: Store, group: zarr.Group) -> zarr.Group:
+    """Return a group by another store that wraps its own, or is wrapped by it."""
+    zarr_format = group.metadata.zarr_format
+    return zarr.open_group(store, path=group.path, mode="r+", zarr_format=zarr_format, use_consolidated=False)
+
+
+def _refuse_levels(group: zarr.Group, paths: Sequence[str], version: NgffVersion) -> None:
+    """Refuse levels beside the base that is the first of `paths`, where a pyramid or anything else stands already."""
+    multiscales = parse_multiscales(group.attrs.asdict())
     if multiscales is not None and len(multiscales.datasets) > 1:
         raise FileExistsError(
             f"{group.store_path} describes a pyramid already; recompute its levels with "
             "rebuild_levels, or remove the levels other than its base and the metadata first"
         )
-    if multiscales is not None and multiscales.datasets[0].path != base:
+    if multiscales is not None and multiscales.datasets[0].path != paths[0]:
         raise FileExistsError(
-            f"{group.store_path} describes {multiscales.datasets[0].path!r}, and levels of {base!r} would take "
+            f"{group.store_path} describes {multiscales.datasets[0].path!r}, and levels of {paths[0]!r} would take "
             "its place; name that as the base, or write a new store with write_pyramid"
         )
     if multiscales is not None and multiscales.version != version:
@@ -593,5 +836,3 @@ def open_target(
         raise FileExistsError(
             f"{group.store_path} holds {taken[0]!r} already; remove it, or write a new store with write_pyramid"
         )
-    group.attrs[BUILD_ATTRIBUTE] = in_progress(paths[1:], record, consolidated=consolidated)
-    return Target(group, paths, paths[1:], "flat", record, name, consolidated)

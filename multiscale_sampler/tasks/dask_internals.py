@@ -26,7 +26,7 @@ def values_in_graph(data: da.Array) -> Iterator[Any]:
     """Yield what the graph of an array holds, layer by layer: tasks, and the values that they are given."""
     for layer in data.dask.layers.values():
         if isinstance(layer, Blockwise):
-            yield from itertools.chain((value for value, _ in layer.indices), (layer.task,))
+            yield from itertools.chain((value for value, _ in layer.indices), layer.io_deps.values(), (layer.task,))
         else:
             yield from dict(layer).values()
 

@@ -12,7 +12,7 @@ import xarray as xr
 import zarr
 
 from ..image.boxes import cell_at, whole_box
-from ..store.nodes import source_array
+from ..store.origins import source_array
 from ..store.raw_chunks import ByteRange, described_in_v3, is_inside, read_box, read_stored, stored_size
 from ..tasks.crew import usable_scheduler
 

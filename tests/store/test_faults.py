@@ -90,6 +90,11 @@ def assert_unfinished(target):
     assert location is None or not [node for node in reader.Reader(location)() if len(node.data) > 1]
 
 
+def is_there(expected, target):
+    """Whether a place holds some files as they are expected, whatever else is there."""
+    return expected.items() <= hashes(target).items()
+
+
 def resumed(call, source, target, options, monkeypatch):
     """Go on with a build, and return how many regions it worked on."""
     begun = []
@@ -117,7 +122,7 @@ def test_build__killed_at_any_moment_goes_on_to_the_same_bits(tmp_path, undistur
             assert moment.number >= killed.operations[moment.phase]
             assert files(target) == whole
             continue
-        if before is None or hashes(target) != before:
+        if not is_there(before or {None: None}, target) and not is_there(whole, target):
             assert_unfinished(target)
         again = resumed(call, source, target, options, monkeypatch)
         assert files(target) == whole, f"killed at {moment}"
@@ -134,7 +139,8 @@ def test_build__killed_again_and_again_does_little_twice(tmp_path, undisturbed, 
     for moment in moments:
         killed = build_in_child(call, source, target, options, str(tmp_path / "log"), moment)
         assert killed.killed
-        assert_unfinished(target)
+        if options.get("mode") != "w":
+            assert_unfinished(target)
         begun += killed.begun
     begun += resumed(call, source, target, options, monkeypatch)
     assert files(target) == whole

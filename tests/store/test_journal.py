@@ -100,7 +100,13 @@ def test_write_pyramid__does_nothing_twice_when_it_resumes(tmp_path, image, monk
     with pytest.raises(StopError):
         write_pyramid(image, tmp_path / "parts", **OPTIONS)
     go_on()
-    done = Journal.of(zarr.open_group(tmp_path / "parts/multiscale_sampler_build"), "pass0", 0).done().sum()
+    done = (
+        Journal.of(
+            zarr.open_group(tmp_path / "parts/multiscale_sampler_build/new/multiscale_sampler_build"), "pass0", 0
+        )
+        .done()
+        .sum()
+    )
     told = []
     write_pyramid(image, tmp_path / "parts", resume=True, progress=told.append, **OPTIONS)
     assert done > 1

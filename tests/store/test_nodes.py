@@ -10,7 +10,8 @@ import zarr
 
 from multiscale_sampler import open_image
 from multiscale_sampler.store import dimension_names, open_node, place_of, source_array
-from multiscale_sampler.store.nodes import location, refuse_source_in_target, zarr_arrays
+from multiscale_sampler.store.nodes import location
+from multiscale_sampler.store.origins import refuse_source_in_target, zarr_arrays
 
 from ..data import Recording, make_array, noise
 
