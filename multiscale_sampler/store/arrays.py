@@ -26,6 +26,7 @@ from .codecs import ZarrFormat
 from .limits import limited_array
 from .names import V2_DIMENSIONS
 from .nodes import dimension_names, storage_unit
+from .remote import retried_array
 from .zarr_internals import nodes_at, values_of
 
 CF_PACKING = ("scale_factor", "add_offset", "_FillValue", "missing_value")
@@ -183,7 +184,7 @@ def lazy_array(array: zarr.Array[Any] | FileArray, chunks: Any, names: Sequence[
             raise ValueError(f"chunks name {unknown!r}, but the dims are {tuple(names)!r}; name only those")
         chunks = tuple(given.get(name, size) for name, size in zip(names, unit, strict=True))
     if isinstance(array, zarr.Array):
-        array = limited_array(array)
+        array = limited_array(retried_array(array))
     # Or dask would read an empty part, to see what parts are.
     meta = np.empty((0,) * len(array.shape), array.dtype)
     return cast("da.Array", da.from_array(array, chunks=chunks, meta=meta))

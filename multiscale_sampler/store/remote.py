@@ -16,6 +16,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, 
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, ParamSpec, TypeVar
+from urllib.parse import quote, unquote
 
 import dask
 import zarr
@@ -51,6 +52,8 @@ OBJECT_PROTOCOLS = ("s3", "gs", "az", "memory")
 S3_OPTIONS = {"asynchronous": True, "max_concurrency": 1}
 # Of botocore, below s3fs: a request is made once.
 S3_CONFIG = {"retries": {"total_max_attempts": 1}}
+# What may stand in the path of a URL as it is, beside letters, digits, "-", "_", "." and "~" (RFC 3986).
+SAFE_IN_PATHS = "/!$&'()*+,;=:@"
 
 # Of an icechunk repository.
 BRANCH = "main"
@@ -345,6 +348,56 @@ class TargetStore(RetryingStore):
         self._documents.clear()
 
 
+class QuotingStore(WrapperStore[Store]):
+    """A store over HTTP, where keys are parts of URLs: what else would be a fragment or a query is quoted.
+
+    Unquoted, a key with ``#``, ``?`` or ``%`` asks for something else, which mostly is not there, and what is not there
+    counts as fill.
+    """
+
+    async def get(self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None = None) -> Buffer | None:
+        """Return a value or a part of it."""
+        return await self._store.get(_quoted(key), prototype, byte_range)
+
+    async def get_partial_values(
+        self, prototype: BufferPrototype, key_ranges: Iterable[tuple[str, ByteRequest | None]]
+    ) -> list[Buffer | None]:
+        """Return parts of values."""
+        return await self._store.get_partial_values(prototype, [(_quoted(key), part) for key, part in key_ranges])
+
+    async def exists(self, key: str) -> bool:
+        """Return whether there is a value."""
+        return await self._store.exists(_quoted(key))
+
+    async def getsize(self, key: str) -> int:
+        """Return the number of bytes of a value."""
+        return await self._store.getsize(_quoted(key))
+
+    async def is_empty(self, prefix: str) -> bool:
+        """Return whether nothing is stored below a prefix."""
+        return await self._store.is_empty(_quoted(prefix))
+
+    async def list_prefix(self, prefix: str) -> AsyncIterator[str]:
+        """Yield the keys below a prefix."""
+        async for key in self._store.list_prefix(_quoted(prefix)):
+            yield unquote(key)
+
+    async def list_dir(self, prefix: str) -> AsyncIterator[str]:
+        """Yield the names right below a prefix."""
+        async for name in self._store.list_dir(_quoted(prefix)):
+            yield unquote(name)
+
+
+def _quoted(key: str) -> str:
+    return quote(key, safe=SAFE_IN_PATHS)
+
+
+def quoting(store: Store) -> Store:
+    """Return a store that quotes keys if it is one over HTTP, any other as it is."""
+    over_http = isinstance(store, zarr.storage.FsspecStore) and store.path.startswith(("http://", "https://"))
+    return QuotingStore(store) if over_http else store
+
+
 class UnreadStore(WrapperStore[Store]):
     """A store of which nothing is known: zarr reads a shard before it writes it, even if all of it is new."""
 
@@ -365,14 +418,16 @@ def is_remote(store: Store) -> bool:
 
 def retrying(store: Store) -> Store:
     """Return a store that is asked again where requests can fail, any other as it is."""
-    return RetryingStore(store) if is_remote(store) and not isinstance(store, RetryingStore) else store
+    return RetryingStore(quoting(store)) if is_remote(store) and not isinstance(store, RetryingStore) else store
 
 
 def as_target(store: Store) -> Store:
     """Return a store as a build writes into it."""
     if isinstance(store, TargetStore) or not is_remote(store):
         return store
-    return TargetStore(store._store, store.patience) if isinstance(store, RetryingStore) else TargetStore(store)
+    if isinstance(store, RetryingStore):
+        return TargetStore(store._store, store.patience)
+    return TargetStore(quoting(store))
 
 
 def retried_array(array: zarr.Array[Any]) -> zarr.Array[Any]:
@@ -474,7 +529,7 @@ def path_of_url(url: str) -> str:
 def store_of_url(url: str, options: dict[str, Any] | None) -> Store:
     """Return the store at a URL; requests to it are repeated here, and below as seldom as libraries allow."""
     if protocol_of_url(url) != "s3":
-        return RetryingStore(zarr.storage.FsspecStore.from_url(url, storage_options=options))
+        return retrying(zarr.storage.FsspecStore.from_url(url, storage_options=options))
     chosen = {**S3_OPTIONS, **(options or {})}
     chosen["config_kwargs"] = {**S3_CONFIG, **(chosen.get("config_kwargs") or {})}
     return RetryingStore(zarr.storage.FsspecStore(s3_file_system(chosen), path=path_of_url(url)))

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import xarray as xr
+import zarr
 
 from multiscale_sampler import open_image, open_pyramid, to_image, validate, write_pyramid
 from multiscale_sampler.cli import main
@@ -137,3 +138,31 @@ def test_open_pyramid__over_http_names_the_package_that_is_missing(monkeypatch, 
         open_pyramid("http://127.0.0.1:9/a.zarr")
     assert main(["info", "http://127.0.0.1:9/a.zarr"]) == 1
     assert expected in capsys.readouterr().err
+
+
+ODD_KEYS = ["sample #3", "50% off", "what?", "%2e", "two words", "größe", "a&b=c;d", "100%25"]
+
+
+@pytest.mark.parametrize("name", ODD_KEYS)
+def test_keys__are_quoted_in_requests(served, name):
+    url, _, folder = served
+    write_pyramid(BASE, folder / "odd" / name, scale_factors=[2], chunks=16, layout="flat", mode="w")
+    check_levels(open_pyramid(f"{url}/odd", name), BASE, [(2, 2)])
+    assert validate(f"{url}/odd", name).findings == ()
+    np.testing.assert_array_equal(open_image(f"{url}/odd", f"{name}/0"), BASE)
+    # A store and an array of zarr's own.
+    store = zarr.storage.FsspecStore.from_url(f"{url}/odd", read_only=True)
+    np.testing.assert_array_equal(open_image(store, f"{name}/0"), BASE)
+    write_pyramid(open_image(store, f"{name}/0"), folder / "copy" / name, scale_factors=[2], mode="w")
+    check_levels(open_pyramid(folder / "copy" / name), BASE, [(2, 2)])
+
+
+def test_keys__of_an_image_that_other_programs_named(served):
+    url, _, folder = served
+    write_pyramid(to_image(BASE, name="em"), folder / "old", scale_factors=[2], chunks=16)
+    document = folder / "old/zarr.json"
+    document.write_text(document.read_text().replace('/em"', '/sample #3"'))
+    for level in ("scale0", "scale1"):
+        (folder / "old" / level / "em").rename(folder / "old" / level / "sample #3")
+    (base,) = open_pyramid(f"{url}/old")["scale0"].data_vars.values()
+    np.testing.assert_array_equal(base, BASE)
