@@ -231,7 +231,11 @@ def _coordinate_names(image: ConvertedImage, path: str) -> list[str]:
     """Return the names of the arrays beside a level, if it has its own group."""
     parent = path.rpartition("/")[0]
     group = image.stored.group.get(parent) if parent else None
-    return [name for name in group if f"{parent}/{name}" != path] if isinstance(group, zarr.Group) else []
+    return (
+        [name for name in stores.members_of(group, 0) if f"{parent}/{name}" != path]
+        if isinstance(group, zarr.Group)
+        else []
+    )
 
 
 def _other_names(group: zarr.Group, images: Sequence[ConvertedImage]) -> list[str]:
@@ -242,7 +246,7 @@ def _other_names(group: zarr.Group, images: Sequence[ConvertedImage]) -> list[st
     owned = {image.inside for image in images}
     return sorted(
         name
-        for name, _ in group.members(max_depth=None)
+        for name in stores.members_of(group)
         if name not in copied | above | owned | {stores.LABELS} and name.rpartition("/")[0] not in inside - owned
     )
 

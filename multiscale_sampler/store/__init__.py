@@ -15,6 +15,7 @@
 - `raw_chunks`: chunks as they are stored, for readers that decode them.
 - `digests`: which chunks of a base were edited.
 - `encoding`: how the values of new levels are stored.
+- `leftovers`: files that a stopped writer has left half written.
 - `documents`: attributes of a group changed in one step.
 - `journal`: which regions of an interrupted build are done.
 - `limits`: decoders that end where a chunk is full.
@@ -33,7 +34,7 @@ themselves, and stands on nothing that knows pyramids.
 from .changing import PyramidChange, grown_arrays
 from .chunks import Access, release_buffers
 from .digests import Digests
-from .documents import consolidate, outdated_documents
+from .documents import consolidate, members_of, outdated_documents
 from .encoding import Encoding, encoding_like, key_encoding
 from .journal import Journal, claim
 from .label_groups import is_finished, label_place, labels_group_above, placed_labels, register_label
@@ -100,6 +101,7 @@ __all__ = [
     "labels_group_above",
     "level_paths",
     "local_path",
+    "members_of",
     "node_at",
     "open_image",
     "open_node",

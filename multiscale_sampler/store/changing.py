@@ -36,6 +36,7 @@ from .documents import (
 )
 from .journal import claim
 from .layout import BUILD_ATTRIBUTE
+from .leftovers import remove_leftovers
 from .marks import RECORD_FORMAT, mark_in, own_paths, removed_paths
 from .names import GROUP_DOCUMENTS, ZARR_JSON
 from .nodes import open_node, place_of
@@ -82,7 +83,14 @@ class PyramidChange:
         node = open_node(store, path, storage_options=storage_options, use_consolidated=False)
         with claim(place_of(node)):
             change = cls(StoredPyramid.of(writable_group(node) if isinstance(node, zarr.Group) else node))
+            change.remove_leftovers()
             yield change._without_rest_of_removal()
+
+    def remove_leftovers(self) -> None:
+        """Delete what a change that was stopped left half written."""
+        group, begun = self.pyramid.group, self.pyramid.begun
+        ours = dict.fromkeys((*self.pyramid.paths, *own_paths(group.attrs.asdict())))
+        remove_leftovers(group, () if begun is None else tuple(ours))
 
     def _without_rest_of_removal(self) -> PyramidChange:
         """Return the change after a removal of levels that was interrupted, which is completed.
@@ -113,7 +121,10 @@ class PyramidChange:
         """
         self.mark({"format": RECORD_FORMAT, "converting": version})
         for inside in sorted(documents.keys() - {""}, key=len, reverse=True):
-            change_attributes(cast("zarr.Group", self.pyramid.group[inside]), partial(_replaced, documents[inside]))
+            group = cast("zarr.Group", self.pyramid.group[inside])
+            if self.pyramid.begun is not None:
+                remove_leftovers(group, ())
+            change_attributes(group, partial(_replaced, documents[inside]))
         self._consolidate()
         self.finish(partial(_replaced, documents[""]))
 

@@ -110,6 +110,13 @@ def silenced_string_warnings() -> Iterator[None]:
         yield
 
 
+def members_of(group: zarr.Group, max_depth: int | None = None) -> dict[str, zarr.Array[Any] | zarr.Group]:
+    """Return the arrays and groups in a group, by path; what is neither, such as half-written files, is left out."""
+    with silenced_string_warnings():
+        warnings.filterwarnings("ignore", message=".*not recognized as a component of a Zarr hierarchy.*")
+        return dict(group.members(max_depth))
+
+
 def consolidate(group: zarr.Group) -> zarr.Group:
     """Gather the metadata of everything below a group in one document, as xarray looks for it."""
     with silenced_string_warnings():

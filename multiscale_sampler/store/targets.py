@@ -38,6 +38,7 @@ from .documents import (
 from .encoding import Encoding, fill_value_for, key_encoding
 from .journal import Journal
 from .layout import BUILD_ATTRIBUTE, LABELS, SCRATCH, Layout, foreign_attributes
+from .leftovers import remove_leftovers
 from .marks import RECORD_FORMAT, mark_in, replaced_paths
 from .names import PARTIAL_ENDING, V2_DIMENSIONS
 from .nodes import arrays_at, as_store, is_zarr, open_node, place_of, shown, url_options
@@ -669,6 +670,7 @@ def _replaceable(group: zarr.Group) -> tuple[str, ...]:
 
 def _refuse_occupied(group: zarr.Group, paths: Sequence[str], ours: Sequence[str]) -> None:
     """Refuse levels where something stands that is not ours."""
+    remove_leftovers(group, ours)
     owned = {*ours, *(path.rpartition("/")[0] for path in ours)}
     for path in paths:
         parent = path.rpartition("/")[0]
