@@ -96,6 +96,7 @@ def append_pyramid(
         start = _size_before(stored, dim, resume=resume)
         addition = _Addition.of(image, stored, dim, start)
         build = _build_of_append(stored, addition, options_of_levels(stored, method), storage)
+        build.check_sources()
         record = record_of_change(build, stored, copy_base=True)
         record = replace(record, fingerprint={**record.fingerprint, "append": [dim, start]})
         target = change.target(record, resume=resume)
@@ -275,7 +276,7 @@ def _build_of_append(
     whole = addition.whole
     shapes = [array.shape for array in stored.arrays]
     (level_0,) = stores.grown_arrays(stored.arrays[:1], [whole.shape])
-    base = AppendedBase(StoredBase.of(level_0), addition.base, addition.axis, addition.start)
+    base = AppendedBase(StoredBase.of(level_0, is_resizing=True), addition.base, addition.axis, addition.start)
     after = slice(addition.start, whole.shape[addition.axis])
     box = replaced(whole_box(whole.shape), addition.axis, after)
     build = build_of_change(stored, whole, base, (box,), options, storage)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, TypeAlias
 
 import dask.array as da
@@ -83,6 +84,26 @@ class Build:
                 UserWarning,
                 stacklevel=stacklevel + 1,
             )
+
+    @cached_property
+    def presences(self) -> tuple[stores.Presence, ...]:
+        """The stored arrays that are read."""
+        bases = self.bases if self.weights is None else (*self.bases, self.weights.base)
+        return tuple(presence for base in bases for presence in base.presences)
+
+    def check_sources(self) -> None:
+        """Check that the stored arrays to be read have chunks under their keys.
+
+        Raises
+        ------
+        ValueError
+            If one has none, but other files.
+        """
+        stores.check_chunks(self.presences)
+
+    def warn_if_empty(self, *, stacklevel: int) -> None:
+        """Warn, as a call at `stacklevel`, if the image was read from arrays that store nothing."""
+        stores.warn_if_empty(self.bases[0].presences, stacklevel=stacklevel + 1)
 
     def record(self, version: str, layout: str, encoding: stores.Encoding, *, copy_base: bool) -> stores.Record:
         """Return the record by which a later call can resume this build: a fingerprint, and the passes."""

@@ -116,6 +116,8 @@ def convert(
     stored = stores.StoredPyramid.by_ngff(stores.open_node(node, use_consolidated=False))
     refuse_other_change(stored, None)
     images = _converted_images(_pyramids_inside(stored), version, is_copy=True, stacklevel=2)
+    read = [stores.Presence.of(array) for image in images for array in image.stored.arrays]
+    stores.check_chunks(read)
     settings = CopySettings(
         version, storage.in_zarr_format(VERSIONS[version].zarr_format), compressors, resume, progress
     )
@@ -127,6 +129,7 @@ def convert(
             UserWarning,
             stacklevel=2,
         )
+    stores.warn_if_empty(read[:1], stacklevel=2)
 
 
 def _pyramids_inside(stored: stores.StoredPyramid) -> Iterator[tuple[str, stores.StoredPyramid]]:

@@ -43,7 +43,7 @@ class ConvertedImage:
     def values(self, level: zarr.Array[Any], box: Box) -> Block:
         """Return the values of a box of a level, which is in the new order of axes."""
         inside = tuple(box[self.order.index(axis)] for axis in range(level.ndim))
-        return np.asarray(level[inside]).transpose(self.order)
+        return np.asarray(stores.watched(level)[inside]).transpose(self.order)
 
 
 @dataclass(frozen=True)
@@ -217,6 +217,7 @@ def _copy_array(source: zarr.Array[Any], target: zarr.Group, name: str, settings
     except (ValueError, TypeError):
         return False
     access = stores.Access.of(source)
+    stores.check_chunks([access.presence])
     for region in pieces(whole_box(source.shape), stores.storage_unit(new)):
         new[region] = access.read(region)
     return True

@@ -6,7 +6,8 @@ Tasks need no locks and no data from each other.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -29,6 +30,8 @@ class _PassContext:
     """The pass."""
     journal: stores.Journal
     """Records which regions are finished."""
+    unsure: set[int] = field(default_factory=set)
+    """Regions that found chunks missing, on threads of this process: right only if the source is still there."""
 
 
 def run_passes(build: Build, arrays: Arrays, target: stores.Target, progress: bool | ProgressCallback | None) -> None:
@@ -45,12 +48,7 @@ def run_passes(build: Build, arrays: Arrays, target: stores.Target, progress: bo
             for number, planned in enumerate(passes):
                 carried = {**carried, **_create_scratch(planned, target)}
                 bound = replace(planned, carried=carried)
-                journal = target.journal(number, bound.region_count)
-                done = _finished_regions(bound, journal) if target.resumed else np.zeros(bound.region_count, np.bool_)
-                filled.append(data.before_pass(number, bound, done))
-                calls = _region_calls(bound, done, report, deferred=build.crew is not None)
-                context = _PassContext(bound.sent() if build.crew else bound, journal)
-                run(build.crew, _build_region, context, calls, max(min(build.workers, bound.cell_count), 1), report)
+                filled.append(_run_pass(build, bound, number, target, data, report))
     except BaseException as error:
         error.add_note("The build was interrupted; complete it with resume=True (--resume).")
         raise
@@ -60,6 +58,42 @@ def run_passes(build: Build, arrays: Arrays, target: stores.Target, progress: bo
         else:
             build.crew.everywhere(stores.release_buffers)
     target.drop_scratch(filled)
+
+
+def _run_pass(
+    build: Build, bound: BoundPass, number: int, target: stores.Target, data: DataCheck, report: Advance
+) -> str:
+    """Build the regions of a pass that are not finished, from a source that is there to the end.
+
+    Returns what shows whether the data are those that it read.
+    """
+    if bound.pass_.source:
+        bound.source.presence.take_sample()
+        bound.source.presence.is_held = target.holds_documents and bound.pass_.source not in bound.carried
+    journal = target.journal(number, bound.region_count)
+    done = np.zeros(bound.region_count, np.bool_)
+    # An array that had to be created again has nothing of what finished regions wrote there.
+    if target.resumed and target.created.isdisjoint(bound.written_paths):
+        done = _finished_regions(bound, journal)
+        done[[region for region in target.record.unsure.get(str(number), ()) if region < len(done)]] = False
+    filled = data.before_pass(number, bound, done)
+    calls = _region_calls(bound, done, report, deferred=build.crew is not None)
+    context = _PassContext(bound.sent() if build.crew else bound, journal)
+    try:
+        with ExitStack() as confirmed:
+            for presence in bound.presences:
+                confirmed.enter_context(presence.confirmed_at_end(tells_missing=build.crew is None))
+            run(build.crew, _build_region, context, calls, max(min(build.workers, bound.cell_count), 1), report)
+    except BaseException:
+        # The target may have gone together with the source, whose error is the one to see.
+        with suppress(Exception):
+            losses = {presence.loss() for presence in bound.presences}
+            if "replaced" in losses or (build.crew and "gone" in losses):
+                target.record_unsure(number, np.flatnonzero(~done).tolist())
+            elif "gone" in losses:
+                target.record_unsure(number, sorted(context.unsure))
+        raise
+    return filled
 
 
 def check_data(build: Build, arrays: Arrays, target: stores.Target) -> None:
@@ -135,8 +169,11 @@ def _failure_note(bound: BoundPass, number: int, region: Box) -> str:
 def _build_region(context: _PassContext, number: int, region: Box, block: Block | None = None) -> None:
     """Build a region, and record it as finished when all its chunks are stored."""
     bound = context.bound if block is None else context.bound.with_values(block)
+    before = bound.missed()
     try:
         all_stored = reduce_region(bound, region)
+        if bound.missed() != before:
+            context.unsure.add(number)
         context.journal.mark(number, chunks_tell=all_stored)
     except Exception as error:
         error.add_note(_failure_note(bound, number, region))

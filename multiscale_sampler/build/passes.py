@@ -17,6 +17,7 @@ from ..plan.parts import known_parts, part_of_level
 from ..plan.passes import cell_shape
 from ..plan.plan import Pass, Plan
 from ..store.chunks import Access
+from ..store.presence import Presence
 from .blanks import Blanks
 from .sources import Base, Weights
 
@@ -94,6 +95,34 @@ class BoundPass:
     def with_values(self, block: Block | None) -> BoundPass:
         """Return the pass for one task that gets these values, or for all tasks (None)."""
         return replace(self, base=self.base.with_values(block))
+
+    # --- what it reads ---------------------------------------------------------------------------------------------
+
+    @property
+    def presences(self) -> tuple[Presence, ...]:
+        """The stored arrays that are read."""
+        if self.pass_.source:
+            return (self.source.presence,)
+        return self.base.presences if self.weights is None else self.base.presences + self.weights.base.presences
+
+    def missed(self) -> tuple[object, ...]:
+        """Return what differs after chunks were found missing, and wherever that is not known."""
+        if self.pass_.source:
+            return (self.source.presence.missed,)
+        return self.base.missed() if self.weights is None else self.base.missed() + self.weights.base.missed()
+
+    @property
+    def written_paths(self) -> set[str]:
+        """Paths in the store of the arrays that are written."""
+        levels = [self.levels[index] for index in self.pass_.written if index in self.levels]
+        carried = [self.carried[index] for index in self.pass_.carried if index in self.carried]
+        return {access.array.path for access in (*levels, *carried)}
+
+    @property
+    def source(self) -> Access:
+        """The level, or the state of one, that is read by a pass over a level that is not the base."""
+        index = self.pass_.source
+        return self.carried[index] if index in self.carried else self.levels[index]
 
     # --- regions ---------------------------------------------------------------------------------------------------
 

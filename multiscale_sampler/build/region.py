@@ -45,9 +45,8 @@ def reduce_region(bound: BoundPass, region: Box) -> bool:
 def _states_of_level(bound: BoundPass, known: Mapping[int, Box]) -> dict[int, Block]:
     """Read the state of the level that is the pass's source."""
     source = bound.pass_.source
-    if source not in bound.carried:
-        return {source: bound.levels[source].read(known[source])}
-    return {source: bound.carried[source].read((slice(0, bound.plan.reduction.components), *known[source]))}
+    layers = (slice(0, bound.plan.reduction.components),) if source in bound.carried else ()
+    return {source: bound.source.read((*layers, *known[source]))}
 
 
 def _states_of_base(bound: BoundPass, region: Box, known: Mapping[int, Box]) -> dict[int, Block]:

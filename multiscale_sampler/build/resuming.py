@@ -180,7 +180,7 @@ class _ComparedAccess(Access):
     @classmethod
     def of_access(cls, access: Access) -> _ComparedAccess:
         """Return the access to the same array."""
-        return cls(access.array, access.chunks, access.in_use)
+        return cls(access.array, access.chunks, access.presence, access.in_use)
 
     def write(self, box: Box, block: Block) -> bool:
         """Compare a box, and write nothing.

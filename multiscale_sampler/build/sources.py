@@ -6,6 +6,7 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, cast
 
 import dask.array as da
@@ -17,7 +18,8 @@ from ..image.boxes import Block, Box, corner_of, replaced, shape_of
 from ..image.dataarray import unread
 from ..image.dtypes import cast_block
 from ..store.chunks import Access
-from ..store.origins import source_array
+from ..store.origins import source_array, zarr_arrays
+from ..store.presence import Presence, WatchedArray, watched
 from ..store.stamps import ANY_TIME, Stamps, stamps_of_array, stamps_of_file, stamps_of_graph
 from ..tasks.crew import active_client
 from ..tasks.dask_internals import get_sync
@@ -70,6 +72,15 @@ class Base(ABC):
         """Return the base of a task that gets the values of `deferred`, or of all tasks (None)."""
         return self
 
+    @property
+    def presences(self) -> tuple[Presence, ...]:
+        """The stored arrays that are read, which could go while they are."""
+        return ()
+
+    def missed(self) -> tuple[object, ...]:
+        """Return what differs after chunks were found missing, and wherever that is not known."""
+        return tuple(presence.missed for presence in self.presences)
+
 
 @dataclass(frozen=True)
 class StoredBase(Base):
@@ -79,9 +90,9 @@ class StoredBase(Base):
     """The array."""
 
     @classmethod
-    def of(cls, array: zarr.Array[Any]) -> StoredBase:
-        """Return an array as a base."""
-        return cls(Access.of(array))
+    def of(cls, array: zarr.Array[Any], *, is_resizing: bool = False) -> StoredBase:
+        """Return an array as a base; `is_resizing` is set where it is about to get another size."""
+        return cls(Access.of(array, is_resizing=is_resizing))
 
     def read(self, box: Box) -> Block:
         """Return the values of a box; their memory belongs to this thread's next read."""
@@ -116,6 +127,11 @@ class StoredBase(Base):
     def stamps(self) -> Stamps | None:
         """Return the stamps of the stored chunks."""
         return stamps_of_array(self.access.array)
+
+    @property
+    def presences(self) -> tuple[Presence, ...]:
+        """The array."""
+        return (self.access.presence,)
 
 
 @dataclass(frozen=True)
@@ -153,6 +169,20 @@ class ArrayBase(Base):
 
     def _sliced(self, box: Box) -> Any:
         return self.data[self._in_own_order(box)]
+
+    @cached_property
+    def _arrays(self) -> tuple[zarr.Array[Any], ...]:
+        return tuple(zarr_arrays(self.data))
+
+    @cached_property
+    def presences(self) -> tuple[Presence, ...]:
+        """The zarr arrays that the array is, or is computed from."""
+        return tuple(map(Presence.of, self._arrays))
+
+    def missed(self) -> tuple[object, ...]:
+        """Return what differs after chunks were found missing; arrays that others opened do not tell."""
+        told = (isinstance(array, WatchedArray) for array in self._arrays)
+        return tuple(each.missed if tells else object() for each, tells in zip(self.presences, told, strict=True))
 
 
 @dataclass(frozen=True)
@@ -228,6 +258,15 @@ class AppendedBase(Base):
         _, after = self._split(box[self.axis])
         return appended.of_box(replaced(box, self.axis, after)) if after.stop > after.start else 1
 
+    @property
+    def presences(self) -> tuple[Presence, ...]:
+        """The stored arrays of both."""
+        return self.stored.presences + self.appended.presences
+
+    def missed(self) -> tuple[object, ...]:
+        """Return what differs after chunks of either were found missing."""
+        return self.stored.missed() + self.appended.missed()
+
     def _split(self, along: slice) -> tuple[slice, slice]:
         after = slice(max(along.start - self.start, 0), along.stop - self.start)
         return slice(along.start, min(along.stop, self.start)), after
@@ -265,6 +304,15 @@ class CastBase(Base):
         """Return the base of a task, which casts its values."""
         return replace(self, base=self.base.with_values(block))
 
+    @property
+    def presences(self) -> tuple[Presence, ...]:
+        """The stored arrays that are read."""
+        return self.base.presences
+
+    def missed(self) -> tuple[object, ...]:
+        """Return what differs after chunks were found missing."""
+        return self.base.missed()
+
     def _cast(self, box: Box, block: Block) -> Block:
         return cast_block(block, self.dtype, corner_of(box), self.dims)
 
@@ -278,15 +326,16 @@ class Weights:
 
     def read(self, box: Box) -> Block:
         """Return the weights of a box of level 0."""
-        return self._base.read(self._own_box(box))
+        return self.base.read(self._own_box(box))
 
     def stamps(self) -> Stamps | None:
         """Return the stamps of the weights, by boxes of level 0."""
-        found = self._base.stamps()
+        found = self.base.stamps()
         return None if found is None else replace(found, of_box=lambda box: found.of_box(self._own_box(box)))
 
-    @property
-    def _base(self) -> Base:
+    @cached_property
+    def base(self) -> Base:
+        """The array as it is read."""
         return _sliced_base(self.data, tuple(range(self.data.ndim)))
 
     def _own_box(self, box: Box) -> Box:
@@ -313,7 +362,9 @@ def base_of(image: xr.DataArray, order: tuple[int, ...], dtype: np.dtype[Any]) -
 
 
 def _sliced_base(data: Any, order: tuple[int, ...]) -> Base:
-    return (DaskBase if isinstance(data, da.Array) else ArrayBase)(data, order)
+    if isinstance(data, da.Array):
+        return DaskBase(data, order)
+    return ArrayBase(watched(data) if isinstance(data, zarr.Array) else data, order)
 
 
 def filled(base: Base, tile: Box) -> Block:

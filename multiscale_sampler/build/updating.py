@@ -184,6 +184,7 @@ def rebuild_levels(
         base = StoredBase.of(stored.arrays[0])
         build = build_of_change(rebuilt, stored.image, base, (whole,), options, storage)
         _check_unchanged_positions(rebuilt, build)
+        build.check_sources()
         if not resume:
             refuse_other_change(stored, None)
         record = record_of_change(build, rebuilt, copy_base=False)
@@ -384,6 +385,7 @@ def _recompute_edits(
     # Only weights need coordinates, and reading these takes as long as a small update.
     image = stored.unlabelled if options.weights is None else stored.image
     build = build_of_change(stored, image, StoredBase.of(stored.arrays[0]), edited, options, storage)
+    build.check_sources()
     target = change.target(record_of_change(build, stored, copy_base=False), resume=resume)
     run_passes(build, dict(enumerate(stored.arrays)), target, progress)
     if (digests := stores.Digests.of(stored.group, stored.arrays[0])) is not None:

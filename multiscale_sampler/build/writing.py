@@ -181,12 +181,15 @@ def write_pyramid(
     else:
         build = build_of_image(*open_with_axes(image_or_tree), place, options, storage, dtype=dtype)
     _warn_of_changes(build)
+    build.check_sources()
     settings = ExportSettings(version, layout, mode, compressors, resume, progress, storage_options, metadata, digests)
     labels = label_trees(image_or_tree) if isinstance(image_or_tree, xr.DataTree) else {}
     builds = {name: label_build(tree, place, storage) for name, tree in labels.items()}
     for each in builds.values():
         each.warn_of_order(stacklevel=3)
+        each.check_sources()
     export(build, store, place, settings, labels=builds)
+    build.warn_if_empty(stacklevel=3)
 
 
 def _refuse_to_shape(options: Mapping[str, Any]) -> None:
@@ -415,8 +418,10 @@ def add_levels(
         check_labels(image.dtype, method)
     build = build_of_image(image, axes, stores.place_of(group), options, storage)
     _check_base_stays(build)
+    build.check_sources()
     settings = _AddedLevels(base, array, labels_group, compressors, resume, progress)
     _write_levels_beside_base(build, cast("zarr.Group", group), settings)
+    build.warn_if_empty(stacklevel=3)
 
 
 @dataclass(frozen=True)
@@ -567,12 +572,14 @@ def write_labels(
     storage = storage.in_zarr_format(VERSIONS[version].zarr_format)
     build = label_build(labels, place, storage, image=image, name=name, method=method)
     _warn_of_changes(build)
+    build.check_sources()
     settings = ExportSettings(version, image.layout, mode, compressors, resume, progress)
     root = stores.writable_group(image.group)
     _export_labels(build, root, name, settings)
     stores.register_label(root.require_group(stores.LABELS), name, version)
     if image.is_consolidated:
         stores.consolidate(root)
+    build.warn_if_empty(stacklevel=3)
 
 
 def label_build(

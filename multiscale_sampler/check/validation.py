@@ -21,9 +21,11 @@ from ..metadata.specification import Finding, Severity, document_findings
 from ..store import (
     BROKEN,
     LABELS,
+    Presence,
     StoredPyramid,
     dimension_names,
     document_fault,
+    inventories,
     is_consolidated,
     node_at,
     open_node,
@@ -33,6 +35,7 @@ from ..store import (
 )
 
 LISTED_PATH = '"path": its value contains the path to the array for this resolution relative to the current zarr group.'
+CHUNK_KEYS = "zarr: the key of a chunk follows from its indices by the chunk key encoding of the array's metadata."
 JSON_DOCUMENT = "The metadata of zarr are JSON documents."
 LABELS_LIST = 'The "labels" group MUST contain "labels", a list of the paths to the labels objects.'
 CONSOLIDATED = "Readers that use consolidated metadata see the array as it was when they were consolidated."
@@ -306,6 +309,18 @@ def _array_findings(stored: StoredPyramid) -> Iterator[Finding]:
             yield Finding("error", place, f"dtype {array.dtype}", "integers", INTEGER_LABELS)
         if version is not None:
             yield from _storage_findings(place, array, names, version)
+    yield from chunk_findings(stored)
+
+
+def chunk_findings(stored: StoredPyramid) -> Iterator[Finding]:
+    """Yield findings on levels that store no chunk under their keys but other files, and on a base that stores none."""
+    found = inventories(map(Presence.of, stored.arrays))
+    for place, array, inventory in zip(stored.paths, stored.arrays, found, strict=True):
+        if fault := inventory.fault(array):
+            yield Finding("error", place, fault, "chunks under these keys", CHUNK_KEYS)
+    if found[0].is_empty:
+        value = stored.arrays[0].fill_value
+        yield Finding("warning", stored.paths[0], f"no chunk is stored, so that every value is {value!r}", "chunks")
 
 
 def _storage_findings(

@@ -32,7 +32,7 @@ from .level_findings import (
     strict_matches,
 )
 from .survey import Survey
-from .validation import Report, geometry_findings, outdated_findings
+from .validation import Report, chunk_findings, geometry_findings, outdated_findings
 from .verdicts import Verdict, survey_of, verdicts_of
 
 Judgement: TypeAlias = Literal["agree", "disagree", "undecided"]
@@ -274,6 +274,7 @@ def _pyramids(
         known = {finding.location for finding in found}
         levels = _checked_levels(wanted, len(stored.arrays))
         found += [finding for finding in coordinate_findings(stored, levels) if finding.location not in known]
+        found += chunk_findings(stored)
         yield label, pyramid, found
 
 

@@ -8,6 +8,7 @@
 - `origins`: the arrays and files behind an image.
 - `codecs`: one compression in zarr v2, zarr v3 and numcodecs.
 - `arrays`: one array as a labelled image.
+- `presence`: whether an array is still the one that was opened, and has chunks under its keys.
 - `convention`: levels that only the zarr convention ``multiscales`` describes.
 - `stored_pyramid`: what reading a pyramid returns.
 - `reading`: `open_image` and `open_pyramid`.
@@ -53,6 +54,7 @@ from .nodes import (
     storage_unit,
 )
 from .origins import refuse_source_in_target, source_array, zarr_arrays
+from .presence import Presence, check_chunks, inventories, warn_if_empty, watched
 from .raw_chunks import is_stored
 from .reading import is_pyramid, open_image, open_pyramid
 from .remote import in_one_commit
@@ -74,11 +76,13 @@ __all__ = [
     "Layout",
     "Location",
     "Mode",
+    "Presence",
     "PyramidChange",
     "Record",
     "StoredPyramid",
     "Target",
     "base_array",
+    "check_chunks",
     "check_node_name",
     "chunk_key",
     "claim",
@@ -90,6 +94,7 @@ __all__ = [
     "grown_arrays",
     "holds_image",
     "in_one_commit",
+    "inventories",
     "is_consolidated",
     "is_finished",
     "is_in_memory",
@@ -118,6 +123,8 @@ __all__ = [
     "release_buffers",
     "source_array",
     "storage_unit",
+    "warn_if_empty",
+    "watched",
     "writable_group",
     "written_paths",
     "zarr_arrays",

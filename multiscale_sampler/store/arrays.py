@@ -26,6 +26,7 @@ from .codecs import ZarrFormat
 from .limits import limited_array
 from .names import V2_DIMENSIONS
 from .nodes import dimension_names, storage_unit
+from .presence import watched
 from .remote import retried_array
 from .zarr_internals import nodes_at, values_of
 
@@ -183,11 +184,10 @@ def lazy_array(array: zarr.Array[Any] | FileArray, chunks: Any, names: Sequence[
         if unknown := [dim for dim in given if dim not in names]:
             raise ValueError(f"chunks name {unknown!r}, but the dims are {tuple(names)!r}; name only those")
         chunks = tuple(given.get(name, size) for name, size in zip(names, unit, strict=True))
-    if isinstance(array, zarr.Array):
-        array = limited_array(retried_array(array))
     # Or dask would read an empty part, to see what parts are.
     meta = np.empty((0,) * len(array.shape), array.dtype)
-    return cast("da.Array", da.from_array(array, chunks=chunks, meta=meta))
+    read = watched(limited_array(retried_array(array))) if isinstance(array, zarr.Array) else array
+    return cast("da.Array", da.from_array(read, chunks=chunks, meta=meta))
 
 
 def encoding_of(array: zarr.Array[Any]) -> dict[str, Any]:

@@ -45,6 +45,7 @@ from .codecs import plain_compressors
 from .limits import DAMAGE, decode_into, limited_array, most_encoded, said_of
 from .names import PARTIAL_ENDING
 from .nodes import storage_unit
+from .presence import Presence
 from .remote import retried_array, unread_array
 from .zarr_internals import chunk_key, sync
 
@@ -176,8 +177,10 @@ class Chunks:
             return plain
         return _zstd_compressor(self.codec.level, self.codec.checksum).compress(memoryview(cast("Any", plain)))
 
-    def copy(self, index: Index, target: Chunks, *, decoded: bool) -> None:
+    def copy(self, index: Index, target: Chunks, *, decoded: bool) -> bool:
         """Copy a chunk as it is stored into another array of the same grid and codecs, with `decoded` only a sound one.
+
+        Returns whether it is stored.
 
         Raises
         ------
@@ -186,10 +189,11 @@ class Chunks:
         """
         encoded = self._stored(index)
         if encoded is None:
-            return
+            return False
         if decoded:
             self._decode(encoded, buffer("chunk", self.shape, self.array.dtype).reshape(-1).view(np.uint8), index)
         target._store(index, encoded)
+        return True
 
     def _store(self, index: Index, encoded: Any) -> None:
         path = self.path(index)
@@ -223,19 +227,41 @@ class Access:
     """The array."""
     chunks: Chunks | None
     """Direct access, where the array is plain and local."""
+    presence: Presence
+    """Whether the array is still the one that was opened, which is asked when chunks are missing."""
     in_use: bool = False
     """Whether the array has values already, of which a part is written, while others read them."""
 
     @classmethod
-    def of(cls, array: zarr.Array[Any], *, in_use: bool = False) -> Access:
-        """Return access to an array by the best way there is; of one `in_use` others may read while it is written."""
-        return cls(limited_array(retried_array(array)), Chunks.of(array, in_use=in_use), in_use)
+    def of(cls, array: zarr.Array[Any], *, in_use: bool = False, is_resizing: bool = False) -> Access:
+        """Return access to an array by the best way there is; of one `in_use` others may read while it is written.
+
+        `is_resizing` is set where its size is changed, and the document does not state the new size yet.
+        """
+        presence = Presence(array, is_resizing=True) if in_use or is_resizing else Presence.of(array)
+        return cls(limited_array(retried_array(array)), Chunks.of(array, in_use=in_use), presence, in_use)
 
     def read(self, box: Box) -> Block:
-        """Return the values of a box; their memory belongs to this thread's next read."""
-        if self.chunks is None:
-            return np.asarray(self.array[box])
-        return self._read(box)[0]
+        """Return the values of a box; their memory belongs to this thread's next read.
+
+        Raises
+        ------
+        OSError
+            If chunks are missing, and the array is gone or another one.
+        """
+        before = self.presence.missed
+        block = np.asarray(self._noted[box]) if self.chunks is None else self._read(box)[0]
+        self._confirm(before)
+        return block
+
+    def _confirm(self, before: object) -> None:
+        """Raise if chunks were found missing since `before`, and the array is gone or another one."""
+        if self.presence.missed is not before:
+            self.presence.confirm()
+
+    @cached_property
+    def _noted(self) -> zarr.Array[Any]:
+        return self.presence.noted()
 
     def _read(self, box: Box) -> tuple[Block, bool]:
         """Return the values of a box, and whether any chunk of it is stored."""
@@ -257,6 +283,7 @@ class Access:
             part[...] = chunk[within(inside, span)]
             return True
         part[...] = 0 if chunks.fill is None else chunks.fill
+        self.presence.miss()
         return False
 
     @property
@@ -270,7 +297,11 @@ class Access:
 
     def is_blank(self, box: Box) -> bool:
         """Whether it is known, without reading, that nothing is stored in a box."""
-        return self.chunks is not None and not any(map(self.chunks.is_stored, self.chunks.grid(box)))
+        if self.chunks is None or any(map(self.chunks.is_stored, self.chunks.grid(box))):
+            return False
+        self.presence.miss()
+        self.presence.confirm()
+        return True
 
     def tiles(self, box: Box, unit: Sequence[int]) -> Iterator[tuple[Box, Block | None]]:
         """Yield a box in tiles of whole units of samples that stay in cache; a tile's memory is used for the next.
@@ -283,9 +314,11 @@ class Access:
             block = self.read(box)
             yield box, None if self.is_fill(block) else block
             return
+        before = self.presence.missed
         for tile in pieces(box, whole):
             block, is_stored = self._read(tile)
             yield tile, block if is_stored else None
+        self._confirm(before)
 
     def write(self, box: Box, block: Block) -> bool:
         """Write a box; of chunks that it does not cover, the rest stays as it is.
@@ -354,8 +387,11 @@ class Access:
     def copy(self, source: Access, box: Box, *, decoded: bool) -> None:
         """Copy the chunks of a box as they are stored; with `decoded`, each is decoded first, so that it is sound."""
         ours, theirs = cast("Chunks", self.chunks), cast("Chunks", source.chunks)
+        before = source.presence.missed
         for index in ours.grid(box):
-            theirs.copy(index, ours, decoded=decoded)
+            if not theirs.copy(index, ours, decoded=decoded):
+                source.presence.miss()
+        source._confirm(before)
 
 
 def _same_bits(a: Any, b: Any) -> bool:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -33,6 +34,7 @@ from ..image.boxes import (
 from .layout import DIGESTS, DIGESTS_PATH
 from .names import V2_DIMENSIONS
 from .nodes import dimension_names, storage_unit
+from .presence import Presence
 from .zarr_internals import chunk_key, default_buffer_prototype, node_at, sync
 
 # Bytes of a digest (BLAKE2b): one in 2**64 edits of a chunk would be missed.
@@ -49,6 +51,11 @@ class Digests:
     """An element for each chunk; 0 for those that are not stored."""
     base: zarr.Array[Any]
     """The base."""
+
+    @cached_property
+    def presence(self) -> Presence:
+        """Whether the base is still the one that was opened; it may be about to get another size."""
+        return Presence(self.base, is_resizing=True)
 
     @classmethod
     def create(cls, group: zarr.Group, base: zarr.Array[Any]) -> Digests:
@@ -110,6 +117,8 @@ class Digests:
 
     def _now(self, block: Box) -> np.ndarray[Any, np.dtype[np.uint64]]:
         found = np.fromiter(map(self._digest, indices_of(block)), np.uint64)
+        if not found.all():
+            self.presence.confirm()
         return found.reshape(shape_of(block))
 
     def _digest(self, index: Index) -> int:

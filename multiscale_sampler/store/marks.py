@@ -113,6 +113,7 @@ FORMS: dict[str, Callable[[Any], bool]] = {
     "passes": _are_passes,
     "filled": lambda value: value is None or _are_texts(value),
     "consolidated": lambda value: isinstance(value, bool),
+    "unsure": lambda value: isinstance(value, Mapping) and all(map(_are_numbers, value.values())),
 }
 
 

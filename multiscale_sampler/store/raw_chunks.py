@@ -18,6 +18,7 @@ from ..image.boxes import Box, coarsened, indices_of
 from .codecs import codecs_of_v2
 from .names import ZARR_JSON
 from .nodes import location, storage_unit
+from .presence import Presence, watched
 from .zarr_internals import chunk_key, default_buffer_prototype, documents_of, sync
 
 # First and last byte, as HTTP counts them: without a last one to the end, without a first one that many at the end.
@@ -69,11 +70,16 @@ def read_stored(array: zarr.Array[Any], index: Sequence[int], byte_range: ByteRa
     ------
     PermissionError
         If it lies outside the store.
+    OSError
+        If there is none, and the array is gone or another one.
     """
     place = array.store_path / _key(array, index)
     request = None if byte_range is None else _request(byte_range)
     found = sync(place.get(default_buffer_prototype(), request))
-    return None if found is None else found.to_bytes()
+    if found is None:
+        Presence.of(array).confirm(may_grow=True)
+        return None
+    return found.to_bytes()
 
 
 def is_stored(array: zarr.Array[Any], key: str) -> bool:
@@ -82,11 +88,18 @@ def is_stored(array: zarr.Array[Any], key: str) -> bool:
 
 
 def stored_size(array: zarr.Array[Any], index: Sequence[int]) -> int | None:
-    """Return the bytes that the stored chunk (or shard) at a place of the grid has, None if there is none."""
+    """Return the bytes that the stored chunk (or shard) at a place of the grid has, None if there is none.
+
+    Raises
+    ------
+    OSError
+        If there is none, and the array is gone or another one.
+    """
     place = array.store_path / _key(array, index)
     try:
         return sync(place.store.getsize(place.path))
     except FileNotFoundError:
+        Presence.of(array).confirm(may_grow=True)
         return None
 
 
@@ -100,7 +113,7 @@ def read_box(array: zarr.Array[Any], box: Box) -> Any:
     """
     for index in indices_of(coarsened(box, storage_unit(array))):
         _key(array, index)
-    return array[box]
+    return watched(array)[box]
 
 
 def _key(array: zarr.Array[Any], index: Sequence[int]) -> str:

@@ -26,7 +26,14 @@ from zarr.storage import StorePath, WrapperStore
 
 from ..extras import required
 from .names import DOCUMENTS
-from .zarr_internals import default_buffer_prototype, listed_objects, remade_array, unwrapped
+from .zarr_internals import (
+    default_buffer_prototype,
+    folders_below,
+    listed_objects,
+    page_of_keys,
+    remade_array,
+    unwrapped,
+)
 
 Answer = TypeVar("Answer")
 
@@ -48,6 +55,10 @@ PROTOCOLS = {"s3a": "s3", "gcs": "gs", "abfs": "az", "abfss": "az", "local": "fi
 PASSING_PROTOCOLS = ("simplecache", "filecache", "blockcache", "cached", "dir")
 # Of these, a value is there whole or not at all. (Of files elsewhere, a part may be.)
 OBJECT_PROTOCOLS = ("s3", "gs", "az", "memory")
+# A page of links need not be there, nor name all that can be got.
+UNLISTED_PROTOCOLS = ("http", "https")
+# Of a file system that lists a folder at a time, so many are listed to find a chunk.
+MOST_FOLDERS = 16
 # s3fs asks for the size of an object before it gets it, unless told not to get it in parts side by side.
 S3_OPTIONS = {"asynchronous": True, "max_concurrency": 1}
 # Of botocore, below s3fs: a request is made once.
@@ -414,6 +425,57 @@ def is_document(key: str) -> bool:
 def is_remote(store: Store) -> bool:
     """Whether a store is reached by requests: it is no folder, no zip file, no memory."""
     return not isinstance(store, zarr.storage.LocalStore | zarr.storage.MemoryStore | zarr.storage.ZipStore)
+
+
+def without_memory(store: Store) -> Store:
+    """Return a store that is asked again for documents that a build remembers."""
+    return RetryingStore(store._store, store.patience) if isinstance(store, TargetStore) else retrying(store)
+
+
+async def some_keys(store: Store, path: str, limit: int) -> list[str]:
+    """Return up to about so many of the keys below a path, relative to it; none if the store does not list them.
+
+    Object stores are asked for one page.
+    """
+    if isinstance(store, RetryingStore):
+        return await store._ask("list", path, lambda: some_keys(store._store, path, limit))
+    try:
+        found = await _first_keys(unwrapped(store), path, limit)
+    except (FileNotFoundError, NotImplementedError, PermissionError):
+        return []
+    return found
+
+
+async def _first_keys(store: Store, path: str, limit: int) -> list[str]:
+    keys: list[str] = []
+    if not isinstance(store, zarr.storage.FsspecStore):
+        below = f"{path}/" if path else ""
+        async for key in store.list_prefix(below):
+            keys.append(key.removeprefix(below))
+            if len(keys) >= limit:
+                break
+        return keys
+    root = "/".join(part for part in (store.path, path) if part)
+    if protocol_of(store) in UNLISTED_PROTOCOLS:
+        return keys
+    if lists_at_once(store):
+        return [name.removeprefix(f"{root}/") for name in await page_of_keys(store.fs, root, limit)]
+    folders = 0
+    async for folder, names in folders_below(store.fs, root):
+        inside = folder.removeprefix(root).strip("/")
+        keys += [f"{inside}/{name}" if inside else name for name in names]
+        folders += 1
+        if len(keys) >= limit or folders >= MOST_FOLDERS:
+            break
+    return keys
+
+
+def lists_at_once(store: Store) -> bool:
+    """Whether one request to a store lists keys at any depth."""
+    store = unwrapped(store)
+    if isinstance(store, zarr.storage.FsspecStore):
+        return protocol_of(store) == "s3"
+    return isinstance(store, zarr.storage.ObjectStore)
 
 
 def retrying(store: Store) -> Store:

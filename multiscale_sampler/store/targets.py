@@ -10,7 +10,7 @@ import asyncio
 import dataclasses
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, NoReturn, TypeAlias, cast
 
@@ -76,12 +76,16 @@ class Record:
     """Its passes, each with the number of its plan: regions depend on memory and workers, which may have changed."""
     filled: tuple[str, ...] | None = None
     """What shows whether the data are those that it read, for each pass over them; None until all levels are filled."""
+    unsure: Mapping[str, Sequence[int]] = field(default_factory=dict)
+    """By the number of a pass, finished regions to build again: a source that they found incomplete went soon after."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return the record as JSON can hold it."""
         passes = [[number, dataclasses.asdict(pass_)] for number, pass_ in self.passes]
         filled = None if self.filled is None else list(self.filled)
-        return {"format": RECORD_FORMAT, "fingerprint": dict(self.fingerprint), "passes": passes, "filled": filled}
+        unsure = {"unsure": {key: list(value) for key, value in self.unsure.items()}} if self.unsure else {}
+        fingerprint = dict(self.fingerprint)
+        return {"format": RECORD_FORMAT, "fingerprint": fingerprint, "passes": passes, "filled": filled, **unsure}
 
     def resumed(self, stored: Mapping[str, Any]) -> Record:
         """Return the record of the build that is to be gone on with.
@@ -105,7 +109,7 @@ class Record:
                 "build does not have; start over in another store or with mode='w'"
             )
         filled = stored.get("filled")
-        return Record(self.fingerprint, passes, None if filled is None else tuple(filled))
+        return Record(self.fingerprint, passes, None if filled is None else tuple(filled), stored.get("unsure", {}))
 
 
 def check_format(begun: Attributes, place: StorePath, instead: str) -> None:
@@ -160,6 +164,13 @@ class Target:
     """Paths of the arrays that are replaced when the pyramid is published from a stage."""
     is_complete: bool = False
     """Whether the build to resume was complete, so that there is nothing left to do."""
+    created: set[str] = field(default_factory=set)
+    """Paths in the store of the arrays that this call has created; of a resumed build, what was in them is gone."""
+
+    @property
+    def holds_documents(self) -> bool:
+        """Whether the documents of levels are not stored before the pyramid is published."""
+        return isinstance(self.group.store_path.store, HeldDocuments)
 
     @property
     def stored_group(self) -> zarr.Group:
@@ -216,6 +227,8 @@ class Target:
             chunk_key_encoding=key_encoding(encoding.zarr_format),
             dimension_names=names if encoding.zarr_format == 3 else None,
         )
+        if not self.holds_documents:
+            self.created.add(created.path)
         return _stored_array(created)
 
     def create_scratch(
@@ -234,6 +247,7 @@ class Target:
             compressors=None,
             filters=None,
         )
+        self.created.add(created.path)
         return _stored_array(created)
 
     def journal(self, number: int, count: int) -> Journal:
@@ -244,6 +258,18 @@ class Target:
             # It is in flight until its pass ends.
             return Journal(count, None, None, False)
         return Journal.of(self.group.require_group(SCRATCH), f"pass{number}", count)
+
+    def record_unsure(self, number: int, regions: Sequence[int]) -> None:
+        """Record finished regions of a pass that have to be built again, because their source has gone."""
+
+        def with_regions(stored: Attributes) -> Attributes:
+            build: Any = stored[BUILD_ATTRIBUTE]
+            known = build.get("unsure", {})
+            both = sorted({*known.get(str(number), ()), *regions})
+            return {**stored, BUILD_ATTRIBUTE: {**build, "unsure": {**known, str(number): both}}}
+
+        if regions:
+            change_attributes(self.group, with_regions)
 
     def stamps(self, number: int) -> npt.NDArray[np.uint64] | None:
         """Return the stamps of the regions of a pass that were kept when it began; None if there are none."""

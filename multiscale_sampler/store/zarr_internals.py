@@ -1,4 +1,4 @@
-"""The parts of zarr that are not public: the one module to check when zarr changes.
+"""The parts of zarr, and of fsspec below it, that are not public: the one module to check when zarr changes.
 
 Three things stand elsewhere: `limits` wraps codecs and their pipeline, `remote` and `changing` override hooks of
 zarr's wrapping stores (``_with_store``, ``_get_many``, ``_set_many``, ``_supports_sync_io``), and metadata of arrays
@@ -12,7 +12,7 @@ import dataclasses
 import errno
 import json
 import weakref
-from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NoReturn, TypeAlias, TypeVar, cast
 
@@ -40,12 +40,15 @@ __all__ = [
     "default_buffer_prototype",
     "document_fault",
     "documents_of",
+    "folders_below",
     "identity_of_memory",
+    "inner_array",
     "is_consolidated",
     "listed_objects",
     "node_at",
     "nodes_at",
     "numcodec_of",
+    "page_of_keys",
     "pipeline_of",
     "reading_documents",
     "refuse_document",
@@ -203,9 +206,14 @@ def values_of(arrays: Iterable[zarr.Array[Any]]) -> list[np.ndarray[Any, Any]]:
     return [np.asarray(block) for block in sync(values())]
 
 
+def inner_array(array: zarr.Array[Any]) -> Any:
+    """Return the asynchronous array within an array."""
+    return array._async_array
+
+
 def remade_array(array: zarr.Array[Any], metadata: Any, place: StorePath) -> zarr.Array[Any]:
     """Return an array, configured as it is, with other metadata or in another place."""
-    inner: Any = array._async_array
+    inner = inner_array(array)
     # Later releases than zarr 3.1.3 have the configuration under a public name.
     config = inner.config if hasattr(inner, "config") else inner._config
     return zarr.Array(type(inner)(metadata=metadata, store_path=place, config=config))
@@ -251,6 +259,18 @@ def unconsolidated(group: zarr.Group) -> zarr.Group:
     """Return a group whose members are opened by their own documents, not by consolidated metadata."""
     metadata = dataclasses.replace(group.metadata, consolidated_metadata=None)
     return zarr.Group(zarr.AsyncGroup(metadata=metadata, store_path=group.store_path))
+
+
+async def page_of_keys(file_system: Any, path: str, limit: int) -> list[str]:
+    """Return the first keys below a path of s3fs, by one request."""
+    # A page has twice as many.
+    return [found["name"] for found in await file_system._lsdir(path, max_items=limit // 2, delimiter="")]
+
+
+async def folders_below(file_system: Any, path: str) -> AsyncIterator[tuple[str, list[str]]]:
+    """Yield the folders below a path of fsspec with the names of their files; each is a request."""
+    async for folder, _, names in file_system._walk(path):
+        yield folder, list(names)
 
 
 def unwrapped(store: Store) -> Store:

@@ -31,7 +31,8 @@ SHAPE, CHUNK = (64, 32, 32), 16
 # Of metadata: for the group, and for every level (its group, its array, its coordinates).
 REQUESTS_OF_GROUP = 24
 REQUESTS_OF_LEVEL = 9
-LISTS_OF_GROUP = 6
+# One of them shows that the source has chunks under its keys.
+LISTS_OF_GROUP = 7
 numbers = itertools.count()
 
 
