@@ -21,6 +21,7 @@ from ..metadata import stated_method
 from ..methods.reducer import Evidence
 from ..methods.reducers import ALIASES, REDUCERS
 from ..store import Access, StoredPyramid, chunk_key, is_stored, storage_unit
+from .bands import holds_bands
 from .downsampling_rules import VOTES
 from .recomputation import Recomputation
 from .registration import Line
@@ -130,6 +131,9 @@ class CheckedPyramid:
     planned: tuple[str, ...] = ()
     """Where that recipe does not fit the stored levels: the shapes and dtypes that it gives, in words."""
 
+    bands: StoredPyramid | None = None
+    """The pyramid where its levels are bands of the Laplacian kind, which are checked as a whole."""
+
     @classmethod
     def of_store(cls, stored: StoredPyramid) -> CheckedPyramid:
         """Return a stored pyramid as it is to be checked."""
@@ -150,6 +154,7 @@ class CheckedPyramid:
             evidence=evidence,
             recipe_name=None if stored.recipe is None else str(stored.recipe.get("method")),
             recomputation=recomputation if fits else None,
+            bands=stored if holds_bands(stored) else None,
             planned=() if fits or recomputation is None else recomputation.shapes_in_words,
         )
 

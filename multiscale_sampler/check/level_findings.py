@@ -128,6 +128,8 @@ def _evidence(pyramid: CheckedPyramid, verdict: Verdict) -> str:
 def rule_text(pyramid: CheckedPyramid, verdict: Verdict) -> str | None:
     """Return the rule of a level in words: the recipe that it was computed again by, else the one recognized."""
     match = verdict.match
+    if pyramid.bands is not None:
+        return pyramid.recipe_name
     if pyramid.recomputation is None or verdict.misses is None:
         return None if match is None else str(match.rule)
     if match is not None and not match.rule.is_loose and match.rule.family == pyramid.method:

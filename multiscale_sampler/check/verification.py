@@ -22,6 +22,7 @@ from ..plan.factors import as_positive_int
 from ..plan.options import StorageOptions
 from ..store import LABELS, StoredPyramid, holds_image, is_consolidated, local_path, open_node, release_buffers
 from ..tasks.progress import ProgressCallback, reporting
+from .bands import band_findings
 from .checked import CheckedPyramid
 from .level_findings import (
     coordinate_findings,
@@ -301,6 +302,11 @@ def _verified(
     of_levels = {verdict.index: list(findings_of_level(pyramid, verdict, survey)) for verdict in verdicts}
     prefix = f"{place}/" if place else ""
     findings = [*damage_findings(pyramid, survey.damage), *contradictions]
+    if pyramid.bands is not None and (read["seed"] is not None or survey.damage):
+        # They add up to an image only where all are there.
+        pyramid = dataclasses.replace(pyramid, bands=None)
+    if pyramid.bands is not None:
+        findings += band_findings(pyramid.bands, options["workers"])
     findings += [finding for found in of_levels.values() for finding in found]
     return Verification(
         pyramid.place,
@@ -356,7 +362,7 @@ def _level_report(
         sizes=_sizes(pyramid.shapes[0], shape, verdict.factors),
         rule=rule,
         closest=None if rule is not None or closest is None or not closest.telling else str(closest.rule),
-        unknown=None if pyramid.evidence == "rules" or verdict.misses is not None else pyramid.method,
+        unknown=None if pyramid.evidence == "rules" or rule is not None else pyramid.method,
         made_from=tuple(pyramid.paths[source] for source in sources),
         differing=verdict.misses.count if verdict.misses else 0 if closest is None else closest.differing,
         windows=windows,
@@ -382,8 +388,9 @@ def _judgement(pyramid: CheckedPyramid, verdict: Verdict, findings: Sequence[Fin
     if any(place == path or place.startswith(f"{path}/") for place in places):
         return "disagree"
     # Where all windows have one value, every rule gives that value.
+    is_computed = verdict.misses is not None or pyramid.bands is not None
     by_rule = verdict.match is not None or any(not m.telling and not m.differing for m in verdict.matches)
-    return "agree" if verdict.misses is not None or (pyramid.evidence == "rules" and by_rule) else "undecided"
+    return "agree" if is_computed or (pyramid.evidence == "rules" and by_rule) else "undecided"
 
 
 def _sizes(size: Sequence[int], coarse: Sequence[int], factors: Sequence[int] | None) -> str:
