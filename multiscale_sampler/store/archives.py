@@ -19,6 +19,7 @@ from typing import Any
 import zarr
 
 from .layout import LABELS, foreign_attributes
+from .local_files import patiently
 from .marks import own_paths
 from .names import DOCUMENTS, PARTIAL_ENDING
 from .nodes import is_zip_url, open_node, zip_path
@@ -90,7 +91,7 @@ class Archive:
     def _remove_leftovers(self) -> None:
         """Remove what is left of a build that was stopped after its file had taken its place."""
         if self.removed_folder.exists():
-            shutil.rmtree(self.removed_folder)
+            patiently(shutil.rmtree, self.removed_folder)
         if self.folder.exists() and self.file.exists() and self._file_is_newer() and not _foreign_to_us(self.file):
             self._remove_folder()
 
@@ -101,8 +102,8 @@ class Archive:
 
     def _remove_folder(self) -> None:
         """Delete the folder, renamed first: what a stopped deletion leaves must not be taken for a build."""
-        os.rename(self.folder, self.removed_folder)
-        shutil.rmtree(self.removed_folder)
+        patiently(os.rename, self.folder, self.removed_folder)
+        patiently(shutil.rmtree, self.removed_folder)
 
     def _refuse_existing(self) -> None:
         if not self.file.exists():
@@ -128,7 +129,7 @@ class Archive:
         _end_as_zip64(packed, len(archive.comment))
         # Somebody else may have put a file there while the pyramid was built.
         self._refuse_existing()
-        os.replace(packed, self.file)
+        patiently(os.replace, packed, self.file)
         self._remove_folder()
 
 

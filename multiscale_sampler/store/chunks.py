@@ -43,6 +43,7 @@ from ..image.boxes import (
 )
 from .codecs import plain_compressors
 from .limits import DAMAGE, decode_into, limited_array, most_encoded, said_of
+from .local_files import patiently
 from .names import PARTIAL_ENDING
 from .nodes import storage_unit
 from .presence import Presence
@@ -158,7 +159,7 @@ class Chunks:
         """Encode a chunk, or remove one that is all fill; a block at the array's edge is filled up to a whole chunk."""
         if self.fill is not None and _is_constant(block, self.fill):
             with suppress(FileNotFoundError):
-                os.unlink(self.path(index))
+                patiently(os.unlink, self.path(index))
             return
         if block.shape != self.shape:
             whole = buffer("whole", self.shape, self.array.dtype)
@@ -204,7 +205,7 @@ class Chunks:
                 while rest:
                     rest = rest[file.write(rest) :]
             if self.in_use:
-                os.replace(written, path)
+                patiently(os.replace, written, path)
         except OSError as error:
             # A write that fails names no file by itself, as opening one does.
             raise OSError(error.errno, error.strerror, path) from error

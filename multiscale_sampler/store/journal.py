@@ -77,6 +77,8 @@ class Journal:
         assert chunks is not None, "a plain array in a folder"
         file = chunks.path((0,))
         os.makedirs(os.path.dirname(file), exist_ok=True)
+        # Marks are written into a file that exists; one with marks is left as it is.
+        open(file, "ab").close()
         return cls(array.shape[0], array.store_path, file, False)
 
     def done(self) -> npt.NDArray[np.bool_]:
@@ -97,11 +99,9 @@ class Journal:
             if self.place and not (chunks_tell and self.chunks_tell):
                 sync((self.place / str(number)).set(buffer_of(bytes([DONE]))))
             return
-        descriptor = os.open(self.file, os.O_WRONLY | os.O_CREAT, 0o666)
-        try:
-            os.pwrite(descriptor, bytes([DONE]), number)
-        finally:
-            os.close(descriptor)
+        with open(self.file, "r+b", buffering=0) as file:
+            file.seek(number)
+            file.write(bytes([DONE]))
 
 
 async def _names(place: StorePath) -> list[str]:
