@@ -26,6 +26,7 @@ from zarr.abc.store import ByteRequest, Store
 from zarr.storage import StorePath, WrapperStore
 
 from .layout import DIGESTS, LABELS, SCRATCH
+from .local_files import patiently
 from .names import DOCUMENTS, PARTIAL_ENDING, ZARR_JSON, leads_nowhere
 from .nodes import location
 from .remote import is_document
@@ -128,7 +129,7 @@ class Stage:
         """Delete what a build keeps for itself, renamed first: what a stopped deletion leaves is no build."""
         self._delete_removed()
         if self.scratch.exists():
-            os.rename(self.scratch, self.folder / REMOVED)
+            patiently(os.rename, self.scratch, self.folder / REMOVED)
             self._delete_removed()
 
     def _delete_removed(self) -> None:
@@ -138,9 +139,9 @@ class Stage:
         # The list of an exchange last, by which one that was stopped here is known to have ended.
         for path in sorted(removed.iterdir(), key=lambda path: path.name == SWAP):
             if path.is_dir():
-                shutil.rmtree(path)
+                patiently(shutil.rmtree, path)
             else:
-                os.unlink(path)
+                patiently(os.unlink, path)
         os.rmdir(removed)
 
     def give_up(self) -> None:
@@ -163,7 +164,7 @@ class Stage:
         listed = {"replaced": [path for path in old if (self.folder / path).exists()], "record": record}
         partial = self.scratch / f"{SWAP}{PARTIAL_ENDING}"
         partial.write_text(json.dumps(listed))
-        os.replace(partial, self.scratch / SWAP)
+        patiently(os.replace, partial, self.scratch / SWAP)
         self.finish()
 
     def finish(self) -> Mapping[str, Any]:
@@ -187,11 +188,11 @@ class Stage:
             # Once it is aside, its place may be that of its successor.
             if source.exists() and not target.exists():
                 target.parent.mkdir(parents=True, exist_ok=True)
-                os.rename(source, target)
+                patiently(os.rename, source, target)
         _move_into(self.scratch / NEW, self.folder, {*DOCUMENT_ORDER, SCRATCH})
         for name in DOCUMENT_ORDER:
             if (self.scratch / ROOT / name).exists():
-                os.replace(self.scratch / ROOT / name, self.folder / name)
+                patiently(os.replace, self.scratch / ROOT / name, self.folder / name)
 
     def parts(self, paths: Sequence[str]) -> list[str]:
         """Return what is to be moved aside with arrays: the groups that hold nothing else, and other arrays."""
@@ -235,7 +236,7 @@ def _move_into(folder: Path, target: Path, left_out: set[str]) -> None:
         if path.is_dir() and (target / path.name).is_dir():
             _move_into(path, target / path.name, set())
         else:
-            os.replace(path, target / path.name)
+            patiently(os.replace, path, target / path.name)
 
 
 class HeldDocuments(WrapperStore[Store]):
