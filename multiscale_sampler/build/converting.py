@@ -115,6 +115,13 @@ def convert(
     # Consolidated metadata may lack labels that were added later.
     stored = stores.StoredPyramid.by_ngff(stores.open_node(node, use_consolidated=False))
     refuse_other_change(stored, None)
+    if isinstance(node, zarr.Group) and (outdated := stores.outdated_documents(node, stored.paths)):
+        warnings.warn(
+            f"the consolidated metadata of {stored.group.store_path} are outdated, and not used: "
+            f"{'; '.join(map(str, outdated))}; renew them with zarr.consolidate_metadata",
+            UserWarning,
+            stacklevel=2,
+        )
     images = _converted_images(_pyramids_inside(stored), version, is_copy=True, stacklevel=2)
     read = [stores.Presence.of(array) for image in images for array in image.stored.arrays]
     stores.check_chunks(read)

@@ -484,6 +484,30 @@ def test_convert__in_place_does_what_is_left_of_an_image_with_labels_of_another_
             assert attributes(tmp_path / place, inside)["ome"]["version"] == version
 
 
+@pytest.mark.parametrize("version", ["0.4", "0.5"])
+def test_convert__takes_arrays_that_grew_after_metadata_were_consolidated(tmp_path, version):
+    source = to_image(noise((4, 12, 10)), "tyx")
+    write_pyramid(source, tmp_path / "a", scale_factors=[{"y": 2, "x": 2}], chunks={"t": 1}, version=version)
+    for level in ("scale0/image", "scale1/image"):
+        array = zarr.open_array(tmp_path / "a" / level, mode="r+")
+        array.resize((6, *array.shape[1:]))
+        array[4:] = 7
+    with pytest.warns(
+        UserWarning, match=r"outdated, and not used: 'scale0/image' has shape \(6, 12, 10\), but"
+    ) as caught:
+        convert(tmp_path / "a", tmp_path / "b", version="0.6")
+    assert [warning.filename for warning in caught] == [__file__]
+    copied = open_pyramid(tmp_path / "b")
+    assert [copied[f"scale{number}"].sizes["t"] for number in (0, 1)] == [6, 6]
+    np.testing.assert_array_equal(copied["scale0/image"][4:], 7)
+    assert validate(tmp_path / "b").ok
+    if version == "0.5":
+        convert(tmp_path / "a", version="0.6")
+        for _ in range(2):
+            assert open_pyramid(tmp_path / "a")["scale1"].sizes["t"] == 6
+            convert(tmp_path / "a", version="0.6")
+
+
 # --- refusals --------------------------------------------------------------------------------------------------
 
 
