@@ -23,10 +23,12 @@ from ..store import (
     LABELS,
     Presence,
     StoredPyramid,
+    check_sizes,
     dimension_names,
     document_fault,
     inventories,
     is_consolidated,
+    limited_array,
     node_at,
     open_node,
     opened_group,
@@ -36,9 +38,12 @@ from ..store import (
 
 LISTED_PATH = '"path": its value contains the path to the array for this resolution relative to the current zarr group.'
 CHUNK_KEYS = "zarr: the key of a chunk follows from its indices by the chunk key encoding of the array's metadata."
+SIZES = "The shape and the chunk shape of an array are lists of integers, those of chunks above 0."
 JSON_DOCUMENT = "The metadata of zarr are JSON documents."
 LABELS_LIST = 'The "labels" group MUST contain "labels", a list of the paths to the labels objects.'
 CONSOLIDATED = "Readers that use consolidated metadata see the array as it was when they were consolidated."
+# Coordinates of longer axes are not read.
+MOST_POSITIONS = 1 << 27
 LENGTHS = 'The length of "scale" and "translation" MUST be the same as the length of "axes".'
 INTEGER_LABELS = "The pixels of the label images MUST be integer data types."
 LABELS_VERSION = 'The "version" MUST be the same within a hierarchy; clients refuse the image where it is missing.'
@@ -196,7 +201,12 @@ def _content_findings(group: zarr.Group, known: Sequence[Finding]) -> Iterator[F
             yield _unreadable(group.store_path / dataset.path, dataset.path, error)
             continue
         if isinstance(node, zarr.Array):
-            arrays.append(node)
+            try:
+                check_sizes(node)
+            except ValueError as error:
+                yield Finding("error", dataset.path, str(error), "sizes that an image can have", SIZES)
+                continue
+            arrays.append(limited_array(node))
         else:
             yield Finding(
                 "error", dataset.path, "the array does not exist", "the array that the metadata name", LISTED_PATH
@@ -376,7 +386,7 @@ def _coordinate_findings(group: zarr.Group, path: str, axes: Sequence[Axis]) -> 
     parent = path.rpartition("/")[0]
     for axis in axes if parent else ():
         place = f"{parent}/{axis.name}"
-        stored = node_at(group, place)
+        stored = node_at(group, place) if axis.size <= MOST_POSITIONS else None
         # Transformations do not state channel names and dates (numbers "since" a date).
         if not isinstance(stored, zarr.Array) or stored.dtype.kind not in "iuf" or axis.type == "channel":
             continue
@@ -385,7 +395,7 @@ def _coordinate_findings(group: zarr.Group, path: str, axes: Sequence[Axis]) -> 
         if stored.shape != (axis.size,):
             yield Finding("error", place, f"{stored.shape} coordinates", f"{axis.size}, one per sample of {path!r}")
             continue
-        positions = np.asarray(stored[...])
+        positions = np.asarray(limited_array(stored)[...])
         distance = float(np.abs(positions - axis.coordinates()).max())
         if not distance <= position_tolerance(positions, axis.scale):
             found = f"coordinates up to {distance:g} away"

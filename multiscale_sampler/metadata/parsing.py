@@ -17,6 +17,9 @@ from .versions import TYPE_ORDER, namespace_of
 
 Transforms: TypeAlias = "Sequence[Mapping[str, Any]]"
 OLD_AXES = ("t", "c", "z", "y", "x")
+# Far more levels than halvings of any size; each is a document to read.
+MOST_LEVELS = 1000
+LONGEST_TEXT = 200
 
 
 @dataclass(frozen=True)
@@ -72,11 +75,26 @@ def parse_multiscales(attributes: Mapping[str, Any]) -> Multiscales | None:
         return None
     entry = entries[0]
     if not isinstance(entry, Mapping) or not entry.get("datasets"):
-        raise ValueError(f"multiscales[0] has no datasets, found {entry!r}; the metadata of this group are broken")
+        raise ValueError(
+            f"multiscales[0] has no datasets, found {_start(entry)}; the metadata of this group are broken"
+        )
+    if isinstance(entry["datasets"], Sequence) and len(entry["datasets"]) > MOST_LEVELS:
+        raise ValueError(
+            f"multiscales[0] lists {len(entry['datasets'])} datasets; no image has so many levels (at most "
+            f"{MOST_LEVELS} are read), the metadata of this group are broken"
+        )
     try:
         return _parse_entry(namespace, entry)
-    except (AttributeError, KeyError, TypeError) as error:
-        raise ValueError(f"multiscales[0] is not as any version has it ({error}): {dict(entry)!r}") from error
+    except (ArithmeticError, AttributeError, LookupError, TypeError) as error:
+        raise ValueError(f"multiscales[0] is not as any version has it ({error}): {_start(entry)}") from error
+    except RecursionError as error:
+        raise ValueError("multiscales[0] is nested too deeply; the metadata of this group are broken") from error
+
+
+def _start(value: Any) -> str:
+    """Return a value as far as a message has room for it."""
+    text = repr(value)
+    return text if len(text) <= LONGEST_TEXT else f"{text[:LONGEST_TEXT]}..."
 
 
 def _parse_entry(namespace: Mapping[str, Any], entry: Mapping[str, Any]) -> Multiscales:
@@ -186,7 +204,7 @@ def _repeats(transforms: Transforms) -> bool:
 def _parse_dataset(dataset: Mapping[str, Any], outer: Transforms, count: int) -> Dataset:
     path = dataset.get("path")
     if not isinstance(path, str):
-        raise ValueError(f"a dataset of multiscales[0] has no path, found {dict(dataset)!r}")
+        raise ValueError(f"a dataset of multiscales[0] has the path {path!r}, which is not a text: {_start(dataset)}")
     path = path_of_dataset(path)
     inner = dataset.get("coordinateTransformations") or ()
     lines = list(_flattened([*inner, *outer]))
@@ -195,13 +213,15 @@ def _parse_dataset(dataset: Mapping[str, Any], outer: Transforms, count: int) ->
         return Dataset(path, None, None)
     length = len(lines[0][1]) if lines else count
     scale, translation = np.ones(length), np.zeros(length)
-    for kind, values in lines:
-        if len(values) != length:
-            raise ValueError(f"the transformations of dataset {path!r} have different lengths: {lines!r}")
-        if kind == "scale":
-            scale, translation = scale * values, translation * values
-        else:
-            translation = translation + values
+    # Axes refuse positions that are not numbers.
+    with np.errstate(all="ignore"):
+        for kind, values in lines:
+            if len(values) != length:
+                raise ValueError(f"the transformations of dataset {path!r} have different lengths: {lines!r}")
+            if kind == "scale":
+                scale, translation = scale * values, translation * values
+            else:
+                translation = translation + values
     stated = identity or any(kind == "scale" for kind, _ in lines)
     return Dataset(path, tuple(map(float, scale)) if stated else None, tuple(map(float, translation)))
 
@@ -221,7 +241,9 @@ def _flattened(transforms: Transforms) -> Iterator[tuple[str, list[float]]]:
             values = transform.get(kind)
             if not isinstance(values, Sequence) or isinstance(values, str):
                 beside = "; numbers in an array of their own are not read" if "path" in transform else ""
-                raise ValueError(f"a {kind} transformation without its numbers: {dict(transform)!r}{beside}")
+                raise ValueError(f"a {kind} transformation without its numbers: {_start(transform)}{beside}")
+            if not all(isinstance(value, int | float) for value in values):
+                raise ValueError(f"a {kind} transformation with something else than numbers: {_start(transform)}")
             yield kind, [float(value) for value in values]
         elif kind != "identity":
             raise ValueError(f"transformation of type {kind!r} is no scale or translation; only those make a grid")
@@ -254,7 +276,7 @@ def level_axes(multiscales: Multiscales, shapes: Sequence[Sequence[int]]) -> tup
     for dataset, shape in zip(multiscales.datasets, shapes, strict=True):
         lengths = {len(numbers) for numbers in (shape, dataset.scale, dataset.translation) if numbers is not None}
         if lengths != {len(described)}:
-            names = ", ".join(name for name, _, _ in described)
+            names = ", ".join(name for name, _, _ in described)[:LONGEST_TEXT]
             raise ValueError(
                 f"the metadata describe the axes {names}, but {dataset.path!r} has the shape {tuple(shape)!r}, "
                 f"the scale {dataset.scale!r} and the translation {dataset.translation!r}"

@@ -8,8 +8,8 @@ in the document that yields what is wrong with it; a rule is the sentence that a
 from __future__ import annotations
 
 import json
-import math
 import re
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -27,6 +27,7 @@ RULED = [row for row in VERSIONS.values() if row.rules is not None]
 NAMESPACED = [row for row in RULED if row.namespace is not None]
 KNOWN = ", ".join(row.name for row in RULED)
 LONGEST_SHOWN = 80
+MOST = sys.float_info.max
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,8 @@ def _value(expected: str, holds: Callable[[Any], bool]) -> Check:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    # Comparisons, unlike math.isfinite, take integers of any length.
+    return isinstance(value, int | float) and not isinstance(value, bool) and -MOST <= value <= MOST
 
 
 def _is_integer(value: Any) -> bool:

@@ -41,9 +41,11 @@ from .encoding import Encoding, encoding_like, key_encoding
 from .journal import Journal, claim
 from .label_groups import is_finished, label_place, labels_group_above, placed_labels, register_label
 from .layout import DIGESTS_PATH, LABELS, LAYOUTS, Layout, check_node_name, level_paths, written_paths
+from .limits import limited_array
 from .names import V2_DIMENSIONS
 from .nodes import (
     Location,
+    check_sizes,
     dimension_names,
     is_in_memory,
     is_zarr,
@@ -85,6 +87,7 @@ __all__ = [
     "base_array",
     "check_chunks",
     "check_node_name",
+    "check_sizes",
     "chunk_key",
     "claim",
     "consolidate",
@@ -106,6 +109,7 @@ __all__ = [
     "label_place",
     "labels_group_above",
     "level_paths",
+    "limited_array",
     "local_path",
     "members_of",
     "node_at",

@@ -25,7 +25,7 @@ from ..metadata import IMAGE_LABEL, OMERO, SYSTEMS, Multiscales
 from .codecs import ZarrFormat
 from .limits import limited_array
 from .names import V2_DIMENSIONS
-from .nodes import dimension_names, storage_unit
+from .nodes import check_sizes, dimension_names, storage_unit
 from .presence import watched
 from .remote import retried_array
 from .zarr_internals import nodes_at, values_of
@@ -176,6 +176,9 @@ def _small_variable(array: zarr.Array[Any], values: np.ndarray[Any, Any]) -> xr.
 
 def lazy_array(array: zarr.Array[Any] | FileArray, chunks: Any, names: Sequence[str]) -> da.Array:
     """Return an array as a dask array; `chunks` as ``xarray.open_zarr`` takes them, by the `names` of its axes."""
+    check_sizes(array)
+    if isinstance(array, zarr.Array):
+        array = limited_array(retried_array(array))
     unit = storage_unit(array)
     if isinstance(chunks, str) and chunks == "auto":
         chunks = normalize_chunks("auto", array.shape, limit=BLOCK_LIMIT, dtype=array.dtype, previous_chunks=unit)

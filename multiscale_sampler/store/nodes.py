@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -30,7 +31,20 @@ from .remote import (
     retrying,
     store_of_url,
 )
-from .zarr_internals import ZipReader, identity_of_memory, node_at, nodes_at, reading_documents, unwrapped
+from .zarr_internals import (
+    ZipReader,
+    identity_of_memory,
+    node_at,
+    nodes_at,
+    reading_documents,
+    unwrapped,
+    with_attributes,
+)
+
+# The positions of more samples along an axis would not fit into memory.
+MOST_SAMPLES = 1 << 32
+# More than any memory has, in bytes.
+LARGEST_CHUNK = 1 << 40
 
 Location: TypeAlias = "tuple[str, tuple[str, ...]]"
 
@@ -74,7 +88,9 @@ def open_node(
         return node
     try:
         with reading_documents(place):
-            return zarr.open(opened, mode="r", path=path, use_consolidated=use_consolidated)
+            return cast(
+                "Any", with_attributes(zarr.open(opened, mode="r", path=path, use_consolidated=use_consolidated))
+            )
     except (FileNotFoundError, GroupNotFoundError, NotADirectoryError) as error:
         if is_unfinished(store):
             raise ValueError(
@@ -127,7 +143,8 @@ def opened_group(store: Store, path: str, *, use_consolidated: Literal[False] | 
         If its document cannot be read.
     """
     with reading_documents(zarr.storage.StorePath(store, path)):
-        return zarr.open_group(store, path=path, mode="r", use_consolidated=use_consolidated)
+        group = zarr.open_group(store, path=path, mode="r", use_consolidated=use_consolidated)
+        return with_attributes(group)
 
 
 def _store_path(place: Any, path: str | None) -> zarr.storage.StorePath:
@@ -241,7 +258,33 @@ def arrays_at(group: zarr.Group, paths: Sequence[str]) -> list[zarr.Array[Any]]:
     for path, node in zip(paths, found, strict=True):
         if not isinstance(node, zarr.Array):
             raise ValueError(f"the metadata of {group.store_path} name the array {path!r}, but there is none")
-    return [limited_array(node) for node in cast("list[zarr.Array[Any]]", found)]
+    arrays = cast("list[zarr.Array[Any]]", found)
+    for array in arrays:
+        check_sizes(array)
+    return [limited_array(array) for array in arrays]
+
+
+def check_sizes(array: zarr.Array[Any] | FileArray) -> None:
+    """Refuse an array whose document states sizes that no image has.
+
+    Raises
+    ------
+    ValueError
+        If a chunk or the array has no sample along an axis, an axis has more than 2**32, or a chunk more than 1 TiB.
+    """
+    if isinstance(array, FileArray):
+        return
+    if 0 in array.shape or max(array.shape, default=0) > MOST_SAMPLES:
+        raise ValueError(
+            f"the array {array.store_path} states the shape {array.shape!r}; an image has from 1 to {MOST_SAMPLES} "
+            "samples along an axis, correct its document"
+        )
+    unit = storage_unit(array)
+    if 0 in array.chunks or 0 in unit or math.prod(unit) * array.dtype.itemsize > LARGEST_CHUNK:
+        raise ValueError(
+            f"the array {array.store_path} states chunks of the shape {array.chunks!r}, stored as {unit!r}; correct "
+            "its document"
+        )
 
 
 def only_array(group: zarr.Group) -> zarr.Array[Any]:

@@ -26,7 +26,7 @@ from zarr.core.array_spec import ArraySpec
 from zarr.core.buffer import default_buffer_prototype
 from zarr.storage import StorePath, WrapperStore
 
-from .names import DOCUMENTS, leads_nowhere
+from .names import DOCUMENTS, ZARR_JSON, leads_nowhere
 
 __all__ = [
     "BROKEN",
@@ -58,6 +58,7 @@ __all__ = [
     "unconsolidated",
     "unwrapped",
     "values_of",
+    "with_attributes",
     "with_pipeline",
 ]
 
@@ -109,8 +110,16 @@ def nodes_at(group: zarr.Group, paths: Sequence[str]) -> list[Node | None]:
             refuse_document(group.store_path / path, cast("Exception", node))
         if isinstance(node, BaseException):
             raise node
-        found.append(None if node is None else WRAPPERS[type(node)](node))
+        with reading_documents(group.store_path / path):
+            found.append(None if node is None else with_attributes(WRAPPERS[type(node)](node)))
     return found
+
+
+def with_attributes(node: Result) -> Result:
+    """Return an array or a group whose attributes are an object, which zarr does not check."""
+    if not isinstance(cast("Any", node).metadata.attributes, dict):
+        raise TypeError("its attributes are not an object")
+    return node
 
 
 def node_at(group: zarr.Group, path: str) -> Node | None:
@@ -119,6 +128,8 @@ def node_at(group: zarr.Group, path: str) -> Node | None:
 
 
 WRAPPERS: dict[type, Any] = {zarr.AsyncArray: zarr.Array, zarr.AsyncGroup: zarr.Group}
+# The documents that make a place an array or a group.
+NODE_DOCUMENTS = (ZARR_JSON, ".zarray", ".zgroup")
 # Enough to say what is wrong; a document may be of any length.
 LONGEST_FAULT = 300
 # What zarr raises, or what it calls, for documents that are not as it expects them.
@@ -147,8 +158,12 @@ def reading_documents(place: StorePath) -> Iterator[None]:
     """
     try:
         yield
-    except FileNotFoundError:
-        # zarr's own are of both kinds.
+    except FileNotFoundError as error:
+        # zarr also finds nothing where a document does not state what it describes; that nothing is there is frequent,
+        # and is not asked for again where it takes requests.
+        local = zarr.storage.LocalStore | zarr.storage.MemoryStore
+        if isinstance(unwrapped(place.store), local) and document_fault(place, error)[0] in NODE_DOCUMENTS:
+            refuse_document(place, error)
         raise
     except BROKEN as error:
         refuse_document(place, error)

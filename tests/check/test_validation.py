@@ -1,12 +1,16 @@
 """Stores held against the specification: good ones pass, each kind of defect is named with its place."""
 
+import contextlib
 import json
+import re
+import warnings
 
 import numpy as np
 import pytest
 import zarr
 
-from multiscale_sampler import add_levels, to_image, validate, write_pyramid
+from multiscale_sampler import add_levels, open_image, open_pyramid, to_image, validate, write_pyramid
+from multiscale_sampler.check.validation import Report
 
 from ..data import Recording, make_array, noise
 
@@ -532,3 +536,114 @@ def test_report__is_plain_values(tmp_path):
     assert values["ok"] is False
     assert values["store"].endswith("p.zarr")
     assert values["findings"][0].keys() == {"severity", "location", "found", "expected", "rule"}
+
+
+# --- documents that are broken or lie ----------------------------------------------------------------------------
+
+BROKEN_DOCUMENTS = {
+    "cut": lambda content: content[: len(content) // 2],
+    "empty": lambda content: b"",
+    "html": lambda content: b"<html>",
+    "latin-1": lambda content: "µ".encode("latin-1"),
+    "a list": lambda content: b"[]",
+    "null": lambda content: b"null",
+    "deep lists": lambda content: b"[" * 100_000,
+    "deep objects": lambda content: b'{"a":' * 5000 + b"1" + b"}" * 5000,
+    "no data_type": lambda content: content.replace(b'"data_type"', b'"data_typ"').replace(b'"dtype"', b'"dtyp"'),
+}
+
+
+@pytest.mark.parametrize("version", ["0.4", "0.5"])
+@pytest.mark.parametrize("name", list(BROKEN_DOCUMENTS))
+def test_validate__reports_a_document_that_cannot_be_read(tmp_path, name, version):
+    make(tmp_path / "p.zarr", version, layout="flat")
+    documents = [".zgroup", ".zattrs", "0/.zarray"] if version == "0.4" else ["zarr.json", "0/zarr.json"]
+    for document in documents:
+        place = tmp_path / "p.zarr" / document
+        content = place.read_bytes()
+        place.write_bytes(BROKEN_DOCUMENTS[name](content))
+        # No attributes are none.
+        if place.read_bytes() != content and (name, document) != ("null", ".zattrs"):
+            report = validate(tmp_path / "p.zarr")
+            assert not report.ok
+            assert any(document in finding.found for finding in report.findings)
+            for read in (open_pyramid, open_image):
+                with pytest.raises(ValueError, match=re.escape(document)) as caught:
+                    read(tmp_path / "p.zarr")
+                assert type(caught.value) is ValueError
+                assert "\n" not in str(caught.value)
+        place.write_bytes(content)
+
+
+LIES = {
+    "shape": [[10**18, 8, 12], [0, 8, 12], [-1, 8, 12], ["a", 8, 12], [4.5, 8, 12], [], None, {}],
+    "chunk_shape": [[0, 0, 0], [4, 0, 4], [10**18, 1, 1], [-1, 1, 1], "x", None],
+}
+
+
+@pytest.mark.parametrize(("key", "value"), [(key, value) for key, values in LIES.items() for value in values], ids=str)
+def test_sizes__that_no_image_has_are_a_finding_and_one_error(tmp_path, key, value):
+    make(tmp_path / "p.zarr", layout="flat")
+    place = tmp_path / "p.zarr/0/zarr.json"
+    document = json.loads(place.read_text())
+    (document if key == "shape" else document["chunk_grid"]["configuration"])[key] = value
+    place.write_text(json.dumps(document))
+    assert not validate(tmp_path / "p.zarr").ok
+    for read in (open_pyramid, open_image):
+        with pytest.raises(ValueError, match="zarr/0"):
+            read(tmp_path / "p.zarr")
+
+
+@pytest.mark.parametrize("key", ["datasets", "axes"])
+def test_a_hundred_thousand_entries__are_refused_without_reading_each(tmp_path, key, monkeypatch):
+    make(tmp_path / "p.zarr", layout="flat")
+    place = tmp_path / "p.zarr/zarr.json"
+    document = json.loads(place.read_text())
+    entry = document["attributes"]["ome"]["multiscales"][0]
+    entry[key] = [entry[key][0]] * 100_000
+    place.write_text(json.dumps(document))
+    monkeypatch.setattr("multiscale_sampler.check.validation.node_at", lambda group, path: None)
+    assert not validate(tmp_path / "p.zarr").ok
+    with pytest.raises(ValueError, match=r"datasets|unique"):
+        open_pyramid(tmp_path / "p.zarr")
+
+
+JUNK = [None, True, -1, 0, 10**400, float("nan"), float("-inf"), "", "x", [], {}, [[]], [None], {"type": "scale"}, -2.5]
+
+
+def mutated(document, rng):
+    """Change one thing in a document: drop a key, replace a value, or nest it."""
+    places = [(document, key) for key in document]
+    for holder, key in places:
+        inner = holder[key]
+        keys = inner if isinstance(inner, dict) else range(len(inner)) if isinstance(inner, list) else ()
+        places += [(inner, each) for each in keys]
+    holder, key = places[rng.integers(len(places))]
+    what = rng.integers(4)
+    if what == 0 and isinstance(holder, dict):
+        del holder[key]
+    elif what == 1:
+        holder[key] = [holder[key]]
+    else:
+        holder[key] = JUNK[rng.integers(len(JUNK))]
+
+
+@pytest.mark.parametrize("version", ["0.4", "0.5", "0.6"])
+def test_validate__of_any_mutation_is_a_report(tmp_path, version):
+    make(tmp_path / "p.zarr", version, layout="flat")
+    names = [".zattrs", "1/.zarray"] if version == "0.4" else ["zarr.json", "1/zarr.json"]
+    rng = np.random.default_rng(19)
+    for number in range(70):
+        place = tmp_path / "p.zarr" / names[number % 2]
+        content = place.read_text()
+        document = json.loads(content)
+        mutated(document, rng)
+        place.write_text(json.dumps(document))
+        assert isinstance(validate(tmp_path / "p.zarr"), Report)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            for read in (open_pyramid, open_image):
+                # Most mutations concern what reading does not need.
+                with contextlib.suppress(ValueError):
+                    read(tmp_path / "p.zarr")
+        place.write_text(content)
