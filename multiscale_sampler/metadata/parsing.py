@@ -76,7 +76,7 @@ def parse_multiscales(attributes: Mapping[str, Any]) -> Multiscales | None:
     entry = entries[0]
     if not isinstance(entry, Mapping) or not entry.get("datasets"):
         raise ValueError(
-            f"multiscales[0] has no datasets, found {_start(entry)}; the metadata of this group are broken"
+            f"multiscales[0] has no datasets, found {_beginning_of(entry)}; the metadata of this group are broken"
         )
     if isinstance(entry["datasets"], Sequence) and len(entry["datasets"]) > MOST_LEVELS:
         raise ValueError(
@@ -86,12 +86,12 @@ def parse_multiscales(attributes: Mapping[str, Any]) -> Multiscales | None:
     try:
         return _parse_entry(namespace, entry)
     except (ArithmeticError, AttributeError, LookupError, TypeError) as error:
-        raise ValueError(f"multiscales[0] is not as any version has it ({error}): {_start(entry)}") from error
+        raise ValueError(f"multiscales[0] is not as any version has it ({error}): {_beginning_of(entry)}") from error
     except RecursionError as error:
         raise ValueError("multiscales[0] is nested too deeply; the metadata of this group are broken") from error
 
 
-def _start(value: Any) -> str:
+def _beginning_of(value: Any) -> str:
     """Return a value as far as a message has room for it."""
     text = repr(value)
     return text if len(text) <= LONGEST_TEXT else f"{text[:LONGEST_TEXT]}..."
@@ -203,8 +203,12 @@ def _repeats(transforms: Transforms) -> bool:
 
 def _parse_dataset(dataset: Mapping[str, Any], outer: Transforms, count: int) -> Dataset:
     path = dataset.get("path")
+    if path is None:
+        raise ValueError(f"a dataset of multiscales[0] has no path, found {_beginning_of(dataset)}")
     if not isinstance(path, str):
-        raise ValueError(f"a dataset of multiscales[0] has the path {path!r}, which is not a text: {_start(dataset)}")
+        raise ValueError(
+            f"a dataset of multiscales[0] has the path {path!r}, which is not a text: {_beginning_of(dataset)}"
+        )
     path = path_of_dataset(path)
     inner = dataset.get("coordinateTransformations") or ()
     lines = list(_flattened([*inner, *outer]))
@@ -241,9 +245,11 @@ def _flattened(transforms: Transforms) -> Iterator[tuple[str, list[float]]]:
             values = transform.get(kind)
             if not isinstance(values, Sequence) or isinstance(values, str):
                 beside = "; numbers in an array of their own are not read" if "path" in transform else ""
-                raise ValueError(f"a {kind} transformation without its numbers: {_start(transform)}{beside}")
+                raise ValueError(f"a {kind} transformation without its numbers: {_beginning_of(transform)}{beside}")
             if not all(isinstance(value, int | float) for value in values):
-                raise ValueError(f"a {kind} transformation with something else than numbers: {_start(transform)}")
+                raise ValueError(
+                    f"a {kind} transformation with something else than numbers: {_beginning_of(transform)}"
+                )
             yield kind, [float(value) for value in values]
         elif kind != "identity":
             raise ValueError(f"transformation of type {kind!r} is no scale or translation; only those make a grid")

@@ -177,8 +177,6 @@ def _small_variable(array: zarr.Array[Any], values: np.ndarray[Any, Any]) -> xr.
 def lazy_array(array: zarr.Array[Any] | FileArray, chunks: Any, names: Sequence[str]) -> da.Array:
     """Return an array as a dask array; `chunks` as ``xarray.open_zarr`` takes them, by the `names` of its axes."""
     check_sizes(array)
-    if isinstance(array, zarr.Array):
-        array = limited_array(retried_array(array))
     unit = storage_unit(array)
     if isinstance(chunks, str) and chunks == "auto":
         chunks = normalize_chunks("auto", array.shape, limit=BLOCK_LIMIT, dtype=array.dtype, previous_chunks=unit)

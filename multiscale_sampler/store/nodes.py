@@ -42,7 +42,7 @@ from .zarr_internals import (
 )
 
 # The positions of more samples along an axis would not fit into memory.
-MOST_SAMPLES = 1 << 32
+LONGEST_AXIS = 1 << 32
 # More than any memory has, in bytes.
 LARGEST_CHUNK = 1 << 40
 
@@ -88,9 +88,7 @@ def open_node(
         return node
     try:
         with reading_documents(place):
-            return cast(
-                "Any", with_attributes(zarr.open(opened, mode="r", path=path, use_consolidated=use_consolidated))
-            )
+            return with_attributes(zarr.open(opened, mode="r", path=path, use_consolidated=use_consolidated))
     except (FileNotFoundError, GroupNotFoundError, NotADirectoryError) as error:
         if is_unfinished(store):
             raise ValueError(
@@ -274,9 +272,9 @@ def check_sizes(array: zarr.Array[Any] | FileArray) -> None:
     """
     if isinstance(array, FileArray):
         return
-    if 0 in array.shape or max(array.shape, default=0) > MOST_SAMPLES:
+    if 0 in array.shape or max(array.shape, default=0) > LONGEST_AXIS:
         raise ValueError(
-            f"the array {array.store_path} states the shape {array.shape!r}; an image has from 1 to {MOST_SAMPLES} "
+            f"the array {array.store_path} states the shape {array.shape!r}; an image has from 1 to {LONGEST_AXIS} "
             "samples along an axis, correct its document"
         )
     unit = storage_unit(array)
