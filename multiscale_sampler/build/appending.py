@@ -28,6 +28,7 @@ from ..store import in_one_commit
 from ..tasks.progress import ProgressCallback
 from .build import Build, level_images
 from .engine import run_passes, take_digests
+from .resuming import first_difference
 from .sources import AppendedBase, Base, StoredBase, base_of
 from .updating import build_of_change, options_of_levels, record_of_change, refuse_other_change
 
@@ -66,8 +67,8 @@ def append_pyramid(
     memory_limit, workers, progress, storage_options
         As in `write_pyramid`.
     resume
-        Resume an interrupted append of the same image. An error if none was interrupted, because the image may be
-        appended already.
+        Resume an interrupted append of the same image. If none was interrupted and the store ends with the samples of
+        the image, they are appended already, and nothing is done; else an error, as nothing was begun.
 
     Raises
     ------
@@ -93,9 +94,12 @@ def append_pyramid(
     with stores.PyramidChange.claimed(store, path, storage_options=storage_options) as change:
         stored = change.pyramid
         refuse_other_change(stored, "append_pyramid")
+        options = options_of_levels(stored, method)
+        if resume and stored.begun is None and _is_appended(image, stored, dim, options, storage):
+            return
         start = _size_before(stored, dim, resume=resume)
         addition = _Addition.of(image, stored, dim, start)
-        build = _build_of_append(stored, addition, options_of_levels(stored, method), storage)
+        build = _build_of_append(stored, addition, options, storage)
         build.check_sources()
         record = record_of_change(build, stored, copy_base=True)
         record = replace(record, fingerprint={**record.fingerprint, "append": [dim, start]})
@@ -246,6 +250,45 @@ def _axis_coordinate(before: xr.DataArray, axis: Axis, after: xr.DataArray | Non
         )
     numbered = default_channel_labels(axis.size + count)[axis.size :]
     return xr.Variable((dim,), np.concatenate([before.values.astype(str), np.asarray(numbered)]), attrs)
+
+
+def _is_appended(
+    image: Any, stored: stores.StoredPyramid, dim: str, options: LevelOptions, storage: StorageOptions
+) -> bool:
+    """Whether a pyramid ends with the samples of an image, at every level, as after it was appended."""
+    start = stored.image.sizes.get(dim, 0) - _count_of(image, stored, dim)
+    if start < 1:
+        return False
+    try:
+        addition = _Addition.of(image, stored, dim, start)
+    except ValueError:
+        # It does not fit there, as it does not where it goes on at the end.
+        return False
+    if not _are_at_same_positions(addition.whole[dim], stored.image[dim]):
+        return False
+    build = _build_of_append(stored, addition, options, storage)
+    record, arrays = record_of_change(build, stored, copy_base=True), dict(enumerate(stored.arrays))
+    passes = [bound for bound in build.bound_passes(record, arrays) if not bound.pass_.source]
+    try:
+        everywhere = [first_difference(build, bound, np.ones(bound.region_count, np.bool_)) for bound in passes]
+    finally:
+        stores.release_buffers()
+    return everywhere == [None] * len(passes)
+
+
+def _count_of(image: Any, stored: stores.StoredPyramid, dim: str) -> int:
+    """Return the number of samples that an image has along a dim."""
+    if isinstance(image, xr.DataArray):
+        return int(image.sizes.get(dim, 0))
+    shape = (stores.open_image(image) if stores.is_zarr(image) else image).shape
+    at = stored.image.dims.index(dim) if dim in stored.image.dims else len(shape)
+    return int(shape[at]) if at < len(shape) else 0
+
+
+def _are_at_same_positions(one: xr.DataArray, other: xr.DataArray) -> bool:
+    if {one.dtype.kind, other.dtype.kind} <= set("iuf"):
+        return bool(np.allclose(one, other, rtol=1e-9, atol=0))
+    return np.array_equal(one.values.astype(str), other.values.astype(str))
 
 
 def _size_before(stored: stores.StoredPyramid, dim: str, *, resume: bool) -> int:

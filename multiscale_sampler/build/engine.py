@@ -50,7 +50,8 @@ def run_passes(build: Build, arrays: Arrays, target: stores.Target, progress: bo
                 bound = replace(planned, carried=carried)
                 filled.append(_run_pass(build, bound, number, target, data, report))
     except BaseException as error:
-        error.add_note("The build was interrupted; complete it with resume=True (--resume).")
+        if not data.have_changed:
+            error.add_note("The build was interrupted; complete it with resume=True (--resume).")
         raise
     finally:
         if build.crew is None:

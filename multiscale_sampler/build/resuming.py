@@ -39,6 +39,7 @@ class DataCheck:
     def __init__(self, build: Build, target: stores.Target) -> None:
         self.build = build
         self.target = target
+        self.have_changed = False
         # By the base, which several passes may read.
         self._stamps: dict[int, Stamps | None] = {}
 
@@ -56,11 +57,11 @@ class DataCheck:
         if bound.pass_.source or (bound.region_count == 1 and not done.any()):
             return UNKNOWN
         stamps = self._of(bound)
-        now = None if stamps is None else _stamps_of_regions(bound, stamps, self.build.workers)
+        now = None if stamps is None else stamps_of_regions(bound, stamps, self.build.workers)
         kept = self.target.stamps(number) if self.target.resumed else None
         if done.any():
             changed = done if kept is None or now is None else done & (kept != now)
-            self._compare(bound, self._doubtful(done, changed, stamps))
+            self._compare(bound, done, changed, stamps)
         if now is not None and bound.region_count > 1 and not np.array_equal(now, kept if kept is not None else ()):
             self.target.keep_stamps(number, now)
         return UNKNOWN if now is None else _digest_of(now)
@@ -78,38 +79,44 @@ class DataCheck:
             if bound.pass_.source:
                 continue
             done, stamps = np.ones(bound.region_count, np.bool_), self._of(bound)
-            is_same = stamps is not None and filled == _digest_of(_stamps_of_regions(bound, stamps, self.build.workers))
-            self._compare(bound, self._doubtful(done, done & (not is_same), stamps))
+            is_same = stamps is not None and filled == _digest_of(stamps_of_regions(bound, stamps, self.build.workers))
+            self._compare(bound, done, done & (not is_same), stamps)
 
     def _of(self, bound: BoundPass) -> Stamps | None:
         """Return the stamps of what a pass reads."""
         if id(bound.base) not in self._stamps:
-            weights = [] if bound.weights is None else [bound.weights.stamps()]
-            self._stamps[id(bound.base)] = stamps_of_all([bound.base.stamps(), *weights])
+            self._stamps[id(bound.base)] = stamps_of_source(bound)
         return self._stamps[id(bound.base)]
 
-    def _doubtful(
-        self, done: npt.NDArray[np.bool_], changed: npt.NDArray[np.bool_], stamps: Stamps | None
-    ) -> npt.NDArray[np.bool_]:
-        """Return which regions to compare: those that have changed; without proof the first, the last and another."""
-        if stamps is not None and stamps.are_proof:
-            return changed
-        numbers = np.flatnonzero(done)
-        draw = random.Random(repr(self.target.record.fingerprint))
-        sample = np.zeros_like(done)
-        sample[[numbers[0], numbers[-1], draw.choice(numbers)]] = True
-        return sample if stamps is None else sample | changed
-
-    def _compare(self, bound: BoundPass, doubtful: npt.NDArray[np.bool_]) -> None:
-        refusal = (
-            f"the unfinished build or change of {self.target.group.store_path} has stored other values for {{region}} "
-            "than there would be now: the image, its weights or the function that reduces it are not those that it "
-            f"began with; continue it with these, or {self.target.instead}"
-        )
-        compare_regions(self.build, bound, doubtful, refusal)
+    def _compare(
+        self, bound: BoundPass, done: npt.NDArray[np.bool_], changed: npt.NDArray[np.bool_], stamps: Stamps | None
+    ) -> None:
+        chosen = changed
+        if stamps is None or not stamps.are_proof:
+            chosen = changed | sample_of(done, self.target.record)
+        if (region := first_difference(self.build, bound, chosen)) is not None:
+            self.have_changed = True
+            raise ValueError(
+                f"the unfinished build or change of {self.target.group.store_path} has stored other values for "
+                f"{region} than there would be now: the image, its weights or the function that reduces it are not "
+                f"those that it began with; continue it with these, or {self.target.instead}"
+            )
 
 
-def _stamps_of_regions(bound: BoundPass, stamps: Stamps, workers: int) -> RegionStamps:
+def stamps_of_source(bound: BoundPass) -> Stamps | None:
+    """Return the stamps of what a pass over the base reads, its weights included."""
+    weights = [] if bound.weights is None else [bound.weights.stamps()]
+    return stamps_of_all([bound.base.stamps(), *weights])
+
+
+def sample_of(done: npt.NDArray[np.bool_], record: stores.Record) -> npt.NDArray[np.bool_]:
+    """Return the first and the last of some regions, and another one, which a record draws."""
+    numbers, sample = np.flatnonzero(done), np.zeros_like(done)
+    sample[[numbers[0], numbers[-1], random.Random(repr(record.fingerprint)).choice(numbers)]] = True
+    return sample
+
+
+def stamps_of_regions(bound: BoundPass, stamps: Stamps, workers: int) -> RegionStamps:
     """Return the stamp of what every region of a pass over the base reads."""
     numbers = np.zeros(bound.region_count, np.uint64)
 
@@ -127,13 +134,10 @@ def _digest_of(stamps: RegionStamps) -> str:
 # --- what is stored against what would be ----------------------------------------------------------------------
 
 
-def compare_regions(build: Build, bound: BoundPass, chosen: npt.NDArray[np.bool_], refusal: str) -> None:
+def first_difference(build: Build, bound: BoundPass, chosen: npt.NDArray[np.bool_]) -> str | None:
     """Compute regions of a pass over the base, and compare what they would write with what is stored.
 
-    Raises
-    ------
-    ValueError
-        With the text `refusal`, which names a `region`, if anything differs.
+    Returns how messages name a region that differs, None if none does.
     """
     compared = replace(
         bound,
@@ -142,35 +146,29 @@ def compare_regions(build: Build, bound: BoundPass, chosen: npt.NDArray[np.bool_
         # What leaves nothing may have left something before.
         blanks=replace(bound.blanks, leave_nothing=False),
     )
-    context = _Comparison(compared.sent() if build.crew else compared, refusal)
-    regions = (each for each in enumerate(bound.regions()) if chosen[each[0]])
+    regions = (region for number, region in enumerate(bound.regions()) if chosen[number])
     if build.crew is None:
-        calls: Iterator[Call] = ((0, (region,)) for _, region in regions)
+        calls: Iterator[Call] = ((0, (region,)) for region in regions)
     else:
-        calls = ((0, (region, bound.deferred(region))) for _, region in regions)
-    run(build.crew, _compare_region, context, calls, build.workers, lambda nbytes: None)
-
-
-@dataclass(frozen=True)
-class _Comparison:
-    """What all comparisons of regions share."""
-
-    bound: BoundPass
-    """The pass, which compares what it would write."""
-    refusal: str
-    """The text of the error."""
+        calls = ((0, (region, bound.deferred(region))) for region in regions)
+    context = compared.sent() if build.crew else compared
+    try:
+        run(build.crew, _compare_region, context, calls, build.workers, lambda nbytes: None)
+    except _OtherValuesError as difference:
+        return str(difference)
+    return None
 
 
 class _OtherValuesError(Exception):
-    """What is stored is not what would be written."""
+    """What is stored is not what would be written; the text names the region."""
 
 
-def _compare_region(context: _Comparison, region: Box, block: Block | None = None) -> None:
-    bound = context.bound if block is None else context.bound.with_values(block)
+def _compare_region(context: BoundPass, region: Box, block: Block | None = None) -> None:
+    bound = context if block is None else context.with_values(block)
     try:
         reduce_region(bound, region)
     except _OtherValuesError:
-        raise ValueError(context.refusal.format(region=bound.described(region))) from None
+        raise _OtherValuesError(bound.described(region)) from None
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Literal, TypeAlias, cast
 
 import numpy as np
@@ -37,8 +38,9 @@ from ..plan.factors import ChunkSizes, ScaleFactors
 from ..plan.options import LevelOptions, StorageOptions, specified
 from ..store import in_one_commit
 from ..tasks.progress import ProgressCallback
-from .build import Build, build_of_image, build_of_tree, open_with_axes
+from .build import Arrays, Build, build_of_image, build_of_tree, open_with_axes
 from .engine import check_data, run_passes, take_digests
+from .finished import is_made
 from .publishing import crs_to_write, published_attributes, with_geozarr
 
 Metadata: TypeAlias = Literal["ome", "geozarr"]
@@ -125,8 +127,8 @@ def write_pyramid(
         As in `plan_pyramid`.
     resume
         Resume an interrupted build of the same image with the same options: finished regions are skipped, and the
-        result is bit-identical to an uninterrupted build. If none was interrupted, start one,
-        subject to `mode`.
+        result is bit-identical to an uninterrupted build. If none was interrupted, start one, subject to `mode`; if
+        the pyramid is finished and the one that this call would make, do nothing.
     progress
         True for a progress bar (or lines) on standard error, or a function that is called with `Progress` values.
     storage_options
@@ -137,9 +139,9 @@ def write_pyramid(
     FileExistsError
         If `store` contains something that `mode` does not allow to replace, or another build is writing there.
     ValueError, TypeError
-        If the build to resume had other options, an option does not fit the image, the target contains the source,
-        or OME-NGFF does not allow the axes; before anything is read or written. ValueError also if a value is out of
-        the range of `dtype`.
+        If the build to resume had other options or data, an option does not fit the image, the target contains the
+        source, or OME-NGFF does not allow the axes; before anything is read or written. ValueError also if a value is
+        out of the range of `dtype`.
 
     Warns
     -----
@@ -264,27 +266,43 @@ def export(
         stores.check_node_name(of_labels, "the labels", "rename them in the tree")
     written += (stores.DIGESTS_PATH,) if settings.digests else ()
     stores.rehearse(build.levels, encoding, attrs, build.source)
-    with stores.claim(place):
-        target = _create_export_target(build, store, paths, written, encoding, settings, tuple(labels or ()))
-        if target.is_complete:
-            check_data(build, target.level_arrays(), target)
-            return
+
+    def create(target: stores.Target) -> Arrays:
         arrays = {level.index: target.create_level(level, encoding, attrs, like=build.source) for level in build.levels}
         if layout == "datatree":
             for level, image in zip(build.levels, images, strict=True):
                 target.write_coordinates(level.index, image)
+        return arrays
+
+    def attributes_of(target: stores.Target, arrays: Arrays) -> Mapping[str, Any]:
+        attributes = published_attributes(
+            build, target, version, arrays, stated, made_by="write_pyramid", labels_of=labels_of
+        )
+        if crs is None:
+            return attributes
+        return with_geozarr(attributes, build, target, crs, alone="ome" not in settings.metadata)
+
+    record = build.record(version, layout, encoding, copy_base=True)
+    with stores.claim(place):
+        if settings.resume and (stored := stores.finished_group(store, settings.storage_options)) is not None:
+            made = replace(stores.target_in_memory(paths, layout, encoding.zarr_format), written=written)
+            create(made)
+            if is_made(build, stored, made, record, partial(attributes_of, made)):
+                for name, label in (labels or {}).items():
+                    _export_labels(label, stored, name, settings)
+                return
+        target = _create_export_target(build, store, paths, written, record, settings, tuple(labels or ()))
+        if target.is_complete:
+            check_data(build, target.level_arrays(), target)
+            return
+        arrays = create(target)
         run_passes(build, arrays, target, settings.progress)
         if settings.digests:
             take_digests(stores.Digests.create(target.group, arrays[0]), None, build.workers, settings.progress)
         for name, label in (labels or {}).items():
             _export_labels(label, target.stored_group, name, settings)
             stores.register_label(target.labels_group(), name, version)
-        attributes = published_attributes(
-            build, target, version, arrays, stated, made_by="write_pyramid", labels_of=labels_of
-        )
-        if crs is not None:
-            attributes = with_geozarr(attributes, build, target, crs, alone="ome" not in settings.metadata)
-        target.publish(attributes)
+        target.publish(attributes_of(target, arrays))
 
 
 def _create_export_target(
@@ -292,7 +310,7 @@ def _create_export_target(
     store: Any,
     paths: tuple[str, ...],
     written: tuple[str, ...],
-    encoding: stores.Encoding,
+    record: stores.Record,
     settings: ExportSettings,
     labels: Sequence[str],
 ) -> stores.Target:
@@ -308,7 +326,7 @@ def _create_export_target(
         sources,
         paths,
         written,
-        record=build.record(settings.version, settings.layout, encoding, copy_base=True),
+        record=record,
         layout=settings.layout,
         mode=settings.mode,
         resume=settings.resume,
@@ -454,25 +472,30 @@ def _write_levels_beside_base(build: Build, group: zarr.Group, added: _AddedLeve
     attrs = json_attributes(without_display(image).attrs, added.base)
     stores.rehearse(build.levels[1:], encoding, attrs, array)
     record = build.record(version, "flat", encoding, copy_base=False)
+
+    def create(target: stores.Target) -> dict[int, zarr.Array[Any]]:
+        return {level.index: target.create_level(level, encoding, attrs, like=array) for level in build.levels[1:]}
+
+    def attributes_of(target: stores.Target, arrays: Arrays) -> Mapping[str, Any]:
+        labels_of = LABELLED_IMAGE if is_labels else None
+        return published_attributes(build, target, version, arrays, stated, made_by="add_levels", labels_of=labels_of)
+
     with stores.claim(place):
+        if added.resume and (stored := stores.finished_group(group)) is not None:
+            paths = stores.paths_beside(added.base, len(build.levels))
+            made = replace(
+                stores.target_in_memory(paths, "flat", zarr_format), written=paths[1:], name=stores.name_of(stored)
+            )
+            create(made)
+            if is_made(build, stored, made, record, partial(attributes_of, made), base=array):
+                return
         target = stores.open_target(group, added.base, len(build.levels), version, record=record, resume=added.resume)
         if target.is_complete:
             check_data(build, target.level_arrays(), target)
         else:
-            arrays = {
-                level.index: target.create_level(level, encoding, attrs, like=array) for level in build.levels[1:]
-            }
+            arrays = create(target)
             run_passes(build, arrays, target, added.progress)
-            attributes = published_attributes(
-                build,
-                target,
-                version,
-                {0: array, **arrays},
-                stated,
-                made_by="add_levels",
-                labels_of=LABELLED_IMAGE if is_labels else None,
-            )
-            target.publish(attributes)
+            target.publish(attributes_of(target, {0: array, **arrays}))
     if added.labels_group is not None:
         stores.register_label(added.labels_group, group.basename or place[1][-1], version)
 
@@ -642,11 +665,10 @@ def label_trees(tree: xr.DataTree) -> dict[str, xr.DataTree]:
 
 
 def _export_labels(build: Build, image: zarr.Group, name: str, settings: ExportSettings) -> None:
-    """Write labels to the group of their image; skip those that a resumed build has finished."""
+    """Write labels to the group of their image."""
     target = stores.label_place(image, name)
-    if not (settings.resume and stores.is_finished(target)):
-        of_labels = replace(settings, metadata=("ome",))
-        export(build, target, stores.place_of(target), of_labels, labels_of=LABELLED_IMAGE)
+    of_labels = replace(settings, metadata=("ome",))
+    export(build, target, stores.place_of(target), of_labels, labels_of=LABELLED_IMAGE)
 
 
 def _checked_metadata(metadata: Sequence[Metadata], version: NgffVersion) -> tuple[Metadata, ...]:

@@ -30,6 +30,7 @@ from .parsing import (
     stated_version,
 )
 from .rewriting import (
+    are_published,
     attributes_without_levels,
     converted_attributes,
     further_system_names,
@@ -88,6 +89,7 @@ __all__ = [
     "Multiscales",
     "NgffVersion",
     "Version",
+    "are_published",
     "attributes_without_levels",
     "axis_entry",
     "check_exportable",

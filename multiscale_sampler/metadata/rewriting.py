@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
@@ -43,6 +44,18 @@ def with_published(existing: Mapping[str, Any], published: Mapping[str, Any]) ->
         **{key: old[key] for key in ("omero",) if key in old},
     }
     return {**existing, **published, "ome": namespace} if within else {**existing, **published, **namespace}
+
+
+def are_published(existing: Mapping[str, Any], published: Mapping[str, Any]) -> bool:
+    """Whether a group's attributes say already what would be published in them, whichever version of ours wrote it."""
+    changed = with_published(existing, json.loads(json.dumps(published)))
+    return _without_own_version(changed) == _without_own_version(existing)
+
+
+def _without_own_version(attributes: Mapping[str, Any]) -> Mapping[str, Any]:
+    if not (known := _own_metadata(attributes)):
+        return attributes
+    return _with_entry(attributes, {"metadata": {key: value for key, value in known.items() if key != "version"}})
 
 
 def relocated_attributes(attributes: Mapping[str, Any], version: NgffVersion) -> dict[str, Any]:

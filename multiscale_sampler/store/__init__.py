@@ -62,7 +62,22 @@ from .raw_chunks import is_stored
 from .reading import is_pyramid, open_image, open_pyramid
 from .remote import in_one_commit
 from .stored_pyramid import StoredPyramid, holds_image
-from .targets import MODES, Mode, Record, Target, base_array, create_target, open_target, rehearse, writable_group
+from .targets import (
+    MODES,
+    Mode,
+    Record,
+    Target,
+    base_array,
+    create_target,
+    finished_group,
+    holds_all_of,
+    name_of,
+    open_target,
+    paths_beside,
+    rehearse,
+    target_in_memory,
+    writable_group,
+)
 from .zarr_internals import BROKEN, chunk_key, document_fault, is_consolidated, node_at
 
 __all__ = [
@@ -95,7 +110,9 @@ __all__ = [
     "dimension_names",
     "document_fault",
     "encoding_like",
+    "finished_group",
     "grown_arrays",
+    "holds_all_of",
     "holds_image",
     "in_one_commit",
     "inventories",
@@ -112,6 +129,7 @@ __all__ = [
     "limited_array",
     "local_path",
     "members_of",
+    "name_of",
     "node_at",
     "open_image",
     "open_node",
@@ -119,6 +137,7 @@ __all__ = [
     "open_target",
     "opened_group",
     "outdated_documents",
+    "paths_beside",
     "place_of",
     "place_to_open",
     "placed_labels",
@@ -128,6 +147,7 @@ __all__ = [
     "release_buffers",
     "source_array",
     "storage_unit",
+    "target_in_memory",
     "warn_if_empty",
     "watched",
     "writable_group",

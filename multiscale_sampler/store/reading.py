@@ -20,9 +20,9 @@ from ..image.tree import assemble
 from ..metadata import parse_multiscales
 from .arrays import ENCODING_ATTRIBUTES, ancestors, encoding_of, labelled_by_names, lazy_array, own_name
 from .documents import warn_of_outdated
-from .layout import LABELS
+from .layout import BUILD_ATTRIBUTE, LABELS
 from .nodes import is_zarr, local_path, only_array, open_node, url_options
-from .stored_pyramid import StoredPyramid, holds_image
+from .stored_pyramid import StoredPyramid, holds_image, unfinished
 from .zarr_internals import nodes_at
 
 
@@ -199,6 +199,8 @@ def _one_array(node: zarr.Array[Any] | zarr.Group, level: int = 0) -> zarr.Array
         raise ValueError(f"level={level!r} goes with a pyramid, and {node.store_path} is none; leave it out")
     if isinstance(node, zarr.Array):
         return node
+    if BUILD_ATTRIBUTE in node.attrs:
+        raise ValueError(unfinished(node))
     array = only_array(node)
     # The caller of open_image.
     warn_of_outdated(node, [array.basename], stacklevel=3)

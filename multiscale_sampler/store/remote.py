@@ -294,9 +294,9 @@ class RetryingStore(WrapperStore[Store]):
         for name in await self._listed(prefix, lambda: self._store.list_dir(prefix)):
             yield name
 
-    async def told_of_objects(self, path: str) -> dict[str, Any]:
-        """Return what an object store tells of every object below a path, by the key below that path."""
-        return await self._ask("list", path, lambda: listed_objects(self._store, path), times=MANY_REQUESTS)
+    async def told_of_objects(self, path: str, only: str = "") -> dict[str, Any]:
+        """Return what an object store tells of every object below a path, or of one, by the key below that path."""
+        return await self._ask("list", path, lambda: listed_objects(self._store, path, only), times=MANY_REQUESTS)
 
 
 class TargetStore(RetryingStore):

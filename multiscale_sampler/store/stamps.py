@@ -23,6 +23,7 @@ from zarr.abc.store import Store
 from ..files.arrays import FileArray
 from ..image.boxes import Box, coarsened, grid_shape, indices_of, whole_box
 from ..tasks.dask_internals import is_plain_view
+from .names import ZARR_JSON
 from .nodes import storage_unit
 from .origins import stored_sources
 from .remote import OBJECT_PROTOCOLS, RetryingStore, protocol_of
@@ -77,6 +78,14 @@ def stamps_of_array(array: zarr.Array[Any]) -> Stamps | None:
     return Stamps(lambda box: _number_of(numbers[coarsened(box, unit)].tobytes()), newest)
 
 
+def time_of_array(array: zarr.Array[Any]) -> float:
+    """Return when the document of an array was written, in seconds since the epoch; 0 if it is not known."""
+    document = ZARR_JSON if array.metadata.zarr_format == 3 else ".zarray"
+    stamp_of_key = _stamps_by_key(array, document)
+    stamp = stamp_of_key(document) if stamp_of_key is not None else None
+    return 0.0 if stamp is None or stamp.written == ANY_TIME else stamp.written
+
+
 def stamps_of_file(path: str | os.PathLike[str]) -> Stamps | None:
     """Return the stamps of values in one file, the same for all boxes; None if there is no such file."""
     stamp = _stamp_of_file(path)
@@ -123,8 +132,8 @@ def _stamp_of_source(source: zarr.Array[Any] | FileArray) -> Stamp | None:
     return None if stamps is None else Stamp(stamps.of_box(whole_box(source.shape)), stamps.newest)
 
 
-def _stamps_by_key(array: zarr.Array[Any]) -> Callable[[str], Stamp | None] | None:
-    """Return a function of the key of a chunk below its array; None if the store does not tell any stamps."""
+def _stamps_by_key(array: zarr.Array[Any], only: str = "") -> Callable[[str], Stamp | None] | None:
+    """Return a function of a key below an array, or of the `only` one; None if the store does not tell any stamps."""
     store, path = unwrapped(array.store_path.store), array.path
     if isinstance(store, zarr.storage.ZipStore):
         stamp = _stamp_of_file(store.path)
@@ -138,7 +147,7 @@ def _stamps_by_key(array: zarr.Array[Any]) -> Callable[[str], Stamp | None] | No
     if not is_fsspec and not isinstance(store, zarr.storage.ObjectStore):
         return None
     try:
-        found = sync(RetryingStore(store).told_of_objects(path))
+        found = sync(RetryingStore(store).told_of_objects(path, only))
     except Exception:
         # Of whatever library it is. Who may read need not be allowed to list.
         return None

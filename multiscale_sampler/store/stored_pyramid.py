@@ -321,6 +321,14 @@ def _checked_group(node: Node) -> zarr.Group:
     return node
 
 
+def unfinished(group: zarr.Group) -> str:
+    """Return what messages say of a pyramid that is not finished."""
+    return (
+        f"{group.store_path} is a pyramid whose build has not finished; complete it by repeating the call that builds "
+        "it with resume=True (--resume)"
+    )
+
+
 def _ngff_multiscales(group: zarr.Group) -> Multiscales:
     """Return the OME-NGFF description of a group.
 
@@ -334,9 +342,7 @@ def _ngff_multiscales(group: zarr.Group) -> Multiscales:
     if multiscales is not None:
         return multiscales
     if BUILD_ATTRIBUTE in attributes:
-        raise ValueError(
-            f"{group.store_path} is a pyramid whose build has not finished; complete it with resume=True (--resume)"
-        )
+        raise ValueError(unfinished(group))
     if (places := listed_images(attributes)) is not None:
         named = f"as path={places[0]!r}" if places else "but it names none"
         raise ValueError(f"{group.store_path} is a group of images, not an image; open one of them, {named}")

@@ -22,7 +22,7 @@ from zarr.abc.buffer import Buffer
 from zarr.abc.store import Store
 from zarr.storage import StorePath
 
-from ..metadata import NgffVersion, parse_multiscales, paths_written_by_us, with_published
+from ..metadata import NgffVersion, parse_multiscales, paths_written_by_us, stated_recipe, with_published
 from ..plan.plan import Level, Pass
 from .archives import Archive, archive_of
 from .codecs import ZarrFormat
@@ -41,7 +41,7 @@ from .layout import BUILD_ATTRIBUTE, LABELS, SCRATCH, Layout, foreign_attributes
 from .leftovers import remove_leftovers
 from .marks import RECORD_FORMAT, mark_in, replaced_paths
 from .names import PARTIAL_ENDING, V2_DIMENSIONS
-from .nodes import arrays_at, as_store, is_zarr, open_node, place_of, shown, url_options
+from .nodes import arrays_at, as_store, is_unfinished, is_zarr, open_node, place_of, shown, url_options
 from .origins import refuse_source_in_target, refuse_unknown_source
 from .remote import as_target, is_document, is_icechunk
 from .staging import REMOVED, HeldDocuments, Stage
@@ -594,7 +594,10 @@ def _usable_group(node: Node, mode: Mode, zarr_format: ZarrFormat, *, resume: bo
         raise FileExistsError(f"{node.store_path} is an array; a pyramid needs a group, choose another store")
     # A blank group is what a build leaves that was stopped before it could say what it is.
     if resume and mode == "w-" and (len(node.attrs) or len(node)):
-        raise FileExistsError(f"{node.store_path} exists but is not an interrupted build; there is nothing to resume")
+        raise FileExistsError(
+            f"{node.store_path} exists but is neither an interrupted build nor what this build would make: there is "
+            "nothing to resume; choose another store, or pass mode='w', which replaces what multiscale_sampler wrote"
+        )
     if mode == "w-" and _begun(node) is not None:
         _refuse_interrupted(node.store_path)
     if mode == "w-" and not resume:
@@ -773,10 +776,57 @@ def rehearse(
     levels: Sequence[Level], encoding: Encoding, attrs: Mapping[str, Any], source: zarr.Array[Any] | None
 ) -> None:
     """Create the arrays of all levels in memory, so that what zarr refuses is refused before a store is touched."""
-    group = zarr.open_group({}, mode="w", zarr_format=encoding.zarr_format)
-    target = Target(group, tuple(map(str, range(len(levels) + 1))), (), "flat", Record({}, ()))
+    target = target_in_memory(tuple(map(str, range(len(levels) + 1))), "flat", encoding.zarr_format)
     for level in levels:
         target.create_level(level, encoding, attrs, like=source)
+
+
+def name_of(group: zarr.Group) -> str | None:
+    """Return the name that an image has in its group: as the metadata state it, or that of the group."""
+    multiscales = parse_multiscales(group.attrs.asdict())
+    return (multiscales.name if multiscales else None) or group.basename or None
+
+
+def paths_beside(base: str, count: int) -> tuple[str, ...]:
+    """Return the paths of levels that stand beside their base, which is the first of them."""
+    first = int(base) + 1 if base.isdigit() else 1
+    return (base, *map(str, range(first, first + count - 1)))
+
+
+def target_in_memory(paths: tuple[str, ...], layout: Layout, zarr_format: ZarrFormat) -> Target:
+    """Return a target that nobody sees, to make what a pyramid would have."""
+    group = zarr.open_group({}, mode="w", zarr_format=zarr_format)
+    return Target(group, paths, (), layout, Record({}, ()))
+
+
+def finished_group(store: Any, storage_options: Mapping[str, Any] | None = None) -> zarr.Group | None:
+    """Return the group at a place if it holds a finished pyramid, opened for reading; None if it does not."""
+    if is_unfinished(store):
+        return None
+    try:
+        node = open_node(store, storage_options=storage_options, use_consolidated=False)
+    except FileNotFoundError:
+        return None
+    is_finished = isinstance(node, zarr.Group) and stated_recipe(node.attrs.asdict()) is not None
+    return cast("zarr.Group", node) if is_finished and _begun(node) is None else None
+
+
+def holds_all_of(group: zarr.Group, made: zarr.Group) -> bool:
+    """Whether a group holds every array and group below another one, with the same documents and chunks."""
+    keys = [key for key in sync(_keys_below(made.store_path)) if "/" in key]
+    return all(_content(group, key) == _content(made, key) for key in keys)
+
+
+async def _keys_below(place: StorePath) -> list[str]:
+    return [key async for key in place.store.list_prefix("")]
+
+
+def _content(group: zarr.Group, key: str) -> Any:
+    stored = sync((group.store_path / key).get(prototype=default_buffer_prototype()))
+    if stored is None or not is_document(key):
+        return None if stored is None else stored.to_bytes()
+    document: Mapping[str, Any] = json.loads(stored.to_bytes())
+    return {name: value for name, value in document.items() if name != "consolidated_metadata"}
 
 
 def open_target(
@@ -792,11 +842,8 @@ def open_target(
         If a level is there already, or a pyramid is described.
     """
     group = writable_group(node, building=True)
-    first = int(base) + 1 if base.isdigit() else 1
-    paths = (base, *map(str, range(first, first + count - 1)))
-    multiscales = parse_multiscales(group.attrs.asdict())
-    name = (multiscales.name if multiscales else None) or group.basename or None
-    new = Target(group, paths, paths[1:], "flat", record, name, is_consolidated(node))
+    paths = paths_beside(base, count)
+    new = Target(group, paths, paths[1:], "flat", record, name_of(group), is_consolidated(node))
     stage = Stage.of(group.store_path)
     if stage is not None and stage.is_swapping:
         ended = stage.finish()

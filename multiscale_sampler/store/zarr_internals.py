@@ -306,15 +306,18 @@ def bytes_in_memory(store: zarr.storage.MemoryStore, key: str) -> bytes | None:
     return None if value is None else value.to_bytes()
 
 
-async def listed_objects(store: Any, path: str) -> dict[str, Any]:
-    """Return what a listing of an object store tells of every object below a path, by the key below that path."""
+async def listed_objects(store: Any, path: str, only: str = "") -> dict[str, Any]:
+    """Return what a listing of an object store tells of every object below a path, by the key below that path.
+
+    With `only`, of the objects whose key below the path begins with it.
+    """
     if isinstance(store, zarr.storage.FsspecStore):
-        place = "/".join(filter(None, (store.path.rstrip("/"), path)))
-        found = await store.fs._find(place, detail=True, withdirs=False)
+        place = "/".join(filter(None, (store.path.strip("/"), path)))
+        found = await store.fs._find("/".join(filter(None, (place, only))), detail=True, withdirs=False)
         # Paths of some file systems begin with "/", whatever was asked for.
-        return {key.lstrip("/").removeprefix(f"{place.lstrip('/')}/"): told for key, told in found.items()}
-    listed = await store.store.list(prefix=path or None).collect_async()
+        return {key.lstrip("/").removeprefix(f"{place}/"): told for key, told in found.items()}
     below = f"{path}/" if path else ""
+    listed = await store.store.list(prefix=f"{below}{only}" or None).collect_async()
     return {told["path"].removeprefix(below): told for told in listed}
 
 

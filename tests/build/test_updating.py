@@ -529,14 +529,28 @@ def test_append__to_a_single_date_is_refused():
         ms.append_pyramid(of_dates(1, 3), store, "t")
 
 
-def test_append__resumed_when_it_is_done_is_refused(tmp_path):
-    values = np.zeros((9, 12), "uint16")
+def test_append__resumed_when_it_is_done_does_nothing(tmp_path):
+    values = np.arange(9 * 12, dtype="uint16").reshape(9, 12)
     ms.write_pyramid(values, tmp_path / "p", scale_factors=[2])
-    ms.append_pyramid(values, tmp_path / "p", "y")
+    refused = r"it is complete, or has not begun\. The store has %d samples along 'y'"
+    with pytest.raises(ValueError, match=refused % 9):
+        ms.append_pyramid(values[::-1], tmp_path / "p", "y", resume=True)
+    ms.append_pyramid(values[::-1], tmp_path / "p", "y")
     before = hashes(tmp_path / "p")
-    with pytest.raises(ValueError, match=r"it is complete, or has not begun\. The store has 18 samples along 'y'"):
-        ms.append_pyramid(values, tmp_path / "p", "y", resume=True)
+    ms.append_pyramid(values[::-1], tmp_path / "p", "y", resume=True)
+    other = values[::-1].copy()
+    other[8, 11] += 1000
+    with pytest.raises(ValueError, match=refused % 18):
+        ms.append_pyramid(other, tmp_path / "p", "y", resume=True)
     assert hashes(tmp_path / "p") == before
+
+
+def test_append__resumed_when_it_is_done_with_other_dates_is_refused(tmp_path):
+    ms.write_pyramid(of_dates(0, 2), tmp_path / "p", scale_factors=[{"x": 2}])
+    ms.append_pyramid(of_dates(2, 4), tmp_path / "p", "t")
+    ms.append_pyramid(of_dates(2, 4), tmp_path / "p", "t", resume=True)
+    with pytest.raises(ValueError, match="it is complete, or has not begun"):
+        ms.append_pyramid(of_dates(4, 6), tmp_path / "p", "t", resume=True)
 
 
 def test_append__reads_parts_of_the_shape_of_a_chunk_that_lie_across_chunks(tmp_path):

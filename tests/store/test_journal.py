@@ -234,11 +234,11 @@ def test_write_pyramid__refuses_to_resume_another_build(tmp_path, image, monkeyp
     assert len(open_pyramid(tmp_path / "parts").children) == 4
 
 
-def test_write_pyramid__refuses_to_resume_what_has_ended(tmp_path, image):
+def test_write_pyramid__refuses_to_resume_another_one_that_has_ended(tmp_path, image):
     write_pyramid(image, tmp_path / "whole", **OPTIONS)
     before = hashes(tmp_path / "whole")
     with pytest.raises(FileExistsError, match="nothing to resume"):
-        write_pyramid(image, tmp_path / "whole", resume=True, **OPTIONS)
+        write_pyramid(image + np.uint16(1), tmp_path / "whole", resume=True, **OPTIONS)
     assert hashes(tmp_path / "whole") == before
 
 

@@ -31,12 +31,24 @@ ODD = np.uint64(1)
 def stamp_of_values(block: Block) -> int:
     """Return the number that stands for the values of a block, bit by bit: NaN is NaN, and -0.0 is not 0.0."""
     width = min(block.itemsize, 4)
-    rows = block if block.strides[-1:] == (block.itemsize,) else np.ascontiguousarray(block)
-    bits = rows.view(f"u{width}")
+    strides = block.strides
+    is_plain = strides[-1:] == (block.itemsize,) and min(strides) >= 0 and not any(n % width for n in strides)
+    bits = (block if is_plain else np.ascontiguousarray(block)).view(f"u{width}")
     bits = bits.reshape((1,) * (LOOP_RANK - bits.ndim) + bits.shape)
     keys = _row_keys(bits.shape[-1])
-    outer = np.ndindex(bits.shape[:-LOOP_RANK])
-    return sum(int(_weighted_sum(bits[index], keys, _start(index))) for index in outer) % 2**64
+    outer = np.ndindex(bits.shape[:-LOOP_RANK]) if bits.size else ()
+    return sum(int(_weighted_sum(*_lines(bits[index]), keys, _start(index))) for index in outer) % 2**64
+
+
+def _lines(block: Block) -> tuple[Block, tuple[int, ...], tuple[int, ...]]:
+    """Return the memory that a block is part of as one line, and the number and distance of rows along its axes.
+
+    Only of a line do compilers know that the elements of a row stand side by side.
+    """
+    steps = tuple(stride // block.itemsize for stride in block.strides)
+    length = sum((n - 1) * step for n, step in zip(block.shape, steps, strict=True)) + 1
+    line = np.lib.stride_tricks.as_strided(block, (length,), (block.itemsize,), writeable=False)
+    return line, block.shape[:-1], steps[:-1]
 
 
 def _start(index: tuple[int, ...]) -> np.uint64:
@@ -55,15 +67,16 @@ def _row_keys(count: int) -> npt.NDArray[np.uint32]:
 
 
 @compiled
-def _weighted_sum(block, keys, start):  # type: ignore[no-untyped-def]
-    """Add up the values of four axes, each times the key of its place."""
-    total = np.uint64(0)
-    for i in range(block.shape[0]):
-        for j in range(block.shape[1]):
-            for k in range(block.shape[2]):
-                row = block[i, j, k]
+def _weighted_sum(line, counts, steps, keys, start):  # type: ignore[no-untyped-def]
+    """Add up the values of the rows along three axes, each times the key of its place."""
+    total, width = np.uint64(0), len(keys)
+    for i in range(counts[0]):
+        for j in range(counts[1]):
+            for k in range(counts[2]):
+                first = i * steps[0] + j * steps[1] + k * steps[2]
+                row = line[first : first + width]
                 along = np.uint64(0)
-                for at in range(len(keys)):
+                for at in range(width):
                     along += np.uint64(keys[at]) * np.uint64(row[at])
                 place = start + np.uint64(k + 1) * AXIS_FACTORS[0]
                 place += np.uint64(j) * AXIS_FACTORS[1] + np.uint64(i) * AXIS_FACTORS[2]
