@@ -27,7 +27,7 @@ from ..plan.options import LevelOptions, StorageOptions
 from ..store import in_one_commit
 from ..tasks.progress import ProgressCallback
 from .build import Build, level_images
-from .engine import run_passes, take_digests
+from .engine import resumable, run_passes, take_digests
 from .resuming import first_difference
 from .sources import AppendedBase, Base, StoredBase, base_of
 from .updating import build_of_change, options_of_levels, record_of_change, refuse_other_change
@@ -104,12 +104,14 @@ def append_pyramid(
         record = record_of_change(build, stored, copy_base=True)
         record = replace(record, fingerprint={**record.fingerprint, "append": [dim, start]})
         target = change.target(record, resume=resume)
-        arrays = change.with_room([level.shape for level in build.levels])
+        with resumable():
+            arrays = change.with_room([level.shape for level in build.levels])
         run_passes(build, dict(enumerate(arrays)), target, progress)
-        if (digests := stores.Digests.of(stored.group, arrays[0])) is not None:
-            take_digests(digests.grown(), cast("tuple[Box, ...]", build.edited), build.workers)
-        change.publish_shapes(target, build.images, [level.axes for level in build.levels])
-        change.finish(partial(_with_channels, stored=stored, build=build, addition=addition))
+        with resumable():
+            if (digests := stores.Digests.of(stored.group, arrays[0])) is not None:
+                take_digests(digests.grown(), cast("tuple[Box, ...]", build.edited), build.workers)
+            change.publish_shapes(target, build.images, [level.axes for level in build.levels])
+            change.finish(partial(_with_channels, stored=stored, build=build, addition=addition))
     _warn_of_labels(stored, dim)
 
 

@@ -21,7 +21,7 @@ from ..metadata.display import without_display
 from ..plan.options import StorageOptions
 from ..tasks.progress import ProgressCallback
 from .build import Build, build_of_tree
-from .engine import check_data, run_passes
+from .engine import check_data, resumable, run_passes
 
 # Size along each axis of the three boxes of a level that are compared with the source.
 SAMPLED_EDGE = 64
@@ -94,8 +94,9 @@ def copy_group(
                 pending.append((_copy_levels(each, place, settings, claims, None), each))
         not_copied = _copy_others(source, _other_names(source, images), root.group, settings)
         # The image itself last: readers start from its metadata.
-        for new, each in reversed(pending):
-            new.publish(each.attributes)
+        with resumable():
+            for new, each in reversed(pending):
+                new.publish(each.attributes)
     return not_copied
 
 
@@ -125,7 +126,8 @@ def _copy_levels(
     for level, encoding, source in zip(build.levels, encodings, image.stored.arrays, strict=True):
         arrays[level.index] = new.create_level(level, encoding, _attributes_to_copy(source), like=source)
         if with_coordinates:
-            new.write_coordinates(level.index, without_display(build.images[level.index]))
+            image_of_level = without_display(build.images[level.index])
+            new.write_coordinates(level.index, stores.coordinates_in_memory(image_of_level, settings.zarr_format))
     for parent in sorted({path.rpartition("/")[0] for path in image.stored.paths} - {""}):
         if attributes := _attributes_to_copy(image.stored.group[parent]):
             new.group.require_group(parent).attrs.update(attributes)

@@ -6,7 +6,7 @@ Tasks need no locks and no data from each other.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -20,6 +20,8 @@ from .build import Arrays, Build
 from .passes import BoundPass
 from .region import reduce_region
 from .resuming import DataCheck
+
+RESUME = "The build was interrupted; complete it with resume=True (--resume)."
 
 
 @dataclass(frozen=True)
@@ -95,6 +97,17 @@ def _run_pass(
                 target.record_unsure(number, sorted(context.unsure))
         raise
     return filled
+
+
+@contextmanager
+def resumable() -> Iterator[None]:
+    """Add to whatever error ends a build or a change that has begun in its store how it is completed."""
+    try:
+        yield
+    except BaseException as error:
+        if RESUME not in getattr(error, "__notes__", ()):
+            error.add_note(RESUME)
+        raise
 
 
 def check_data(build: Build, arrays: Arrays, target: stores.Target) -> None:

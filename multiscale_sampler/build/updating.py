@@ -26,7 +26,7 @@ from ..plan.planning import plan_as_stored, plan_image, ready_to_build
 from ..store import in_one_commit
 from ..tasks.progress import ProgressCallback
 from .build import Build, crew_for, resources_of, weights_of
-from .engine import edited_boxes, run_passes, take_digests
+from .engine import edited_boxes, resumable, run_passes, take_digests
 from .indexing import Selector, box_of
 from .sources import AppendedBase, Base, StoredBase
 
@@ -190,15 +190,16 @@ def rebuild_levels(
         record = record_of_change(build, rebuilt, copy_base=False)
         record = replace(record, fingerprint={**record.fingerprint, "rebuild": list(chosen)})
         target = replace(change, pyramid=rebuilt).target(record, resume=resume)
-        run_passes(build, dict(enumerate(rebuilt.arrays)), target, progress)
         all_levels = len(chosen) == len(stored.arrays) - 1
-        if all_levels:
-            name = resampling_name(build.recipe["method"])
-            change.finish(partial(with_recipe, recipe=build.recipe, resampling_method=name))
-        elif not _is_repair(rebuilt, build):
-            change.finish(with_mixed_recipe)
-        else:
-            change.finish()
+        run_passes(build, dict(enumerate(rebuilt.arrays)), target, progress)
+        with resumable():
+            if all_levels:
+                name = resampling_name(build.recipe["method"])
+                change.finish(partial(with_recipe, recipe=build.recipe, resampling_method=name))
+            elif not _is_repair(rebuilt, build):
+                change.finish(with_mixed_recipe)
+            else:
+                change.finish()
 
 
 @in_one_commit
@@ -388,9 +389,10 @@ def _recompute_edits(
     build.check_sources()
     target = change.target(record_of_change(build, stored, copy_base=False), resume=resume)
     run_passes(build, dict(enumerate(stored.arrays)), target, progress)
-    if (digests := stores.Digests.of(stored.group, stored.arrays[0])) is not None:
-        take_digests(digests, edited, build.workers)
-    change.finish()
+    with resumable():
+        if (digests := stores.Digests.of(stored.group, stored.arrays[0])) is not None:
+            take_digests(digests, edited, build.workers)
+        change.finish()
 
 
 def _edits_begun(stored: stores.StoredPyramid) -> tuple[Box, ...]:

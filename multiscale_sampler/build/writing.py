@@ -39,9 +39,10 @@ from ..plan.options import LevelOptions, StorageOptions, specified
 from ..store import in_one_commit
 from ..tasks.progress import ProgressCallback
 from .build import Arrays, Build, build_of_image, build_of_tree, open_with_axes
-from .engine import check_data, run_passes, take_digests
+from .engine import check_data, resumable, run_passes, take_digests
 from .finished import is_made
 from .publishing import crs_to_write, published_attributes, with_geozarr
+from .space import refuse_without_space
 
 Metadata: TypeAlias = Literal["ome", "geozarr"]
 
@@ -115,7 +116,8 @@ def write_pyramid(
         Without "ome", OME-Zarr clients do not recognize the pyramid; `open_pyramid` does.
     mode
         "w-" is an error if anything is stored at `store`; "w" replaces a pyramid that this package wrote there, and
-        keeps other arrays, groups and attributes.
+        keeps other arrays, groups and attributes. In a folder, or a zip file, the old pyramid stays until the new one
+        is complete. Other stores cannot rename: there "w" is refused unless the image is known to be stored elsewhere.
     chunks, shards
         As in `plan_pyramid`.
     compressors
@@ -265,13 +267,13 @@ def export(
     for of_labels in labels or {}:
         stores.check_node_name(of_labels, "the labels", "rename them in the tree")
     written += (stores.DIGESTS_PATH,) if settings.digests else ()
-    stores.rehearse(build.levels, encoding, attrs, build.source)
+    rehearsed = stores.rehearse(build.levels, encoding, attrs, build.source)
+    beside = [stores.coordinates_in_memory(image, encoding.zarr_format) for image in images if layout == "datatree"]
 
     def create(target: stores.Target) -> Arrays:
         arrays = {level.index: target.create_level(level, encoding, attrs, like=build.source) for level in build.levels}
-        if layout == "datatree":
-            for level, image in zip(build.levels, images, strict=True):
-                target.write_coordinates(level.index, image)
+        for index, coordinates in enumerate(beside):
+            target.write_coordinates(index, coordinates)
         return arrays
 
     def attributes_of(target: stores.Target, arrays: Arrays) -> Mapping[str, Any]:
@@ -291,18 +293,22 @@ def export(
                 for name, label in (labels or {}).items():
                     _export_labels(label, stored, name, settings)
                 return
+        if not settings.resume:
+            refuse_without_space(build, place, rehearsed)
         target = _create_export_target(build, store, paths, written, record, settings, tuple(labels or ()))
         if target.is_complete:
             check_data(build, target.level_arrays(), target)
             return
-        arrays = create(target)
+        with resumable():
+            arrays = create(target)
         run_passes(build, arrays, target, settings.progress)
-        if settings.digests:
-            take_digests(stores.Digests.create(target.group, arrays[0]), None, build.workers, settings.progress)
-        for name, label in (labels or {}).items():
-            _export_labels(label, target.stored_group, name, settings)
-            stores.register_label(target.labels_group(), name, version)
-        target.publish(attributes_of(target, arrays))
+        with resumable():
+            if settings.digests:
+                take_digests(stores.Digests.create(target.group, arrays[0]), None, build.workers, settings.progress)
+            for name, label in (labels or {}).items():
+                _export_labels(label, target.stored_group, name, settings)
+                stores.register_label(target.labels_group(), name, version)
+            target.publish(attributes_of(target, arrays))
 
 
 def _create_export_target(
@@ -493,9 +499,11 @@ def _write_levels_beside_base(build: Build, group: zarr.Group, added: _AddedLeve
         if target.is_complete:
             check_data(build, target.level_arrays(), target)
         else:
-            arrays = create(target)
+            with resumable():
+                arrays = create(target)
             run_passes(build, arrays, target, added.progress)
-            target.publish(attributes_of(target, {0: array, **arrays}))
+            with resumable():
+                target.publish(attributes_of(target, {0: array, **arrays}))
     if added.labels_group is not None:
         stores.register_label(added.labels_group, group.basename or place[1][-1], version)
 

@@ -132,6 +132,16 @@ class Plan(OfOneVersion):
         """Expected peak memory of an export in bytes: the largest region times the number of workers."""
         return self.workers * max((pass_.region_nbytes for pass_ in self.export_passes), default=0)
 
+    @property
+    def most_storage(self) -> int:
+        """Bytes that an export needs in its target at the most: levels and states of levels, uncompressed."""
+        states = sum(
+            self.reduction.components * math.prod(self.levels[index].shape) * self.reduction.state_dtype.itemsize
+            for pass_ in self.export_passes
+            for index in (pass_.carried if self.reduction.components else ())
+        )
+        return states + sum(level.nbytes for level in self.levels)
+
     def relative_factors(self, index: int, source: int) -> tuple[int, ...]:
         """Return how many voxels of level `source` one voxel of level `index` covers along each axis."""
         return _quotients(self.levels[index].factors, self.levels[source].factors)
@@ -174,6 +184,7 @@ class Plan(OfOneVersion):
             "workers": self.workers,
             "peak_memory": self.peak_memory,
             "memory_limit": self.memory_limit,
+            "storage": self.most_storage,
         }
 
     def __repr__(self) -> str:
@@ -229,6 +240,7 @@ class Plan(OfOneVersion):
             f"peak memory {format_bytes(self.peak_memory)} with {self.workers} workers "
             f"(limit {format_bytes(self.memory_limit)})"
         )
+        yield f"storage at most {format_bytes(self.most_storage)}, before compression"
 
 
 @lru_cache(maxsize=1024)

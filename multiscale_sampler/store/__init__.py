@@ -55,6 +55,7 @@ from .nodes import (
     place_of,
     place_to_open,
     storage_unit,
+    zip_path,
 )
 from .origins import refuse_source_in_target, source_array, zarr_arrays
 from .presence import Presence, check_chunks, inventories, warn_if_empty, watched
@@ -68,6 +69,7 @@ from .targets import (
     Record,
     Target,
     base_array,
+    coordinates_in_memory,
     create_target,
     finished_group,
     holds_all_of,
@@ -106,6 +108,7 @@ __all__ = [
     "chunk_key",
     "claim",
     "consolidate",
+    "coordinates_in_memory",
     "create_target",
     "dimension_names",
     "document_fault",
@@ -153,4 +156,5 @@ __all__ = [
     "writable_group",
     "written_paths",
     "zarr_arrays",
+    "zip_path",
 ]

@@ -47,6 +47,7 @@ from .targets import (
     Record,
     Target,
     check_format,
+    coordinates_in_memory,
     discard_scratch,
     in_progress,
     remove_arrays,
@@ -171,7 +172,7 @@ class PyramidChange:
             if has_coordinates:
                 parent = self.pyramid.paths[index].rpartition("/")[0]
                 remove_arrays(self.pyramid.group, [f"{parent}/{name}" for name in image.coords])
-                target.write_coordinates(index, image)
+                target.write_coordinates(index, coordinates_in_memory(image, self.pyramid.group.metadata.zarr_format))
         placed = {path.rpartition("/")[0] or path: axes for path, axes in zip(self.pyramid.paths, levels, strict=True)}
         for path, axes in placed.items() if self.pyramid.layout == "datatree" else ():
             self._place_on_map(path, {path: axes})

@@ -19,6 +19,9 @@ ZarrFormat: TypeAlias = Literal[2, 3]
 BLOSC_SHUFFLES = ("noshuffle", "shuffle", "bitshuffle")
 BLOSC_AUTOMATIC = -1
 
+# Compressors of bytes, whatever these are.
+GENERAL_COMPRESSORS = (numcodecs.Zstd, numcodecs.Blosc, numcodecs.GZip, numcodecs.Zlib, numcodecs.LZ4, numcodecs.BZ2)
+
 
 def is_auto(value: Any) -> bool:
     """Whether an option leaves the choice of codecs to us."""
@@ -105,6 +108,12 @@ def plain_compressors(array: zarr.Array[Any]) -> list[Codec] | None:
         return None
     found = [codec_in_numcodecs(codec) for codec in rest]
     return None if None in found else found
+
+
+def takes_any_dtype(array: zarr.Array[Any]) -> bool:
+    """Whether the codecs of an array are known to encode values of any dtype."""
+    compressors = plain_compressors(array)
+    return compressors is not None and all(isinstance(each, GENERAL_COMPRESSORS) for each in compressors)
 
 
 def _is_native(serializer: codecs.BytesCodec) -> bool:

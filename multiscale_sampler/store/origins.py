@@ -45,7 +45,7 @@ TRUSTED = frozenset(
         *("numpy", "dask", "toolz", "tlz", "cytoolz", "xarray", "pandas", "scipy", "sparse", "multiscale_sampler"),
     )
 )
-# Beginnings of the names of functions, within these packages too, that open what they are told of by a path.
+# Beginnings of the names of functions, in these packages as well, that open the path that they are given.
 OPENING = ("open", "load", "read", "from", "memmap", "imread", "eval", "exec", "compile", "__import__", "getattr")
 # Packages whose arrays are in files of other formats than zarr, which no target removes.
 FILE_PACKAGES = frozenset(("h5py", "netCDF4", "h5netcdf"))

@@ -25,7 +25,7 @@ from zarr.storage import StorePath
 from ..metadata import NgffVersion, parse_multiscales, paths_written_by_us, stated_recipe, with_published
 from ..plan.plan import Level, Pass
 from .archives import Archive, archive_of
-from .codecs import ZarrFormat
+from .codecs import ZarrFormat, takes_any_dtype
 from .documents import (
     Attributes,
     change_attributes,
@@ -301,16 +301,9 @@ class Target:
         change_attributes(self.group, with_filled)
         discard_scratch(self.group)
 
-    def write_coordinates(self, index: int, image: xr.DataArray) -> None:
-        """Write the coordinate arrays of a level beside its array, as xarray writes and finds them."""
+    def write_coordinates(self, index: int, made: dict[str, Buffer]) -> None:
+        """Write the coordinate arrays of a level, from `coordinates_in_memory`, beside its array."""
         path = self.paths[index].rpartition("/")[0]
-        coords = xr.Dataset(coords=image.coords).drop_encoding()
-        # In memory first: xarray looks at all that is there, and writes most documents twice.
-        made: dict[str, Buffer] = {}
-        with silenced_string_warnings():
-            coords.to_zarr(
-                zarr.storage.MemoryStore(made), consolidated=False, zarr_format=self.group.metadata.zarr_format
-            )
         beside = {key: value for key, value in made.items() if "/" in key}
         # Values first, so that no reader meets an array without them; but icechunk takes none of an unknown array.
         documents_first = is_icechunk(unwrapped(self.group.store_path.store))
@@ -388,6 +381,38 @@ def _with_documents(group: zarr.Group, others: Mapping[str, Buffer]) -> zarr.Gro
     own = documents_of(group.metadata)
     made = {**others, **_documents_beside(group, ()), **own}
     return zarr.open_group(made, mode="r+", zarr_format=group.metadata.zarr_format)
+
+
+def coordinates_in_memory(image: xr.DataArray, zarr_format: int) -> dict[str, Buffer]:
+    """Return the arrays of an image's coordinates as xarray writes and finds them, by key.
+
+    In memory: xarray looks at all that is in a store, and writes most documents twice.
+
+    Raises
+    ------
+    ValueError
+        If zarr cannot hold one of them.
+    """
+    try:
+        return _in_memory(xr.Dataset(coords=image.coords), zarr_format)
+    except Exception:
+        for name, coordinate in image.coords.items():
+            try:
+                _in_memory(xr.Dataset(coords={name: coordinate.variable}), zarr_format)
+            except Exception as error:
+                raise ValueError(
+                    f"the coordinate {str(name)!r} of {str(image.name)!r} cannot be stored in zarr: "
+                    f"{type(error).__name__}: {error}; convert it, or leave it out with image.drop_vars({str(name)!r})"
+                ) from error
+        raise
+
+
+def _in_memory(coords: xr.Dataset, zarr_format: int) -> dict[str, Buffer]:
+    made: dict[str, Buffer] = {}
+    options: Any = {"consolidated": False, "zarr_format": zarr_format}
+    with silenced_string_warnings():
+        coords.drop_encoding().to_zarr(zarr.storage.MemoryStore(made), **options)
+    return made
 
 
 async def _put(place: StorePath, values: Mapping[str, Buffer]) -> None:
@@ -774,11 +799,28 @@ def base_array(group: zarr.Array[Any] | zarr.Group, base: str) -> zarr.Array[Any
 
 def rehearse(
     levels: Sequence[Level], encoding: Encoding, attrs: Mapping[str, Any], source: zarr.Array[Any] | None
-) -> None:
-    """Create the arrays of all levels in memory, so that what zarr refuses is refused before a store is touched."""
+) -> list[zarr.Array[Any]]:
+    """Return the arrays of all levels in memory, so that what zarr refuses is refused before a store is touched.
+
+    Raises
+    ------
+    ValueError
+        If the codecs cannot encode the values of a level.
+    """
     target = target_in_memory(tuple(map(str, range(len(levels) + 1))), "flat", encoding.zarr_format)
-    for level in levels:
-        target.create_level(level, encoding, attrs, like=source)
+    arrays = [target.create_level(level, encoding, attrs, like=source) for level in levels]
+    odd = [array for array in arrays if not takes_any_dtype(array)]
+    for array in {array.dtype: array for array in reversed(odd)}.values():
+        value = np.ones((), array.dtype)[()]
+        corner = tuple(slice(0, 1) for _ in array.shape)
+        try:
+            array[corner] = np.zeros((), array.dtype)[()] if value == array.fill_value else value
+        except Exception as error:
+            raise ValueError(
+                f"the codecs cannot store values of dtype {str(array.dtype)!r}: {type(error).__name__}: {error}; "
+                "choose others with compressors=, or another dtype"
+            ) from error
+    return arrays
 
 
 def name_of(group: zarr.Group) -> str | None:

@@ -407,8 +407,8 @@ def test_plan__prints_as_a_table():
             assert row[at:].startswith(f"{cell}  ")
             assert row[at - 2 : at] == "  "
     assert "spacing in micrometer" in text
-    assert "peak memory" in lines[-1]
-    assert "2 workers" in lines[-1]
+    assert "peak memory" in lines[-2]
+    assert "2 workers" in lines[-2]
     assert text == repr(plan)
 
 

@@ -1,0 +1,182 @@
+"""Builds are refused where their target has no room, and only there."""
+
+import errno
+import shutil
+from collections import namedtuple
+
+import dask.array as da
+import numcodecs
+import numpy as np
+import pytest
+import zarr
+
+import multiscale_sampler as ms
+from tests.data import hashes, noise
+
+Usage = namedtuple("Usage", "total used free")
+NOISE = noise((128, 128), "uint16", seed=3)
+OPTIONS = {"scale_factors": [2, 4], "chunks": 16}
+
+
+@pytest.fixture
+def free(monkeypatch):
+    """Return a function that sets how many bytes are free on all file systems."""
+
+    def set_free(count):
+        monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(10**12, 10**12 - count, count))
+
+    return set_free
+
+
+@pytest.mark.parametrize("image", [NOISE, da.from_array(NOISE, chunks=16), ms.to_image(NOISE)], ids=["np", "da", "xr"])
+@pytest.mark.parametrize("name", ["a.zarr", "a.ozx"])
+def test_write_pyramid__without_room_is_refused_and_keeps_the_old(tmp_path, free, image, name):
+    ms.write_pyramid(NOISE // 2, tmp_path / name, **OPTIONS)
+    before = hashes(tmp_path)
+    free(20_000)
+    with pytest.raises(OSError, match=r"needs at least .* \(at most .*\), and the file system of .* left") as refused:
+        ms.write_pyramid(image, tmp_path / name, mode="w", **OPTIONS)
+    assert refused.value.errno == errno.ENOSPC
+    assert hashes(tmp_path) == before
+    with pytest.raises(OSError, match="needs at least"):
+        ms.write_pyramid(image, tmp_path / "new.zarr", **OPTIONS)
+    assert not (tmp_path / "new.zarr").exists()
+    free(10**9)
+    ms.write_pyramid(image, tmp_path / name, mode="w", **OPTIONS)
+
+
+def test_write_pyramid__a_zip_file_needs_room_twice(tmp_path, free):
+    free(50_000)
+    ms.write_pyramid(NOISE, tmp_path / "a.zarr", **OPTIONS)
+    with pytest.raises(OSError, match="needs at least"):
+        ms.write_pyramid(NOISE, tmp_path / "a.zip", **OPTIONS)
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        pytest.param(np.zeros((512, 512), "uint16"), id="blank"),
+        pytest.param(np.repeat(np.arange(512, dtype="uint16")[:, None], 512, 1), id="compressible"),
+        pytest.param(np.pad(NOISE[:32, :32], (240, 240)), id="mostly blank"),
+        pytest.param(da.zeros((512, 512), chunks=64, dtype="uint16"), id="blank dask"),
+        pytest.param(zarr.create_array({}, data=np.eye(512, dtype="uint16"), chunks=(64, 64)), id="zarr"),
+    ],
+)
+def test_write_pyramid__what_compression_makes_small_is_not_refused(tmp_path, free, image):
+    free(100_000)
+    assert np.prod(image.shape) * 2 > 100_000
+    ms.write_pyramid(image, tmp_path / "a.zarr", scale_factors=[2, 4], chunks=64)
+    assert sum(path.stat().st_size for path in (tmp_path / "a.zarr").rglob("*") if path.is_file()) < 100_000
+
+
+def test_write_pyramid__asks_nothing_of_stores_that_are_no_folder(free):
+    free(0)
+    ms.write_pyramid(NOISE, {}, **OPTIONS)
+
+
+def test_write_pyramid__a_disk_that_fills_up_keeps_the_old_and_is_resumed(tmp_path, monkeypatch):
+    from multiscale_sampler.store import chunks
+
+    ms.write_pyramid(NOISE // 2, tmp_path / "a.zarr", **OPTIONS)
+    before, opened, new_file = hashes(tmp_path), [], chunks._new_file
+
+    def full(path):
+        opened.append(path)
+        if len(opened) > 30:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return new_file(path)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(chunks, "_new_file", full)
+        with pytest.raises(OSError, match="No space left") as stopped:
+            ms.write_pyramid(NOISE, tmp_path / "a.zarr", mode="w", **OPTIONS)
+    assert any("resume=True (--resume)" in note for note in stopped.value.__notes__)
+    assert before.items() <= hashes(tmp_path).items()
+    ms.write_pyramid(NOISE, tmp_path / "a.zarr", mode="w", resume=True, **OPTIONS)
+    np.testing.assert_array_equal(ms.open_pyramid(tmp_path / "a.zarr")["scale0/image"], NOISE)
+
+
+def test_plan__states_the_storage_at_most():
+    plan = ms.plan_pyramid(ms.to_image(np.zeros((64, 64), "uint16")), [2, 4])
+    assert plan.most_storage == plan.to_dict()["storage"] == 2 * (64**2 + 32**2 + 16**2)
+    assert "storage at most 10.50 kiB, before compression" in str(plan)
+
+
+# --- rehearsed before anything is made -------------------------------------------------------------------------
+
+MIXED = np.array([1, "a", None, 2.5] * 32, dtype=object)
+
+
+@pytest.mark.parametrize("version", ["0.4", "0.5"])
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        ("mixed", MIXED),
+        ("objects", np.array([object()] * 128, dtype=object)),
+        ("sets", np.array([{1, 2}] * 128, dtype=object)),
+    ],
+)
+def test_write_pyramid__a_coordinate_that_zarr_cannot_hold_is_named_before_anything_is_made(
+    tmp_path, version, name, values
+):
+    image = ms.to_image(NOISE).assign_coords({name: ("y", values), "fine": ("x", np.arange(128))})
+    ms.write_pyramid(NOISE, tmp_path / "old", version=version, **OPTIONS)
+    before = hashes(tmp_path)
+    # Along y nothing is computed, which would find it out too.
+    options = {"version": version, "scale_factors": [{"x": 2}]}
+    for place, mode in (("new", "w-"), ("old", "w")):
+        with pytest.raises(ValueError, match=f"the coordinate '{name}' of 'image' cannot be stored in zarr"):
+            ms.write_pyramid(image, tmp_path / place, mode=mode, **options)
+    assert hashes(tmp_path) == before
+    assert not (tmp_path / "new").exists()
+    ms.write_pyramid(image.drop_vars(name), tmp_path / "new", **options)
+
+
+class Integers(numcodecs.abc.Codec):
+    """A codec that refuses floats where it gets them."""
+
+    codec_id = "integers-of-a-test"
+
+    def encode(self, buf):
+        if np.asarray(buf).dtype.kind == "f":
+            raise TypeError("no floats")
+        return bytes(np.asarray(buf))
+
+    def decode(self, buf, out=None):
+        return buf
+
+
+def test_write_pyramid__values_that_the_codecs_refuse_are_an_error_before_anything_is_made(tmp_path):
+    numcodecs.register_codec(Integers)
+    options = {**OPTIONS, "version": "0.4", "compressors": Integers()}
+    ms.write_pyramid(NOISE, tmp_path / "old", **{**options, "compressors": "auto"})
+    before = hashes(tmp_path)
+    for place in ("old", "new"):
+        with pytest.raises(ValueError, match="the codecs cannot store values of dtype 'float32': TypeError: no floats"):
+            ms.write_pyramid(noise((64, 64), "float32"), tmp_path / place, mode="w", **options)
+    assert hashes(tmp_path) == before
+    ms.write_pyramid(NOISE, tmp_path / "new", **options)
+
+
+@pytest.mark.parametrize("step", ["coordinates", "publishing", "labels"])
+def test_write_pyramid__names_resume_wherever_it_failed(tmp_path, monkeypatch, step):
+    from multiscale_sampler.store import targets
+
+    image = ms.to_image(NOISE)
+    name = {"coordinates": "write_coordinates", "publishing": "publish", "labels": "labels_group"}[step]
+
+    def fail(*args):
+        raise OSError("the store is gone")
+
+    tree = ms.to_multiscale(image, [2])
+    if step == "labels":
+        ms.write_pyramid(image, tmp_path / "a", **OPTIONS)
+        ms.write_labels(NOISE, tmp_path / "a", "cells")
+        tree = ms.open_pyramid(tmp_path / "a")
+    with monkeypatch.context() as patched:
+        patched.setattr(targets.Target, name, fail)
+        with pytest.raises(OSError, match="the store is gone") as failed:
+            ms.write_pyramid(tree, tmp_path / "b")
+    assert failed.value.__notes__ == ["The build was interrupted; complete it with resume=True (--resume)."]
+    ms.write_pyramid(tree, tmp_path / "b", resume=True)
+    assert ms.validate(tmp_path / "b").ok
