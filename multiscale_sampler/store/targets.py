@@ -849,6 +849,11 @@ def finished_group(store: Any, storage_options: Mapping[str, Any] | None = None)
         node = open_node(store, storage_options=storage_options, use_consolidated=False)
     except FileNotFoundError:
         return None
+    if (stage := Stage.of(node.store_path)) is not None:
+        if stage.is_swapping or stage.begun() is not None:
+            return None
+        # What a deletion left that was stopped.
+        stage.discard()
     is_finished = isinstance(node, zarr.Group) and stated_recipe(node.attrs.asdict()) is not None
     return cast("zarr.Group", node) if is_finished and _begun(node) is None else None
 
