@@ -184,7 +184,11 @@ class Presence:
     def _confirm_sample(self) -> None:
         if self.sample is None:
             return
-        if lists_at_once(self._place.store):
+        folder = _folder(self.array)
+        if folder is not None:
+            # Without zarr's event loop, which takes longer than the look.
+            is_there = os.path.exists(os.path.join(folder, self.sample))
+        elif lists_at_once(self._place.store):
             is_there = self.sample in sync(self._listed())
         else:
             is_there = sync(self._exists(self.sample))
