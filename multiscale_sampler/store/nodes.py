@@ -92,7 +92,8 @@ def open_node(
     except (FileNotFoundError, GroupNotFoundError, NotADirectoryError) as error:
         if is_unfinished(store):
             raise ValueError(
-                f"{shown(store)} is a pyramid whose build has not finished; complete it with resume=True (--resume)"
+                f"{shown(store)} is a pyramid whose build has not finished; complete it by repeating the "
+                "call that builds it with resume=True (--resume)"
             ) from error
         inside = f" at {path!r}" if path else ""
         raise FileNotFoundError(f"no zarr array or group{inside} in {shown(store)}") from error
