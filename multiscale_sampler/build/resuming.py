@@ -57,7 +57,7 @@ class DataCheck:
         if bound.pass_.source or (bound.region_count == 1 and not done.any()):
             return UNKNOWN
         stamps = self._of(bound)
-        now = None if stamps is None else stamps_of_regions(bound, stamps, self.build.workers)
+        now = None if stamps is None else stamps_of_regions(bound, stamps, self._threads)
         kept = self.target.stamps(number) if self.target.resumed else None
         if done.any():
             changed = done if kept is None or now is None else done & (kept != now)
@@ -79,8 +79,13 @@ class DataCheck:
             if bound.pass_.source:
                 continue
             done, stamps = np.ones(bound.region_count, np.bool_), self._of(bound)
-            is_same = stamps is not None and filled == _digest_of(stamps_of_regions(bound, stamps, self.build.workers))
+            is_same = stamps is not None and filled == _digest_of(stamps_of_regions(bound, stamps, self._threads))
             self._compare(bound, done, done & (not is_same), stamps)
+
+    @property
+    def _threads(self) -> int:
+        # This process has no part in the work of a cluster.
+        return 1 if self.build.crew else self.build.workers
 
     def _of(self, bound: BoundPass) -> Stamps | None:
         """Return the stamps of what a pass reads."""
@@ -97,7 +102,7 @@ class DataCheck:
         if (region := first_difference(self.build, bound, chosen)) is not None:
             self.have_changed = True
             raise ValueError(
-                f"the unfinished build or change of {self.target.group.store_path} has stored other values for "
+                f"the unfinished build or change of {self.target.place} has stored other values for "
                 f"{region} than there would be now: the image, its weights or the function that reduces it are not "
                 f"those that it began with; continue it with these, or {self.target.instead}"
             )
@@ -116,14 +121,14 @@ def sample_of(done: npt.NDArray[np.bool_], record: stores.Record) -> npt.NDArray
     return sample
 
 
-def stamps_of_regions(bound: BoundPass, stamps: Stamps, workers: int) -> RegionStamps:
+def stamps_of_regions(bound: BoundPass, stamps: Stamps, threads: int) -> RegionStamps:
     """Return the stamp of what every region of a pass over the base reads."""
     numbers = np.zeros(bound.region_count, np.uint64)
 
     def take(_: None, number: int, region: Box) -> None:
         numbers[number] = stamps.of_box(known_parts(bound.plan, bound.pass_, region)[0])
 
-    run(None, take, None, ((0, each) for each in enumerate(bound.regions())), workers, lambda nbytes: None)
+    run(None, take, None, ((0, each) for each in enumerate(bound.regions())), threads, lambda nbytes: None)
     return numbers
 
 

@@ -41,6 +41,7 @@ from .marks import RECORD_FORMAT, mark_in, own_paths, removed_paths
 from .names import GROUP_DOCUMENTS, ZARR_JSON
 from .nodes import open_node, place_of
 from .remote import is_icechunk
+from .staging import Stage
 from .stored_pyramid import StoredPyramid
 from .targets import (
     WRITE_ANOTHER,
@@ -79,10 +80,13 @@ class PyramidChange:
         FileExistsError
             If another build or change is writing there.
         ValueError
-            If no pyramid is there, its build has not finished, or another version began a change of it.
+            If no pyramid is there, its build or one that adds to it or replaces it has not finished, or another version
+            began a change of it.
         """
         node = open_node(store, path, storage_options=storage_options, use_consolidated=False)
         with claim(place_of(node)):
+            if isinstance(node, zarr.Group):
+                _refuse_unfinished_build(node)
             change = cls(StoredPyramid.of(writable_group(node) if isinstance(node, zarr.Group) else node))
             change.remove_leftovers()
             yield change._without_rest_of_removal()
@@ -254,6 +258,17 @@ class PyramidChange:
 
 def _replaced(attributes: Attributes, _: Attributes) -> Attributes:
     return attributes
+
+
+def _refuse_unfinished_build(group: zarr.Group) -> None:
+    """Raise if a build that was interrupted has made levels for a group, which a change would make worthless."""
+    stage = Stage.of(group.store_path)
+    if stage is not None and stage.begun() is not None:
+        raise ValueError(
+            f"levels of {group.store_path} are being built, or their build was interrupted; complete it first, by "
+            f"repeating the call of add_levels or write_pyramid with resume=True (--resume), or delete "
+            f"{str(stage.scratch)!r} to give it up"
+        )
 
 
 def grown_arrays(arrays: Sequence[zarr.Array[Any]], shapes: Sequence[Sequence[int]]) -> tuple[zarr.Array[Any], ...]:

@@ -168,6 +168,11 @@ class Target:
     """Paths in the store of the arrays that this call has created; of a resumed build, what was in them is gone."""
 
     @property
+    def place(self) -> StorePath:
+        """Where the pyramid is once it is published."""
+        return self.group.store_path if self.stage is None else self.stage.place
+
+    @property
     def holds_documents(self) -> bool:
         """Whether the documents of levels are not stored before the pyramid is published."""
         return isinstance(self.group.store_path.store, HeldDocuments)

@@ -932,7 +932,7 @@ def test_change__of_a_pyramid_whose_levels_are_being_added_is_refused(tmp_path, 
         lambda: ms.append_pyramid(np.zeros((4, 20), "uint16"), tmp_path / "p", "y"),
         lambda: ms.rebuild_levels(tmp_path / "p", method="max"),
     ):
-        with pytest.raises(ValueError, match="by repeating the call of add_levels with resume=True"):
+        with pytest.raises(ValueError, match="by repeating the call of add_levels or write_pyramid with resume=True"):
             other()
     ms.add_levels(tmp_path / "p", scale_factors=[2], resume=True)
     assert len(ms.open_pyramid(tmp_path / "p").children) == 2
