@@ -169,13 +169,17 @@ def _create_target(
 
 
 def _create_labels_group(image: ConvertedImage, root: zarr.Group, version: NgffVersion) -> None:
-    """Create the group ``labels`` with its list of labels, unless it exists."""
-    if stores.LABELS not in root:
+    """Create the group ``labels`` with its list of labels, unless it exists.
+
+    In zarr v2, a copy that was stopped may have left it without the list.
+    """
+    labels = root.require_group(stores.LABELS)
+    if not labels.attrs.asdict():
         names = image.inside.split("/")[1:]
         above = image.stored.group.store_path
         parent = "/".join(above.path.split("/")[: -len(names)])
         listing = zarr.open_group(above.store, path=parent, mode="r")
-        root.create_group(stores.LABELS, attributes=relocated_attributes(listing.attrs.asdict(), version))
+        labels.attrs.put(relocated_attributes(listing.attrs.asdict(), version))
 
 
 def _copy_others(source: zarr.Group, names: Sequence[str], target: zarr.Group, settings: CopySettings) -> list[str]:

@@ -607,7 +607,12 @@ def write_labels(
     settings = ExportSettings(version, image.layout, mode, compressors, resume, progress)
     root = stores.writable_group(image.group)
     _export_labels(build, root, name, settings)
-    stores.register_label(root.require_group(stores.LABELS), name, version)
+    listing = root.require_group(stores.LABELS)
+    if resume or mode == "w":
+        # Others may be writing labels of other names, so that a first call removes nothing.
+        for each in (root, listing):
+            stores.remove_leftovers(each, ())
+    stores.register_label(listing, name, version)
     if image.is_consolidated:
         stores.consolidate(root)
     build.warn_if_empty(stacklevel=3)

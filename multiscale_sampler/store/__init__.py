@@ -41,6 +41,7 @@ from .encoding import Encoding, encoding_like, key_encoding
 from .journal import Journal, claim
 from .label_groups import is_finished, label_place, labels_group_above, placed_labels, register_label
 from .layout import DIGESTS_PATH, LABELS, LAYOUTS, Layout, check_node_name, level_paths, written_paths
+from .leftovers import remove_leftovers
 from .limits import limited_array
 from .names import V2_DIMENSIONS
 from .nodes import (
@@ -148,6 +149,7 @@ __all__ = [
     "register_label",
     "rehearse",
     "release_buffers",
+    "remove_leftovers",
     "source_array",
     "storage_unit",
     "target_in_memory",

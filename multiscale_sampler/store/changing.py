@@ -221,7 +221,15 @@ class PyramidChange:
 
     def _finish_removal(self, paths: Sequence[str], numbers: Sequence[int]) -> None:
         """Delete arrays, of which the first are levels of these numbers, and state that these were removed."""
-        remove_arrays(self.pyramid.group, paths)
+        if self._is_consolidated():
+            # Who reads these would take what has been deleted for fill. In zarr v2, where they are a document of
+            # their own, they must not lack a level that the group's attributes still list.
+            change_attributes(self.pyramid.group, dict, without=paths)
+        stage = Stage.of(self.pyramid.group.store_path)
+        if stage is None:
+            remove_arrays(self.pyramid.group, paths)
+        else:
+            stage.remove(paths)
         self._consolidate()
         self.finish(partial(with_removed_levels, removed=dict(zip(paths, numbers, strict=False))))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeAlias, cast
@@ -14,7 +14,7 @@ import zarr
 from zarr.abc.buffer import Buffer
 
 from .layout import BUILD_ATTRIBUTE
-from .names import ZARR_JSON
+from .names import DOCUMENTS, ZARR_JSON
 from .zarr_internals import (
     buffer_of,
     default_buffer_prototype,
@@ -41,9 +41,12 @@ def without_mark(attributes: Attributes) -> dict[str, Any]:
     return {key: value for key, value in attributes.items() if key != BUILD_ATTRIBUTE}
 
 
-def change_attributes(group: zarr.Group, change: Change) -> None:
-    """Replace the attributes of a group, as they are now, by what `change` makes of them; all in one step."""
-    put_documents(group, changed_documents(group, change))
+def change_attributes(group: zarr.Group, change: Change, *, without: Collection[str] = ()) -> None:
+    """Replace the attributes of a group, as they are now, by what `change` makes of them; all in one step.
+
+    Arrays at the paths `without` leave the consolidated metadata in the same step.
+    """
+    put_documents(group, changed_documents(group, change, without=without))
 
 
 def put_documents(group: zarr.Group, documents: Mapping[str, Buffer]) -> None:
@@ -53,18 +56,39 @@ def put_documents(group: zarr.Group, documents: Mapping[str, Buffer]) -> None:
         sync((group.store_path / name).set(documents[name]))
 
 
-def changed_documents(group: zarr.Group, change: Change) -> dict[str, Buffer]:
+def changed_documents(group: zarr.Group, change: Change, *, without: Collection[str] = ()) -> dict[str, Buffer]:
     """Return the metadata documents of a group, as they are now, with its attributes changed.
 
-    What is consolidated there stays.
+    What is consolidated there stays, but for the arrays at the paths `without`, and groups that hold nothing else.
     """
     if group.metadata.zarr_format == 3:
         stored = cast("Buffer", sync((group.store_path / ZARR_JSON).get(prototype=default_buffer_prototype())))
         text = _with_member(stored.to_bytes().decode(), "attributes", change)
+        if without and json.loads(text).get("consolidated_metadata"):
+            text = _with_member(text, "consolidated_metadata", lambda found: _without_nodes(found, without))
         return {ZARR_JSON: buffer_of(text.encode())}
     found = _stored_group(group, use_consolidated=None)
     with silenced_string_warnings():
-        return documents_of(replace(found.metadata, attributes=dict(change(found.attrs.asdict()))))
+        documents = documents_of(replace(found.metadata, attributes=dict(change(found.attrs.asdict()))))
+    if without and ".zmetadata" in documents:
+        consolidated = _without_nodes(json.loads(documents[".zmetadata"].to_bytes()), without)
+        documents[".zmetadata"] = buffer_of(json.dumps(consolidated, indent=zarr.config.get("json_indent")).encode())
+    return documents
+
+
+def _without_nodes(consolidated: Attributes, paths: Collection[str]) -> Attributes:
+    """Return consolidated metadata without some arrays, and without groups that hold nothing else."""
+    nodes = _not_below(consolidated["metadata"], paths)
+    for parent in {path.rpartition("/")[0] for path in paths} - {""}:
+        own = {f"{parent}/{name}" for name in DOCUMENTS}
+        if not any(key.startswith(f"{parent}/") and key not in own for key in nodes):
+            nodes = _not_below(nodes, [parent])
+    return {**consolidated, "metadata": nodes}
+
+
+def _not_below(nodes: Attributes, paths: Collection[str]) -> Attributes:
+    starts = tuple(f"{path}/" for path in paths)
+    return {key: node for key, node in nodes.items() if not f"{key}/".startswith(starts)}
 
 
 def _stored_group(group: zarr.Group, *, use_consolidated: Literal[False] | None = False) -> zarr.Group:

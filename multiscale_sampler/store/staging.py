@@ -182,17 +182,25 @@ class Stage:
         self.discard()
         return cast("Mapping[str, Any]", record)
 
+    def remove(self, paths: Sequence[str]) -> None:
+        """Delete arrays of the pyramid, moved aside first, so that no reader meets a part of one."""
+        self._move_aside(self.parts(paths))
+        self.discard()
+
     def _exchange(self, replaced: Sequence[str]) -> None:
-        for path in replaced:
+        self._move_aside(replaced)
+        _move_into(self.scratch / NEW, self.folder, {*DOCUMENT_ORDER, SCRATCH})
+        for name in DOCUMENT_ORDER:
+            if (self.scratch / ROOT / name).exists():
+                patiently(os.replace, self.scratch / ROOT / name, self.folder / name)
+
+    def _move_aside(self, paths: Sequence[str]) -> None:
+        for path in paths:
             source, target = self.folder / path, self.scratch / OLD / path
             # Once it is aside, its place may be that of its successor.
             if source.exists() and not target.exists():
                 target.parent.mkdir(parents=True, exist_ok=True)
                 patiently(os.rename, source, target)
-        _move_into(self.scratch / NEW, self.folder, {*DOCUMENT_ORDER, SCRATCH})
-        for name in DOCUMENT_ORDER:
-            if (self.scratch / ROOT / name).exists():
-                patiently(os.replace, self.scratch / ROOT / name, self.folder / name)
 
     def parts(self, paths: Sequence[str]) -> list[str]:
         """Return what is to be moved aside with arrays: the groups that hold nothing else, and other arrays."""

@@ -31,6 +31,7 @@ from .documents import (
     change_attributes,
     changed_documents,
     consolidate,
+    members_of,
     silenced_string_warnings,
     stored_attributes,
     without_mark,
@@ -370,15 +371,23 @@ def _stored_array(array: zarr.Array[Any]) -> zarr.Array[Any]:
 
 def _documents_beside(group: zarr.Group, parts: Sequence[str]) -> dict[str, Buffer]:
     """Return the documents of all arrays and groups in a group, by key, without those of some parts of it."""
-    left_out = tuple(f"{path}/" for path in (*parts, SCRATCH, REMOVED))
+    left_out = tuple(f"{path}/" for path in parts)
     with silenced_string_warnings():
-        members = group.members(max_depth=None)
         return {
             f"{path}/{name}": document
-            for path, node in members
+            for path, node in _members_beside(group)
             if not f"{path}/".startswith(left_out)
             for name, document in documents_of(node.metadata).items()
         }
+
+
+def _members_beside(group: zarr.Group) -> Iterator[tuple[str, Node]]:
+    """Yield the arrays and groups in a group, by path, without looking into what a build keeps for itself."""
+    for name, node in members_of(group, 0).items():
+        if name not in (SCRATCH, REMOVED):
+            yield name, node
+            inside = members_of(node) if isinstance(node, zarr.Group) else {}
+            yield from ((f"{name}/{path}", each) for path, each in inside.items())
 
 
 def _with_documents(group: zarr.Group, others: Mapping[str, Buffer]) -> zarr.Group:

@@ -721,7 +721,7 @@ def test_remove__that_was_interrupted_is_completed_by_the_same_call_and_by_other
         raise OSError("no more")
 
     with monkeypatch.context() as patched:
-        patched.setattr(changing, "remove_arrays", fails)
+        patched.setattr(changing.Stage, "remove", fails)
         with pytest.raises(OSError, match="no more"):
             ms.remove_levels(tmp_path / "p", [1])
     assert len(ms.open_pyramid(tmp_path / "p").children) == 3
