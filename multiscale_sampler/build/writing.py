@@ -236,6 +236,78 @@ class ExportSettings:
     """Whether to store digests of the chunks of level 0."""
 
 
+@dataclass(frozen=True)
+class _Export:
+    """A pyramid that can be written: everything that its target may refuse has been tried."""
+
+    build: Build
+    """Its levels, and how they are computed."""
+    settings: ExportSettings
+    """How it is stored."""
+    labels: Mapping[str, Build]
+    """The labels that are written with it, by name."""
+    labels_of: str | None
+    """Of labels the path of the image that they label, relative to them."""
+    encoding: stores.Encoding
+    """How the arrays of levels are stored."""
+    attrs: Mapping[str, Any]
+    """Attributes of these arrays."""
+    rehearsed: Sequence[zarr.Array[Any]]
+    """The same arrays in memory, empty."""
+    paths: tuple[str, ...]
+    """Their paths in the group."""
+    coordinates: tuple[dict[str, Any], ...]
+    """The coordinate arrays of every level, as documents and chunks by key; empty in the flat layout."""
+    stated: Display
+    """How the image states that it is displayed."""
+    crs: Mapping[str, Any] | None
+    """The coordinate reference system; None where no geospatial metadata are written."""
+
+    @property
+    def written(self) -> tuple[str, ...]:
+        """Paths of all arrays."""
+        written = stores.written_paths(self.settings.layout, self.paths, self.build.images)
+        return (*written, stores.DIGESTS_PATH) if self.settings.digests else written
+
+    @property
+    def record(self) -> stores.Record:
+        """What identifies the build if it is resumed."""
+        return self.build.record(self.settings.version, self.settings.layout, self.encoding, copy_base=True)
+
+    def create_arrays(self, target: stores.Target) -> Arrays:
+        """Create the arrays of the levels, with their coordinates beside them."""
+        build = self.build
+        arrays = {
+            level.index: target.create_level(level, self.encoding, self.attrs, like=build.source)
+            for level in build.levels
+        }
+        for index, coordinates in enumerate(self.coordinates):
+            target.write_coordinates(index, coordinates)
+        return arrays
+
+    def attributes(self, target: stores.Target, arrays: Arrays) -> Mapping[str, Any]:
+        """Return the attributes that publish the pyramid."""
+        version, build = self.settings.version, self.build
+        attributes = published_attributes(
+            build, target, version, arrays, self.stated, made_by="write_pyramid", labels_of=self.labels_of
+        )
+        if self.crs is None:
+            return attributes
+        return with_geozarr(attributes, build, target, self.crs, alone="ome" not in self.settings.metadata)
+
+    def is_made(self, stored: zarr.Group) -> bool:
+        """Whether a finished pyramid is what this would make."""
+        empty = stores.target_in_memory(self.paths, self.settings.layout, self.encoding.zarr_format)
+        made = replace(empty, written=self.written)
+        self.create_arrays(made)
+        return is_made(self.build, stored, made, self.record, partial(self.attributes, made))
+
+    def write_labels(self, image: zarr.Group) -> None:
+        """Write the labels into the group of the image."""
+        for name, label in self.labels.items():
+            _export_labels(label, image, name, self.settings)
+
+
 def export(
     build: Build,
     store: Any,
@@ -249,78 +321,72 @@ def export(
 
     `labels_of` is set for labels: the path of the image that they label, relative to them.
     """
-    version, layout = settings.version, settings.layout
-    for level in build.levels:
-        check_exportable(level.axes, version)
-    encoding = stores.encoding_like(build.source, VERSIONS[version].zarr_format, settings.compressors)
-    stated = stated_display(build.images[-1], build.levels[-1].axes, version)
-    crs = crs_to_write(build) if "geozarr" in settings.metadata else None
-    images = [without_display(image) for image in build.images]
-    attrs = json_attributes(images[0].attrs, build.name)
-    for coordinate in images[0].coords.values():
-        json_attributes(coordinate.attrs, str(coordinate.name))
-    paths = stores.level_paths(layout, build.name, len(build.levels), build.images[0].coords)
-    if layout == "datatree" and paths[0].rpartition("/")[2] != build.name:
-        # For readers without OME-NGFF, which name the image by its path.
-        attrs = {"long_name": build.name, **attrs}
-    written = stores.written_paths(layout, paths, build.images)
-    for of_labels in labels or {}:
-        stores.check_node_name(of_labels, "the labels", "rename them in the tree")
-    written += (stores.DIGESTS_PATH,) if settings.digests else ()
-    rehearsed = stores.rehearse(build.levels, encoding, attrs, build.source)
-    beside = [stores.coordinates_in_memory(image, encoding.zarr_format) for image in images if layout == "datatree"]
-
-    def create(target: stores.Target) -> Arrays:
-        arrays = {level.index: target.create_level(level, encoding, attrs, like=build.source) for level in build.levels}
-        for index, coordinates in enumerate(beside):
-            target.write_coordinates(index, coordinates)
-        return arrays
-
-    def attributes_of(target: stores.Target, arrays: Arrays) -> Mapping[str, Any]:
-        attributes = published_attributes(
-            build, target, version, arrays, stated, made_by="write_pyramid", labels_of=labels_of
-        )
-        if crs is None:
-            return attributes
-        return with_geozarr(attributes, build, target, crs, alone="ome" not in settings.metadata)
-
-    record = build.record(version, layout, encoding, copy_base=True)
+    new = _rehearsed_export(build, settings, labels or {}, labels_of)
     with stores.claim(place):
         if settings.resume and (stored := stores.finished_group(store, settings.storage_options)) is not None:
-            made = replace(stores.target_in_memory(paths, layout, encoding.zarr_format), written=written)
-            create(made)
-            if is_made(build, stored, made, record, partial(attributes_of, made)):
-                for name, label in (labels or {}).items():
-                    _export_labels(label, stored, name, settings)
+            if new.is_made(stored):
+                new.write_labels(stored)
                 return
-        if not settings.resume:
-            refuse_without_space(build, place, rehearsed)
-        target = _create_export_target(build, store, paths, written, record, settings, tuple(labels or ()))
+        elif not settings.resume:
+            refuse_without_space(build, place, new.rehearsed)
+        target = _create_export_target(new, store)
         if target.is_complete:
             check_data(build, target.level_arrays(), target)
             return
         with resumable():
-            arrays = create(target)
+            arrays = new.create_arrays(target)
         run_passes(build, arrays, target, settings.progress)
         with resumable():
             if settings.digests:
                 take_digests(stores.Digests.create(target.group, arrays[0]), None, build.workers, settings.progress)
-            for name, label in (labels or {}).items():
-                _export_labels(label, target.stored_group, name, settings)
-                stores.register_label(target.labels_group(), name, version)
-            target.publish(attributes_of(target, arrays))
+            new.write_labels(target.stored_group)
+            for name in new.labels:
+                stores.register_label(target.labels_group(), name, settings.version)
+            target.publish(new.attributes(target, arrays))
 
 
-def _create_export_target(
-    build: Build,
-    store: Any,
-    paths: tuple[str, ...],
-    written: tuple[str, ...],
-    record: stores.Record,
-    settings: ExportSettings,
-    labels: Sequence[str],
-) -> stores.Target:
+def _rehearsed_export(
+    build: Build, settings: ExportSettings, labels: Mapping[str, Build], labels_of: str | None
+) -> _Export:
+    """Return how a pyramid is written, before anything is made of it.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If the metadata or the store cannot hold its axes, attributes, coordinates, names or dtypes.
+    """
+    version, layout, images = settings.version, settings.layout, build.images
+    for level in build.levels:
+        check_exportable(level.axes, version)
+    for name in labels:
+        stores.check_node_name(name, "the labels", "rename them in the tree")
+    encoding = stores.encoding_like(build.source, VERSIONS[version].zarr_format, settings.compressors)
+    shown = [without_display(image) for image in images]
+    attrs = json_attributes(shown[0].attrs, build.name)
+    for coordinate in shown[0].coords.values():
+        json_attributes(coordinate.attrs, str(coordinate.name))
+    paths = stores.level_paths(layout, build.name, len(build.levels), images[0].coords)
+    if layout == "datatree" and paths[0].rpartition("/")[2] != build.name:
+        # For readers without OME-NGFF, which name the image by its path.
+        attrs = {"long_name": build.name, **attrs}
+    return _Export(
+        build,
+        settings,
+        labels,
+        labels_of,
+        encoding,
+        attrs,
+        stores.rehearse(build.levels, encoding, attrs, build.source),
+        paths,
+        tuple(stores.coordinates_in_memory(image, encoding.zarr_format) for image in shown if layout == "datatree"),
+        stated_display(images[-1], build.levels[-1].axes, version),
+        crs_to_write(build) if "geozarr" in settings.metadata else None,
+    )
+
+
+def _create_export_target(new: _Export, store: Any) -> stores.Target:
     """Create the group of a pyramid, or reopen that of the build to resume."""
+    build, settings = new.build, new.settings
     weights = () if build.weights is None else (build.weights.data,)
     sources = [
         *build.data,
@@ -330,14 +396,14 @@ def _create_export_target(
     return stores.create_target(
         store,
         sources,
-        paths,
-        written,
-        record=record,
+        new.paths,
+        new.written,
+        record=new.record,
         layout=settings.layout,
         mode=settings.mode,
         resume=settings.resume,
-        zarr_format=VERSIONS[settings.version].zarr_format,
-        labels=labels,
+        zarr_format=new.encoding.zarr_format,
+        labels=tuple(new.labels),
         storage_options=settings.storage_options,
     )
 

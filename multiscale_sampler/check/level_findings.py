@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from itertools import groupby
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import xarray as xr
@@ -20,7 +20,7 @@ from ..plan.options import LevelOptions, StorageOptions
 from ..plan.planning import plan_image
 from ..store import StoredPyramid
 from .checked import CheckedPyramid, evidence_of
-from .downsampling_rules import ANY_SAMPLE, Rule
+from .downsampling_rules import ANY_SAMPLE, Family, Rule
 from .registration import largest_distance
 from .survey import LISTED, Damage, Misses, Survey, Tally
 from .verdicts import Match, Verdict, agrees
@@ -234,7 +234,7 @@ def _brightness_findings(pyramid: CheckedPyramid, verdict: Verdict, place: str, 
 
 def _selects_or_averages(method: str | None) -> bool:
     """Whether values of a method, or of one that is not known, lie between the samples of their windows."""
-    return method is None or (method != "sum" and evidence_of(method) != "nothing")
+    return method is None or (evidence_of(method) != "nothing" and Rule(cast("Family", method)).keeps_constants)
 
 
 def _outside_of_windows(tally: Tally, index: int, drift: float) -> tuple[str, str] | None:

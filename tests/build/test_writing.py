@@ -832,7 +832,6 @@ BAD_IMAGES = {
         ValueError,
         "'bad'",
     ),
-    "name": (shaped("yx").rename("a/b"), ValueError, "rename"),
 }
 
 
