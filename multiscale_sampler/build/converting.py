@@ -79,7 +79,8 @@ def convert(
     FileNotFoundError
         If nothing is stored at `source`.
     FileExistsError
-        If `target` is not empty, unless it contains an interrupted copy and `resume` is set.
+        If `target` is not empty, unless `resume` is set and it contains an interrupted copy, which is completed, or the
+        complete one.
     ValueError
         If the new version cannot express the metadata, a change of the image was interrupted, or samples of the copy
         differ from the source.

@@ -22,6 +22,7 @@ from ..plan.options import StorageOptions
 from ..tasks.progress import ProgressCallback
 from .build import Build, build_of_tree
 from .engine import check_data, resumable, run_passes
+from .finished import is_made
 
 # Size along each axis of the three boxes of a level that are compared with the source.
 SAMPLED_EDGE = 64
@@ -116,45 +117,66 @@ def _copy_levels(
         for source in image.stored.arrays
     ]
     with_coordinates = all(_coordinate_names(image, path) for path in image.stored.paths)
-    new = _create_target(
-        image, build, place, settings, encodings[0], storage_options, with_coordinates=with_coordinates
-    )
+    paths, layout = image.stored.paths, image.stored.layout
+    written = stores.written_paths("datatree" if with_coordinates else "flat", paths, build.images)
+    record = build.record(settings.version, layout, encodings[0], copy_base=True)
+
+    def create(target: stores.Target) -> dict[int, zarr.Array[Any]]:
+        return _create_levels(image, build, encodings, target, with_coordinates=with_coordinates)
+
+    if settings.resume and (finished := stores.finished_group(place, storage_options)) is not None:
+        made = replace(stores.target_in_memory(paths, layout, settings.zarr_format), written=written)
+        create(made)
+        if is_made(build, finished, made, record, lambda _: image.attributes):
+            return replace(made, group=finished, is_complete=True)
+    new = _create_target(image, place, settings, record, written, storage_options)
     if new.is_complete:
         check_data(build, new.level_arrays(), new)
         return new
-    arrays = {}
-    for level, encoding, source in zip(build.levels, encodings, image.stored.arrays, strict=True):
-        arrays[level.index] = new.create_level(level, encoding, _attributes_to_copy(source), like=source)
-        if with_coordinates:
-            image_of_level = without_display(build.images[level.index])
-            new.write_coordinates(level.index, stores.coordinates_in_memory(image_of_level, settings.zarr_format))
-    for parent in sorted({path.rpartition("/")[0] for path in image.stored.paths} - {""}):
-        if attributes := _attributes_to_copy(image.stored.group[parent]):
-            new.group.require_group(parent).attrs.update(attributes)
+    arrays = create(new)
     run_passes(build, arrays, new, settings.progress)
     _verify_levels(image, new, [arrays[level.index] for level in build.levels])
     return new
 
 
-def _create_target(
+def _create_levels(
     image: ConvertedImage,
     build: Build,
-    place: Any,
-    settings: CopySettings,
-    encoding: stores.Encoding,
-    storage_options: Mapping[str, Any] | None,
+    encodings: Sequence[stores.Encoding],
+    target: stores.Target,
     *,
     with_coordinates: bool,
+) -> dict[int, zarr.Array[Any]]:
+    """Create the arrays of the levels of a copy, with their coordinates and the attributes of their groups."""
+    arrays = {}
+    for level, encoding, source in zip(build.levels, encodings, image.stored.arrays, strict=True):
+        arrays[level.index] = target.create_level(level, encoding, _attributes_to_copy(source), like=source)
+        if with_coordinates:
+            image_of_level = without_display(build.images[level.index])
+            coordinates = stores.coordinates_in_memory(image_of_level, encoding.zarr_format)
+            target.write_coordinates(level.index, coordinates)
+    for parent in sorted({path.rpartition("/")[0] for path in image.stored.paths} - {""}):
+        if attributes := _attributes_to_copy(image.stored.group[parent]):
+            target.group.require_group(parent).attrs.update(attributes)
+    return arrays
+
+
+def _create_target(
+    image: ConvertedImage,
+    place: Any,
+    settings: CopySettings,
+    record: stores.Record,
+    written: tuple[str, ...],
+    storage_options: Mapping[str, Any] | None,
 ) -> stores.Target:
-    paths, layout = image.stored.paths, image.stored.layout
     try:
         return stores.create_target(
             place,
             image.stored.arrays,
-            paths,
-            stores.written_paths("datatree" if with_coordinates else "flat", paths, build.images),
-            record=build.record(settings.version, layout, encoding, copy_base=True),
-            layout=layout,
+            image.stored.paths,
+            written,
+            record=record,
+            layout=image.stored.layout,
             mode="w-",
             resume=settings.resume,
             zarr_format=settings.zarr_format,

@@ -78,7 +78,7 @@ class Archive:
                 f"{str(self.file)!r} is to hold zarr v2, but .ozx files hold a zarr.json; choose version='0.5' or "
                 "'0.6', or a file that ends in .zip"
             )
-        self._remove_leftovers()
+        self.remove_leftovers()
         self._refuse_existing()
         if self.folder.exists() and not resume:
             if not self.replaces:
@@ -88,7 +88,7 @@ class Archive:
                 )
             self._remove_folder()
 
-    def _remove_leftovers(self) -> None:
+    def remove_leftovers(self) -> None:
         """Remove what is left of a build that was stopped after its file had taken its place."""
         if self.removed_folder.exists():
             patiently(shutil.rmtree, self.removed_folder)

@@ -857,11 +857,14 @@ def target_in_memory(paths: tuple[str, ...], layout: Layout, zarr_format: ZarrFo
 
 def finished_group(store: Any, storage_options: Mapping[str, Any] | None = None) -> zarr.Group | None:
     """Return the group at a place if it holds a finished pyramid, opened for reading; None if it does not."""
+    if (archive := archive_of(store, replaces=True)) is not None:
+        archive.remove_leftovers()
     if is_unfinished(store):
         return None
     try:
         node = open_node(store, storage_options=storage_options, use_consolidated=False)
-    except FileNotFoundError:
+    except (FileNotFoundError, ValueError):
+        # Whoever is to write there says what stands in the way.
         return None
     if (stage := Stage.of(node.store_path)) is not None:
         if stage.is_swapping or stage.begun() is not None:

@@ -249,8 +249,12 @@ def test_convert__an_interrupted_copy_is_gone_on_with(tmp_path, monkeypatch, sto
         convert(tmp_path / "a", tmp_path / "b", version="0.5")
     convert(tmp_path / "a", tmp_path / "b", version="0.5", resume=True)
     assert hashes(tmp_path / "b") == hashes(tmp_path / "whole")
-    with pytest.raises(FileExistsError, match="is not an interrupted build; convert to another place"):
+    # A copy that is complete is done; one of another source is not.
+    convert(tmp_path / "a", tmp_path / "b", version="0.5", resume=True)
+    zarr.open_array(tmp_path / "a", path="0")[0, 0, 0] += 1
+    with pytest.raises(FileExistsError, match="there is nothing to resume; convert to another place"):
         convert(tmp_path / "a", tmp_path / "b", version="0.5", resume=True)
+    assert hashes(tmp_path / "b") == hashes(tmp_path / "whole")
 
 
 def test_convert__a_system_that_only_0_6_knows_stays_behind_and_is_named(tmp_path):

@@ -5,6 +5,7 @@ import os
 import shutil
 import struct
 import zipfile
+from contextlib import nullcontext
 from types import SimpleNamespace
 
 import numpy as np
@@ -185,9 +186,10 @@ def test_open_pyramid__refuses_what_is_no_zip_file_in_one_line(tmp_path, capsys)
 def test_write_pyramid__replaces_a_zip_file_of_its_own_only_when_asked(tmp_path):
     file = written(tmp_path / "a.ozx")
     before = file.read_bytes()
-    for resume in (False, True):
-        with pytest.raises(FileExistsError, match="replace the pyramid in it with mode='w'"):
-            written(file, resume=resume)
+    with pytest.raises(FileExistsError, match="replace the pyramid in it with mode='w'"):
+        written(file)
+    # It is what a resumed build would make.
+    written(file, resume=True)
     assert file.read_bytes() == before
     write_pyramid(BASE // 2, file, scale_factors=[2], mode="w")
     check_levels(open_pyramid(file), BASE // 2, [(2, 2)])
@@ -428,7 +430,8 @@ def test_write_pyramid__what_is_left_beside_a_newer_file_never_replaces_it(tmp_p
     folder = tmp_path / "a.ozx.multiscale_sampler_build"
     shutil.rmtree(folder / "pyramid.zarr/scale0/em/c")
     before = file.read_bytes()
-    with pytest.raises(FileExistsError, match="replace the pyramid in it with mode='w'"):
+    # The file is what a resumed build would make.
+    with nullcontext() if resume else pytest.raises(FileExistsError, match="replace the pyramid in it with mode='w'"):
         write_image(file, resume=resume)
     assert (file.read_bytes(), folder.exists()) == (before, False)
 
