@@ -131,7 +131,7 @@ def refuse_unknown_source(sources: Sequence[Any], store: Any) -> None:
         raise ValueError(
             f"mode='w' has to remove the pyramid in {shown(store)} before the new one is written, because that store "
             f"cannot rename; but {doubt}, so that the source could be lost: write to another place, or load the image "
-            "first, as with image.load()"
+            "into memory first"
         )
 
 

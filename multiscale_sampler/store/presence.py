@@ -123,8 +123,8 @@ class Presence:
         noting = StorePath(_NotingStore(place.store, self), place.path)
         return limited_array(remade_array(self.array, self.array.metadata, noting))
 
-    def confirm(self, *, may_grow: bool = False) -> None:
-        """Look whether the array is still there and the same; with `may_grow`, it may have been appended to.
+    def confirm(self) -> None:
+        """Look whether the array is still there and the same; it may have been appended to.
 
         A look that began after this call answers it, so that threads which find chunks missing share one.
 
@@ -138,7 +138,7 @@ class Presence:
             if self._looked_at > asked - self.interval:
                 return
             began = time.monotonic()
-            self._look(may_grow=may_grow)
+            self._look()
             self._looked_at = began
 
     @contextmanager
@@ -173,10 +173,10 @@ class Presence:
             return "replaced" if self.is_replaced else "gone"
         return ""
 
-    def _look(self, *, may_grow: bool) -> None:
+    def _look(self) -> None:
         seen = self._file_signature()
         if not self.is_held and (seen is None or seen != self._seen):
-            is_same = self._compare(sync(self._read()), may_grow=may_grow)
+            is_same = self._compare(sync(self._read()))
             self._seen = seen if is_same else None
         if not is_remote(self._place.store):
             self._confirm_sample()
@@ -220,7 +220,7 @@ class Presence:
         folder = _folder(self.array)
         return await (self._place / key).exists() if folder is None else os.path.exists(os.path.join(folder, key))
 
-    def _compare(self, stored: Buffer | None, *, may_grow: bool) -> bool:
+    def _compare(self, stored: Buffer | None) -> bool:
         """Raise if a document is not the one that the array was opened by; return whether it has the same size too."""
         place = self.array.store_path
         if stored is None:
@@ -230,7 +230,7 @@ class Presence:
             )
         ours, found = _described(self.array.metadata, self._document), self._parsed(stored)
         theirs = found
-        if theirs is not None and (may_grow or self.is_resizing):
+        if theirs is not None:
             theirs = _resized(theirs, ours["shape"], shrunk=self.is_resizing)
         if theirs != ours:
             self.is_replaced = True
@@ -378,7 +378,7 @@ class WatchedArray(zarr.Array[Any]):
         if not self._is_checked:
             check_chunks([self.presence])
             self._is_checked = True
-        self.presence.confirm(may_grow=True)
+        self.presence.confirm()
 
 
 def watched(array: zarr.Array[Any]) -> WatchedArray:

@@ -77,7 +77,7 @@ def read_stored(array: zarr.Array[Any], index: Sequence[int], byte_range: ByteRa
     request = None if byte_range is None else _request(byte_range)
     found = sync(place.get(default_buffer_prototype(), request))
     if found is None:
-        Presence.of(array).confirm(may_grow=True)
+        Presence.of(array).confirm()
         return None
     return found.to_bytes()
 
@@ -99,7 +99,7 @@ def stored_size(array: zarr.Array[Any], index: Sequence[int]) -> int | None:
     try:
         return sync(place.store.getsize(place.path))
     except FileNotFoundError:
-        Presence.of(array).confirm(may_grow=True)
+        Presence.of(array).confirm()
         return None
 
 

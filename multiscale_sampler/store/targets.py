@@ -832,7 +832,7 @@ def rehearse(
         except Exception as error:
             raise ValueError(
                 f"the codecs cannot store values of dtype {str(array.dtype)!r}: {type(error).__name__}: {error}; "
-                "choose others with compressors=, or another dtype"
+                "choose other compressors, or another dtype"
             ) from error
     return arrays
 

@@ -131,7 +131,7 @@ def test_expected__is_no_error_from_outside_of_the_package():
 
 @pytest.fixture
 def raw(tmp_path):
-    zarr.create_array(tmp_path / "raw.zarr", data=np.zeros((8, 8), "uint8"))
+    zarr.create_array(tmp_path / "raw.zarr", data=np.ones((8, 8), "uint8"))
     return str(tmp_path / "raw.zarr")
 
 

@@ -112,16 +112,17 @@ def test_replacing__removes_no_path_that_a_mark_states_and_that_is_not_ours(stan
 
 def test_resuming__removes_no_path_that_a_mark_states_and_that_is_not_ours(tmp_path, monkeypatch):
     place = made(tmp_path)
-    monkeypatch.setattr("multiscale_sampler.store.targets.remove_arrays", interrupt)
+    monkeypatch.setattr("multiscale_sampler.build.writing.run_passes", interrupt)
     with pytest.raises(KeyboardInterrupt):
         replace(place)
     monkeypatch.undo()
-    attributes = zarr.open_group(place, mode="r", use_consolidated=False).attrs.asdict()
+    new = place / "multiscale_sampler_build/new"
+    attributes = zarr.open_group(new, mode="r", use_consolidated=False).attrs.asdict()
     begun = attributes.pop(MARK)
     for path in FOREIGN:
-        marked(place, {**begun, "replaced": [*begun["replaced"], path]}, attributes)
+        marked(new, {**begun, "replaced": [*begun["replaced"], path]}, attributes)
         refused(place, "resume", "nothing was removed")
-    marked(place, begun, attributes)
+    marked(new, begun, attributes)
     resume(place)
     assert np.array_equal(open_pyramid(place)["scale0/image"], BASE)
 

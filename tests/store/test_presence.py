@@ -509,8 +509,8 @@ def test_presence__threads_share_a_look(tmp_path, monkeypatch):
     presence.take_sample()
     looks, begun, free = [], threading.Event(), threading.Event()
 
-    def look(*, may_grow):
-        looks.append(may_grow)
+    def look():
+        looks.append(None)
         begun.set()
         free.wait()
 
