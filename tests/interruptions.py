@@ -34,8 +34,8 @@ FILE_EVENTS = {"open", "os.mkdir", "os.rename", "os.link", "os.remove", "os.rmdi
 # outlive a fork.
 ms.coarsen(ms.to_image(np.ones((9, 9), "uint16")), 2)
 
-_server = multiprocessing.get_context("forkserver")
-_server.set_forkserver_preload(["pytest", __name__])
+server = multiprocessing.get_context("forkserver")
+server.set_forkserver_preload(["pytest", __name__])
 
 
 @dataclass(frozen=True)
@@ -156,17 +156,7 @@ def _add(source, target, options):
     ms.add_levels(target, **options)
 
 
-def _update(source, target, options):
-    ms.update_pyramid(target, EDITED, **options)
-
-
-def _append(source, target, options):
-    ms.append_pyramid(ms.open_image(source, "0").data, target, "y", **options)
-
-
-# What `update_pyramid` is told of, by rows and columns.
-EDITED = {"y": slice(5, 40), "x": slice(11, 53)}
-BUILDS = {"write_pyramid": _write, "add_levels": _add, "update_pyramid": _update, "append_pyramid": _append}
+BUILDS = {"write_pyramid": _write, "add_levels": _add}
 
 
 def exit_code_of(process):
@@ -184,7 +174,7 @@ def exit_code_of(process):
 
 def build_in_child(call, source, target, options, log, moment=None):
     """Build in a process of its own, which is killed at a moment if there is one."""
-    process = _server.Process(target=_child, args=(call, source, target, options, log, moment))
+    process = server.Process(target=_child, args=(call, source, target, options, log, moment))
     code = exit_code_of(process)
     lines = Counter(Path(log).read_text().splitlines())
     Path(log).unlink()

@@ -2,7 +2,6 @@
 
 import itertools
 import json
-import random
 import shutil
 import warnings
 from collections import Counter
@@ -21,7 +20,6 @@ from multiscale_sampler.build import engine
 from multiscale_sampler.build.indexing import box_of
 from multiscale_sampler.store import changing
 from tests.data import Killed, Recording, Stopping, hashes
-from tests.interruptions import BUILDS, EDITED, Moment, build_in_child
 
 LADDERS = ([2, 4], [2, 3], [{"y": 3, "x": 2}], [2, 4, 8])
 
@@ -155,84 +153,6 @@ def test_changed__without_digests_is_refused(tmp_path):
     ms.write_pyramid(np.ones((9, 9), "uint8"), tmp_path / "p", scale_factors=[2])
     with pytest.raises(ValueError, match="has no digests, so that edits cannot be detected; name the region"):
         ms.update_pyramid(tmp_path / "p", changed="auto")
-
-
-# --- interruptions ---------------------------------------------------------------------------------------------
-
-KILLED = {"memory_limit": "16KB", "workers": 2}
-SIZES = {"before": (43, 59), "more": (11, 59)}
-
-
-def prepared(folder, call, options):
-    """Write a pyramid, and edit its base or have something to append; return what is to be there afterwards."""
-    rng = np.random.default_rng(1)
-    values = rng.integers(0, 999, SIZES["before"]).astype("uint16")
-    pyramid = {"scale_factors": [2, 4, 8], "chunks": 8, **options}
-    ms.write_pyramid(values, folder / "target", **pyramid)
-    old = arrays_of(folder / "target")
-    if call == "update_pyramid":
-        box = tuple(EDITED.values())
-        values[box] = rng.integers(0, 999, values[box].shape)
-        zarr.open_array(folder / "target/scale0/image", mode="r+")[box] = values[box]
-    else:
-        more = rng.integers(0, 999, SIZES["more"]).astype("uint16")
-        zarr.save_array(folder / "raw/0", more)
-        values = np.concatenate([values, more])
-    ms.write_pyramid(values, folder / "fresh", **pyramid)
-    return old, arrays_of(folder / "fresh")
-
-
-@pytest.mark.parametrize("version", ["0.4", "0.5"])
-@pytest.mark.parametrize("call", ["update_pyramid", "append_pyramid"])
-def test_change__killed_at_any_moment_goes_on_and_shows_old_values_or_new_ones(tmp_path, call, version):
-    options = {"version": version}
-    old, new = prepared(tmp_path / "pristine", call, options)
-    shutil.copytree(tmp_path / "pristine", tmp_path / "whole")
-    whole = build_in_child(call, tmp_path / "whole/raw", str(tmp_path / "whole/target"), KILLED, str(tmp_path / "log"))
-    assert not whole.killed
-    assert_same(tmp_path / "whole/target", tmp_path / "whole/fresh")
-    operations = sorted((phase, number) for phase, count in whole.operations.items() for number in range(count))
-    for number, moment in enumerate(random.Random(0).sample(operations, 5)):
-        folder = tmp_path / str(number)
-        shutil.copytree(tmp_path / "pristine", folder)
-        target, torn = folder / "target", number % 2 == 0
-        killed = build_in_child(
-            call, folder / "raw", str(target), KILLED, str(folder / "log"), Moment(*moment, torn=torn)
-        )
-        assert killed.killed
-        assert_readable(target, old, new)
-        resume(call, folder)
-        assert_same(target, folder / "fresh")
-        assert killed.begun <= whole.begun
-
-
-def resume(call, folder):
-    """Go on with a change that was killed, or make it where it had not begun."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=".*partial is not recognized")
-        begun = "multiscale_sampler" in zarr.open_group(folder / "target", mode="r").attrs
-    options = {**KILLED, "resume": begun or call == "update_pyramid"}
-    BUILDS[call](folder / "raw", folder / "target", options)
-
-
-def assert_readable(target, old, new):
-    """Hold that a pyramid is one whose voxels are old or new ones, and says that it is being changed."""
-    with warnings.catch_warnings(record=True) as told:
-        warnings.simplefilter("always")
-        tree = ms.open_pyramid(target)
-    changing = [str(warning.message) for warning in told]
-    states = []
-    for index in range(4):
-        found = tree[f"scale{index}/image"].values
-        path = f"scale{index}/image"
-        states.append(found.shape == new[path].shape and (found == new[path]).all())
-        if found.shape == old[path].shape:
-            part = tuple(map(slice, found.shape))
-            assert ((found == old[path]) | (found == new[path][part]) | (index == 0)).all()
-        else:
-            np.testing.assert_array_equal(found, new[path])
-    if not all(states) and any(state for state in states[1:]):
-        assert any("is in progress or was interrupted" in text for text in changing)
 
 
 # --- what is touched -------------------------------------------------------------------------------------------
