@@ -256,18 +256,14 @@ class _Export:
     """The same arrays in memory, empty."""
     paths: tuple[str, ...]
     """Their paths in the group."""
+    written: tuple[str, ...]
+    """Paths of all arrays."""
     coordinates: tuple[dict[str, Any], ...]
     """The coordinate arrays of every level, as documents and chunks by key; empty in the flat layout."""
     stated: Display
     """How the image states that it is displayed."""
     crs: Mapping[str, Any] | None
     """The coordinate reference system; None where no geospatial metadata are written."""
-
-    @property
-    def written(self) -> tuple[str, ...]:
-        """Paths of all arrays."""
-        written = stores.written_paths(self.settings.layout, self.paths, self.build.images)
-        return (*written, stores.DIGESTS_PATH) if self.settings.digests else written
 
     @property
     def record(self) -> stores.Record:
@@ -321,7 +317,8 @@ def export(
 
     `labels_of` is set for labels: the path of the image that they label, relative to them.
     """
-    new = _rehearsed_export(build, settings, labels or {}, labels_of)
+    stated = stated_display(build.images[-1], build.levels[-1].axes, settings.version)
+    new = _rehearsed_export(build, settings, stated, labels or {}, labels_of)
     with stores.claim(place):
         if settings.resume and (stored := stores.finished_group(store, settings.storage_options)) is not None:
             if new.is_made(stored):
@@ -346,7 +343,7 @@ def export(
 
 
 def _rehearsed_export(
-    build: Build, settings: ExportSettings, labels: Mapping[str, Build], labels_of: str | None
+    build: Build, settings: ExportSettings, stated: Display, labels: Mapping[str, Build], labels_of: str | None
 ) -> _Export:
     """Return how a pyramid is written, before anything is made of it.
 
@@ -369,6 +366,8 @@ def _rehearsed_export(
     if layout == "datatree" and paths[0].rpartition("/")[2] != build.name:
         # For readers without OME-NGFF, which name the image by its path.
         attrs = {"long_name": build.name, **attrs}
+    # Names are checked here, before arrays of these names are rehearsed.
+    written = stores.written_paths(layout, paths, images)
     return _Export(
         build,
         settings,
@@ -378,8 +377,9 @@ def _rehearsed_export(
         attrs,
         stores.rehearse(build.levels, encoding, attrs, build.source),
         paths,
+        (*written, stores.DIGESTS_PATH) if settings.digests else written,
         tuple(stores.coordinates_in_memory(image, encoding.zarr_format) for image in shown if layout == "datatree"),
-        stated_display(images[-1], build.levels[-1].axes, version),
+        stated,
         crs_to_write(build) if "geozarr" in settings.metadata else None,
     )
 

@@ -278,7 +278,14 @@ def check_sizes(array: zarr.Array[Any] | FileArray) -> None:
             f"the array {array.store_path} states the shape {array.shape!r}; an image has from 1 to {LONGEST_AXIS} "
             "samples along an axis, correct its document"
         )
-    unit = storage_unit(array)
+    try:
+        unit = storage_unit(array)
+    except NotImplementedError as error:
+        # zarr 3.2 and newer know grids of chunks that differ in size.
+        raise ValueError(
+            f"the array {array.store_path} has chunks of different sizes, which are not read; store it with "
+            "chunks of one size"
+        ) from error
     if 0 in array.chunks or 0 in unit or math.prod(unit) * array.dtype.itemsize > LARGEST_CHUNK:
         raise ValueError(
             f"the array {array.store_path} states chunks of the shape {array.chunks!r}, stored as {unit!r}; correct "

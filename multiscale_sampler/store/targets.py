@@ -866,13 +866,14 @@ def finished_group(store: Any, storage_options: Mapping[str, Any] | None = None)
     except (FileNotFoundError, ValueError):
         # Whoever is to write there says what stands in the way.
         return None
+    if not isinstance(node, zarr.Group) or stated_recipe(node.attrs.asdict()) is None or _begun(node) is not None:
+        return None
     if (stage := Stage.of(node.store_path)) is not None:
         if stage.is_swapping or stage.begun() is not None:
             return None
         # What a deletion left that was stopped.
         stage.discard()
-    is_finished = isinstance(node, zarr.Group) and stated_recipe(node.attrs.asdict()) is not None
-    return cast("zarr.Group", node) if is_finished and _begun(node) is None else None
+    return node
 
 
 def holds_all_of(group: zarr.Group, made: zarr.Group) -> bool:

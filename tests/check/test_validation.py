@@ -548,7 +548,7 @@ BROKEN_DOCUMENTS = {
     "a list": lambda content: b"[]",
     "null": lambda content: b"null",
     "deep lists": lambda content: b"[" * 100_000,
-    "deep objects": lambda content: b'{"a":' * 5000 + b"1" + b"}" * 5000,
+    "deep objects": lambda content: b'{"a":' * 100_000 + b"1" + b"}" * 100_000,
     "no data_type": lambda content: content.replace(b'"data_type"', b'"data_typ"').replace(b'"dtype"', b'"dtyp"'),
 }
 
@@ -582,12 +582,15 @@ LIES = {
 
 
 @pytest.mark.parametrize(("key", "value"), [(key, value) for key, values in LIES.items() for value in values], ids=str)
+@pytest.mark.filterwarnings("ignore:.*stored chunk:UserWarning")
 def test_sizes__that_no_image_has_are_a_finding_and_one_error(tmp_path, key, value):
     make(tmp_path / "p.zarr", layout="flat")
     place = tmp_path / "p.zarr/0/zarr.json"
     document = json.loads(place.read_text())
     (document if key == "shape" else document["chunk_grid"]["configuration"])[key] = value
     place.write_text(json.dumps(document))
+    if key == "chunk_shape" and 0 in np.atleast_1d(value) and zarr.open_array(place.parent, mode="r").chunks[1] == 1:
+        pytest.xfail("zarr reads a chunk size of 0 as 1 since 3.2, and warns")
     assert not validate(tmp_path / "p.zarr").ok
     for read in (open_pyramid, open_image):
         with pytest.raises(ValueError, match="zarr/0"):
@@ -629,6 +632,7 @@ def mutated(document, rng):
 
 
 @pytest.mark.parametrize("version", ["0.4", "0.5", "0.6"])
+@pytest.mark.filterwarnings("ignore:.*stored chunk:UserWarning")
 def test_validate__of_any_mutation_is_a_report(tmp_path, version):
     make(tmp_path / "p.zarr", version, layout="flat")
     names = [".zattrs", "1/.zarray"] if version == "0.4" else ["zarr.json", "1/zarr.json"]

@@ -18,8 +18,10 @@ import builtins, ctypes, io, os, struct, types, weakref
 # They look at the system that they are on while they are imported.
 import dask.array, filelock, numba, xarray, zarr
 
-for name in ("sysconf", "pwrite", "pread", "pwritev", "preadv", "sched_getaffinity", "fork", "process_cpu_count",
-             "statvfs", "posix_fallocate", "sync"):
+# As on Windows; threads of the standard library ask it.
+os.process_cpu_count = os.cpu_count
+for name in ("sysconf", "pwrite", "pread", "pwritev", "preadv", "sched_getaffinity", "fork",
+             "posix_fallocate", "sync"):
     if hasattr(os, name):
         delattr(os, name)
 

@@ -36,7 +36,8 @@ def array(request, tmp_path):
         case "memory://":
             made = zarr.create_array(f"memory://{name}", name="0", **options)
         case "file://":
-            made = zarr.create_array(f"file://{tmp_path}", name="0", storage_options={"auto_mkdir": True}, **options)
+            store = zarr.storage.FsspecStore.from_url(f"file://{tmp_path}", storage_options={"auto_mkdir": True})
+            made = zarr.create_array(store, name="0", **options)
         case "shards":
             made = zarr.create_array(tmp_path / "a", shards=(8, 8), **options)
         case _:
