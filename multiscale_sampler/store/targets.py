@@ -41,7 +41,7 @@ from .journal import Journal
 from .layout import BUILD_ATTRIBUTE, LABELS, SCRATCH, Layout, foreign_attributes
 from .leftovers import remove_leftovers
 from .marks import RECORD_FORMAT, mark_in, replaced_paths
-from .names import PARTIAL_ENDING, V2_DIMENSIONS
+from .names import PARTIAL_ENDING, V2_DIMENSIONS, ZARR_JSON
 from .nodes import arrays_at, as_store, is_unfinished, is_zarr, open_node, place_of, shown, url_options
 from .origins import refuse_source_in_target, refuse_unknown_source
 from .remote import as_target, is_document, is_icechunk
@@ -358,7 +358,21 @@ class Target:
         documents = changed_documents(group, lambda _: with_published(kept, attributes))
         if self.resumed:
             stage.sweep()
+        if parts:
+            _withdraw_labels(stage.place)
         stage.swap(documents, parts, stored_attributes(self.group)[BUILD_ATTRIBUTE])
+
+
+def _withdraw_labels(place: StorePath) -> None:
+    """Take labels that are about to be replaced out of the consolidated metadata of their image.
+
+    Who reads these would take what has been moved aside for fill. `write_labels` consolidates them again.
+    """
+    parts = place.path.split("/")
+    if len(parts) > 1 and parts[-2] == LABELS:
+        image = zarr.open_group(place.store, path="/".join(parts[:-2]), mode="r+")
+        if is_consolidated(image):
+            change_attributes(image, dict, without=["/".join(parts[-2:])])
 
 
 def _stored_array(array: zarr.Array[Any]) -> zarr.Array[Any]:
@@ -785,9 +799,13 @@ def remove_arrays(group: zarr.Group, paths: Sequence[str]) -> None:
 def _remove(group: zarr.Group, paths: Sequence[str]) -> None:
     """Delete what is below some paths, whether or not nodes are left there.
 
-    Chunks of a node whose removal was interrupted would show through.
+    Chunks of a node whose removal was interrupted would show through. In a folder, files go one by one, the document
+    first: an array that has lost chunks has other values.
     """
+    is_folder = isinstance(unwrapped(group.store_path.store), zarr.storage.LocalStore)
     for path in paths:
+        for name in (ZARR_JSON, ".zarray") if is_folder else ():
+            sync((group.store_path / path / name).delete())
         sync((group.store_path / path).delete_dir())
 
 
