@@ -21,6 +21,7 @@ from .zarr_internals import (
     documents_of,
     is_consolidated,
     nodes_at,
+    stated_of_array,
     sync,
     unconsolidated,
 )
@@ -190,10 +191,7 @@ def _storage(node: Any) -> dict[str, Any] | None:
     """Return all that a document states of an array but its attributes; None if there is no array."""
     if not isinstance(node, zarr.Array):
         return None
-    documents = documents_of(node.metadata)
-    # As JSON, in which a fill value of NaN equals itself.
-    stated: dict[str, Any] = json.loads((documents.get(ZARR_JSON) or documents[".zarray"]).to_bytes())
-    return {key: value for key, value in stated.items() if key != "attributes"}
+    return {key: value for key, value in stated_of_array(node.metadata).items() if key != "attributes"}
 
 
 def _differences(listed: zarr.Array[Any], stored: Any) -> tuple[str, str]:

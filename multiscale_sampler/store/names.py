@@ -8,8 +8,9 @@ V2_DIMENSIONS = "_ARRAY_DIMENSIONS"
 ZARR_JSON = "zarr.json"
 # The last part of keys that hold metadata, not chunks.
 DOCUMENTS = (ZARR_JSON, ".zarray", ".zgroup", ".zattrs", ".zmetadata")
-# By the zarr format, the document that makes a folder a group.
+# By the zarr format, the document that makes a folder a group, or an array.
 GROUP_DOCUMENTS = {2: ".zgroup", 3: ZARR_JSON}
+ARRAY_DOCUMENTS = {2: ".zarray", 3: ZARR_JSON}
 # Of files that are renamed once they are whole, by zarr as by us.
 PARTIAL_ENDING = ".partial"
 

@@ -35,9 +35,9 @@ from zarr.storage import StorePath, WrapperStore
 
 from ..image.boxes import grid_shape
 from .limits import limited_array
-from .names import DOCUMENTS, ZARR_JSON
+from .names import ARRAY_DOCUMENTS, DOCUMENTS
 from .remote import is_remote, lists_at_once, some_keys, without_memory
-from .zarr_internals import chunk_key, default_buffer_prototype, documents_of, inner_array, remade_array, sync
+from .zarr_internals import chunk_key, default_buffer_prototype, inner_array, remade_array, stated_of_array, sync
 
 # Of an array's document, what does not change how its chunks are read.
 DESCRIPTIVE = ("attributes", "dimension_names", "consolidated_metadata")
@@ -211,7 +211,7 @@ class Presence:
 
     @property
     def _document(self) -> str:
-        return ZARR_JSON if self.array.metadata.zarr_format == 3 else ".zarray"
+        return ARRAY_DOCUMENTS[self.array.metadata.zarr_format]
 
     async def _read(self) -> Buffer | None:
         return await (self._place / self._document).get(default_buffer_prototype())
@@ -228,7 +228,7 @@ class Presence:
                 f"{place} has gone since it was opened: its {self._document} is not there, so that chunks which are "
                 f"missing cannot be taken for fill; {RESTORE}"
             )
-        ours, found = _described(self.array.metadata, self._document), self._parsed(stored)
+        ours, found = _described(self.array.metadata), self._parsed(stored)
         theirs = found
         if theirs is not None:
             theirs = _resized(theirs, ours["shape"], shrunk=self.is_resizing)
@@ -244,7 +244,7 @@ class Presence:
     def _parsed(self, stored: Buffer) -> dict[str, Any] | None:
         try:
             document = {"attributes": {}, **json.loads(stored.to_bytes())}
-            return _described(type(self.array.metadata).from_dict(document), self._document)
+            return _described(type(self.array.metadata).from_dict(document))
         except (ValueError, TypeError, KeyError):
             return None
 
@@ -430,10 +430,9 @@ def _folder(array: zarr.Array[Any]) -> str | None:
     return os.path.join(str(store.root), array.path) if isinstance(store, zarr.storage.LocalStore) else None
 
 
-def _described(metadata: Any, document: str) -> dict[str, Any]:
+def _described(metadata: Any) -> dict[str, Any]:
     """Return what metadata state of the values and chunks of an array."""
-    stated: dict[str, Any] = json.loads(documents_of(metadata)[document].to_bytes())
-    return {key: value for key, value in stated.items() if key not in DESCRIPTIVE}
+    return {key: value for key, value in stated_of_array(metadata).items() if key not in DESCRIPTIVE}
 
 
 def _resized(document: dict[str, Any], shape: Sequence[int], *, shrunk: bool) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from zarr.abc.store import Store
 from ..files.arrays import FileArray
 from ..image.boxes import Box, coarsened, grid_shape, indices_of, whole_box
 from ..tasks.dask_internals import is_plain_view
-from .names import ZARR_JSON
+from .names import ARRAY_DOCUMENTS
 from .nodes import storage_unit
 from .origins import stored_sources
 from .remote import OBJECT_PROTOCOLS, RetryingStore, protocol_of
@@ -80,7 +80,7 @@ def stamps_of_array(array: zarr.Array[Any]) -> Stamps | None:
 
 def time_of_array(array: zarr.Array[Any]) -> float:
     """Return when the document of an array was written, in seconds since the epoch; 0 if it is not known."""
-    document = ZARR_JSON if array.metadata.zarr_format == 3 else ".zarray"
+    document = ARRAY_DOCUMENTS[array.metadata.zarr_format]
     stamp_of_key = _stamps_by_key(array, document)
     stamp = stamp_of_key(document) if stamp_of_key is not None else None
     return 0.0 if stamp is None or stamp.written == ANY_TIME else stamp.written

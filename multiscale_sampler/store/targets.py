@@ -41,7 +41,7 @@ from .journal import Journal
 from .layout import BUILD_ATTRIBUTE, LABELS, SCRATCH, Layout, foreign_attributes
 from .leftovers import remove_leftovers
 from .marks import RECORD_FORMAT, mark_in, replaced_paths
-from .names import PARTIAL_ENDING, V2_DIMENSIONS, ZARR_JSON
+from .names import ARRAY_DOCUMENTS, PARTIAL_ENDING, V2_DIMENSIONS
 from .nodes import arrays_at, as_store, is_unfinished, is_zarr, open_node, place_of, shown, url_options
 from .origins import refuse_source_in_target, refuse_unknown_source
 from .remote import as_target, is_document, is_icechunk
@@ -804,7 +804,7 @@ def _remove(group: zarr.Group, paths: Sequence[str]) -> None:
     """
     is_folder = isinstance(unwrapped(group.store_path.store), zarr.storage.LocalStore)
     for path in paths:
-        for name in (ZARR_JSON, ".zarray") if is_folder else ():
+        for name in ARRAY_DOCUMENTS.values() if is_folder else ():
             sync((group.store_path / path / name).delete())
         sync((group.store_path / path).delete_dir())
 

@@ -26,7 +26,7 @@ from zarr.core.array_spec import ArraySpec
 from zarr.core.buffer import default_buffer_prototype
 from zarr.storage import StorePath, WrapperStore
 
-from .names import DOCUMENTS, ZARR_JSON, leads_nowhere
+from .names import ARRAY_DOCUMENTS, DOCUMENTS, GROUP_DOCUMENTS, leads_nowhere
 
 __all__ = [
     "BROKEN",
@@ -54,6 +54,7 @@ __all__ = [
     "refuse_document",
     "remade_array",
     "resized_metadata",
+    "stated_of_array",
     "sync",
     "unconsolidated",
     "unwrapped",
@@ -129,7 +130,7 @@ def node_at(group: zarr.Group, path: str) -> Node | None:
 
 WRAPPERS: dict[type, Any] = {zarr.AsyncArray: zarr.Array, zarr.AsyncGroup: zarr.Group}
 # The documents that make a place an array or a group.
-NODE_DOCUMENTS = (ZARR_JSON, ".zarray", ".zgroup")
+NODE_DOCUMENTS = {*ARRAY_DOCUMENTS.values(), *GROUP_DOCUMENTS.values()}
 # Enough to say what is wrong; a document may be of any length.
 LONGEST_FAULT = 300
 # What zarr raises, or what it calls, for documents that are not as it expects them.
@@ -258,6 +259,12 @@ def resized_metadata(array: zarr.Array[Any], shape: Sequence[int]) -> Any:
 def documents_of(metadata: Any) -> dict[str, Buffer]:
     """Return the documents that the metadata of an array or a group are stored as, by name."""
     return cast("dict[str, Buffer]", metadata.to_buffer_dict(default_buffer_prototype()))
+
+
+def stated_of_array(metadata: Any) -> dict[str, Any]:
+    """Return what the document of an array states, as JSON, in which a fill value of NaN equals itself."""
+    document = documents_of(metadata)[ARRAY_DOCUMENTS[metadata.zarr_format]]
+    return cast("dict[str, Any]", json.loads(document.to_bytes()))
 
 
 def chunk_key(array: zarr.Array[Any], index: Sequence[int]) -> str:
