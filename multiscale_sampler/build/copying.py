@@ -125,9 +125,8 @@ def _copy_levels(
         return _create_levels(image, build, encodings, target, with_coordinates=with_coordinates)
 
     if settings.resume and (finished := stores.finished_group(place, storage_options)) is not None:
-        made = replace(stores.target_in_memory(paths, layout, settings.zarr_format), written=written)
-        create(made)
-        if is_made(build, finished, made, record, lambda _: image.attributes):
+        made = stores.target_in_memory(paths, layout, settings.zarr_format, written=written)
+        if is_made(build, finished, made, record, create, lambda *_: image.attributes):
             return replace(made, group=finished, is_complete=True)
     new = _create_target(image, place, settings, record, written, storage_options)
     if new.is_complete:

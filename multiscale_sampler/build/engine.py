@@ -53,7 +53,7 @@ def run_passes(build: Build, arrays: Arrays, target: stores.Target, progress: bo
                 filled.append(_run_pass(build, bound, number, target, data, report))
     except BaseException as error:
         if not data.have_changed:
-            error.add_note("The build was interrupted; complete it with resume=True (--resume).")
+            _add_hint(error)
         raise
     finally:
         if build.crew is None:
@@ -105,9 +105,13 @@ def resumable() -> Iterator[None]:
     try:
         yield
     except BaseException as error:
-        if RESUME not in getattr(error, "__notes__", ()):
-            error.add_note(RESUME)
+        _add_hint(error)
         raise
+
+
+def _add_hint(error: BaseException) -> None:
+    if RESUME not in getattr(error, "__notes__", ()):
+        error.add_note(RESUME)
 
 
 def check_data(build: Build, arrays: Arrays, target: stores.Target) -> None:

@@ -27,7 +27,8 @@ def is_made(
     stored: zarr.Group,
     made: stores.Target,
     record: stores.Record,
-    attributes: Callable[[Arrays], Mapping[str, Any]],
+    create: Callable[[stores.Target], Any],
+    attributes: Callable[[stores.Target, Arrays], Mapping[str, Any]],
     *,
     base: zarr.Array[Any] | None = None,
 ) -> bool:
@@ -40,21 +41,25 @@ def is_made(
     stored
         The group.
     made
-        A target in memory with the arrays that the build creates.
+        An empty target in memory.
     record
         The record of the build.
+    create
+        Creates in a target what the build creates before it fills the levels.
     attributes
-        Returns the attributes that the build would publish, by the arrays of the levels, and completes `made`.
+        Returns the attributes that the build would publish, by its target and the arrays of the levels, and writes
+        what else it publishes into the target.
     base
         The base, if the build does not write it.
     """
+    create(made)
     first = 0 if base is None else 1
     found = [stored.get(path) for path in made.paths[first:]]
     if [getattr(node, "shape", None) for node in found] != [level.shape for level in build.levels[first:]]:
         return False
     levels = cast("list[zarr.Array[Any]]", found if base is None else [base, *found])
     arrays = dict(enumerate(levels))
-    published = attributes(arrays)
+    published = attributes(made, arrays)
     if not are_published(stored.attrs.asdict(), published) or not stores.holds_all_of(stored, made.group):
         return False
     try:

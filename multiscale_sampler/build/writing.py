@@ -8,7 +8,6 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any, Literal, TypeAlias, cast
 
 import numpy as np
@@ -293,10 +292,10 @@ class _Export:
 
     def is_made(self, stored: zarr.Group) -> bool:
         """Whether a finished pyramid is what this would make."""
-        empty = stores.target_in_memory(self.paths, self.settings.layout, self.encoding.zarr_format)
-        made = replace(empty, written=self.written)
-        self.create_arrays(made)
-        return is_made(self.build, stored, made, self.record, partial(self.attributes, made))
+        made = stores.target_in_memory(
+            self.paths, self.settings.layout, self.encoding.zarr_format, written=self.written
+        )
+        return is_made(self.build, stored, made, self.record, self.create_arrays, self.attributes)
 
     def write_labels(self, image: zarr.Group) -> None:
         """Write the labels into the group of the image."""
@@ -555,11 +554,9 @@ def _write_levels_beside_base(build: Build, group: zarr.Group, added: _AddedLeve
     with stores.claim(place):
         if added.resume and (stored := stores.finished_group(group)) is not None:
             paths = stores.paths_beside(added.base, len(build.levels))
-            made = replace(
-                stores.target_in_memory(paths, "flat", zarr_format), written=paths[1:], name=stores.name_of(stored)
-            )
-            create(made)
-            if is_made(build, stored, made, record, partial(attributes_of, made), base=array):
+            name = stores.name_of(stored)
+            made = stores.target_in_memory(paths, "flat", zarr_format, written=paths[1:], name=name)
+            if is_made(build, stored, made, record, create, attributes_of, base=array):
                 return
         target = stores.open_target(group, added.base, len(build.levels), version, record=record, resume=added.resume)
         if target.is_complete:

@@ -867,10 +867,17 @@ def paths_beside(base: str, count: int) -> tuple[str, ...]:
     return (base, *map(str, range(first, first + count - 1)))
 
 
-def target_in_memory(paths: tuple[str, ...], layout: Layout, zarr_format: ZarrFormat) -> Target:
+def target_in_memory(
+    paths: tuple[str, ...],
+    layout: Layout,
+    zarr_format: ZarrFormat,
+    *,
+    written: tuple[str, ...] = (),
+    name: str | None = None,
+) -> Target:
     """Return a target that nobody sees, to make what a pyramid would have."""
     group = zarr.open_group({}, mode="w", zarr_format=zarr_format)
-    return Target(group, paths, (), layout, Record({}, ()))
+    return Target(group, paths, written, layout, Record({}, ()), name)
 
 
 def finished_group(store: Any, storage_options: Mapping[str, Any] | None = None) -> zarr.Group | None:
