@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 import zarr
 
 from ..files import FileImage, Part, level_count, read_file
@@ -87,8 +88,7 @@ class CheckedLevel:
 
     def is_fill(self, block: Block) -> bool:
         """Whether a block holds nothing but the fill value."""
-        fill = self.fill
-        return bool(((block == fill) | ((block != block) & (fill != fill))).all())
+        return bool(equals_fill(block, self.fill).all())
 
     @property
     def chunk_count(self) -> int:
@@ -194,6 +194,13 @@ class CheckedPyramid:
         ratios = [abs(step) for _, step in self.stated(level)]
         found = [_likely_factor(*along) for along in zip(shapes[0], shapes[level], ratios, strict=True)]
         return None if None in found else tuple(factor for factor in found if factor)
+
+
+def equals_fill(values: Block, fill: Any) -> npt.NDArray[np.bool_]:
+    """Return where values, of which dates and durations may be integers, are fill, which can be NaN or NaT."""
+    if isinstance(fill, np.datetime64 | np.timedelta64) and values.dtype.kind not in "mM":
+        fill = fill.view(np.int64)
+    return np.asarray((values == fill) | ((values != values) & (fill != fill)))
 
 
 def lines_of_axes(axes: tuple[Axis, ...], base: tuple[Axis, ...]) -> tuple[Line, ...]:

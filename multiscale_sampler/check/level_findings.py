@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from itertools import groupby
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
 import xarray as xr
@@ -14,7 +14,7 @@ from ..image.axes import position_tolerance
 from ..image.boxes import Box
 from ..image.dataarray import image_axes
 from ..lazy.coarsening import label_level
-from ..metadata.specification import Finding
+from ..metadata.specification import Finding, Severity
 from ..methods.reducers import REDUCERS
 from ..plan.options import LevelOptions, StorageOptions
 from ..plan.planning import plan_image
@@ -167,7 +167,7 @@ def _rule_findings(pyramid: CheckedPyramid, verdict: Verdict, place: str) -> Ite
         if exact and closest is not None and closest.telling:
             found = f"no known rule reproduces the level; the closest, {closest.rule}, differs in {closest.misses:.1%}"
             # By its own recipe, a level of this package follows the rule.
-            severity: Any = "warning" if pyramid.recipe_name is None else "error"
+            severity: Severity = "warning" if pyramid.recipe_name is None else "error"
             yield Finding(severity, place, f"{found} of the windows", f"the stated method, {stated!r}")
         return
     if exact and stated not in families:
@@ -198,9 +198,9 @@ def _label_findings(verdict: Verdict, survey: Survey, place: str, *, by_window: 
         yield Finding("error", place, f"{len(ids)} ids that level 0 lacks: {listed}", "ids of level 0", SAME_IDS)
     strange, windows = _strange_labels(verdict)
     if by_window and windows and strange / windows > STRANGE_LABELS:
-        severity = "error" if strange / windows > BROKEN_LABELS else "warning"
+        severity: Severity = "error" if strange / windows > BROKEN_LABELS else "warning"
         found = f"{strange} of {windows} voxels have an id that does not occur in their window"
-        yield Finding("error" if severity == "error" else "warning", place, found, "an id of the window")
+        yield Finding(severity, place, found, "an id of the window")
 
 
 def _strange_labels(verdict: Verdict) -> tuple[int, int]:

@@ -31,7 +31,7 @@ from ..image.boxes import (
     widened,
     within,
 )
-from .checked import CheckedLevel
+from .checked import CheckedLevel, equals_fill
 from .downsampling_rules import Mask, Rule, WindowLines, differing, rounded, window_lines
 from .recomputation import Recomputation, differing_values
 
@@ -256,7 +256,8 @@ class Survey:
             with self.lock:
                 self.unread += 1
         if again is not None and whole is not None:
-            self._recompute(again, region, known, whole[within(known[0], around)], values)
+            found = {index: block for index, block in values.items() if block is not None}
+            self._recompute(again, region, known, whole[within(known[0], around)], found)
         blocks = {index: None if block is None else _as_numbers(block) for index, block in values.items()}
         for comparison in pass_.comparisons:
             self._visit_comparison(comparison, blocks, places)
@@ -339,7 +340,7 @@ class Survey:
         """
         finer, coarser = self.levels[comparison.source], self.levels[comparison.level]
         filled = _filled_windows(source, comparison.factors, finer.fill, values.shape)
-        present = ~_equals(values, coarser.fill) & filled
+        present = ~equals_fill(values, coarser.fill) & filled
         lost = np.zeros_like(filled)
         if not present.any():
             return lost
@@ -357,51 +358,28 @@ class Survey:
             self.damage.add(damage)
 
     def _recompute(
-        self,
-        again: Recomputation,
-        region: Box,
-        known: Mapping[int, Box],
-        base: Block,
-        values: Mapping[int, Block | None],
+        self, again: Recomputation, region: Box, known: Mapping[int, Box], base: Block, found: Mapping[int, Block]
     ) -> None:
         """Compare the levels in a region with those that the recipe gives, and record what differs."""
         with np.errstate(all="ignore"):
             expected = again.values(region, known, base)
-            wrong = {
-                index: differing_values(found, expected[index], again.tolerance)
-                for index, found in values.items()
-                if index in expected and found is not None
-            }
-        places = {index: again.part(index, region) for index in wrong}
-        if any(mask.any() for mask in wrong.values()):
-            self._explain_by_order(again, region, known, base, values, wrong)
+            levels = [index for index in found if index in expected]
+            wrong = {index: differing_values(found[index], expected[index], again.tolerance) for index in levels}
+            for other in again.other_orders if _any(wrong) else ():
+                reordered = other.values(region, known, base)
+                for index, mask in wrong.items():
+                    if mask.any():
+                        mask &= differing_values(found[index], reordered[index], other.tolerance)
+        places = {index: again.part(index, region) for index in levels}
+        if _any(wrong):
             self._explain_by_missing_base(again, known[0], base, places, wrong)
         for index, mask in wrong.items():
-            found = values[index]
-            if found is not None and mask.any():
-                self._explain_by_missing_chunks(index, places[index], found, mask)
+            if mask.any():
+                self._explain_by_missing_chunks(index, places[index], found[index], mask)
             with self.lock:
                 misses = self.misses.setdefault(index, Misses())
-                if found is not None and mask.any():
-                    misses.add(places[index], mask, found, expected[index])
-
-    def _explain_by_order(
-        self,
-        again: Recomputation,
-        region: Box,
-        known: Mapping[int, Box],
-        base: Block,
-        values: Mapping[int, Block | None],
-        wrong: Mapping[int, Mask],
-    ) -> None:
-        """Clear the values that follow from the base if sums are added up in another order."""
-        for other in again.other_orders:
-            with np.errstate(all="ignore"):
-                expected = other.values(region, known, base)
-            for index, mask in wrong.items():
-                found = values[index]
-                if found is not None and mask.any():
-                    mask &= differing_values(found, expected[index], other.tolerance)
+                if mask.any():
+                    misses.add(places[index], mask, found[index], expected[index])
 
     def _explain_by_missing_base(
         self, again: Recomputation, around: Box, base: Block, places: Mapping[int, Box], wrong: Mapping[int, Mask]
@@ -452,6 +430,10 @@ class Survey:
                     self.missing_ids[index] = np.setdiff1d(ids, known)
 
 
+def _any(masks: Mapping[int, Mask]) -> bool:
+    return any(mask.any() for mask in masks.values())
+
+
 def _as_numbers(block: Block) -> Block:
     """Return a block as rules take it: dates and durations as integers, booleans as 0 and 1."""
     if block.dtype.kind in "mM":
@@ -459,18 +441,11 @@ def _as_numbers(block: Block) -> Block:
     return block.view(np.uint8) if block.dtype.kind == "b" else block
 
 
-def _equals(values: Block, fill: Any) -> Mask:
-    """Return where values are fill, which can be NaN or NaT."""
-    if isinstance(fill, np.datetime64 | np.timedelta64):
-        fill = fill.view(np.int64)
-    return np.asarray((values == fill) | ((values != values) & (fill != fill)))
-
-
 def _filled_windows(source: Block, factors: Sequence[int], fill: Any, shape: Sequence[int]) -> Mask:
     """Return which windows of a block hold nothing but fill; the last ones can be partial."""
     margins = [(0, n * f - size) for n, f, size in zip(shape, factors, source.shape, strict=True)]
     cut = source[tuple(slice(0, n * f) for n, f in zip(shape, factors, strict=True))]
-    padded = np.pad(_equals(cut, fill), [(0, max(after, 0)) for _, after in margins], constant_values=True)
+    padded = np.pad(equals_fill(cut, fill), [(0, max(after, 0)) for _, after in margins], constant_values=True)
     split = [k for n, f in zip(shape, factors, strict=True) for k in (n, f)]
     return np.asarray(padded.reshape(split).all(axis=tuple(range(1, 2 * len(shape), 2))))
 
