@@ -89,8 +89,7 @@ def opening(path: Path, format_name: str, *, warn: bool = True) -> Iterator[list
             warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
         else:
             reports.append(str(warning.message))
-    _refuse_lost_values(path, "", reports)
-    _warn_of(path, reports)
+    _pass_on(path, "", reports)
 
 
 @contextmanager
@@ -111,10 +110,7 @@ def reading(path: Path, part: str, known: Collection[str] = ()) -> Iterator[None
     """
     with _complete_errors(path, f"is damaged or incomplete{part}", ADVICE), _collected_reports() as reports:
         yield
-    if reports:
-        reports = [text for text in reports if text not in known]
-        _refuse_lost_values(path, part, reports)
-        _warn_of(path, reports)
+    _pass_on(path, part, [text for text in reports if text not in known])
 
 
 @contextmanager
@@ -176,16 +172,16 @@ def _one_line(text: str) -> str:
     return textwrap.shorten(text, LONGEST_REPORT, placeholder=" ...").rstrip(".")
 
 
-def _refuse_lost_values(path: Path, part: str, reports: Collection[str]) -> None:
+def _pass_on(path: Path, part: str, reports: Collection[str]) -> None:
+    """Raise if a report says that values are missing, and warn once of all others.
+
+    Once, because a library may repeat one for every page of a file.
+    """
+    if not reports:
+        return
     lost = [text for text in reports if LOST_VALUES.search(text)]
     if lost:
         raise ValueError(f"{os.fspath(path)!r} is damaged or incomplete{part}: {_one_line(lost[0])}; {ADVICE}")
-
-
-def _warn_of(path: Path, reports: Collection[str]) -> None:
-    """Warn once of all reports, because a library may repeat one for every page of a file."""
-    if not reports:
-        return
     first, *others = dict.fromkeys(reports)
     more = f" (and {len(others)} more reports)" if others else ""
     name = repr(os.fspath(path))
