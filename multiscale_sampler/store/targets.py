@@ -543,6 +543,8 @@ class _NewPyramid:
         _refuse_occupied(group, self.paths, ours)
         for name in self.labels:
             _refuse_foreign_labels(group, f"{LABELS}/{name}")
+        # Those in what is replaced go with it.
+        remove_leftovers(group, ())
         return group, ours
 
 
@@ -752,12 +754,11 @@ def _replaceable(group: zarr.Group) -> tuple[str, ...]:
 
 def _refuse_occupied(group: zarr.Group, paths: Sequence[str], ours: Sequence[str]) -> None:
     """Refuse levels where something stands that is not ours."""
-    remove_leftovers(group, ours)
     owned = {*ours, *(path.rpartition("/")[0] for path in ours)}
     for path in paths:
         parent = path.rpartition("/")[0]
         if parent and isinstance(holder := node_at(group, parent), zarr.Group):
-            taken = [f"{parent}/{name}" for name in holder if f"{parent}/{name}" not in ours]
+            taken = [f"{parent}/{name}" for name in members_of(holder, 0) if f"{parent}/{name}" not in ours]
         else:
             taken = [place for place in (path, parent) if place and _is_taken(group, place) and place not in owned]
         if taken:
@@ -792,7 +793,7 @@ def remove_arrays(group: zarr.Group, paths: Sequence[str]) -> None:
     """Delete what is below some paths, and the groups that held nothing else."""
     _remove(group, paths)
     for parent in {path.rpartition("/")[0] for path in paths} - {""}:
-        if isinstance(holder := node_at(group, parent), zarr.Group) and not len(holder):
+        if isinstance(holder := node_at(group, parent), zarr.Group) and not members_of(holder, 0):
             del group[parent]
 
 
