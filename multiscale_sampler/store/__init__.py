@@ -20,7 +20,7 @@
 - `documents`: attributes of a group changed in one step.
 - `journal`: which regions of an interrupted build are done.
 - `limits`: decoders that end where a chunk is full.
-- `local_files`: steps on local files that other programs may have open.
+- `local_files`: where local files are, and steps on them that other programs may have open.
 - `marks`: what a mark of a build or change may state.
 - `stamps`: whether stored values have been replaced since.
 - `archives`: pyramids in zip files.

@@ -43,7 +43,7 @@ from ..image.boxes import (
 )
 from .codecs import plain_compressors
 from .limits import DAMAGE, decode_into, limited_array, most_encoded, said_of
-from .local_files import patiently
+from .local_files import folder_of, patiently
 from .names import PARTIAL_ENDING
 from .nodes import storage_unit
 from .presence import Presence
@@ -99,14 +99,13 @@ class Chunks:
     @classmethod
     def of(cls, array: zarr.Array[Any], *, in_use: bool = False) -> Chunks | None:
         """Return direct access to an array's chunks, or None if it is not plain and local."""
-        store = array.store_path.store
-        if not isinstance(store, zarr.storage.LocalStore) or not array.dtype.isnative or array.dtype.kind not in "biuf":
+        folder = folder_of(array.store_path)
+        if folder is None or not array.dtype.isnative or array.dtype.kind not in "biuf":
             return None
         compressors = plain_compressors(array)
         if compressors is None or len(compressors) > 1:
             return None
         fill = None if array.fill_value is None else array.dtype.type(array.fill_value)
-        folder = os.path.join(str(store.root), array.path)
         return cls(folder, array, compressors[0] if compressors else None, fill, array.chunks, in_use)
 
     def path(self, index: Index) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import zarr
 
+from .local_files import folder_of
 from .names import PARTIAL_ENDING
 
 # Of a document or a chunk; zarr puts a random number before the ending.
@@ -22,11 +23,9 @@ def remove_leftovers(group: zarr.Group, paths: Sequence[str]) -> None:
 
     Only folders have any.
     """
-    store = group.store_path.store
-    if isinstance(store, zarr.storage.LocalStore):
-        root = Path(store.root) / group.path
-        for file in _leftovers(root, paths):
-            file.unlink(missing_ok=True)
+    folder = folder_of(group.store_path)
+    for file in () if folder is None else _leftovers(Path(folder), paths):
+        file.unlink(missing_ok=True)
 
 
 def _leftovers(root: Path, paths: Sequence[str]) -> Iterator[Path]:

@@ -35,6 +35,7 @@ from zarr.storage import StorePath, WrapperStore
 
 from ..image.boxes import grid_shape
 from .limits import limited_array
+from .local_files import folder_of
 from .names import ARRAY_DOCUMENTS, DOCUMENTS
 from .remote import is_remote, lists_at_once, some_keys, without_memory
 from .zarr_internals import chunk_key, default_buffer_prototype, inner_array, remade_array, stated_of_array, sync
@@ -184,7 +185,7 @@ class Presence:
     def _confirm_sample(self) -> None:
         if self.sample is None:
             return
-        folder = _folder(self.array)
+        folder = folder_of(self.array.store_path)
         if folder is not None:
             # Without zarr's event loop, which takes longer than the look.
             is_there = os.path.exists(os.path.join(folder, self.sample))
@@ -200,7 +201,7 @@ class Presence:
 
     def _file_signature(self) -> tuple[int, ...] | None:
         """Return what changes with the document's file; None if it is not a local file, or gone."""
-        folder = _folder(self.array)
+        folder = folder_of(self.array.store_path)
         if folder is None:
             return None
         try:
@@ -217,7 +218,7 @@ class Presence:
         return await (self._place / self._document).get(default_buffer_prototype())
 
     async def _exists(self, key: str) -> bool:
-        folder = _folder(self.array)
+        folder = folder_of(self.array.store_path)
         return await (self._place / key).exists() if folder is None else os.path.exists(os.path.join(folder, key))
 
     def _compare(self, stored: Buffer | None) -> bool:
@@ -422,12 +423,6 @@ class _NotingStore(WrapperStore[Store]):
         except BaseException:
             self.presence.miss()
             raise
-
-
-def _folder(array: zarr.Array[Any]) -> str | None:
-    """Return the local folder of an array; None if it is elsewhere."""
-    store = array.store_path.store
-    return os.path.join(str(store.root), array.path) if isinstance(store, zarr.storage.LocalStore) else None
 
 
 def _described(metadata: Any) -> dict[str, Any]:
