@@ -278,7 +278,7 @@ TESTED_IN = {
     "build/test_region.py": ("build.blanks", "build.passes", "build.sources"),
     "build/test_resuming.py": ("build.engine",),
     "build/test_updating.py": ("build.appending", "build.indexing", "plan.changes", "store.changing", "store.digests"),
-    "build/test_writing.py": ("build.build", "store.layout", "store.names"),
+    "build/test_writing.py": ("build.build", "build.exporting", "store.layout", "store.names"),
     "build/test_labels.py": ("store.label_groups",),
     "check/test_faults_found.py": ("check.bands", "check.checked", "check.level_findings", "check.recomputation"),
     "check/test_verification.py": ("check.downsampling_rules", "check.registration", "check.survey", "check.verdicts"),

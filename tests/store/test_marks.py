@@ -112,7 +112,7 @@ def test_replacing__removes_no_path_that_a_mark_states_and_that_is_not_ours(stan
 
 def test_resuming__removes_no_path_that_a_mark_states_and_that_is_not_ours(tmp_path, monkeypatch):
     place = made(tmp_path)
-    monkeypatch.setattr("multiscale_sampler.build.writing.run_passes", interrupt)
+    monkeypatch.setattr("multiscale_sampler.build.exporting.run_passes", interrupt)
     with pytest.raises(KeyboardInterrupt):
         replace(place)
     monkeypatch.undo()
