@@ -21,8 +21,8 @@ from multiscale_sampler import open_image, open_pyramid, plan_pyramid, validate,
 from multiscale_sampler.build import engine
 from multiscale_sampler.store import nodes
 from tests.data import noise
-from tests.interruptions import _server as forks
 from tests.interruptions import exit_code_of
+from tests.interruptions import server as forks
 
 # The libraries' own: sockets that were kept for a next request.
 pytestmark = pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning", "ignore:Unclosed:ResourceWarning")
