@@ -288,6 +288,7 @@ TESTED_IN = {
         *("files.raster_images", "files.tiff"),
     ),
     "image/test_axes.py": ("image.dataarray",),
+    "store/test_targets.py": ("store.creating",),
     "lazy/test_pyramid.py": ("image.tree", "plan.parts"),
     "metadata/test_metadata.py": ("metadata.parsing", "metadata.units", "metadata.writing"),
     "methods/test_laplacian.py": ("methods.kernels.bands",),

@@ -26,6 +26,7 @@
 - `archives`: pyramids in zip files.
 - `staging`: where a pyramid is until it is whole.
 - `targets`: a pyramid that is being built.
+- `creating`: where one may be built.
 - `changing`: a pyramid that is being changed.
 - `label_groups`: labels beside their image.
 
@@ -35,6 +36,16 @@ themselves, and stands on nothing that knows pyramids.
 
 from .changing import PyramidChange, grown_arrays
 from .chunks import Access, release_buffers
+from .creating import (
+    MODES,
+    Mode,
+    base_array,
+    create_target,
+    finished_group,
+    name_of,
+    open_target,
+    paths_beside,
+)
 from .digests import Digests
 from .documents import consolidate, members_of, outdated_documents
 from .encoding import Encoding, encoding_like, key_encoding
@@ -65,18 +76,10 @@ from .reading import is_pyramid, open_image, open_pyramid
 from .remote import in_one_commit
 from .stored_pyramid import StoredPyramid, holds_image
 from .targets import (
-    MODES,
-    Mode,
     Record,
     Target,
-    base_array,
     coordinates_in_memory,
-    create_target,
-    finished_group,
     holds_all_of,
-    name_of,
-    open_target,
-    paths_beside,
     rehearse,
     target_in_memory,
     writable_group,
