@@ -16,8 +16,9 @@ import numpy.typing as npt
 import xarray as xr
 
 from .extras import required
-from .image.axes import Axis, guess_axis_type
+from .image.axes import Axis
 from .image.dataarray import image_axes, label_array, to_image, transposed_image, unread
+from .image.kinds import guess_axis_type
 from .image.orientation import DIRECTION, ORIGIN, orientations_along
 from .image.tree import NODE_PREFIX, RECIPE_ATTRIBUTE, assemble, levels_of_tree
 from .messages import check_choice

@@ -290,7 +290,7 @@ TESTED_IN = {
     "image/test_axes.py": ("image.dataarray",),
     "store/test_targets.py": ("store.creating",),
     "lazy/test_pyramid.py": ("image.tree", "plan.parts"),
-    "metadata/test_metadata.py": ("metadata.parsing", "metadata.units", "metadata.writing"),
+    "metadata/test_metadata.py": ("metadata.parsing", "metadata.writing"),
     "methods/test_laplacian.py": ("methods.kernels.bands",),
     "methods/test_methods_matrix.py": ("methods.picks", "methods.sums", "methods.views"),
     "methods/test_reducers.py": ("methods.reducer",),

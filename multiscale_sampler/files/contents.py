@@ -13,8 +13,9 @@ import numpy as np
 import xarray as xr
 
 from ..extras import required
-from ..image.axes import CHANNEL_NAMES, Axis
+from ..image.axes import Axis
 from ..image.dataarray import coordinate_variable
+from ..image.kinds import CHANNEL_NAMES
 from .arrays import FileArray
 
 Coordinates: TypeAlias = "dict[str, xr.Variable]"

@@ -13,7 +13,7 @@ import numpy as np
 import xarray as xr
 
 from ..image.dataarray import coordinate_variable, image_axes
-from ..metadata.units import unit_name
+from ..metadata.units import in_ngff_unit, is_no_unit, unit_name
 from .arrays import FileArray
 from .contents import (
     Coordinates,
@@ -153,9 +153,9 @@ def _ome_coordinates(text: str, series: int, names: Sequence[str | None], shape:
         ("t", "TimeIncrement", "s"),
     ):
         unit = pixels.get(f"{key}Unit", default)
-        # OME's units without a physical length.
-        if unit not in ("pixel", "reference frame"):
-            scales[name], units[name] = float(pixels.get(key, 0)), unit_name(unit)
+        # OME's "pixel" and "reference frame" have no physical length.
+        if not is_no_unit(unit):
+            scales[name], units[name] = in_ngff_unit(float(pixels.get(key, 0)), unit)
     labels = [channel.get("Name") for channel in pixels.findall("{*}Channel")]
     return {**spaced_coordinates(names, shape, scales, units), **channel_coordinate(names, shape, labels)}
 
@@ -166,8 +166,8 @@ def _imagej_coordinates(
     """Return the coordinates of an ImageJ file from its pixel sizes, which mean nothing without a unit."""
     scales: dict[str, float] = {}
     units: dict[str, str | None] = {}
-    unit = str(metadata.get("unit", "pixel")).replace("\\u00B5", "µ")
-    if unit not in ("pixel", "pixels"):
+    unit = str(metadata.get("unit", "pixel"))
+    if not is_no_unit(unit):
         scales.update(sizes, z=float(metadata.get("spacing", 0)))
         units.update(dict.fromkeys("zyx", unit_name(unit)))
     scales["t"], units["t"] = float(metadata.get("finterval", 0)), "second"

@@ -16,27 +16,15 @@ from typing import Any, Literal, TypeAlias, cast
 import numpy as np
 import numpy.typing as npt
 
-AxisType: TypeAlias = Literal["space", "time", "channel"]
+from .kinds import AxisType, guess_axis_type
+
 Boundary: TypeAlias = Literal["pad", "trim", "exact"]
 SamplePosition: TypeAlias = Literal["center", "first"]
 
 BOUNDARIES: tuple[Boundary, ...] = ("pad", "trim", "exact")
-TIME_NAMES = frozenset({"t", "time"})
-CHANNEL_NAMES = frozenset({"c", "channel", "band"})
 
 # Files round coordinates to a few digits, so positions within a millionth of a voxel of a line count as regular.
 REGULARITY_TOLERANCE = 1e-6
-
-
-def guess_axis_type(name: str) -> AxisType:
-    """Return the kind of axis that a name usually stands for.
-
-    ``t`` and ``time`` are time, ``c``, ``channel`` and ``band`` are channels, in upper or lower case; everything else
-    is space. The attribute ``axis_type`` of a coordinate takes precedence over this guess.
-    """
-    if name.lower() in TIME_NAMES:
-        return "time"
-    return "channel" if name.lower() in CHANNEL_NAMES else "space"
 
 
 def coarsened_size(name: str, size: int, factor: int, boundary: Boundary) -> int:

@@ -10,7 +10,8 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
-from .axes import Axis, AxisType, guess_axis_type, line_through
+from .axes import Axis, line_through
+from .kinds import AxisType, axis_type_of
 from .orientation import OrientationOption, orientations_of
 from .xarray_internals import holds_values_in_memory
 
@@ -42,7 +43,7 @@ def _axis_of(image: xr.DataArray, dim: str, size: int) -> Axis:
     orientation = coordinate.attrs.get("orientation")
     stated = {
         "unit": coordinate.attrs.get("units"),
-        "type": coordinate.attrs.get("axis_type"),
+        "type": coordinate.attrs.get("axis_type") or axis_type_of(dim, positions, coordinate.attrs),
         "orientation": orientation if isinstance(orientation, str) else None,
     }
     if size == 1 and positions.dtype.kind in "iuf":
@@ -59,13 +60,14 @@ def coordinate_variable(axis: Axis, attrs: Mapping[Any, Any] | None = None) -> x
     attributes = dict(attrs or {})
     if axis.unit is not None:
         attributes["units"] = axis.unit
-    if axis.type != guess_axis_type(axis.name):
-        attributes["axis_type"] = axis.type
     if axis.orientation is not None:
         attributes["orientation"] = axis.orientation
     if axis.is_regular:
         attributes["spacing"] = axis.scale
-    return xr.Variable((axis.name,), axis.coordinates(), attributes)
+    positions = axis.coordinates()
+    if axis.type != axis_type_of(axis.name, positions, {**attributes, "axis_type": None}):
+        attributes["axis_type"] = axis.type
+    return xr.Variable((axis.name,), positions, attributes)
 
 
 def label_array(array: Any, axes: Sequence[Axis], *, name: str, attrs: Mapping[Any, Any] | None = None) -> xr.DataArray:

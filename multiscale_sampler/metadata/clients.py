@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 
 from ..image.axes import Axis
+from .units import is_no_unit, ngff_unit
 
 # Found by asking the clients to open such stores.
 WITHOUT_DTYPE: Mapping[str, tuple[str, ...]] = {
@@ -34,9 +35,26 @@ def unread_by_clients(axes: Sequence[Axis], dtypes: Iterable[np.dtype[np.generic
         named = ", ".join(map(repr, others))
         found.append(
             f"axes of other names than t, c, z, y, x ({named}) are not read by {_joined(WITHOUT_OTHER_NAMES)}; "
-            f"rename them, as in image.rename({{{others[0]!r}: 'y'}}), where that matters"
+            f"rename them, as in image.rename({_common_names(axes)!r}), where that matters"
+        )
+    if unknown := {axis.name: axis.unit for axis in axes if ngff_unit(axis.unit) is None and not is_no_unit(axis.unit)}:
+        found.append(
+            f"the units {unknown!r} are none that OME-NGFF has a name for, and are left out of its metadata; give "
+            "others, as in units='micrometer', where that matters"
         )
     return tuple(found)
+
+
+def _common_names(axes: Sequence[Axis]) -> dict[str, str]:
+    """Return the usual name of every axis that has another one and whose kind has one left."""
+    free = {"time": ["t"], "channel": ["c"], "space": ["x", "y", "z"]}
+    usual = {}
+    for axis in reversed(axes):
+        names = [name for name in free[axis.type or "space"] if all(name != other.name for other in axes)]
+        if axis.name not in COMMON_NAMES and names:
+            usual[axis.name] = names[0]
+            free[axis.type or "space"].remove(names[0])
+    return dict(reversed(usual.items()))
 
 
 def _joined(names: Sequence[str]) -> str:

@@ -10,7 +10,8 @@ from typing import Any, TypeAlias, cast
 
 import numpy as np
 
-from ..image.axes import Axis, AxisType
+from ..image.axes import Axis
+from ..image.kinds import AxisType
 from ..image.orientation import ORIENTATIONS
 from .omero import default_channel_labels
 from .versions import TYPE_ORDER, namespace_of

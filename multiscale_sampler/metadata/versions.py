@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeAlias, get_args
 
-from ..image.axes import AxisType
+from ..image.kinds import AxisType
 
 NgffVersion: TypeAlias = Literal["0.4", "0.5", "0.6"]
 Structure: TypeAlias = Literal["names", "axes", "coordinateSystems"]

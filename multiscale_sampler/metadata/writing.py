@@ -10,7 +10,7 @@ import numpy as np
 from .._version import __version__
 from ..image.axes import Axis
 from ..image.orientation import check_orientations
-from .units import unit_name
+from .units import ngff_unit
 from .versions import DEFAULT_VERSION, SYSTEM, TYPE_ORDER, VERSIONS, NgffVersion, entry_version, in_namespace
 
 NANOSECONDS = 1e-9
@@ -55,7 +55,7 @@ def check_exportable(axes: Sequence[Axis], version: NgffVersion = DEFAULT_VERSIO
 def ngff_line(axis: Axis) -> tuple[float, float, str | None]:
     """Return scale, translation and unit of an axis as OME-NGFF says them."""
     if axis.values is None:
-        return axis.scale, axis.translation, unit_name(axis.unit)
+        return axis.scale, axis.translation, ngff_unit(axis.unit)
     if axis.type == "channel":
         # "scale ... defaulting to 1.0"; the labels themselves go to omero and to the coordinate array.
         return 1.0, 0.0, None

@@ -6,7 +6,8 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from ..image.axes import Axis, AxisType
+from ..image.axes import Axis
+from ..image.kinds import AxisType
 from ..metadata import SI_PREFIXES, unit_name
 
 # OME-NGFF units as multiples of Neuroglancer's "m" and "s".

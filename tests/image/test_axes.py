@@ -7,8 +7,9 @@ from hypothesis import strategies as st
 
 import multiscale_sampler as ms
 from multiscale_sampler.image.axes import Axis as AxisOfModule
-from multiscale_sampler.image.axes import coarsened_size, guess_axis_type
+from multiscale_sampler.image.axes import coarsened_size
 from multiscale_sampler.image.dataarray import coordinate_variable, image_axes, label_array
+from multiscale_sampler.image.kinds import guess_axis_type
 from tests import oracles
 
 
