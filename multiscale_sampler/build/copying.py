@@ -110,7 +110,7 @@ def _copy_levels(
 ) -> stores.Target:
     """Copy the levels of an image with their coordinates, and return the target, still without OME-NGFF metadata."""
     claims.enter_context(stores.claim(stores.place_of(place)))
-    build = build_of_tree(image.stored.tree(), stores.place_of(place), settings.storage)
+    build = build_of_tree(image.stored.tree(packed=True), stores.place_of(place), settings.storage)
     build.warn_of_order(stacklevel=4)
     encodings = [
         replace(stores.encoding_like(source, settings.zarr_format, settings.compressors), fill_value=source.fill_value)

@@ -180,6 +180,7 @@ def rebuild_levels(
         rebuilt = stored.only(chosen)
         windows = windows_of_levels(rebuilt)
         options = replace(options, scale_factors=windows.scale_factors, boundary=windows.boundary)
+        options = options.for_packed(stored.packing)
         whole = whole_box(stored.image.shape)
         base = StoredBase.of(stored.arrays[0])
         build = build_of_change(rebuilt, stored.image, base, (whole,), options, storage)
@@ -469,7 +470,8 @@ def options_of_levels(
             "them from the base; name the method, as in method='mean' (verify_pyramid identifies it)"
         )
     _refuse_other_values(stored, made_by, method, weights)
-    return replace(windows, method=made_by if method is None else method, weights=weights)
+    options = replace(windows, method=made_by if method is None else method, weights=weights)
+    return options if stored.recipe else options.for_packed(stored.packing)
 
 
 def _refuse_other_values(

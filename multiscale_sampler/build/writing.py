@@ -291,9 +291,13 @@ def add_levels(
     group = stores.open_node(store, path, storage_options=storage_options)
     array = stores.base_array(group, base)
     storage = storage.in_zarr_format(array.metadata.zarr_format)
-    stored_image = stores.open_image(
+    labels_group = stores.labels_group_above(cast("zarr.Group", group))
+    # Of labels, 0 is background, and an id is never missing.
+    options = options if labels_group is not None else options.for_packed(stores.packing_of(array))
+    stored_image = stores.image_of_array(
         array,
-        dims=dims,
+        dims,
+        packed=True,
         scale=scale,
         translation=translation,
         units=units,
@@ -302,7 +306,6 @@ def add_levels(
     )
     image, axes = image_and_axes(stored_image)
     _check_base(axes)
-    labels_group = stores.labels_group_above(cast("zarr.Group", group))
     if labels_group is not None:
         check_labels(image.dtype, method)
     build = build_of_image(image, axes, stores.place_of(group), options, storage)
@@ -340,7 +343,7 @@ def _write_levels_beside_base(build: Build, group: zarr.Group, added: _AddedLeve
     encoding = replace(stores.encoding_like(array, zarr_format, added.compressors), fill_value=array.fill_value)
     # The group's own metadata on how channels are displayed are kept.
     stated = Display(None, image.attrs.get(IMAGE_LABEL) if is_labels else None)
-    attrs = json_attributes(without_display(image).attrs, added.base)
+    attrs = {**json_attributes(without_display(image).attrs, added.base), **stores.packing_attributes(array)}
     stores.rehearse(build.levels[1:], encoding, attrs, array)
     record = build.record(version, "flat", encoding, copy_base=False)
 

@@ -17,11 +17,10 @@ from ..files import FileImage, Part, level_count, read_file
 from ..files.arrays import FileArray
 from ..image.axes import Axis
 from ..image.boxes import Block, Box, pieces_by_index
-from ..image.xarray_internals import decoded_fill_value
 from ..metadata import stated_method
 from ..methods.reducer import Evidence
 from ..methods.reducers import ALIASES, REDUCERS
-from ..store import Access, StoredPyramid, chunk_key, is_stored, storage_unit
+from ..store import Access, StoredPyramid, chunk_key, is_stored, packing_of, storage_unit
 from .bands import holds_bands
 from .downsampling_rules import VOTES
 from .recomputation import Recomputation
@@ -211,15 +210,12 @@ def lines_of_axes(axes: tuple[Axis, ...], base: tuple[Axis, ...]) -> tuple[Line,
 
 
 def _missing_value(stored: StoredPyramid, array: zarr.Array[Any]) -> Any:
-    """Return the value that stands for missing ones in an array of floats of another writer, as CF states it."""
-    stated = array.attrs.asdict()
-    if stored.recipe is not None or array.dtype.kind != "f" or not {"_FillValue", "missing_value"} & set(stated):
+    """Return the value that stands for missing ones in an array of another writer, as CF states it."""
+    packing = packing_of(array)
+    if stored.recipe is not None or stored.is_labels or packing is None:
         return None
-    value = stated.get("_FillValue", stated.get("missing_value"))
-    if isinstance(value, str):
-        # As xarray writes it.
-        value = decoded_fill_value(value, array.dtype)
-    return array.dtype.type(value) if isinstance(value, int | float | np.number) else None
+    missing = [value for value in packing.missing if isinstance(value, int | float) and value == value]
+    return array.dtype.type(missing[0]) if missing else None
 
 
 def _smaller_images(path: Path, image: FileImage) -> Iterator[FileImage]:

@@ -157,6 +157,15 @@ def stated_recipe(attributes: Mapping[str, Any]) -> Mapping[str, Any] | None:
     return recipe if isinstance(recipe, Mapping) else None
 
 
+def stated_rules(attributes: Mapping[str, Any]) -> int:
+    """Return the number of the rules by which this package made a pyramid; 0 where it had none yet.
+
+    From 1 on, levels of a packed base are packed alike, and what it states as missing is left out.
+    """
+    rules = _own_metadata(attributes).get("rules", 0)
+    return rules if isinstance(rules, int) else 0
+
+
 def is_mixed(recipe: Mapping[str, Any]) -> bool:
     """Whether a recipe is that of levels that were made by several methods, of which it names none."""
     return recipe.get("method") == MIXED_METHODS

@@ -14,6 +14,8 @@ from .units import ngff_unit
 from .versions import DEFAULT_VERSION, SYSTEM, TYPE_ORDER, VERSIONS, NgffVersion, entry_version, in_namespace
 
 NANOSECONDS = 1e-9
+# The rules by which levels are made, for what changes a pyramid later; see `rewriting.stated_rules`.
+RULES = 1
 # "the length of axes is 2-5"; versions before 0.3 had no axes and were always these five.
 MOST_AXES = 5
 
@@ -125,6 +127,7 @@ def image_attributes(
             "method": f"multiscale_sampler.{made_by}",
             "version": __version__,
             "kwargs": dict(recipe),
+            "rules": RULES,
             "written": list(written),
         },
     }

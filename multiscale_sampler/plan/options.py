@@ -14,6 +14,7 @@ import xarray as xr
 from dask.utils import parse_bytes
 
 from ..image.axes import BOUNDARIES, Boundary
+from ..image.values import Packing
 from ..messages import check_choice
 from ..methods.reducer import Reducer
 from ..methods.reducers import Method, get_reducer
@@ -96,6 +97,34 @@ class LevelOptions:
             If no method has that name, or it does not take weights.
         """
         return get_reducer(self.method, weighted=self.weights is not None)
+
+    def for_packed(self, packing: Packing | None) -> LevelOptions:
+        """Return the options for levels that are packed as their base is, and leave out what it states as missing.
+
+        Raises
+        ------
+        ValueError
+            If the method needs decoded values, or the options say otherwise than the base what is missing.
+        """
+        if packing is None:
+            return self
+        row = self.reducer
+        in_order = row.packed == "order" and not packing.descends
+        plain = packing.dtype.kind == "f" and not packing.is_scaled and row.skips_missing
+        missing = [value for value in packing.missing if value == value]
+        if packing.wraps or len(missing) > 1 or not (row.packed == "packed" or in_order or plain):
+            raise ValueError(
+                f"the base is packed by {dict(packing.attributes)!r}, and method {row.name!r} needs the values that "
+                "it stands for, which levels beside it cannot hold; write a pyramid of its own with write_pyramid"
+            )
+        if not missing or not row.skips_missing:
+            return self
+        if self.nodata is not None and self.nodata != missing[0]:
+            raise ValueError(
+                f"nodata={self.nodata!r} is another value than {missing[0]!r}, which the base states as missing; "
+                "leave it out"
+            )
+        return replace(self, nodata=missing[0])
 
     def check_image(self, image: xr.DataArray) -> None:
         """Refuse an image without voxels, and weights that do not fit the image.

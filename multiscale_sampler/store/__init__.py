@@ -34,6 +34,7 @@ What works on chunks alone, as the tasks of a build and the viewer do, imports `
 themselves, and stands on nothing that knows pyramids.
 """
 
+from .arrays import packing_attributes, packing_of
 from .changing import PyramidChange, grown_arrays
 from .chunks import Access, release_buffers
 from .creating import (
@@ -72,7 +73,7 @@ from .nodes import (
 from .origins import refuse_source_in_target, source_array, zarr_arrays
 from .presence import Presence, check_chunks, inventories, warn_if_empty, watched
 from .raw_chunks import is_stored
-from .reading import is_pyramid, open_image, open_pyramid
+from .reading import image_of_array, is_pyramid, open_image, open_pyramid
 from .remote import in_one_commit
 from .stored_pyramid import StoredPyramid, holds_image
 from .targets import (
@@ -121,6 +122,7 @@ __all__ = [
     "grown_arrays",
     "holds_all_of",
     "holds_image",
+    "image_of_array",
     "in_one_commit",
     "inventories",
     "is_consolidated",
@@ -144,6 +146,8 @@ __all__ = [
     "open_target",
     "opened_group",
     "outdated_documents",
+    "packing_attributes",
+    "packing_of",
     "paths_beside",
     "place_of",
     "place_to_open",

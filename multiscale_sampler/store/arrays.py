@@ -20,7 +20,7 @@ from zarr.abc.store import Store
 from ..files.arrays import FileArray
 from ..image.axes import Axis, are_regular
 from ..image.dataarray import MAX_COORDINATE_BYTES, label_array
-from ..image.xarray_internals import decoded_fill_value
+from ..image.values import PACKING_ATTRIBUTES, Packing
 from ..metadata import IMAGE_LABEL, OMERO, SYSTEMS, Multiscales
 from .codecs import ZarrFormat
 from .limits import limited_array
@@ -30,9 +30,8 @@ from .presence import watched
 from .remote import retried_array
 from .zarr_internals import nodes_at, values_of
 
-CF_PACKING = ("scale_factor", "add_offset", "_FillValue", "missing_value")
 # Attributes that say how the array is stored, not what it is.
-ENCODING_ATTRIBUTES = frozenset({V2_DIMENSIONS, "coordinates", *CF_PACKING})
+ENCODING_ATTRIBUTES = frozenset({V2_DIMENSIONS, "coordinates", *PACKING_ATTRIBUTES})
 # What one read brings in: large enough that calls cost little, small enough to be one of several in memory.
 BLOCK_LIMIT = "32MiB"
 # How far above an array its OME-NGFF group may be ("labels/nuclei/0" is three down).
@@ -60,14 +59,20 @@ def _group_at(store: Store, path: str, relative: str, zarr_format: ZarrFormat) -
         return
 
 
-def level_image(array: zarr.Array[Any], values: Any, axes: Sequence[Axis], multiscales: Multiscales) -> xr.DataArray:
-    """Label the values of one level, or what stands for them, by what is known of its array.
+def level_image(
+    array: zarr.Array[Any], values: Any, axes: Sequence[Axis], multiscales: Multiscales, *, packed: bool
+) -> xr.DataArray:
+    """Label the values of one level, or what stands for them, by what is known of its array; `packed`: as stored.
 
     Positions come from the transformations, labels and dates from coordinate arrays beside it.
     """
     names = tuple(axis.name for axis in axes)
     attrs = {key: value for key, value in array.attrs.asdict().items() if key not in ENCODING_ATTRIBUTES}
     image = label_array(values, axes, name="image", attrs=attrs)
+    # Of labels, 0 is background, and an id is never missing.
+    packing = None if packed or multiscales.image_label is not None else packing_of(array)
+    if packing is not None:
+        image = image.copy(data=packing.decoded(image.variable, "image").data)
     kept = {
         key: variable
         for key, variable in _stored_coordinates(array, names).items()
@@ -103,14 +108,15 @@ def _with_display(image: xr.DataArray, multiscales: Multiscales, channel: str | 
     return image
 
 
-def labelled_by_names(array: zarr.Array[Any], chunks: Any) -> xr.DataArray | None:
-    """Label an array as xarray does: by its dimension names and the coordinate arrays beside it."""
+def labelled_by_names(array: zarr.Array[Any], chunks: Any, *, packed: bool = False) -> xr.DataArray | None:
+    """Label an array as xarray does: by its dimension names and the coordinates beside it; `packed`: as stored."""
     names = dimension_names(array)
     if names is None or len(set(names)) != len(names):
         return None
     attrs = {key: value for key, value in array.attrs.asdict().items() if key not in ENCODING_ATTRIBUTES}
-    variable = xr.Variable(names, lazy_array(array, chunks, names), {**attrs, **_packing(array)})
-    decoded = xr.conventions.decode_cf_variable(array.basename, variable) if _packing(array) else variable
+    variable = xr.Variable(names, lazy_array(array, chunks, names), attrs)
+    packing = None if packed else packing_of(array)
+    decoded = variable if packing is None else packing.decoded(variable, array.basename)
     return xr.DataArray(decoded, coords=_stored_coordinates(array, names), name=own_name(array))
 
 
@@ -119,20 +125,17 @@ def own_name(array: zarr.Array[Any]) -> str | None:
     return None if not array.basename or array.basename.isdigit() else array.basename
 
 
-def _packing(array: zarr.Array[Any]) -> dict[str, Any]:
-    """Return the CF attributes by which values are packed, the missing value decoded.
+def packing_of(array: zarr.Array[Any]) -> Packing | None:
+    """Return how the values of an array are packed, None where they are what is stored."""
+    attributes = array.attrs.asdict()
+    by_xarray = array.metadata.zarr_format == 2 and V2_DIMENSIONS in attributes
+    return Packing.of(attributes, array.dtype, array.fill_value if by_xarray else None)
 
-    xarray keeps the missing value of zarr v2 as the array's fill value. There a zero is none: it is what every
-    array has that nobody thought about.
-    """
-    attrs = array.attrs.asdict()
-    packing: dict[str, Any] = {key: attrs[key] for key in CF_PACKING if key in attrs}
-    if "_FillValue" in packing:
-        packing["_FillValue"] = decoded_fill_value(packing["_FillValue"], array.dtype)
-    by_xarray = array.metadata.zarr_format == 2 and V2_DIMENSIONS in attrs
-    if by_xarray and (packing or array.dtype.kind == "f") and array.fill_value:
-        packing.setdefault("_FillValue", array.fill_value)
-    return packing
+
+def packing_attributes(array: zarr.Array[Any]) -> dict[str, Any]:
+    """Return the attributes of packing as an array has them, for others that are packed alike."""
+    attributes = array.attrs.asdict()
+    return {key: attributes[key] for key in PACKING_ATTRIBUTES if key in attributes}
 
 
 def _stored_coordinates(array: zarr.Array[Any], names: Sequence[str]) -> dict[Any, Any]:
@@ -171,7 +174,9 @@ def _small_variable(array: zarr.Array[Any], values: np.ndarray[Any, Any]) -> xr.
     if values.dtype.kind == "T":
         values = np.asarray(values.tolist(), dtype=str)
     attrs = {key: value for key, value in array.attrs.asdict().items() if key not in ENCODING_ATTRIBUTES}
-    return xr.Variable(dimension_names(array) or (array.basename,)[: array.ndim], values, {**attrs, **_packing(array)})
+    packing = packing_of(array)
+    stated = {} if packing is None else packing.attributes
+    return xr.Variable(dimension_names(array) or (array.basename,)[: array.ndim], values, {**attrs, **stated})
 
 
 def lazy_array(array: zarr.Array[Any] | FileArray, chunks: Any, names: Sequence[str]) -> da.Array:

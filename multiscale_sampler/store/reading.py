@@ -18,7 +18,7 @@ from ..image.dataarray import PerAxis, to_image
 from ..image.orientation import OrientationOption
 from ..image.tree import assemble
 from ..metadata import parse_multiscales
-from .arrays import ENCODING_ATTRIBUTES, ancestors, encoding_of, labelled_by_names, lazy_array, own_name
+from .arrays import ENCODING_ATTRIBUTES, ancestors, encoding_of, labelled_by_names, lazy_array, own_name, packing_of
 from .documents import warn_of_outdated
 from .layout import BUILD_ATTRIBUTE, LABELS
 from .nodes import is_zarr, local_path, only_array, open_node, url_options
@@ -126,8 +126,21 @@ def open_image(
     if series is not None:
         raise ValueError(f"series={series!r} goes with TIFF files; leave it out, or name a path in the store")
     array = _one_array(open_node(store, path, storage_options=storage_options), level)
-    image = _labelled(array, dims, chunks)
-    image = to_image(image, name=name or _name_of(image, array), **cast("Any", overrides))
+    return image_of_array(array, dims, chunks=chunks, name=name, **cast("Any", overrides))
+
+
+def image_of_array(
+    array: zarr.Array[Any],
+    dims: Sequence[str] | str | None = None,
+    *,
+    chunks: Any = "auto",
+    packed: bool = False,
+    name: str | None = None,
+    **overrides: Any,
+) -> xr.DataArray:
+    """Return a stored array as `open_image` does; `packed`: with its values as they are stored."""
+    image = _labelled(array, dims, chunks, packed=packed)
+    image = to_image(image, name=name or _name_of(image, array), **overrides)
     image.encoding = encoding_of(array)
     return image
 
@@ -152,20 +165,23 @@ def _image_of_file(place: Path, part: Part, dims: Sequence[str] | str | None, ch
     return xr.DataArray(variable, coordinates, name="image" if found.name in {*names, *coordinates} else found.name)
 
 
-def _labelled(array: zarr.Array[Any], dims: Sequence[str] | str | None, chunks: Any) -> xr.DataArray:
+def _labelled(array: zarr.Array[Any], dims: Sequence[str] | str | None, chunks: Any, *, packed: bool) -> xr.DataArray:
     """Label an array by what is known of it; other `dims` than the stored ones take nothing but the attributes."""
-    stored = _labelled_by_ngff(array, chunks)
+    stored = _labelled_by_ngff(array, chunks, packed=packed)
     if stored is None:
-        stored = labelled_by_names(array, chunks)
+        stored = labelled_by_names(array, chunks, packed=packed)
     if stored is not None and (dims is None or tuple(dims) == stored.dims):
         return stored
     attrs = {key: value for key, value in array.attrs.asdict().items() if key not in ENCODING_ATTRIBUTES}
     # Labels first, of a stand-in without values, because chunks may be given by the names of the dims.
     names = cast("tuple[str, ...]", to_image(np.broadcast_to(np.zeros((), array.dtype), array.shape), dims).dims)
-    return to_image(lazy_array(array, chunks, names), names).assign_attrs(attrs)
+    image = to_image(lazy_array(array, chunks, names), names)
+    if not packed and (packing := packing_of(array)) is not None:
+        image = image.copy(data=packing.decoded(image.variable, "image").data)
+    return image.assign_attrs(attrs)
 
 
-def _labelled_by_ngff(array: zarr.Array[Any], chunks: Any) -> xr.DataArray | None:
+def _labelled_by_ngff(array: zarr.Array[Any], chunks: Any, *, packed: bool) -> xr.DataArray | None:
     """Label an array from the OME-NGFF metadata of a group above it, if there are any that name it."""
     for group, relative in ancestors(array):
         multiscales = parse_multiscales(group.attrs.asdict())
@@ -178,8 +194,8 @@ def _labelled_by_ngff(array: zarr.Array[Any], chunks: Any) -> xr.DataArray | Non
         stored = StoredPyramid.as_listed(group, described, [node for _, node in there]).finest_first()
         stored = dataclasses.replace(stored, chunks=chunks)
         # The caller of open_image.
-        stored.warn_of_metadata(stacklevel=4)
-        return stored.level(stored.paths.index(relative)).rename(stored.name)
+        stored.warn_of_metadata(stacklevel=5)
+        return stored.level(stored.paths.index(relative), packed=packed or None).rename(stored.name)
     return None
 
 

@@ -20,6 +20,7 @@ import zarr
 from ..image.axes import Axis
 from ..image.dataarray import label_array
 from ..image.tree import assemble
+from ..image.values import Packing
 from ..metadata import (
     Multiscales,
     finest_first,
@@ -31,9 +32,10 @@ from ..metadata import (
     parse_multiscales,
     removed_levels,
     stated_recipe,
+    stated_rules,
 )
 from ..plan.options import LevelOptions
-from .arrays import encoding_of, lazy_array, level_image
+from .arrays import encoding_of, lazy_array, level_image, packing_of
 from .convention import levels_by_convention, multiscales_of_images
 from .documents import warn_of_outdated
 from .layout import BUILD_ATTRIBUTE, LABELS, Layout, foreign_attributes, path_name
@@ -244,8 +246,8 @@ class StoredPyramid:
 
     @cached_property
     def image(self) -> xr.DataArray:
-        """Level 0 as a labelled image, with a stand-in for its values."""
-        return level_image(self.arrays[0], self._stand_in, self.levels[0], self.multiscales)
+        """Level 0 as a labelled image, with a stand-in for its values as they are stored."""
+        return level_image(self.arrays[0], self._stand_in, self.levels[0], self.multiscales, packed=True)
 
     @cached_property
     def unlabelled(self) -> xr.DataArray:
@@ -265,16 +267,32 @@ class StoredPyramid:
             return self.convention_images
         return tuple(map(self.level, range(len(self.arrays))))
 
-    def level(self, index: int) -> xr.DataArray:
-        """Return one level as a lazy image, labelled by OME-NGFF's metadata."""
+    @property
+    def is_packed(self) -> bool:
+        """Whether values are taken as they are stored: in stores that this package made before it asked for packing."""
+        return self.recipe is not None and stated_rules(self.attributes) < 1
+
+    @property
+    def packing(self) -> Packing | None:
+        """How the base is packed; None where its values are taken as they are stored, as ids of labels are."""
+        return None if self.is_packed or self.is_labels else packing_of(self.arrays[0])
+
+    def level(self, index: int, *, packed: bool | None = None) -> xr.DataArray:
+        """Return one level as a lazy image, labelled by OME-NGFF's metadata; `packed`: as it is stored."""
         array, axes = self.arrays[index], self.levels[index]
         values = lazy_array(array, self.chunks, [axis.name for axis in axes])
-        return level_image(array, values, axes, self.multiscales)
+        packed = self.is_packed if packed is None else packed
+        return level_image(array, values, axes, self.multiscales, packed=packed)
 
-    def tree(self) -> xr.DataTree:
-        """Return the levels as a lazy tree, with their coordinate reference system, without labels of the image."""
+    def tree(self, *, packed: bool = False) -> xr.DataTree:
+        """Return the levels as a lazy tree, with their coordinate reference system, without labels of the image.
+
+        Values are decoded, or with `packed` as they are stored.
+        """
         stated = geozarr.read_crs(self.attributes)
-        tree = assemble([_with_crs(image, stated).to_dataset(name=self.name) for image in self.images])
+        is_raw = packed and self.convention_images is None
+        images = [self.level(index, packed=True) for index in range(len(self.arrays))] if is_raw else self.images
+        tree = assemble([_with_crs(image, stated).to_dataset(name=self.name) for image in images])
         tree.attrs = foreign_attributes(self.attributes)
         return tree
 
