@@ -16,9 +16,13 @@ from ..extras import required
 from ..image.axes import Axis
 from ..image.dataarray import coordinate_variable
 from ..image.kinds import CHANNEL_NAMES
+from ..metadata.versions import OMERO
 from .arrays import FileArray
 
 Coordinates: TypeAlias = "dict[str, xr.Variable]"
+
+# Labels and colours of the channels of pictures.
+RGB = (("red", "FF0000"), ("green", "00FF00"), ("blue", "0000FF"), ("alpha", "FFFFFF"))
 
 
 @dataclass(frozen=True)
@@ -161,9 +165,43 @@ def spaced_coordinates(
     return coordinates
 
 
-def channel_coordinate(names: Sequence[str | None], shape: Sequence[int], labels: Sequence[Any]) -> Coordinates:
-    """Return channel labels as a coordinate; empty unless there is a channel axis and a unique label per channel."""
+def channel_coordinate(
+    names: Sequence[str | None], shape: Sequence[int], labels: Sequence[Any], colors: Sequence[str | None] = ()
+) -> Coordinates:
+    """Return labels of channels as a coordinate, with the colours that the file states in its attribute ``omero``.
+
+    Empty without a channel axis, or if the file says nothing of its channels. Labels that are not unique are in
+    ``omero`` alone, and the coordinate counts.
+    """
     for name, size in zip(names, shape, strict=True):
-        if name in CHANNEL_NAMES and len(labels) == size == len(set(labels)) and all(labels):
-            return {name: xr.Variable((name,), np.asarray(labels, dtype=str))}
+        if name not in CHANNEL_NAMES:
+            continue
+        named = len(labels) == size and all(labels)
+        unique = named and len(set(labels)) == size
+        colored = len(colors) == size and any(colors)
+        if not unique and not named and not colored:
+            return {}
+        entries = [{} for _ in range(size)] if not named else [{"label": str(label)} for label in labels]
+        shown = [
+            {**entry, **({"color": color} if color else {})}
+            for entry, color in zip(entries, colors or [None] * size, strict=True)
+        ]
+        values = np.asarray(labels, dtype=str) if unique else np.arange(size)
+        return {name: xr.Variable((name,), values, {} if unique and not colored else {OMERO: {"channels": shown}})}
+    return {}
+
+
+def rgb_coordinate(names: Sequence[str | None], shape: Sequence[int], dtype: np.dtype[Any]) -> Coordinates:
+    """Return red, green, blue and alpha as the channels of a picture, shown over the whole range of its dtype."""
+    for name, size in zip(names, shape, strict=True):
+        if name not in CHANNEL_NAMES or size not in (3, 4):
+            continue
+        greatest = float(np.iinfo(dtype).max) if dtype.kind in "iu" else 1.0
+        window = {"min": 0.0, "max": greatest, "start": 0.0, "end": greatest}
+        channels = [
+            {"label": label, "color": color, "active": label != "alpha", "window": dict(window)}
+            for label, color in RGB[:size]
+        ]
+        labels = np.asarray([label for label, _ in RGB[:size]])
+        return {name: xr.Variable((name,), labels, {OMERO: {"channels": channels}})}
     return {}

@@ -10,7 +10,10 @@ from ..image.boxes import Box
 from ..image.dataarray import coordinate_variable
 from ..metadata.units import unit_name
 from .arrays import FileArray
-from .contents import Coordinates, FileImage, channel_coordinate, check_level, import_reader
+from .contents import Coordinates, FileImage, channel_coordinate, check_level, import_reader, rgb_coordinate
+
+# What GDAL calls the bands of a picture.
+PICTURE_BANDS = ("red", "green", "blue", "alpha")
 
 
 class GeoTiffArray(FileArray):
@@ -43,7 +46,11 @@ def read_geotiff(path: Path, level: int, name: str) -> FileImage:
         bands_per_block = file.count if file.profile.get("interleave") == "pixel" else 1
         chunks = (bands_per_block, *file.block_shapes[0])[not several :]
         array = GeoTiffArray(path, str(level), shape, file.dtypes[0], chunks)
-        coordinates = {**_geo_coordinates(file), **channel_coordinate(names, shape, file.descriptions)}
+        described = channel_coordinate(names, shape, file.descriptions)
+        colors = [interpretation.name for interpretation in file.colorinterp]
+        is_picture = not described and colors in (list(PICTURE_BANDS[:3]), list(PICTURE_BANDS))
+        channels = rgb_coordinate(names, shape, array.dtype) if is_picture else described
+        coordinates = {**_geo_coordinates(file), **channels}
         return FileImage(array, names, name, coordinates, _geo_attributes(file))
 
 

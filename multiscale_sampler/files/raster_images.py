@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from .arrays import FileArray
-from .contents import FileImage, Format, Part, image_name, import_reader, require_all
+from .contents import FileImage, Format, Part, image_name, import_reader, require_all, rgb_coordinate
 
 # Samples per pixel: 2 for grey with alpha, 3 for RGB, 4 for RGBA.
 MOST_SAMPLES = 4
@@ -38,7 +38,8 @@ def read_picture(path: Path, part: Part) -> FileImage:
     samples = ("c",) if len(frame) == 3 and frame[-1] <= MOST_SAMPLES else ()
     names = [*([None] * (len(shape) - 2 - len(samples))), "y", "x", *samples]
     array = PictureArray(path, "", shape, properties.dtype, shape)
-    return FileImage(array, tuple(names), image_name(path, PICTURE.endings))
+    coordinates = rgb_coordinate(names, shape, array.dtype)
+    return FileImage(array, tuple(names), image_name(path, PICTURE.endings), coordinates)
 
 
 def _require_png(path: Path) -> None:

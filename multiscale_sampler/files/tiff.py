@@ -24,6 +24,7 @@ from .contents import (
     check_level,
     image_name,
     import_reader,
+    rgb_coordinate,
     spaced_coordinates,
 )
 from .geotiff import geotiff_level_count, read_geotiff
@@ -68,6 +69,8 @@ def read_tiff(path: Path, part: Part) -> FileImage:
         chunks = (*[1] * (len(series.shape) - len(inner)), *inner)
         array = TiffArray(path, f"{part.series or 0}/{part.level}", series.shape, series.dtype, chunks)
         coordinates = _tiff_coordinates(file, base.levels[0].keyframe, part.series or 0, names, base.levels[0].shape)
+        if "S" in series.axes and page.photometric.name in ("RGB", "YCBCR") and "c" not in coordinates:
+            coordinates |= rgb_coordinate(names, series.shape, array.dtype)
         return FileImage(array, names, name, _coordinates_of_level(coordinates, names, series.shape))
 
 
@@ -156,8 +159,16 @@ def _ome_coordinates(text: str, series: int, names: Sequence[str | None], shape:
         # OME's "pixel" and "reference frame" have no physical length.
         if not is_no_unit(unit):
             scales[name], units[name] = in_ngff_unit(float(pixels.get(key, 0)), unit)
-    labels = [channel.get("Name") for channel in pixels.findall("{*}Channel")]
-    return {**spaced_coordinates(names, shape, scales, units), **channel_coordinate(names, shape, labels)}
+    channels = pixels.findall("{*}Channel")
+    labels, colors = [each.get("Name") for each in channels], [_ome_color(each.get("Color")) for each in channels]
+    return {**spaced_coordinates(names, shape, scales, units), **channel_coordinate(names, shape, labels, colors)}
+
+
+def _ome_color(stated: str | None) -> str | None:
+    """Return a colour of OME-XML, red, green, blue and alpha in one signed integer, as hexadecimal digits."""
+    if stated is None or not stated.lstrip("-").isdigit():
+        return None
+    return f"{int(stated) & 0xFFFFFFFF:08X}"[:6]
 
 
 def _imagej_coordinates(

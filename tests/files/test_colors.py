@@ -1,0 +1,76 @@
+"""Colours and names of channels that files state, in the metadata of pyramids."""
+
+import imageio.v3 as imageio
+import numpy as np
+import pytest
+import tifffile
+import zarr
+
+import multiscale_sampler as ms
+
+# That channels go first, and that bands are called so, is said of every picture.
+pytestmark = [pytest.mark.filterwarnings("ignore:the axes"), pytest.mark.filterwarnings("ignore:.*axes of other names")]
+PIXELS = np.random.default_rng(0).integers(0, 256, (64, 48, 3), "uint8")
+
+
+def channels_of(path, **options):
+    store = {}
+    ms.write_pyramid(ms.open_image(path, **options), store, scale_factors=[{"y": 2, "x": 2}])
+    return zarr.open_group(store, mode="r").attrs["ome"]["omero"]["channels"]
+
+
+def shown(channels):
+    return [(each["label"], each["color"], each["window"]["start"], each["window"]["end"]) for each in channels]
+
+
+def picture(path, samples):
+    if path.suffix in (".tif", ".tiff"):
+        tiled = {"tile": (16, 16)} if path.suffix == ".tiff" else {}
+        extra = {"extrasamples": ["unassalpha"]} if samples.shape[-1] == 4 else {}
+        tifffile.imwrite(path, samples, photometric="rgb", metadata=None, **tiled, **extra)
+    else:
+        imageio.imwrite(path, samples)
+
+
+@pytest.mark.parametrize("ending", [".png", ".jpg", ".bmp", ".tif", ".tiff", ".webp"])
+def test_pictures__are_red_green_and_blue_over_the_whole_range(tmp_path, ending):
+    picture(tmp_path / f"p{ending}", PIXELS)
+    expected = [("red", "FF0000", 0.0, 255.0), ("green", "00FF00", 0.0, 255.0), ("blue", "0000FF", 0.0, 255.0)]
+    assert shown(channels_of(tmp_path / f"p{ending}")) == expected
+
+
+@pytest.mark.parametrize("ending", [".png", ".tif"])
+def test_alpha__is_a_channel_of_its_own_that_is_not_shown(tmp_path, ending):
+    picture(tmp_path / f"p{ending}", np.dstack([PIXELS, PIXELS[..., :1]]))
+    channels = channels_of(tmp_path / f"p{ending}")
+    assert [each["label"] for each in channels] == ["red", "green", "blue", "alpha"]
+    assert [each["active"] for each in channels] == [True, True, True, False]
+
+
+def test_pictures_of_16_bits__have_the_range_of_16_bits(tmp_path):
+    picture(tmp_path / "p.tif", PIXELS.astype("uint16") * 100)
+    assert [end for *_, end in shown(channels_of(tmp_path / "p.tif"))] == [65535.0] * 3
+
+
+@pytest.mark.parametrize("names", [["DAPI", "GFP"], ["DAPI", "DAPI"]])
+def test_ome_tiff__has_its_colours_and_names(tmp_path, names):
+    path = tmp_path / "c.ome.tif"
+    # Red and half transparent blue, as signed integers of red, green, blue and alpha.
+    colors = [-16776961, 0x0000FF80]
+    values = np.zeros((2, 64, 64), "uint16")
+    tifffile.imwrite(path, values, metadata={"axes": "CYX", "Channel": {"Name": names, "Color": colors}})
+    channels = channels_of(path)
+    assert [(each["label"], each["color"]) for each in channels] == list(zip(names, ["FF0000", "0000FF"], strict=True))
+
+
+def test_geotiff__of_a_picture_is_red_green_and_blue(tmp_path):
+    rasterio = pytest.importorskip("rasterio")
+    profile = {"driver": "GTiff", "height": 64, "width": 48, "count": 3, "dtype": "uint8", "photometric": "RGB"}
+    transform = rasterio.Affine(0.5, 0, 10, 0, -0.5, 50)
+    with rasterio.open(tmp_path / "g.tif", "w", crs="EPSG:4326", transform=transform, **profile) as file:
+        file.write(PIXELS.transpose(2, 0, 1))
+    assert [(label, color) for label, color, *_ in shown(channels_of(tmp_path / "g.tif"))] == [
+        ("red", "FF0000"),
+        ("green", "00FF00"),
+        ("blue", "0000FF"),
+    ]
