@@ -18,6 +18,7 @@ ZarrFormat: TypeAlias = Literal[2, 3]
 # By the numbers that Blosc itself has for them.
 BLOSC_SHUFFLES = ("noshuffle", "shuffle", "bitshuffle")
 BLOSC_AUTOMATIC = -1
+ZLIB_DEFAULT = 6
 
 # Compressors of bytes, whatever these are.
 GENERAL_COMPRESSORS = (numcodecs.Zstd, numcodecs.Blosc, numcodecs.GZip, numcodecs.Zlib, numcodecs.LZ4, numcodecs.BZ2)
@@ -51,7 +52,7 @@ def codec_in_v3(codec: Codec, itemsize: int | None = None) -> Any:
         case "zstd":
             return codecs.ZstdCodec(level=settings["level"])
         case "gzip":
-            return codecs.GzipCodec(level=settings["level"])
+            return codecs.GzipCodec(level=_zlib_level(settings["level"]))
         case "blosc":
             return codecs.BloscCodec(
                 typesize=itemsize,
@@ -61,6 +62,15 @@ def codec_in_v3(codec: Codec, itemsize: int | None = None) -> Any:
                 blocksize=settings["blocksize"],
             )
     return None
+
+
+def _zlib_level(level: int) -> int:
+    """Return a level of zlib as a number that zarr v3 has.
+
+    "Z_DEFAULT_COMPRESSION requests a default compromise between speed and compression (currently equivalent to level
+    6)" (zlib). It is -1, which writers in Java state.
+    """
+    return ZLIB_DEFAULT if level < 0 else level
 
 
 def _blosc_shuffle(number: int, itemsize: int | None) -> str | None:
@@ -151,6 +161,6 @@ def codecs_of_v2(array: zarr.Array[Any]) -> list[dict[str, Any]] | None:
         return found
     settings = metadata.compressor.get_config()
     if settings["id"] == "zlib":
-        return [*found, {"name": "zlib", "configuration": {"level": settings["level"]}}]
+        return [*found, {"name": "zlib", "configuration": {"level": _zlib_level(settings["level"])}}]
     compressor = codec_in_v3(metadata.compressor, array.dtype.itemsize)
     return None if compressor is None else [*found, compressor.to_dict()]

@@ -1,11 +1,14 @@
 """One compression in zarr v2, zarr v3 and numcodecs: the same settings, and the same bytes."""
 
+import json
+
 import numcodecs
 import numpy as np
 import pytest
 import zarr
 from zarr import codecs
 
+import multiscale_sampler as ms
 from multiscale_sampler.store.chunks import Access
 from multiscale_sampler.store.codecs import BLOSC_SHUFFLES, carried_compressors, codecs_of_v2, decoded_size
 
@@ -120,3 +123,21 @@ def frame(**options):
 )
 def test_decoded_size__is_what_the_header_says(codec, encoded, size):
     assert decoded_size(codec, np.frombuffer(encoded, np.uint8)) == size
+
+
+@pytest.mark.parametrize("codec", [numcodecs.GZip(1), numcodecs.Zlib(1)])
+@pytest.mark.parametrize("convert", [True, False])
+def test_level_minus_one__which_java_states_for_the_default_is_carried_over(tmp_path, codec, convert):
+    values = np.arange(4096, dtype="u2").reshape(64, 64)
+    group = zarr.create_group(tmp_path / "g.zarr", zarr_format=2)
+    group.create_array("0", shape=(64, 64), chunks=(32, 32), dtype="u2", compressors=codec)[...] = values
+    document = json.loads((tmp_path / "g.zarr/0/.zarray").read_text())
+    document["compressor"]["level"] = -1
+    (tmp_path / "g.zarr/0/.zarray").write_text(json.dumps(document))
+    if convert:
+        ms.add_levels(tmp_path / "g.zarr", scale_factors=[2])
+        ms.convert(tmp_path / "g.zarr", tmp_path / "new.zarr", version="0.5")
+    else:
+        ms.write_pyramid(ms.open_image(tmp_path / "g.zarr", "0"), tmp_path / "new.zarr", scale_factors=[2])
+    base = next(iter(ms.open_pyramid(tmp_path / "new.zarr")["scale0"].data_vars.values()))
+    np.testing.assert_array_equal(base.values, values)
