@@ -19,7 +19,7 @@ import zarr
 from .. import store as stores
 from ..image.axes import Axis, position_tolerance
 from ..image.boxes import Box, replaced, whole_box
-from ..image.dataarray import coordinate_variable, image_axes, to_image, unread
+from ..image.dataarray import coordinate_variable, image_axes, to_image, unread, without_counted_positions
 from ..image.values import Packing
 from ..metadata import check_exportable, default_channel_labels, with_channels
 from ..metadata.display import Display, omero_to_publish
@@ -146,6 +146,8 @@ class _Addition:
         if not is_labelled:
             array = stores.open_image(image).data if stores.is_zarr(image) else image
             image = to_image(array, tuple(map(str, before.dims)))
+        else:
+            image = without_counted_positions(image)
         packing = stored.packing
         # An image in memory can carry values that are packed alike, with the attributes that say so.
         if packing is not None and Packing.of(image.attrs, image.dtype) != packing:

@@ -524,7 +524,8 @@ def check_labels(dtype: np.dtype[Any], method: Method | None = None) -> None:
     # "all label images MUST be integer" (0.4, labels metadata)
     if dtype.kind not in "iu":
         raise TypeError(
-            f"labels have dtype {str(dtype)!r}, but OME-NGFF requires integers; convert them with astype('uint8')"
+            f"labels have dtype {str(dtype)!r}, but OME-NGFF requires integers; where all are whole, convert them to "
+            "a dtype that holds the largest id, as with astype('uint32') for ids below 2**32"
         )
     reducer = None if method is None else get_reducer(method)
     if reducer is not None and reducer.function is None and reducer.labels == "no":

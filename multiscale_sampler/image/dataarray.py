@@ -253,6 +253,23 @@ def _labels_of_channels(
     raise ValueError(f"channel_names needs a channel axis, and none of the dims {image.dims!r} is one; name it 'c'")
 
 
+def has_stated_positions(image: xr.DataArray, dim: str) -> bool:
+    """Whether somebody said where the samples along a dim are, and they are not just counted as `to_image` does."""
+    if dim not in image.coords:
+        return False
+    axis = _axis_of(image, dim, image.sizes[dim])
+    counted = axis.is_regular and (axis.scale, axis.translation, axis.unit) == (1.0, 0.0, None)
+    # The attribute tells coordinates that were made for an image from those that came with it.
+    return not (counted and "spacing" in image.coords[dim].attrs)
+
+
+def without_counted_positions(image: xr.DataArray) -> xr.DataArray:
+    """Return an image without coordinates of dims whose positions nobody stated."""
+    return image.drop_vars(
+        [dim for dim in image.dims if dim in image.coords and not has_stated_positions(image, str(dim))]
+    )
+
+
 def transposed_image(image: xr.DataArray, order: Sequence[int]) -> xr.DataArray:
     """Return an image with its axes in another order, given by their numbers, as are its stored chunks and shards."""
     transposed = image.transpose(*(image.dims[axis] for axis in order))

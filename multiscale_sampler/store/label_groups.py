@@ -8,12 +8,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import xarray as xr
 import zarr
 from zarr.storage import StorePath
 
-from ..image.dataarray import coordinate_variable, to_image
+from ..image.axes import Axis, position_tolerance
+from ..image.dataarray import coordinate_variable, has_stated_positions, image_axes, to_image
 from ..metadata import NgffVersion, label_list_attributes, listed_labels, with_published
+from ..metadata.units import unit_dimension, unit_factor
 from .layout import LABELS, check_node_name
 from .nodes import open_node
 from .staging import Stage
@@ -22,12 +25,12 @@ from .targets import writable_group
 
 
 def placed_labels(labels: Any, image: StoredPyramid, name: str | None) -> xr.DataArray:
-    """Return labels with the positions of the image that they label, if they have none themselves.
+    """Return labels with the positions of the image that they label.
 
     Raises
     ------
     ValueError
-        If they are not of the image's size.
+        If they are not of the image's size, or state other positions.
     """
     given = isinstance(labels, xr.DataArray)
     base = image.levels[0]
@@ -44,9 +47,38 @@ def placed_labels(labels: Any, image: StoredPyramid, name: str | None) -> xr.Dat
         )
     placed = to_image(labels, tuple(found))
     axes = {axis.name: axis for axis in base}
-    unplaced = [dim for dim in found if not given or dim not in labels.coords]
+    stated = {axis.name: axis for axis in image_axes(placed) if given and has_stated_positions(labels, axis.name)}
+    for dim, axis in stated.items():
+        _check_same_positions(axis, axes[dim])
+    unplaced = [dim for dim in found if dim not in stated]
     placed = placed.assign_coords({dim: coordinate_variable(axes[dim], {}) for dim in unplaced})
     return placed.rename(name or placed.name)
+
+
+def _check_same_positions(labels: Axis, image: Axis) -> None:
+    """Refuse labels that are somewhere else than their image."""
+    if not labels.is_regular or not image.is_regular:
+        return
+    known = unit_dimension(labels.unit), unit_dimension(image.unit)
+    # Where one of them has no unit, its numbers are taken for those of the other.
+    factor = unit_factor(labels.unit) / unit_factor(image.unit) if None not in known else 1.0
+    lines = (labels.coordinates() * factor, image.coordinates())
+    tolerance = position_tolerance(lines[1], image.scale)
+    different = None not in known and known[0] != known[1]
+    if (
+        different
+        or np.abs(lines[0] - lines[1]).max() > tolerance
+        or (labels.size == 1 and abs(labels.scale * factor - image.scale) > tolerance)
+    ):
+        raise ValueError(
+            f"the labels are at {_place_of(labels)}, the image at {_place_of(image)}; give labels of the same "
+            "positions, or a bare array, which gets those of the image"
+        )
+
+
+def _place_of(axis: Axis) -> str:
+    unit = "" if axis.unit is None else f" {axis.unit}"
+    return f"{axis.name} = {axis.translation!r} + {axis.scale!r} * i{unit}"
 
 
 def label_place(image: zarr.Group, name: str) -> StorePath:
