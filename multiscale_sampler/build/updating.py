@@ -124,7 +124,7 @@ def rebuild_levels(
     *,
     method: Method,
     skipna: bool | None = None,
-    nodata: Any = None,
+    nodata: Any = "stated",
     min_valid: float = 0.0,
     weights: xr.DataArray | None = None,
     memory_limit: int | str | None = None,

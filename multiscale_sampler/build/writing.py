@@ -34,7 +34,7 @@ from ..metadata.display import Display, without_display
 from ..metadata.json_values import json_attributes
 from ..methods.reducers import REDUCERS, Method, get_reducer
 from ..plan.factors import ChunkSizes, ScaleFactors
-from ..plan.options import LevelOptions, StorageOptions, specified
+from ..plan.options import STATED, LevelOptions, StorageOptions, specified
 from ..store import in_one_commit
 from ..tasks.progress import ProgressCallback
 from .build import Arrays, Build, build_of_image, build_of_tree, open_with_axes
@@ -57,7 +57,7 @@ def write_pyramid(
     max_levels: int | None = None,
     min_size: ChunkSizes | None = None,
     skipna: bool | None = None,
-    nodata: Any = None,
+    nodata: Any = "stated",
     min_valid: float | None = None,
     weights: xr.DataArray | None = None,
     dtype: npt.DTypeLike | None = None,
@@ -166,10 +166,11 @@ def write_pyramid(
         max_levels=max_levels,
         min_size=min_size,
         skipna=skipna,
-        nodata=nodata,
         min_valid=min_valid,
         weights=weights,
     )
+    # None is a value of its own here.
+    shaping |= {} if isinstance(nodata, str) and nodata == STATED else {"nodata": nodata}
     options = LevelOptions(**shaping)
     storage = StorageOptions(chunks=chunks, shards=shards, memory_limit=memory_limit, workers=workers)
     storage = storage.in_zarr_format(VERSIONS[version].zarr_format)
@@ -225,7 +226,7 @@ def add_levels(
     max_levels: int | None = None,
     min_size: ChunkSizes | None = None,
     skipna: bool | None = None,
-    nodata: Any = None,
+    nodata: Any = "stated",
     min_valid: float = 0.0,
     weights: xr.DataArray | None = None,
     chunks: ChunkSizes | None = None,

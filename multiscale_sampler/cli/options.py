@@ -225,9 +225,9 @@ LEVEL_OPTIONS = (
         "--nodata",
         "nodata",
         LEVELS,
-        type=values.number,
+        type=values.nodata,
         metavar="VALUE",
-        help="a value to ignore: -9999 (default: none)",
+        help="a value to ignore: -9999, or none (default: stated, the one that the source states)",
     ),
     option("--skipna", "skipna", LEVELS, action=BooleanOptionalAction, help="ignore NaN (default: yes, for floats)"),
     option(

@@ -49,6 +49,14 @@ def number(text: str) -> float | int:
     raise ArgumentTypeError(f"{text!r} is not a number; write one, as -9999 or 0.5")
 
 
+def nodata(text: str) -> float | int | str | None:
+    """Parse a missing value: a number, "none", or "stated" for the one that the source states."""
+    word = text.lower()
+    if word in ("none", "stated"):
+        return None if word == "none" else word
+    return number(text)
+
+
 def by_axis(parse: Callable[[str], Parsed], example: str) -> Callable[[str], Parsed | list[Parsed] | dict[str, Parsed]]:
     """Return a parser of one value ("2"), one per axis in order ("2,4"; "2," for one axis), or by name ("z=1,y=2").
 

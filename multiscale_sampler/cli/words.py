@@ -130,7 +130,9 @@ def _assignment(keyword: str, literal: str, options: Mapping[str, Option]) -> st
     if option.settings.get("action") is BooleanOptionalAction:
         return option.flag.replace("--", "--no-") if literal == "False" else option.flag
     parts = value.elts if isinstance(value, ast.List) and _is_nested(value) else [value]
-    texts = [_as_typed(part) for part in parts]
+    # Of the options that take "none", the value None is that of this one.
+    is_none = option.settings.get("type") is values.nodata and literal == "None"
+    texts = ["none"] if is_none else [_as_typed(part) for part in parts]
     if option.settings.get("type") in (values.levels, values.levels_or_paths, values.names, values.axes):
         # A list all the same; elsewhere the comma tells one of a list from one for all.
         texts = [text.removesuffix(",") for text in texts]

@@ -12,9 +12,12 @@ import numpy as np
 import xarray as xr
 
 from .boxes import Block
+from .dtypes import value_in
 from .xarray_internals import decoded_fill_value
 
 MISSING = ("_FillValue", "missing_value")
+# Attributes in which readers of rasters keep missing values, beside those of CF.
+RASTER_MISSING = ("nodata", "nodatavals")
 SCALING = ("scale_factor", "add_offset")
 # The attributes by which xarray decodes values.
 PACKING_ATTRIBUTES = (*SCALING, *MISSING, "_Unsigned")
@@ -114,3 +117,27 @@ class Packing:
     def _refuse(values: Block, where: Block, why: str) -> None:
         if where.any():
             raise ValueError(f"the value {values[where][0].item()!r} {why}; convert the values, or change the packing")
+
+
+def stated_missing(attributes: Mapping[Any, Any], dtype: np.dtype[Any]) -> Any:
+    """Return the value that attributes of an image in hand state as missing, None without one that its dtype holds.
+
+    NaN is none: that it is missing needs no statement.
+
+    Raises
+    ------
+    ValueError
+        If they state several values.
+    """
+    if dtype.kind not in "iuf":
+        return None
+    stated = [np.atleast_1d(np.asarray(attributes[key])) for key in (*MISSING, *RASTER_MISSING) if key in attributes]
+    numbers = [value.item() for values in stated for value in values.ravel() if value.dtype.kind in "iuf"]
+    held = [value for value in (value_in(number, dtype) for number in numbers) if value is not None]
+    missing = tuple(dict.fromkeys(value for value in held if value == value))
+    if len(missing) > 1:
+        raise ValueError(
+            f"the image states several missing values, {missing!r}, and one can be left out; replace the others, as "
+            "in image.where(image != value), and give nodata="
+        )
+    return missing[0] if missing else None

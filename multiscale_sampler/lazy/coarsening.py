@@ -37,7 +37,7 @@ def coarsen(
     method: Method = "mean",
     boundary: Boundary = "pad",
     skipna: bool | None = None,
-    nodata: Any = None,
+    nodata: Any = "stated",
     min_valid: float = 0.0,
     weights: xr.DataArray | None = None,
 ) -> xr.DataArray:
@@ -57,7 +57,8 @@ def coarsen(
     skipna
         Whether NaN is ignored. Default: in floats, if the method can ignore it.
     nodata
-        Another value to ignore; a window without other values becomes `nodata`.
+        A value to ignore, by default the one that the image's attributes state, as in `plan_pyramid`; a window without
+        other values becomes `nodata`.
     min_valid
         The fraction of the voxels of a window, 0 to 1, that must be valid for a valid result.
     weights

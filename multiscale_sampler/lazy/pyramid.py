@@ -38,7 +38,7 @@ def to_multiscale(
     max_levels: int | None = None,
     min_size: ChunkSizes | None = None,
     skipna: bool | None = None,
-    nodata: Any = None,
+    nodata: Any = "stated",
     min_valid: float = 0.0,
     weights: xr.DataArray | None = None,
 ) -> xr.DataTree:

@@ -14,13 +14,16 @@ import xarray as xr
 from dask.utils import parse_bytes
 
 from ..image.axes import BOUNDARIES, Boundary
-from ..image.values import Packing
+from ..image.values import Packing, stated_missing
 from ..messages import check_choice
 from ..methods.reducer import Reducer
 from ..methods.reducers import Method, get_reducer
 from ..tasks import machine
 from .factors import ChunkSizes, ScaleFactors, as_positive_int
 from .plan import Plan
+
+# The value of `nodata` that stands for what the image itself states as missing.
+STATED = "stated"
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,7 +36,7 @@ class LevelOptions:
     max_levels: int | None = None
     min_size: ChunkSizes | None = None
     skipna: bool | None = None
-    nodata: Any = None
+    nodata: Any = STATED
     min_valid: float = 0.0
     weights: xr.DataArray | None = None
 
@@ -98,6 +101,24 @@ class LevelOptions:
         """
         return get_reducer(self.method, weighted=self.weights is not None)
 
+    def nodata_of(self, image: xr.DataArray) -> Any:
+        """Return the value to leave out of an image: the one that was given, else what its attributes state.
+
+        Raises
+        ------
+        ValueError
+            If they state several, or `nodata` is a text that means nothing.
+        """
+        if not isinstance(self.nodata, str):
+            return self.nodata
+        if self.nodata != STATED:
+            raise ValueError(f"nodata={self.nodata!r} is no value; give a number, {STATED!r}, or None")
+        if not self.reducer.skips_missing:
+            return None
+        value = stated_missing(image.attrs, image.dtype)
+        # Of labels, 0 is background.
+        return None if self.reducer.labels == "only" and value == 0 else value
+
     def for_packed(self, packing: Packing | None) -> LevelOptions:
         """Return the options for levels that are packed as their base is, and leave out what it states as missing.
 
@@ -119,7 +140,7 @@ class LevelOptions:
             )
         if not missing or not row.skips_missing:
             return self
-        if self.nodata is not None and self.nodata != missing[0]:
+        if self.nodata not in (None, STATED, missing[0]):
             raise ValueError(
                 f"nodata={self.nodata!r} is another value than {missing[0]!r}, which the base states as missing; "
                 "leave it out"

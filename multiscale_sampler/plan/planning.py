@@ -34,7 +34,7 @@ def plan_pyramid(
     chunks: ChunkSizes | None = None,
     shards: ChunkSizes | Literal[False] | None = None,
     skipna: bool | None = None,
-    nodata: Any = None,
+    nodata: Any = "stated",
     min_valid: float = 0.0,
     weights: xr.DataArray | None = None,
     memory_limit: int | str | None = None,
@@ -71,7 +71,8 @@ def plan_pyramid(
     skipna
         Whether NaN is ignored. Default: in floats, if the method can ignore it.
     nodata
-        Another value to ignore; a window without other values becomes `nodata`.
+        A value to ignore; a window without other values becomes `nodata`. Default: "stated", the one that the image's
+        attributes state (``_FillValue``, ``missing_value``, ``nodata``, ``nodatavals``); None for no value.
     min_valid
         The fraction of the voxels of a window, 0 to 1, that must be valid for a valid result. Stepwise methods count
         voxels of the level they are computed from; for filters, and with `weights`, it is a fraction of the weight.
@@ -141,7 +142,7 @@ def plan_ladder(
     shard = shard_shape(image, axes, chunk, storage.shards)
     window = max((math.prod(factors) for factors in factors_of_levels), default=1)
     reduction = reducer.bind(
-        image.dtype, skipna=options.skipna, nodata=options.nodata, min_valid=options.min_valid, window=window
+        image.dtype, skipna=options.skipna, nodata=options.nodata_of(image), min_valid=options.min_valid, window=window
     )
     levels = _levels(axes, factors_of_levels, reducer, reduction, options.boundary)
     return Plan(

@@ -39,6 +39,7 @@ ELSEWHERE = ("accessor", "backend", "interop", "plots", "cli", "dropin")
         ("scale_factors=[{'y': 2}, {'y': 4, 'x': 2}]", "--factors y=2 --factors y=4,x=2"),
         ("scale_factors[0]=1 would", "--factors 1 would"),
         ("nodata=-9999 is", "--nodata -9999 is"),
+        ("pass nodata=None", "pass --nodata none"),
         ("memory_limit=2.5 GiB is", "--memory-limit 2.5 GiB is"),
         ("name='a b'", "--name 'a b'"),
         ("write version='0.5' or '0.6'", "write --ngff 0.5 or '0.6'"),

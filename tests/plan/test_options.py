@@ -113,4 +113,4 @@ def test_options__are_parameters_with_the_same_defaults(function):
 def test_options__are_all_parameters_of_write_pyramid():
     taken = parameters_of(ms.write_pyramid)
     names = [field.name for value in (LevelOptions, StorageOptions) for field in fields(value)]
-    assert {name: taken.get(name, MISSING) for name in names} == dict.fromkeys(names)
+    assert {name: taken.get(name, MISSING) for name in names} == {**dict.fromkeys(names), "nodata": "stated"}
