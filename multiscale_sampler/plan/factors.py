@@ -15,12 +15,15 @@ from typing import Any, Literal, TypeAlias, cast
 import numpy as np
 
 from ..image.axes import Axis, Boundary, coarsened_size
+from ..metadata.units import UnitDimension, unit_dimension, unit_factor
 
 LevelFactors: TypeAlias = "int | Mapping[str, int]"
 ScaleFactors: TypeAlias = "LevelFactors | Sequence[LevelFactors] | Literal['isotropic']"
 ChunkSizes: TypeAlias = "int | Sequence[int] | Mapping[str, int]"
 
-# Doubling a spacing that is finer than the coarsest one by at least this ratio brings the two closer together.
+# An int above it is the size at which a ladder ends, as ngff-zarr takes it, more likely than a step.
+LARGEST_STEP = 16
+# An axis whose spacing is coarser than the finest one by at least this ratio waits until the others have caught up.
 ISOTROPY_RATIO = math.sqrt(2)
 
 
@@ -44,11 +47,16 @@ def _steps(
             raise ValueError(
                 f"scale_factors={scale_factors!r} is not supported; give an int, a list such as [2, 4], or 'isotropic'"
             )
-        _check_isotropic(axes)
         return _repeated(axes, None, min_sizes, boundary)
     if isinstance(scale_factors, Sequence | np.ndarray):
         return iter(_listed(axes, cast("Sequence[LevelFactors]", scale_factors), boundary))
     step = factors_of_entry("scale_factors", scale_factors, axes)
+    if not isinstance(scale_factors, Mapping) and scale_factors > LARGEST_STEP:
+        raise ValueError(
+            f"scale_factors={scale_factors!r} is a step of {scale_factors!r} from level to level, which leaves one "
+            f"level of 1/{scale_factors!r}; to reduce down to that size, pass min_size={scale_factors!r}, or name one "
+            f"level, as in scale_factors=[{scale_factors!r}]"
+        )
     if all(factor == 1 for factor in step) and not _has_nothing_to_reduce(scale_factors, axes):
         raise ValueError(f"scale_factors={scale_factors!r} reduces no axis; give a factor of 2 or more")
     return _repeated(axes, step, min_sizes, boundary)
@@ -58,24 +66,32 @@ def factors_of_entry(option: str, entry: LevelFactors, axes: Sequence[Axis]) -> 
     """Return one entry of `scale_factors` as one factor per axis."""
     factors = per_axis(option, entry, axes)
     if not isinstance(entry, Mapping):
-        factors = {axis.name: factors.get(axis.name, 1) if axis.size > 1 else 1 for axis in axes}
+        reduced = {axis.name for axis in reduced_axes(axes)}
+        factors = {a.name: factors.get(a.name, 1) if a.size > 1 and a.name in reduced else 1 for a in axes}
     return tuple(factors.get(axis.name, 1) for axis in axes)
+
+
+def reduced_axes(axes: Sequence[Axis]) -> tuple[Axis, ...]:
+    """Return the axes that are reduced unless others are named: those of space that measure what most of them do.
+
+    A vertical axis that measures something else than two horizontal ones, such as pressure or numbers of levels beside
+    degrees, is kept; one without a unit beside lengths is one of whose spacing nothing was said.
+    """
+    spatial = [axis for axis in axes if axis.type == "space"]
+    measured = [unit_dimension(axis.unit) for axis in spatial]
+    horizontal = max(measured, key=measured.count, default=None)
+    if measured.count(horizontal) < 2:
+        return tuple(spatial)
+    return tuple(axis for axis, what in zip(spatial, measured, strict=True) if not _measures_other(what, horizontal))
+
+
+def _measures_other(one: UnitDimension | None, other: UnitDimension | None) -> bool:
+    return one != other and {one, other} != {None, "length"}
 
 
 def _has_nothing_to_reduce(entry: LevelFactors, axes: Sequence[Axis]) -> bool:
     """Whether `entry` is an int above 1, but no spatial axis has more than one sample."""
     return not isinstance(entry, Mapping) and entry > 1 and all(a.size == 1 for a in axes if a.type == "space")
-
-
-def _check_isotropic(axes: Sequence[Axis]) -> None:
-    spatial = [axis for axis in axes if axis.type == "space"]
-    irregular = [axis.name for axis in spatial if not axis.is_regular]
-    if irregular or len({axis.unit for axis in spatial}) > 1:
-        units = {axis.name: axis.unit for axis in spatial}
-        raise ValueError(
-            f"scale_factors='isotropic' compares spacings, but the axes {irregular!r} are irregular or the units "
-            f"{units!r} differ; give the factors by dim"
-        )
 
 
 def _repeated(
@@ -98,12 +114,29 @@ def _repeated(
 def _isotropic_step(
     axes: Sequence[Axis], factors: Sequence[int], sizes: Sequence[int], min_sizes: Mapping[str, int]
 ) -> tuple[int, ...]:
-    spacings = [abs(axis.scale) * factor for axis, factor in zip(axes, factors, strict=True)]
-    spatial = [axis.type == "space" for axis in axes]
-    active = [s and n > min_sizes[a.name] for s, n, a in zip(spatial, sizes, axes, strict=True)]
-    coarsest = max((spacing for spacing, s in zip(spacings, spatial, strict=True) if s), default=1.0)
-    fine = [a and coarsest >= ISOTROPY_RATIO * spacing for a, spacing in zip(active, spacings, strict=True)]
-    return tuple(2 if chosen else 1 for chosen in (fine if any(fine) else active))
+    """Return 2 for the axes whose spacing is about the finest among those that measure the same, 1 for others."""
+    spacings = [_spacing(axis) * factor for axis, factor in zip(axes, factors, strict=True)]
+    groups = [unit_dimension(axis.unit) for axis in axes]
+    reduced = {axis.name for axis in reduced_axes(axes)}
+    active = [axis.name in reduced and n > min_sizes[axis.name] for axis, n in zip(axes, sizes, strict=True)]
+    finest = {
+        group: min(spacing for spacing, other, a in zip(spacings, groups, active, strict=True) if a and other == group)
+        for group in {group for group, a in zip(groups, active, strict=True) if a}
+    }
+    return tuple(
+        2 if chosen and spacing < ISOTROPY_RATIO * finest[group] else 1
+        for chosen, spacing, group in zip(active, spacings, groups, strict=True)
+    )
+
+
+def _spacing(axis: Axis) -> float:
+    """Return the distance between samples, in meters or what else the unit is a multiple of; the median if uneven."""
+    if axis.is_regular:
+        return abs(axis.scale) * unit_factor(axis.unit)
+    values = axis.coordinates()
+    if axis.size < 2 or values.dtype.kind not in "iuf":
+        return unit_factor(axis.unit)
+    return float(np.median(np.abs(np.diff(values.astype(np.float64))))) * unit_factor(axis.unit)
 
 
 def _listed(axes: Sequence[Axis], entries: Sequence[LevelFactors], boundary: Boundary) -> list[tuple[int, ...]]:

@@ -48,10 +48,12 @@ def plan_pyramid(
         An image, or an array that `to_image` can label.
     scale_factors
         An int or ``{dim: int}`` is a **step**, which is repeated until `min_size` or `max_levels`; an int applies to
-        the spatial axes, a mapping to the dims that it names. A list has one entry per extra level, each
-        **cumulative from the base** and ascending, as in ``[2, 4, 8]`` or ``[2, 3]``; its ints apply to the spatial
-        axes with more than one sample. "isotropic" halves the axes with the finest spacing until voxels are nearly
-        cubic, then all spatial axes.
+        the spatial axes, a mapping to the dims that it names; an int above 16 is refused. A list has one entry per
+        extra level, each **cumulative from the base** and ascending, as in ``[2, 4, 8]`` or ``[2, 3]``; its ints apply
+        to the spatial axes with more than one sample. "isotropic" halves the axes with the finest spacing until voxels
+        are nearly cubic, then all spatial axes; it compares those whose units measure the same. A vertical axis that
+        measures something else than the horizontal ones (pressure, or metres beside degrees) is kept unless it is
+        named.
     method
         Name of a method, a `Reducer`, or a function ``f(windows, axis=-1)`` that reduces an axis as numpy's do.
     boundary

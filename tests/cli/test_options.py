@@ -242,5 +242,7 @@ def test_help__states_the_defaults_that_the_functions_have():
     del found["view", "--port"]
     # Methods, boundaries and such of build are those of a plan: it has None for them, as a tree has its own.
     assert {flag for command, flag in found if command == "plan"} >= {"--factors", "--method", "--boundary", "--level"}
-    assert {flag for command, flag in found if command == "build"} == {"--level", "--ngff", "--layout", "--metadata"}
+    assert {flag for command, flag in found if command == "build"} == {
+        *("--level", "--ngff", "--layout", "--metadata", "--nodata")
+    }
     assert [key for key, (stated, default) in found.items() if stated != default] == []

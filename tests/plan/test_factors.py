@@ -219,11 +219,47 @@ def test_isotropic__knows_descending_axes_and_leaves_time_alone():
         assert factors_of(axes, "isotropic", 64) == [(1, 1, 2), (1, 2, 4), (1, 4, 4)]
 
 
-def test_isotropic__refuses_spacings_that_cannot_be_compared():
-    with pytest.raises(ValueError, match=r"isotropic.*'micrometer'.*None"):
-        factors_of([Axis("y", 64, unit="micrometer"), Axis("x", 64)], "isotropic")
-    with pytest.raises(ValueError, match=r"isotropic.*'y'"):
-        factors_of([Axis("y", 4, values=np.arange(4) ** 2), Axis("x", 64)], "isotropic")
+UNEVEN = np.concatenate([np.arange(32) * 1.0, 32 + np.arange(32) * 3.0])
+
+
+@pytest.mark.parametrize(
+    ("axes", "first"),
+    [
+        # um and nm are converted.
+        ([Axis("z", 64, 2.0, unit="micrometer"), *(Axis(n, 64, 500.0, unit="nanometer") for n in "yx")], (1, 2, 2)),
+        # Degrees of any kind are one unit.
+        ([Axis("lat", 64, -0.25, unit="degrees_north"), Axis("lon", 64, 0.5, unit="degrees_east")], (2, 1)),
+        # An uneven axis has its median spacing.
+        ([Axis("y", 64, values=UNEVEN), Axis("x", 64, 2.0)], (2, 1)),
+        ([Axis("y", 64, values=UNEVEN * 10), Axis("x", 64, 2.0)], (1, 2)),
+        # No unit beside one is a group of its own.
+        ([Axis("y", 64, 4.0, unit="micrometer"), Axis("x", 64)], (2, 2)),
+        # Coarser axes wait until the others have caught up, step by step.
+        ([Axis("z", 64, 8.0), Axis("y", 64, 2.0), Axis("x", 64, 1.0)], (1, 1, 2)),
+        # A vertical axis that measures something else is kept, wherever it stands.
+        ([Axis("p", 64, -50.0, unit="hPa"), Axis("lat", 64, unit="degree"), Axis("lon", 64, unit="degree")], (1, 2, 2)),
+        ([Axis("lat", 64, unit="degree"), Axis("lon", 64, unit="degree"), Axis("depth", 64, unit="m")], (2, 2, 1)),
+        ([Axis("level", 64), Axis("lat", 64, unit="degree"), Axis("lon", 64, unit="degree")], (1, 2, 2)),
+        # Nothing was said of its spacing.
+        ([Axis("z", 64), Axis("y", 64, unit="micrometer"), Axis("x", 64, unit="micrometer")], (2, 2, 2)),
+    ],
+)
+def test_isotropic__compares_spacings_of_axes_that_measure_the_same(axes, first):
+    assert factors_of(axes, "isotropic", 8)[0] == first
+
+
+@pytest.mark.parametrize("factors", [2, [2]])
+def test_ints__keep_a_vertical_axis_that_measures_something_else(factors):
+    axes = [Axis("p", 64, unit="hPa"), Axis("lat", 64, unit="degrees_north"), Axis("lon", 64, unit="degrees_east")]
+    assert factors_of(axes, factors, 32) == [(1, 2, 2)]
+    assert factors_of(axes, {"p": 2}, 32) == [(2, 1, 1)]
+
+
+def test_ladder__refuses_a_size_as_a_step():
+    with pytest.raises(ValueError, match="min_size=128"):
+        factors_of(axes_of(x=512), 128)
+    assert factors_of(axes_of(x=512), [128]) == [(128,)]
+    assert factors_of(axes_of(x=512), {"x": 32}, 16) == [(32,)]
 
 
 @pytest.mark.parametrize("word", ["isotropy", "2", ""])
