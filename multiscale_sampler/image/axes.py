@@ -23,6 +23,10 @@ SamplePosition: TypeAlias = Literal["center", "first"]
 
 BOUNDARIES: tuple[Boundary, ...] = ("pad", "trim", "exact")
 
+LONGITUDE_NAMES = frozenset({"lon", "longitude", "nav_lon", "xlong"})
+# "the recommended unit of longitude is degrees_east. Also acceptable are degree_east, degree_E, ..." (CF 4.2)
+EASTERN_UNITS = frozenset({"degreeseast", "degreeeast", "degreese", "degreee"})
+
 # Files round coordinates to a few digits, so positions within a millionth of a voxel of a line count as regular.
 REGULARITY_TOLERANCE = 1e-6
 
@@ -159,7 +163,10 @@ orientation=None)
         if position == "first":
             return values[::factor]
         if values.dtype.kind in "iuf":
-            return _window_means(values.astype(np.float64), factor)
+            numbers = values.astype(np.float64)
+            if is_longitude(self.name, self.unit):
+                return _window_means_on_circle(numbers, factor)
+            return _window_means(numbers, factor)
         if values.dtype.kind in "mM":
             return _window_mean_dates(values, factor)
         raise ValueError(
@@ -172,6 +179,18 @@ def _window_means(values: npt.NDArray[np.float64], factor: int) -> npt.NDArray[n
     starts = np.arange(0, len(values), factor)
     counts = np.minimum(factor, len(values) - starts)
     return np.add.reduceat(values, starts) / counts
+
+
+def _window_means_on_circle(degrees: npt.NDArray[np.float64], factor: int) -> npt.NDArray[np.float64]:
+    firsts = degrees[::factor]
+    turned = (degrees - np.repeat(firsts, factor)[: len(degrees)] + 180.0) % 360.0 - 180.0
+    return firsts + _window_means(turned, factor)
+
+
+def is_longitude(name: str, unit: Any) -> bool:
+    """Whether positions are degrees that begin again at 360, by their unit as CF has it, or by their name."""
+    degrees = unit is None or str(unit).lower().startswith("degree")
+    return (degrees and name.lower() in LONGITUDE_NAMES) or str(unit).lower().replace("_", "") in EASTERN_UNITS
 
 
 def _window_mean_dates(values: npt.NDArray[Any], factor: int) -> npt.NDArray[Any]:

@@ -253,6 +253,14 @@ def _labels_of_channels(
     raise ValueError(f"channel_names needs a channel axis, and none of the dims {image.dims!r} is one; name it 'c'")
 
 
+def with_coordinates_of(image: xr.DataArray, other: xr.DataArray, names: Sequence[str]) -> xr.DataArray:
+    """Return an image with some coordinates of another one as they are, lazy indexes included."""
+    if not names:
+        return image
+    others = [name for name in other.coords if name not in names]
+    return image.assign_coords(other.coords.to_dataset().drop_vars(others).coords)
+
+
 def has_stated_positions(image: xr.DataArray, dim: str) -> bool:
     """Whether somebody said where the samples along a dim are, and they are not just counted as `to_image` does."""
     if dim not in image.coords:

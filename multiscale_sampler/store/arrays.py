@@ -18,10 +18,10 @@ from dask.array.core import normalize_chunks
 from zarr.abc.store import Store
 
 from ..files.arrays import FileArray
-from ..image.axes import Axis, are_regular
+from ..image.axes import Axis, are_regular, position_tolerance
 from ..image.dataarray import MAX_COORDINATE_BYTES, label_array
 from ..image.values import PACKING_ATTRIBUTES, Packing
-from ..metadata import IMAGE_LABEL, OMERO, SYSTEMS, Multiscales
+from ..metadata import IMAGE_LABEL, OMERO, SYSTEMS, Multiscales, unit_name
 from .codecs import ZarrFormat
 from .limits import limited_array
 from .names import V2_DIMENSIONS
@@ -73,10 +73,11 @@ def level_image(
     packing = None if packed or multiscales.image_label is not None else packing_of(array)
     if packing is not None:
         image = image.copy(data=packing.decoded(image.variable, "image").data)
+    by_name = {axis.name: axis for axis in axes}
     kept = {
-        key: variable
+        key: _with_what_is_known(variable, image.coords[key].attrs) if key in names else variable
         for key, variable in _stored_coordinates(array, names).items()
-        if key not in names or variable.dtype.kind not in "iuf" or not are_regular(variable.values)
+        if key not in names or _agrees(variable, by_name[key])
     }
     channel = next((axis for axis in axes if axis.type == "channel"), None)
     labels = multiscales.channel_names
@@ -87,6 +88,27 @@ def level_image(
     image = _with_display(image.assign_coords(kept), multiscales, None if channel is None else channel.name)
     image.encoding = encoding_of(array)
     return image
+
+
+def _agrees(stored: xr.Variable, axis: Axis) -> bool:
+    """Whether a stored coordinate is not other evenly spaced positions than the transformations state."""
+    if stored.dtype.kind not in "iuf" or not are_regular(stored.values):
+        return True
+    units = stored.attrs.get("units")
+    if None not in (units, axis.unit) and unit_name(str(units)) != unit_name(axis.unit):
+        return False
+    positions = axis.coordinates()
+    if stored.dtype.kind == "f" and stored.dtype.itemsize < positions.dtype.itemsize:
+        positions = positions.astype(stored.dtype)
+    tolerance = position_tolerance(positions, axis.scale)
+    return bool(np.abs(stored.values.astype(np.float64) - positions.astype(np.float64)).max() <= tolerance)
+
+
+def _with_what_is_known(stored: xr.Variable, known: Mapping[Any, Any]) -> xr.Variable:
+    """Return a stored coordinate of numbers with what else the metadata say of its axis."""
+    if stored.dtype.kind not in "iuf":
+        return stored
+    return xr.Variable(stored.dims, stored.data, {**known, **stored.attrs})
 
 
 def _with_display(image: xr.DataArray, multiscales: Multiscales, channel: str | None) -> xr.DataArray:
