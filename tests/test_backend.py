@@ -165,7 +165,7 @@ def test_group__opens_a_node_of_the_tree(tmp_path, layout, slash):
 @pytest.mark.parametrize("chunks", [None, {}], ids=str)
 def test_labels__are_opened_with_their_image(tmp_path, chunks):
     write(tmp_path / "p.zarr")
-    write_labels(to_image(noise((40, 60), "uint32"), scale={"y": 0.5, "x": 0.25}), tmp_path / "p.zarr", "nuclei")
+    write_labels(noise((40, 60), "uint32"), tmp_path / "p.zarr", "nuclei")
     expected = open_pyramid(tmp_path / "p.zarr")
     tree = xr.open_datatree(tmp_path / "p.zarr", engine=Engine, chunks=chunks)
     xr.testing.assert_identical(tree, expected)
