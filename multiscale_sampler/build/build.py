@@ -175,6 +175,7 @@ def build_of_image(
     dtype: npt.DTypeLike | None = None,
 ) -> Build:
     """Return the build of an image, with one plan for all levels; `dtype` converts its values before reduction."""
+    options.warn_of_averages(image)
     prepared = _Prepared.of(image, axes, dtype)
     lazy_weights = options.weights is not None and not isinstance(unread(options.weights), np.ndarray)
     crew = None if lazy_weights else crew_for([unread(image)], target)

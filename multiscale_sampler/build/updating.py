@@ -181,6 +181,7 @@ def rebuild_levels(
         windows = windows_of_levels(rebuilt)
         options = replace(options, scale_factors=windows.scale_factors, boundary=windows.boundary)
         options = options.for_packed(stored.packing)
+        options.warn_of_averages(stored.image)
         whole = whole_box(stored.image.shape)
         base = StoredBase.of(stored.arrays[0])
         build = build_of_change(rebuilt, stored.image, base, (whole,), options, storage)

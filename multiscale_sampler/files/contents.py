@@ -191,6 +191,20 @@ def channel_coordinate(
     return {}
 
 
+def palette_attributes(colors: Sequence[Sequence[int]]) -> dict[str, Any]:
+    """Return the attributes that state a palette: each value that has a colour is a class.
+
+    Parameters
+    ----------
+    colors
+        Red, green and blue, 0 to 255, of the values from 0 on. Tables have an entry for every value of the dtype, those
+        after the last class are black.
+    """
+    last = max((value for value, color in enumerate(colors) if any(color[:3])), default=len(colors) - 1)
+    shown = ["#{:02X}{:02X}{:02X}".format(*color[:3]) for color in colors[: last + 1]]
+    return {"flag_values": list(range(len(shown))), "flag_colors": " ".join(shown)}
+
+
 def rgb_coordinate(names: Sequence[str | None], shape: Sequence[int], dtype: np.dtype[Any]) -> Coordinates:
     """Return red, green, blue and alpha as the channels of a picture, shown over the whole range of its dtype."""
     for name, size in zip(names, shape, strict=True):

@@ -7,7 +7,6 @@ UserWarning, whatever the format.
 
 from __future__ import annotations
 
-import inspect
 import logging
 import os
 import re
@@ -18,6 +17,8 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
 from threading import Lock
+
+from ..messages import warn_caller
 
 # The loggers that emit records about the content of files. A filter of a logger does not see what its children emit.
 LOGGERS = ("tifffile", "nibabel.global", "rasterio._env", "rasterio._err", "imageio", "PIL.TiffImagePlugin")
@@ -35,7 +36,6 @@ COMPLETE_ERRORS = (ValueError, OSError, FileNotFoundError, PermissionError, IsAD
 DEVELOPER_WARNINGS = (DeprecationWarning, PendingDeprecationWarning, FutureWarning, ImportWarning, ResourceWarning)
 # Addresses of ITK's objects, which differ from run to run.
 OBJECT_ADDRESS = re.compile(r"\w+\(0x[0-9a-f]+\): ")
-PACKAGE_NAME = __name__.partition(".")[0]
 LONGEST_REPORT = 400
 ADVICE = "replace it by an intact copy"
 
@@ -186,12 +186,4 @@ def _pass_on(path: Path, part: str, reports: Collection[str]) -> None:
     more = f" (and {len(others)} more reports)" if others else ""
     name = repr(os.fspath(path))
     text = first if name in first else f"{name}: {first}"
-    warnings.warn(f"{_one_line(text)}{more}", UserWarning, stacklevel=_level_of_caller())
-
-
-def _level_of_caller() -> int:
-    """Return the `stacklevel`, for the function that called this one, of the first frame outside of this package."""
-    level, frame = 0, inspect.currentframe()
-    while frame is not None and frame.f_globals.get("__name__", "").partition(".")[0] in (PACKAGE_NAME, "contextlib"):
-        level, frame = level + 1, frame.f_back
-    return level
+    warn_caller(f"{_one_line(text)}{more}")

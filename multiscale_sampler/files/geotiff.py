@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from ..image.axes import Axis
 from ..image.boxes import Box
 from ..image.dataarray import coordinate_variable
 from ..metadata.units import unit_name
 from .arrays import FileArray
-from .contents import Coordinates, FileImage, channel_coordinate, check_level, import_reader, rgb_coordinate
+from .contents import (
+    Coordinates,
+    FileImage,
+    channel_coordinate,
+    check_level,
+    import_reader,
+    palette_attributes,
+    rgb_coordinate,
+)
 
 # What GDAL calls the bands of a picture.
 PICTURE_BANDS = ("red", "green", "blue", "alpha")
@@ -25,7 +36,24 @@ class GeoTiffArray(FileArray):
         window = rasterio.windows.Window.from_slices((rows.start, rows.stop), (columns.start, columns.stop))
         # Opened for every box, because threads must not share a GDAL dataset.
         with _open_level(self.path, int(self.key)) as file:
-            return file.read([band + 1 for band in range(*bands[0].indices(file.count))] if bands else 1, window=window)
+            read = [band + 1 for band in range(*bands[0].indices(file.count))] if bands else 1
+            values = file.read(read, window=window)
+            if not _has_mask(file) or _masked_as(file) is None:
+                return values
+            return np.where(file.read_masks(read, window=window), values, np.asarray(_masked_as(file), self.dtype))
+
+
+def _has_mask(file: Any) -> bool:
+    """Whether a file has a mask of its own, beside what its nodata or its alpha band say."""
+    others = {"all_valid", "nodata", "alpha"}
+    return any(others.isdisjoint(flag.name for flag in flags) for flags in file.mask_flag_enums)
+
+
+def _masked_as(file: Any) -> Any:
+    """Return what masked pixels are read as: the nodata of the file, else NaN of floats; None without either."""
+    if file.nodata is not None:
+        return file.nodata
+    return np.nan if np.dtype(file.dtypes[0]).kind in "fc" else None
 
 
 def _open_level(path: Path, level: int) -> Any:
@@ -46,9 +74,17 @@ def read_geotiff(path: Path, level: int, name: str) -> FileImage:
         bands_per_block = file.count if file.profile.get("interleave") == "pixel" else 1
         chunks = (bands_per_block, *file.block_shapes[0])[not several :]
         array = GeoTiffArray(path, str(level), shape, file.dtypes[0], chunks)
+        if _has_mask(file) and _masked_as(file) is None:
+            warnings.warn(
+                f"the mask is not used, as no value of {file.dtypes[0]} stands for missing ones: state a nodata value "
+                "in the file, or give the mask as weights in Python",
+                stacklevel=1,
+            )
         described = channel_coordinate(names, shape, file.descriptions)
         colors = [interpretation.name for interpretation in file.colorinterp]
         is_picture = not described and colors in (list(PICTURE_BANDS[:3]), list(PICTURE_BANDS))
+        if not described and "alpha" in colors:
+            described = channel_coordinate(names, shape, colors)
         channels = rgb_coordinate(names, shape, array.dtype) if is_picture else described
         coordinates = {**_geo_coordinates(file), **channels}
         return FileImage(array, names, name, coordinates, _geo_attributes(file))
@@ -80,6 +116,8 @@ def _geo_attributes(file: Any) -> dict[str, Any]:
     attrs: dict[str, Any] = {} if file.crs is None else {"crs": file.crs.to_wkt()}
     if file.nodata is not None:
         attrs["nodata"] = file.nodata
+    if file.count == 1 and file.colorinterp[0].name == "palette":
+        attrs |= palette_attributes([color for _, color in sorted(file.colormap(1).items())])
     if file.transform.b or file.transform.d:
         attrs["transform"] = list(file.transform)[:6]
     # rasterio returns packed values; physical ones are value * scale + offset.

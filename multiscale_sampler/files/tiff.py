@@ -14,6 +14,7 @@ import xarray as xr
 
 from ..image.dataarray import coordinate_variable, image_axes
 from ..metadata.units import in_ngff_unit, is_no_unit, unit_name
+from ..metadata.versions import OMERO
 from .arrays import FileArray
 from .contents import (
     Coordinates,
@@ -24,6 +25,7 @@ from .contents import (
     check_level,
     image_name,
     import_reader,
+    palette_attributes,
     rgb_coordinate,
     spaced_coordinates,
 )
@@ -32,6 +34,8 @@ from .tiff_index import require_pages, require_series
 
 # tifffile's letters for axes; samples of a pixel ("S") are channels. Axes of other letters stay unnamed.
 TIFF_AXES = {"T": "t", "C": "c", "S": "c", "Z": "z", "Y": "y", "X": "x"}
+# The tag in which GDAL states a missing value, as text.
+GDAL_NODATA = 42113
 # Values of the tag ResolutionUnit. Inches (2) are ignored: they are a print size, most often a program's default.
 TIFF_UNITS = {3: "centimeter", 4: "millimeter", 5: "micrometer"}
 
@@ -71,7 +75,8 @@ def read_tiff(path: Path, part: Part) -> FileImage:
         coordinates = _tiff_coordinates(file, base.levels[0].keyframe, part.series or 0, names, base.levels[0].shape)
         if "S" in series.axes and page.photometric.name in ("RGB", "YCBCR") and "c" not in coordinates:
             coordinates |= rgb_coordinate(names, series.shape, array.dtype)
-        return FileImage(array, names, name, _coordinates_of_level(coordinates, names, series.shape))
+        placed = _coordinates_of_level(coordinates, names, series.shape)
+        return FileImage(array, names, name, placed, _tiff_attributes(file, base.levels[0].keyframe, names))
 
 
 def tiff_level_count(path: Path, series: int | None) -> int:
@@ -137,6 +142,32 @@ def _tiff_coordinates(
     return spaced_coordinates(names, shape, sizes, dict.fromkeys(sizes, unit))
 
 
+def _tiff_attributes(file: Any, page: Any, names: Sequence[str | None]) -> dict[str, Any]:
+    """Return what a file states of its values: GDAL's missing value, a palette of classes, the range to show."""
+    attrs: dict[str, Any] = {}
+    tag = page.tags.get(GDAL_NODATA)
+    missing = None if tag is None else _stated_number(str(tag.value).strip("\0 "))
+    if missing is not None:
+        attrs["nodata"] = missing
+    if file.is_imagej and "c" not in names and (channels := _imagej_channels(file.imagej_metadata, 1)):
+        attrs[OMERO] = {"channels": channels}
+    # The colours of ImageJ are those of brightness.
+    if page.photometric.name == "PALETTE" and page.colormap is not None and not file.is_imagej:
+        # Of 16 bits each, as TIFF has them.
+        attrs |= palette_attributes((np.asarray(page.colormap).T >> 8).tolist())
+    return attrs
+
+
+def _stated_number(text: str) -> int | float | None:
+    """Return the number that a text is, None where it is none; 64-bit integers are exact."""
+    for convert in (int, float):
+        try:
+            return convert(text)
+        except ValueError:
+            continue
+    return None
+
+
 def _pixel_size(resolution: Any) -> float:
     """Return the size of a pixel from a tag that states pixels per unit; 0.0 without a tag or a resolution."""
     if resolution is None:
@@ -182,7 +213,28 @@ def _imagej_coordinates(
         scales.update(sizes, z=float(metadata.get("spacing", 0)))
         units.update(dict.fromkeys("zyx", unit_name(unit)))
     scales["t"], units["t"] = float(metadata.get("finterval", 0)), "second"
-    return spaced_coordinates(names, shape, scales, units)
+    coordinates = spaced_coordinates(names, shape, scales, units)
+    for name, size in zip(names, shape, strict=True):
+        if name == "c" and (channels := _imagej_channels(metadata, size)):
+            coordinates[name] = xr.Variable((name,), np.arange(size), {OMERO: {"channels": channels}})
+    return coordinates
+
+
+def _imagej_channels(metadata: Mapping[str, Any], count: int) -> list[dict[str, Any]]:
+    """Return how an ImageJ file shows its channels: colours of lookup tables and ranges; empty if it states neither."""
+    tables = [np.asarray(table) for table in metadata.get("LUTs", ())]
+    colors = ["{:02X}{:02X}{:02X}".format(*table[:, -1].tolist()) for table in tables]
+    of_all = (metadata["min"], metadata["max"]) if {"min", "max"} <= metadata.keys() and count == 1 else ()
+    limits = np.ravel(metadata.get("Ranges", of_all)).astype(float).reshape(-1, 2).tolist()
+    entries: list[dict[str, Any]] = [{} for _ in range(count)]
+    if len(colors) == count:
+        entries = [{"color": color} for color in colors]
+    if len(limits) == count and all(start < end for start, end in limits):
+        entries = [
+            {**entry, "window": {"start": start, "end": end}}
+            for entry, (start, end) in zip(entries, limits, strict=True)
+        ]
+    return entries if any(entries) else []
 
 
 TIFF = Format("TIFF", (".tif", ".tiff", ".ome.tif", ".ome.tiff"), read_tiff, tiff_level_count)

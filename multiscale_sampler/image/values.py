@@ -18,6 +18,8 @@ from .xarray_internals import decoded_fill_value
 MISSING = ("_FillValue", "missing_value")
 # Attributes in which readers of rasters keep missing values, beside those of CF.
 RASTER_MISSING = ("nodata", "nodatavals")
+# Attributes of CF, which state that values are classes or sets of them.
+CLASSES = ("flag_values", "flag_masks")
 SCALING = ("scale_factor", "add_offset")
 # The attributes by which xarray decodes values.
 PACKING_ATTRIBUTES = (*SCALING, *MISSING, "_Unsigned")
@@ -141,3 +143,8 @@ def stated_missing(attributes: Mapping[Any, Any], dtype: np.dtype[Any]) -> Any:
             "in image.where(image != value), and give nodata="
         )
     return missing[0] if missing else None
+
+
+def stated_classes(attributes: Mapping[Any, Any]) -> str | None:
+    """Return the attribute that states that values are classes, None without one."""
+    return next((key for key in CLASSES if key in attributes), None)

@@ -101,6 +101,7 @@ def coarsen(
     by_axis = factors_of_entry("factors", factors, axes)
     if all(factor == 1 for factor in by_axis):
         return cast("xr.DataArray", image)
+    options.warn_of_averages(image)
     plan = plan_ladder(image, axes, [by_axis], options, StorageOptions(workers=1))
     reduction, level = plan.reduction, plan.levels[1]
     if plan.reducer.bands:

@@ -97,6 +97,7 @@ def to_multiscale(
 def _tree_of_image(
     image: xr.DataArray, axes: tuple[Axis, ...], options: LevelOptions, storage: StorageOptions
 ) -> xr.DataTree:
+    options.warn_of_averages(image)
     plan = plan_image(image, axes, options, storage)
     levels = levels_of_plan(image, plan, rechunk=storage.chunks is not None, weights=options.weights)
     recipe = LevelOptions.of_plan(plan).recipe()

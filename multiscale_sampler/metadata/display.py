@@ -17,6 +17,7 @@ import xarray as xr
 import zarr
 
 from ..image.axes import Axis
+from ..image.kinds import CHANNEL_NAMES
 from .json_values import json_attributes
 from .omero import complete_omero, default_channel_labels, image_label_metadata, omero_metadata
 from .specification import DISPLAY, LABEL, Check
@@ -95,6 +96,17 @@ def stated_omero(image: xr.DataArray) -> Any:
     """Return what an image carries of how to display its channels, None without any."""
     carriers = (*(coordinate.attrs for coordinate in image.coords.values()), image.attrs)
     return next((attrs[OMERO] for attrs in carriers if OMERO in attrs), None)
+
+
+def has_alpha(image: xr.DataArray) -> bool:
+    """Whether a channel of an image is called alpha, by its coordinate or in ``omero``."""
+    omero = stated_omero(image)
+    entries = omero.get("channels", ()) if isinstance(omero, Mapping) else ()
+    labels = [entry.get("label") for entry in entries if isinstance(entry, Mapping)]
+    for name in CHANNEL_NAMES & set(image.dims):
+        if name in image.coords and image.coords[name].dtype.kind in "UT":
+            labels = image.coords[name].values.tolist()
+    return "alpha" in labels and len(labels) > 1
 
 
 def _plain_object(key: str, stated: Any) -> Mapping[str, Any] | None:

@@ -14,8 +14,9 @@ import xarray as xr
 from dask.utils import parse_bytes
 
 from ..image.axes import BOUNDARIES, Boundary
-from ..image.values import Packing, stated_missing
-from ..messages import check_choice
+from ..image.values import Packing, stated_classes, stated_missing
+from ..messages import check_choice, warn_caller
+from ..metadata.display import has_alpha
 from ..methods.reducer import Reducer
 from ..methods.reducers import Method, get_reducer
 from ..tasks import machine
@@ -118,6 +119,28 @@ class LevelOptions:
         value = stated_missing(image.attrs, image.dtype)
         # Of labels, 0 is background.
         return None if self.reducer.labels == "only" and value == 0 else value
+
+    def warn_of_averages(self, image: xr.DataArray) -> None:
+        """Warn, once, if the method averages what an image states to be classes, or colours under an alpha channel.
+
+        A method of the user's own is not known to average.
+        """
+        row = self.reducer
+        if row.labels != "no" or row.function is not None:
+            return
+        found = []
+        if stated := stated_classes(image.attrs):
+            found.append(
+                f"the values are classes by the attribute {stated!r}, and method {row.name!r} makes values that are "
+                "none of them; use method='mode'"
+            )
+        if self.weights is None and has_alpha(image):
+            found.append(
+                f"the channel 'alpha' is not used as a mask, and method {row.name!r} takes in the colours of "
+                "transparent pixels; to leave them out, give the alpha channel as weights in Python"
+            )
+        if found:
+            warn_caller(f"{str(image.name)!r}: {'. Also, '.join(found)}")
 
     def for_packed(self, packing: Packing | None) -> LevelOptions:
         """Return the options for levels that are packed as their base is, and leave out what it states as missing.

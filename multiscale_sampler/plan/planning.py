@@ -118,7 +118,9 @@ def plan_pyramid(
         weights=weights,
     )
     storage = StorageOptions(chunks=chunks, shards=shards, memory_limit=memory_limit, workers=workers)
-    return ready_to_build(plan_image(*image_and_axes(image), options, storage))
+    image, axes = image_and_axes(image)
+    options.warn_of_averages(image)
+    return ready_to_build(plan_image(image, axes, options, storage))
 
 
 def plan_image(image: xr.DataArray, axes: tuple[Axis, ...], options: LevelOptions, storage: StorageOptions) -> Plan:

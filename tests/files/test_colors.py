@@ -39,6 +39,7 @@ def test_pictures__are_red_green_and_blue_over_the_whole_range(tmp_path, ending)
     assert shown(channels_of(tmp_path / f"p{ending}")) == expected
 
 
+@pytest.mark.filterwarnings("ignore:.*the channel 'alpha' is not used as a mask")
 @pytest.mark.parametrize("ending", [".png", ".tif"])
 def test_alpha__is_a_channel_of_its_own_that_is_not_shown(tmp_path, ending):
     picture(tmp_path / f"p{ending}", np.dstack([PIXELS, PIXELS[..., :1]]))
@@ -74,3 +75,31 @@ def test_geotiff__of_a_picture_is_red_green_and_blue(tmp_path):
         ("green", "00FF00"),
         ("blue", "0000FF"),
     ]
+
+
+def imagej(path, values, axes, **stated):
+    tifffile.imwrite(path, values, imagej=True, metadata={"axes": axes, **stated})
+    return path
+
+
+def test_imagej__has_its_colours_and_ranges(tmp_path):
+    # Red and blue, as lookup tables of 256 brightnesses.
+    tables = [np.outer(color, np.arange(256)).astype("uint8") for color in ([1, 0, 0], [0, 0, 1])]
+    path = tmp_path / "i.tif"
+    imagej(path, np.zeros((2, 64, 64), "uint16"), "CYX", LUTs=tables, Ranges=(0.0, 100.0, 5.0, 200.0), mode="composite")
+    assert [(each["color"], each["window"]) for each in channels_of(path)] == [
+        ("FF0000", {"min": 0.0, "max": 65535.0, "start": 0.0, "end": 100.0}),
+        ("0000FF", {"min": 0.0, "max": 65535.0, "start": 5.0, "end": 200.0}),
+    ]
+
+
+@pytest.mark.parametrize("stated", [{"min": 3.0, "max": 77.0}, {"Ranges": (3.0, 77.0)}])
+def test_imagej__of_one_channel_has_its_range(tmp_path, stated):
+    path = imagej(tmp_path / "i.tif", np.zeros((4, 64, 64), "uint16"), "ZYX", **stated)
+    assert [(each["window"]["start"], each["window"]["end"]) for each in channels_of(path)] == [(3.0, 77.0)]
+
+
+@pytest.mark.parametrize("stated", [{"Ranges": (0.0, 9.0)}, {"Ranges": (9.0, 9.0, 0.0, 9.0)}, {"min": 0.0, "max": 9.0}])
+def test_imagej__of_ranges_that_are_not_those_of_its_channels__has_none(tmp_path, stated):
+    path = imagej(tmp_path / "i.tif", np.zeros((2, 64, 64), "uint16"), "CYX", **stated)
+    assert "omero" not in getattr(ms.open_image(path).coords.get("c"), "attrs", {})

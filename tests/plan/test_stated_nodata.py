@@ -1,3 +1,5 @@
+import warnings
+
 import numpy as np
 import pytest
 import xarray as xr
@@ -94,3 +96,159 @@ def test_nodata_of_a_geotiff__on_the_command_line(tmp_path):
         level = next(iter(ms.open_pyramid(place)["scale1"].data_vars.values())).values
         assert set(np.unique(level).tolist()) - {500} >= least
         assert (level[2, 2] == 500) == bool(least)
+
+
+# tifffile reports texts that are no number of the dtype.
+@pytest.mark.filterwarnings("ignore:.*parsing GDAL_NODATA tag")
+@pytest.mark.parametrize(
+    ("text", "dtype", "nodata"),
+    [
+        ("-9999", "int16", -9999),
+        ("-9999.0 ", "int16", -9999),
+        ("-9999", "float32", -9999),
+        ("9223372036854775807", "int64", 9223372036854775807),
+        ("70000", "int16", None),
+        ("nan", "float32", None),
+        ("none", "int16", None),
+    ],
+)
+def test_nodata_of_a_tiff_without_positions__is_the_tag_of_gdal(tmp_path, text, dtype, nodata):
+    tifffile = pytest.importorskip("tifffile")
+    values = HEIGHTS.astype(dtype)
+    tifffile.imwrite(tmp_path / "t.tif", values, metadata=None, extratags=[(42113, "s", 0, text, True)])
+    assert ms.plan_pyramid(ms.open_image(tmp_path / "t.tif"), [2]).nodata == nodata
+
+
+def masked_raster(path, values, valid, **profile):
+    """Write bands with a mask that does not follow from their values; the file keeps it inside or beside it."""
+    rasterio = pytest.importorskip("rasterio")
+    inside = profile.pop("inside", True)
+    shape = {"height": values.shape[-2], "width": values.shape[-1], "count": len(values), "dtype": values.dtype}
+    placed = {"crs": "EPSG:32633", "transform": rasterio.Affine(30, 0, 5e5, 0, -30, 4e6)}
+    with (
+        rasterio.Env(GDAL_TIFF_INTERNAL_MASK=inside),
+        rasterio.open(path, "w", driver="GTiff", **shape, **placed, **profile) as file,
+    ):
+        file.write(values)
+        file.write_mask(valid)
+    return path
+
+
+@pytest.mark.parametrize("inside", [True, False])
+@pytest.mark.parametrize(
+    ("dtype", "nodata", "missing"), [("float32", None, np.nan), ("float32", -1, -1), ("int16", -1, -1), ("uint8", 7, 7)]
+)
+def test_a_mask_of_a_geotiff__is_a_mask(tmp_path, inside, dtype, nodata, missing):
+    values, valid = np.full((2, 16, 16), 100, dtype), np.full((16, 16), True)
+    # What stands under a mask is a value like any other.
+    values[:, :, :7], valid[:, :7] = 3, False
+    path = masked_raster(tmp_path / "m.tif", values, valid, nodata=nodata, inside=inside)
+    level = ms.coarsen(ms.open_image(path), 2)
+    assert level.dtype == dtype
+    np.testing.assert_array_equal(level.values[:, 0, :], [[missing] * 3 + [100] * 5] * 2)
+    np.testing.assert_array_equal(ms.open_image(path)[0, 3:5, 5:9].values, [[missing, missing, 100, 100]] * 2)
+
+
+def test_a_mask_of_integers_without_nodata__is_said_to_be_unused(tmp_path):
+    path = masked_raster(tmp_path / "m.tif", np.ones((1, 16, 16), "uint8"), np.full((16, 16), False))
+    with pytest.warns(UserWarning, match=r"m\.tif': the mask is not used, as no value of uint8 stands for missing"):
+        opened = ms.open_image(path)
+    assert int(opened[0, 0]) == 1
+
+
+LAND = np.random.default_rng(0).choice(np.array([11, 41, 81], "uint8"), (16, 16))
+COLORS = {0: (0, 0, 0), 11: (0, 0, 255), 41: (0, 128, 0), 81: (255, 200, 0)}
+
+
+def classes(source, path):
+    """Return an image of classes: as an array in memory, or from a file that states them in its own way."""
+    if source == "flag_values":
+        return xr.DataArray(LAND, dims=("y", "x"), name="land", attrs={"flag_values": np.array([11, 41, 81], "uint8")})
+    if source == "decoded":
+        return xr.DataArray(LAND.astype("f4"), dims=("y", "x"), name="land", attrs={"flag_values": [11, 41, 81]})
+    if source == "flag_masks":
+        return xr.DataArray(LAND, dims=("y", "x"), name="land", attrs={"flag_masks": [1, 2, 4]})
+    if source == "netCDF":
+        pytest.importorskip("netCDF4")
+        classes("flag_values", path).to_netcdf(path / "land.nc")
+        return ms.open_image(path / "land.nc")
+    if source == "TIFF":
+        tifffile = pytest.importorskip("tifffile")
+        table = np.zeros((3, 256), "uint16")
+        for value, color in COLORS.items():
+            table[:, value] = np.multiply(color, 257)
+        tifffile.imwrite(path / "land.tif", LAND, photometric="palette", colormap=table, metadata=None)
+        return ms.open_image(path / "land.tif")
+    rasterio = pytest.importorskip("rasterio")
+    profile = {"driver": "GTiff", "height": 16, "width": 16, "count": 1, "dtype": "uint8", "crs": "EPSG:32633"}
+    with rasterio.open(path / "land.tif", "w", transform=rasterio.Affine(30, 0, 5e5, 0, -30, 4e6), **profile) as file:
+        file.write(LAND, 1)
+        file.write_colormap(1, COLORS)
+    return ms.open_image(path / "land.tif")
+
+
+SOURCES = ["flag_values", "decoded", "flag_masks", "netCDF", "TIFF", "GeoTIFF"]
+
+
+def caught(function, *arguments, **options):
+    """Return the texts of the warnings of a call, and whether each is of this file."""
+    with warnings.catch_warnings(record=True) as found:
+        warnings.simplefilter("always")
+        function(*arguments, **options)
+    return [str(each.message) for each in found if "classes" in str(each.message)], {each.filename for each in found}
+
+
+@pytest.mark.parametrize("source", SOURCES)
+@pytest.mark.parametrize("function", ["coarsen", "to_multiscale", "plan_pyramid", "write_pyramid"])
+def test_classes__are_averaged_with_one_warning_that_names_mode(tmp_path, source, function):
+    opened = classes(source, tmp_path)
+    where = [{}] if function == "write_pyramid" else []
+    factors = {"factors": 2} if function == "coarsen" else {"scale_factors": [2]}
+    texts, files = caught(getattr(ms, function), opened, *where, **factors)
+    assert len(texts) == 1
+    assert texts[0].startswith("'land': the values are classes")
+    assert texts[0].endswith("use method='mode'")
+    assert files == {__file__}
+    for method in ("mode", "nearest", lambda windows, axis: windows.max(axis)):
+        where = [{}] if function == "write_pyramid" else []
+        assert caught(getattr(ms, function), opened, *where, **factors, method=method)[0] == []
+
+
+def test_classes__are_warned_of_beside_a_base_and_when_rebuilt_but_not_by_later_changes():
+    root = zarr.open_group({}, mode="w")
+    base = root.create_array("0", data=LAND, dimension_names=("y", "x"), chunks=(8, 8))
+    base.attrs["flag_values"] = [11, 41, 81]
+    assert len(caught(ms.add_levels, root, scale_factors=[2])[0]) == 1
+    assert len(caught(ms.rebuild_levels, root, method="mean")[0]) == 1
+    assert caught(ms.update_pyramid, root, {"y": slice(0, 8)})[0] == []
+    assert caught(ms.verify_pyramid, root)[0] == []
+    assert caught(ms.rebuild_levels, root, method="mode")[0] == []
+
+
+@pytest.mark.parametrize("source", ["TIFF", "GeoTIFF"])
+def test_a_palette__is_carried_through_a_pyramid(tmp_path, source):
+    store = {}
+    ms.write_pyramid(classes(source, tmp_path), store, scale_factors=[2], method="mode")
+    for level in ("scale0", "scale1"):
+        attrs = ms.open_pyramid(store)[f"{level}/land"].attrs
+        shown = attrs["flag_colors"].split()
+        assert list(attrs["flag_values"]) == list(range(82))
+        assert len(shown) == 82
+        assert [shown[value] for value in (0, 11, 41, 81)] == ["#000000", "#0000FF", "#008000", "#FFC800"]
+
+
+def test_classes__are_warned_of_in_the_words_of_the_command_line(tmp_path, capsys):
+    classes("TIFF", tmp_path)
+    assert main(["build", str(tmp_path / "land.tif"), str(tmp_path / "p.zarr"), "--min-size", "8", "--quiet"]) == 0
+    assert "use --method mode" in capsys.readouterr().err
+
+
+def test_colours_under_alpha__are_averaged_with_a_warning_unless_it_weighs():
+    values = np.full((4, 16, 16), 200, "uint8")
+    values[:, :, :7] = 0
+    labels = ["red", "green", "blue", "alpha"]
+    picture = xr.DataArray(values, {"c": labels}, ("c", "y", "x"), name="p")
+    with pytest.warns(UserWarning, match="the channel 'alpha' is not used as a mask"):
+        assert ms.coarsen(picture, {"y": 2, "x": 2})[0, 0, 3] == 100
+    assert ms.coarsen(picture, {"y": 2, "x": 2}, weights=picture.sel(c="alpha", drop=True))[0, 0, 3] == 200
+    ms.coarsen(picture.isel(c=slice(0, 3)), {"y": 2, "x": 2})
