@@ -92,7 +92,7 @@ def write_pyramid(
         Where to write: a path, a URL, or a zarr store or group. In an icechunk repository, the branch "main": a build
         is one commit, and appears completely or not at all.
     scale_factors, method, boundary, max_levels, min_size, skipna, nodata, min_valid, weights
-        As in `plan_pyramid`, with its defaults: 2, "mean" and "pad".
+        As in `plan_pyramid`, with its defaults: "isotropic", "mean" and "pad".
     dtype
         dtype to convert the image to before it is reduced, as "float32" for viewers that do not support float64: the
         levels are those of ``image.astype(dtype)``. Floats are rounded to integers; a value out of the dtype's range
@@ -220,7 +220,7 @@ def add_levels(
     units: str | Mapping[str, str] | None = None,
     channel_names: Sequence[str] | None = None,
     orientation: OrientationOption | None = None,
-    scale_factors: ScaleFactors = 2,
+    scale_factors: ScaleFactors = "isotropic",
     method: Method = "mean",
     boundary: Boundary = "pad",
     max_levels: int | None = None,

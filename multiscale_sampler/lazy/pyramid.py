@@ -30,7 +30,7 @@ from .coarsening import base_state, finish_state, label_level, merge_state, rech
 
 def to_multiscale(
     image: Any,
-    scale_factors: ScaleFactors = 2,
+    scale_factors: ScaleFactors = "isotropic",
     method: Method | Mapping[str, Method] = "mean",
     chunks: ChunkSizes | None = None,
     *,

@@ -17,8 +17,9 @@ def axes_of(**sizes):
 
 
 def factors_of(axes, scale_factors, min_size=1, boundary="pad", max_levels=None):
-    sizes = dict.fromkeys((axis.name for axis in axes), min_size) if isinstance(min_size, int) else min_size
-    return ladder(axes, scale_factors, sizes, boundary, max_levels)
+    names = [axis.name for axis in axes]
+    sizes = dict.fromkeys(names, min_size) if isinstance(min_size, int) else min_size
+    return ladder(axes, scale_factors, dict.fromkeys(names, 64), sizes, boundary, max_levels)
 
 
 # Steps
