@@ -148,19 +148,25 @@ def _finest(
         if can:
             finest[group] = min(spacing, finest.get(group, math.inf))
     return [
-        can and spacing < ISOTROPY_RATIO * finest[group]
+        # The finest one itself also where the product is beyond all floats.
+        can and (spacing == finest[group] or spacing < ISOTROPY_RATIO * finest[group])
         for group, spacing, can in zip(groups, current, reducible, strict=True)
     ]
 
 
 def spacing_of(axis: Axis) -> float:
-    """Return the distance between samples, in meters or what else the unit is a multiple of; the median if uneven."""
+    """Return the distance between samples, in meters or what else the unit is a multiple of; the median if uneven.
+
+    Positions without a distance, such as texts or one value throughout, count as those of a counted axis: 1.
+    """
+    factor = unit_factor(axis.unit)
     if axis.is_regular:
-        return abs(axis.scale) * unit_factor(axis.unit)
-    values = axis.coordinates()
-    if axis.size < 2 or values.dtype.kind not in "iuf":
-        return unit_factor(axis.unit)
-    return float(np.median(np.abs(np.diff(values.astype(np.float64))))) * unit_factor(axis.unit)
+        spacing = abs(axis.scale) * factor
+    elif axis.size > 1 and axis.values is not None and axis.values.dtype.kind in "iuf":
+        spacing = float(np.median(np.abs(np.diff(axis.values.astype(np.float64))))) * factor
+    else:
+        spacing = factor
+    return spacing if math.isfinite(spacing) and spacing > 0 else factor
 
 
 def _listed(axes: Sequence[Axis], entries: Sequence[LevelFactors], boundary: Boundary) -> list[tuple[int, ...]]:

@@ -249,6 +249,21 @@ def test_isotropic__compares_spacings_of_axes_that_measure_the_same(axes, first)
     assert factors_of(axes, "isotropic", 8)[0] == first
 
 
+@pytest.mark.parametrize(
+    "values", [np.full(64, 5.0), np.full(64, np.nan), np.array([np.inf, 0.0] * 32), np.array(["a", "b"] * 32)]
+)
+def test_isotropic__ends_where_positions_have_no_distance(values):
+    axes = [Axis("z", 64, values=values), Axis("y", 64, 1.0)]
+    assert factors_of(axes, "isotropic", 16) == [(2, 2), (4, 4)]
+
+
+@pytest.mark.parametrize("scale", [1e-320, 1e308])
+def test_isotropic__ends_where_spacings_are_beyond_floats(scale):
+    axes = [Axis(name, 64, scale, unit=unit) for name in "yx" for unit in ["yottameter" if scale > 1 else "yoctometer"]]
+    assert factors_of(axes, "isotropic", 16) == [(2, 2), (4, 4)]
+    assert factors_of([Axis("x", 64, 1e308)], "isotropic", 8) == [(2,), (4,), (8,)]
+
+
 @pytest.mark.parametrize("factors", [2, [2]])
 def test_ints__keep_a_vertical_axis_that_measures_something_else(factors):
     axes = [Axis("p", 64, unit="hPa"), Axis("lat", 64, unit="degrees_north"), Axis("lon", 64, unit="degrees_east")]
