@@ -34,9 +34,10 @@ from ..metadata.display import Display, without_display
 from ..metadata.json_values import json_attributes
 from ..methods.reducers import REDUCERS, Method, get_reducer
 from ..plan.factors import ChunkSizes, ScaleFactors
+from ..plan.notes import warn_of_distortion
 from ..plan.options import STATED, LevelOptions, StorageOptions, specified
 from ..store import in_one_commit
-from ..tasks.progress import ProgressCallback
+from ..tasks.progress import ProgressCallback, announce
 from .build import Arrays, Build, build_of_image, build_of_tree, open_with_axes
 from .engine import check_data, resumable, run_passes
 from .exporting import LABELLED_IMAGE, ExportSettings, Metadata, export, export_labels
@@ -143,7 +144,8 @@ def write_pyramid(
     Warns
     -----
     UserWarning
-        If some clients cannot read the dtype or the names of the axes; if the axes are written in another order.
+        If some clients cannot read the dtype or the names of the axes; if the axes are written in another order; if
+        voxels of a level are more anisotropic than those of the base.
 
     Examples
     --------
@@ -180,6 +182,8 @@ def write_pyramid(
         build = build_of_tree(image_or_tree, place, storage, dtype=dtype)
     else:
         build = build_of_image(*open_with_axes(image_or_tree), place, options, storage, dtype=dtype)
+        warn_of_distortion(build.plans[0], stacklevel=3)
+        announce(progress, build.plans[0].why_one_level)
     _warn_of_changes(build)
     build.check_sources()
     settings = ExportSettings(version, layout, mode, compressors, resume, progress, storage_options, metadata, digests)
@@ -312,6 +316,8 @@ def add_levels(
     build = build_of_image(image, axes, stores.place_of(group), options, storage)
     _check_base_stays(build)
     build.check_sources()
+    warn_of_distortion(build.plans[0], stacklevel=3)
+    announce(progress, build.plans[0].why_one_level)
     settings = _AddedLevels(base, array, labels_group, compressors, resume, progress)
     _write_levels_beside_base(build, cast("zarr.Group", group), settings)
     build.warn_if_empty(stacklevel=3)

@@ -18,6 +18,7 @@ from ..methods.reducer import Reducer
 from ..methods.reducers import Method
 from .chunks import chunk_shape, shard_shape, source_chunks
 from .factors import ChunkSizes, ScaleFactors, ladder, per_axis
+from .notes import unstated_spacings, warn_of_distortion, why_levels_end
 from .options import LevelOptions, StorageOptions
 from .passes import configured_region_size, with_passes
 from .plan import Level, Plan
@@ -99,6 +100,11 @@ def plan_pyramid(
     TypeError
         If the method does not accept the dtype of the image, or a factor is not an integer.
 
+    Warns
+    -----
+    UserWarning
+        If voxels of a level are more anisotropic than those of the base by more than the square root of 2.
+
     Examples
     --------
     >>> import numpy as np
@@ -119,7 +125,9 @@ def plan_pyramid(
         weights=weights,
     )
     storage = StorageOptions(chunks=chunks, shards=shards, memory_limit=memory_limit, workers=workers)
-    return ready_to_build(plan_image(*image_and_axes(image), options, storage))
+    plan = ready_to_build(plan_image(*image_and_axes(image), options, storage))
+    warn_of_distortion(plan, stacklevel=2)
+    return plan
 
 
 def plan_image(image: xr.DataArray, axes: tuple[Axis, ...], options: LevelOptions, storage: StorageOptions) -> Plan:
@@ -128,7 +136,9 @@ def plan_image(image: xr.DataArray, axes: tuple[Axis, ...], options: LevelOption
     chunks = chunk_shape(image, axes, storage.chunks)
     min_sizes = {} if options.min_size is None else per_axis("min_size", options.min_size, axes)
     factors = ladder(axes, options.scale_factors, chunks, min_sizes, options.boundary, options.max_levels)
-    return plan_ladder(image, axes, factors, options, storage)
+    plan = plan_ladder(image, axes, factors, options, storage)
+    ending = why_levels_end(plan, options.scale_factors, chunks, min_sizes)
+    return replace(plan, unstated=unstated_spacings(image, axes), ending=ending)
 
 
 def plan_ladder(

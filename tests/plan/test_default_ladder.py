@@ -5,6 +5,7 @@ number of levels, and the factors of the last one. "!" marks an axis that is kep
 median spacing is given.
 """
 
+import json
 import math
 
 import numpy as np
@@ -12,7 +13,9 @@ import pytest
 
 import multiscale_sampler as ms
 from multiscale_sampler import Axis
+from multiscale_sampler.cli import main
 from multiscale_sampler.plan.factors import ladder
+from tests.data import make_array
 
 # What each unit measures, how much of it, and a name of it that images have.
 UNITS = {
@@ -400,7 +403,55 @@ def test_trim__ends_where_no_axis_has_a_whole_window():
     assert ladder(axes, 3, {"y": 1, "x": 1}, {}, "trim", None) == [(3, 3), (3, 9), (3, 27), (3, 81)]
 
 
-def test_plan__takes_the_default_from_the_image():
-    """The same levels from an image with coordinates, where nothing is said of them."""
-    image = ms.to_image(np.broadcast_to(np.uint8(0), (395, 695)), scale=0.5, units="micrometer")
-    assert [level.shape for level in ms.plan_pyramid(image, "isotropic").levels] == [(395, 695), (198, 348), (99, 174)]
+# Images as users hold them: options of `to_image`, chunks as they are stored, and the shapes of all levels.
+IMAGES = {
+    "a picture in one chunk": ((395, 695), "yx", {}, (395, 695), [(198, 348), (99, 174)]),
+    "chunks of one plane": (
+        (6, 300, 300),
+        "zyx",
+        {"scale": {"z": 2.0, "y": 0.3, "x": 0.3}, "units": "micrometer"},
+        (1, 100, 100),
+        [(6, 150, 150), (6, 75, 75)],
+    ),
+    "mixed units": (
+        (64, 64, 64),
+        "zyx",
+        {"scale": {"z": 0.2, "y": 100, "x": 100}, "units": {"z": "micrometer", "y": "nanometer", "x": "nanometer"}},
+        (16, 16, 16),
+        [(64, 32, 32), (32, 16, 16), (16, 8, 8)],
+    ),
+    "channels of pictures": ((3, 270, 540), "cyx", {"scale": 0.5}, (1, 270, 540), [(3, 135, 270), (3, 68, 135)]),
+    "one row": ((1, 1100), "yx", {"units": "millimeter"}, (1, 1100), [(1, 550), (1, 275), (1, 138)]),
+}
+
+
+def levels_of_command(path, options, capsys):
+    flags = []
+    for flag, keyword in (("--scale", "scale"), ("--unit", "units")):
+        if isinstance(value := options.get(keyword), dict):
+            value = ",".join(f"{dim}={number}" for dim, number in value.items())
+        flags += [] if value is None else [flag, str(value)]
+    assert main(["plan", str(path), "--path", "0", "--json", *flags]) == 0
+    return [tuple(level["shape"]) for level in json.loads(capsys.readouterr().out)["levels"]]
+
+
+def shapes_in(tree):
+    return [next(iter(node.data_vars.values())).shape for node in tree.children.values()]
+
+
+@pytest.mark.parametrize("name", IMAGES)
+def test_default_ladder__is_that_of_every_function(name, tmp_path, capsys):
+    shape, dims, options, chunks, coarser = IMAGES[name]
+    levels = [shape, *coarser]
+    make_array(tmp_path / "a.zarr", np.ones(shape, "uint8"), chunks=chunks, dims=dims)
+    image = ms.open_image(tmp_path / "a.zarr", **options)
+    assert [level.shape for level in ms.plan_pyramid(image).levels] == levels
+    assert shapes_in(ms.to_multiscale(image)) == levels
+    assert levels_of_command(tmp_path / "a.zarr", options, capsys) == levels
+    ms.write_pyramid(image, tmp_path / "p.zarr")
+    assert shapes_in(ms.open_pyramid(tmp_path / "p.zarr")) == levels
+    ms.add_levels(tmp_path / "a.zarr", **options)
+    assert shapes_in(ms.open_pyramid(tmp_path / "a.zarr")) == levels
+    # What is stored lists its levels: it is updated as it is.
+    ms.update_pyramid(tmp_path / "p.zarr", {"x": slice(0, 1)})
+    assert shapes_in(ms.open_pyramid(tmp_path / "p.zarr")) == levels
