@@ -7,8 +7,8 @@ ms.create_test_image("raw.zarr", "0", shape=(60, 192, 256), chunks=(30, 64, 64))
 image = ms.open_image("raw.zarr", scale={"z": 50, "y": 40, "x": 40}, units="micrometer")
 
 # What would be written, and how much memory that takes; nothing is read.
-print(ms.plan_pyramid(image, "isotropic"))
-ms.write_pyramid(image, "brain.ome.zarr", scale_factors="isotropic")
+print(ms.plan_pyramid(image))
+ms.write_pyramid(image, "brain.ome.zarr")
 assert ms.validate("brain.ome.zarr").ok
 
 tree = ms.open_pyramid("brain.ome.zarr")

@@ -34,9 +34,10 @@ from ..metadata.display import Display, without_display
 from ..metadata.json_values import json_attributes
 from ..methods.reducers import REDUCERS, Method, get_reducer
 from ..plan.factors import ChunkSizes, ScaleFactors
+from ..plan.notes import warn_of_distortion
 from ..plan.options import STATED, LevelOptions, StorageOptions, specified
 from ..store import in_one_commit
-from ..tasks.progress import ProgressCallback
+from ..tasks.progress import ProgressCallback, announce
 from .build import Arrays, Build, build_of_image, build_of_tree, open_with_axes
 from .engine import check_data, resumable, run_passes
 from .exporting import LABELLED_IMAGE, ExportSettings, Metadata, export, export_labels
@@ -92,7 +93,7 @@ def write_pyramid(
         Where to write: a path, a URL, or a zarr store or group. In an icechunk repository, the branch "main": a build
         is one commit, and appears completely or not at all.
     scale_factors, method, boundary, max_levels, min_size, skipna, nodata, min_valid, weights
-        As in `plan_pyramid`, with its defaults: 2, "mean" and "pad".
+        As in `plan_pyramid`, with its defaults: "isotropic", "mean" and "pad".
     dtype
         dtype to convert the image to before it is reduced, as "float32" for viewers that do not support float64: the
         levels are those of ``image.astype(dtype)``. Floats are rounded to integers; a value out of the dtype's range
@@ -143,7 +144,8 @@ def write_pyramid(
     Warns
     -----
     UserWarning
-        If some clients cannot read the dtype or the names of the axes; if the axes are written in another order.
+        If some clients cannot read the dtype or the names of the axes; if the axes are written in another order; if
+        voxels of a level are more anisotropic than those of the base.
 
     Examples
     --------
@@ -180,6 +182,8 @@ def write_pyramid(
         build = build_of_tree(image_or_tree, place, storage, dtype=dtype)
     else:
         build = build_of_image(*open_with_axes(image_or_tree), place, options, storage, dtype=dtype)
+        warn_of_distortion(build.plans[0], stacklevel=3)
+        announce(progress, build.plans[0].why_one_level)
     _warn_of_changes(build)
     build.check_sources()
     settings = ExportSettings(version, layout, mode, compressors, resume, progress, storage_options, metadata, digests)
@@ -220,7 +224,7 @@ def add_levels(
     units: str | Mapping[str, str] | None = None,
     channel_names: Sequence[str] | None = None,
     orientation: OrientationOption | None = None,
-    scale_factors: ScaleFactors = 2,
+    scale_factors: ScaleFactors = "isotropic",
     method: Method = "mean",
     boundary: Boundary = "pad",
     max_levels: int | None = None,
@@ -312,6 +316,8 @@ def add_levels(
     build = build_of_image(image, axes, stores.place_of(group), options, storage)
     _check_base_stays(build)
     build.check_sources()
+    warn_of_distortion(build.plans[0], stacklevel=3)
+    announce(progress, build.plans[0].why_one_level)
     settings = _AddedLevels(base, array, labels_group, compressors, resume, progress)
     _write_levels_beside_base(build, cast("zarr.Group", group), settings)
     build.warn_if_empty(stacklevel=3)

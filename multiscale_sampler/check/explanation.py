@@ -106,24 +106,12 @@ def explain(source: Any, path: str | None = None, *, storage_options: Mapping[st
 def _of_plan(plan: Plan) -> _Pyramid:
     levels = tuple(_Level(x.axes, x.dtype, x.chunks, x.shards, x.parent) for x in plan.levels)
     title = f"A plan of {len(levels)} levels of {plan.name!r} by {plan.reducer.name!r}{_summary_of(plan.reducer)}."
-    notes = (_why_last(plan),)
+    notes = (f"The levels end here: {plan.ending or 'no more were requested'}.",)
     return _Pyramid(title, levels, plan.reducer.name, plan.boundary, notes, plan.source_chunks)
 
 
 def _summary_of(reducer: Reducer | None) -> str:
     return f": {reducer.summary}" if reducer is not None and reducer.summary else ""
-
-
-def _why_last(plan: Plan) -> str:
-    """Return why there is no further level."""
-    last = plan.levels[-1]
-    reduced = [axis for axis, factor in enumerate(last.factors) if factor > 1]
-    if not reduced:
-        return "There is no further level: every axis fits into one chunk, or no axis is to be reduced."
-    if all(last.shape[axis] <= plan.levels[0].chunks[axis] for axis in reduced):
-        sizes = ", ".join(f"{last.axes[axis].name} {last.shape[axis]}" for axis in reduced)
-        return f"The levels end here: {sizes} fit into one chunk of level 0 ({_product(plan.levels[0].chunks)})."
-    return "The levels end here: no more were requested."
 
 
 def _of_tree(tree: xr.DataTree) -> _Pyramid:

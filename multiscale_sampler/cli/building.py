@@ -98,7 +98,7 @@ def _add_plan(commands: Any) -> None:
         "plan",
         _plan,
         "Show what build would write, without reading a voxel.",
-        "raw.zarr --path 0 --factors isotropic --memory-limit 2GiB",
+        "raw.zarr --path 0 --factors 2 --memory-limit 2GiB",
         {"open_image": (*SOURCE_OPTIONS, *AXIS_OPTIONS), "plan_pyramid": LEVEL_OPTIONS},
     )
     command.add_argument("source", help=SOURCE)

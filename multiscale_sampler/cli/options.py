@@ -181,8 +181,9 @@ LEVEL_OPTIONS = (
             "action": "append",
             "metavar": "FACTORS",
             "default": SUPPRESS,
-            "help": "a step that is repeated: 2 (default), y=2,x=2 or isotropic; or one factor per level, each from "
-            "the base: 2,4,8 ('2,' for one level); or --factors z=1,y=2,x=2 once for each level",
+            "help": "isotropic (default): the axes with the finest spacing first; or a step that is repeated: 2 or "
+            "y=2,x=2; or one factor per level, each from the base: 2,4,8 ('2,' for one level); or "
+            "--factors z=1,y=2,x=2 once for each level",
         },
         LEVELS,
         _factors,
@@ -218,8 +219,8 @@ LEVEL_OPTIONS = (
         LEVELS,
         type=values.by_axis(values.integer, "64"),
         metavar="VOXELS",
-        help="stop reducing an axis once it has this many voxels or fewer: 64, or z=16,y=256,x=256 "
-        "(default: the chunk size)",
+        help="stop reducing an axis once it has this many voxels or fewer: 64, or z=16,y=256,x=256 (default: all "
+        "axes together end at the longest edge of a chunk, or at 256)",
     ),
     option(
         "--nodata",

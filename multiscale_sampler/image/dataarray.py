@@ -261,11 +261,14 @@ def with_coordinates_of(image: xr.DataArray, other: xr.DataArray, names: Sequenc
     return image.assign_coords(other.coords.to_dataset().drop_vars(others).coords)
 
 
-def has_stated_positions(image: xr.DataArray, dim: str) -> bool:
-    """Whether somebody said where the samples along a dim are, and they are not just counted as `to_image` does."""
+def has_stated_positions(image: xr.DataArray, dim: str, axis: Axis | None = None) -> bool:
+    """Whether somebody said where the samples along a dim are, and they are not just counted as `to_image` does.
+
+    `axis` is that of the dim, if it has been read already.
+    """
     if dim not in image.coords:
         return False
-    axis = _axis_of(image, dim, image.sizes[dim])
+    axis = axis or _axis_of(image, dim, image.sizes[dim])
     counted = axis.is_regular and (axis.scale, axis.translation, axis.unit) == (1.0, 0.0, None)
     # The attribute tells coordinates that were made for an image from those that came with it.
     return not (counted and "spacing" in image.coords[dim].attrs)

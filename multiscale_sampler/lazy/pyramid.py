@@ -15,13 +15,14 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
-from ..image.axes import Axis, Boundary
+from ..image.axes import Boundary
 from ..image.boxes import Block
 from ..image.dataarray import image_and_axes, image_axes
 from ..image.tree import NODE_PREFIX, RECIPE_ATTRIBUTE, assemble, levels_of_tree
 from ..methods import BandReduction, Reduction
 from ..methods.reducers import Method, get_reducer
 from ..plan.factors import ChunkSizes, ScaleFactors
+from ..plan.notes import warn_of_distortion
 from ..plan.options import LevelOptions, StorageOptions
 from ..plan.plan import Plan
 from ..plan.planning import plan_image
@@ -30,7 +31,7 @@ from .coarsening import base_state, finish_state, label_level, merge_state, rech
 
 def to_multiscale(
     image: Any,
-    scale_factors: ScaleFactors = 2,
+    scale_factors: ScaleFactors = "isotropic",
     method: Method | Mapping[str, Method] = "mean",
     chunks: ChunkSizes | None = None,
     *,
@@ -91,14 +92,14 @@ def to_multiscale(
         return _tree_of_dataset(image, _method_of_each(list(image.data_vars), method), options, storage)
     image, axes = image_and_axes(image)
     method = _method_of_each([image.name], method)[image.name]
-    return _tree_of_image(image, axes, replace(options, method=method), storage)
-
-
-def _tree_of_image(
-    image: xr.DataArray, axes: tuple[Axis, ...], options: LevelOptions, storage: StorageOptions
-) -> xr.DataTree:
+    options = replace(options, method=method)
     options.warn_of_averages(image)
     plan = plan_image(image, axes, options, storage)
+    warn_of_distortion(plan, stacklevel=2)
+    return _tree_of_plan(image, plan, options, storage)
+
+
+def _tree_of_plan(image: xr.DataArray, plan: Plan, options: LevelOptions, storage: StorageOptions) -> xr.DataTree:
     levels = levels_of_plan(image, plan, rechunk=storage.chunks is not None, weights=options.weights)
     recipe = LevelOptions.of_plan(plan).recipe()
     return assemble([level.to_dataset(name=level.name) for level in levels], recipe)
@@ -109,14 +110,19 @@ def _tree_of_dataset(
 ) -> xr.DataTree:
     """Return the pyramids of all variables in one tree, with the factors of the variable with the most dims."""
     first, *others = sorted(dataset.data_vars, key=lambda name: -dataset[name].ndim)
-    trees = {first: _tree_of_image(*image_and_axes(dataset[first]), replace(options, method=methods[first]), storage)}
+    shaped = replace(options, method=methods[first])
+    image, axes = image_and_axes(dataset[first])
+    plan = plan_image(image, axes, shaped, storage)
+    warn_of_distortion(plan, stacklevel=3)
+    trees = {first: _tree_of_plan(image, plan, shaped, storage)}
     recipe = trees[first].attrs[RECIPE_ATTRIBUTE]
     # `scale_factors` lists the levels of the first variable, so the rules that chose them must not apply again.
     listed = replace(options, max_levels=None, min_size=None)
     for name in others:
         factors = [{d: f for d, f in by.items() if d in dataset[name].dims} for by in recipe["scale_factors"]]
         shaped = replace(listed, scale_factors=factors, method=methods[name])
-        trees[name] = _tree_of_image(*image_and_axes(dataset[name]), shaped, storage)
+        image, axes = image_and_axes(dataset[name])
+        trees[name] = _tree_of_plan(image, plan_image(image, axes, shaped, storage), shaped, storage)
     levels = []
     for index in range(len(trees[first].children)):
         nodes = [tree[f"{NODE_PREFIX}{index}"].to_dataset() for tree in trees.values()]

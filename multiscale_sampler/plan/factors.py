@@ -10,7 +10,7 @@ import math
 import operator
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Literal, TypeAlias, cast
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 
@@ -25,31 +25,42 @@ ChunkSizes: TypeAlias = "int | Sequence[int] | Mapping[str, int]"
 LARGEST_STEP = 16
 # An axis whose spacing is coarser than the finest one by at least this ratio waits until the others have caught up.
 ISOTROPY_RATIO = math.sqrt(2)
+# The coarsest level fits on a screen, however large the chunks are.
+LARGEST_MIN_SIZE = 256
 
 
 def ladder(
     axes: Sequence[Axis],
     scale_factors: ScaleFactors,
+    chunks: Mapping[str, int],
     min_sizes: Mapping[str, int],
     boundary: Boundary,
     max_levels: int | None,
 ) -> list[tuple[int, ...]]:
-    """Return the factors of every extra level, by axis, cumulative from the base."""
-    steps = _steps(axes, scale_factors, min_sizes, boundary)
+    """Return the factors of every extra level, by axis, cumulative from the base.
+
+    `chunks` are the lengths of chunks; the axes in `min_sizes` are no longer reduced at the size that it has for them.
+    """
+    if isinstance(scale_factors, Sequence | np.ndarray) and not isinstance(scale_factors, str):
+        steps = iter(_listed(axes, scale_factors, boundary))
+    else:
+        step = step_of(axes, scale_factors)
+        spacings = [spacing_of(axis) for axis in axes] if isinstance(scale_factors, str) else None
+        default = default_min_size(axes, step, chunks)
+        ends = [min_sizes.get(axis.name, default) for axis in axes]
+        stops = [min_sizes.get(axis.name, 1) for axis in axes]
+        steps = _repeated(axes, step, spacings, ends, stops, boundary)
     return list(itertools.islice(steps, None if max_levels is None else max_levels - 1))
 
 
-def _steps(
-    axes: Sequence[Axis], scale_factors: ScaleFactors, min_sizes: Mapping[str, int], boundary: Boundary
-) -> Iterator[tuple[int, ...]]:
+def step_of(axes: Sequence[Axis], scale_factors: LevelFactors | Literal["isotropic"]) -> tuple[int, ...]:
+    """Return the factors by which a repeated step, or "isotropic", can reduce a level; 1 for axes that are kept."""
     if isinstance(scale_factors, str):
         if scale_factors != "isotropic":
             raise ValueError(
                 f"scale_factors={scale_factors!r} is not supported; give an int, a list such as [2, 4], or 'isotropic'"
             )
-        return _repeated(axes, None, min_sizes, boundary)
-    if isinstance(scale_factors, Sequence | np.ndarray):
-        return iter(_listed(axes, cast("Sequence[LevelFactors]", scale_factors), boundary))
+        return factors_of_entry("scale_factors", 2, axes)
     step = factors_of_entry("scale_factors", scale_factors, axes)
     if not isinstance(scale_factors, Mapping) and scale_factors > LARGEST_STEP:
         raise ValueError(
@@ -59,7 +70,13 @@ def _steps(
         )
     if all(factor == 1 for factor in step) and not _has_nothing_to_reduce(scale_factors, axes):
         raise ValueError(f"scale_factors={scale_factors!r} reduces no axis; give a factor of 2 or more")
-    return _repeated(axes, step, min_sizes, boundary)
+    return step
+
+
+def default_min_size(axes: Sequence[Axis], step: Sequence[int], chunks: Mapping[str, int]) -> int:
+    """Return the size that all axes a step reduces have at the coarsest level at most, unless the caller says."""
+    edges = (min(chunks[axis.name], axis.size) for axis, factor in zip(axes, step, strict=True) if factor > 1)
+    return min(LARGEST_MIN_SIZE, max(edges, default=1))
 
 
 def factors_of_entry(option: str, entry: LevelFactors, axes: Sequence[Axis]) -> tuple[int, ...]:
@@ -95,48 +112,61 @@ def _has_nothing_to_reduce(entry: LevelFactors, axes: Sequence[Axis]) -> bool:
 
 
 def _repeated(
-    axes: Sequence[Axis], step: tuple[int, ...] | None, min_sizes: Mapping[str, int], boundary: Boundary
+    axes: Sequence[Axis],
+    step: Sequence[int],
+    spacings: Sequence[float] | None,
+    ends: Sequence[int],
+    stops: Sequence[int],
+    boundary: Boundary,
 ) -> Iterator[tuple[int, ...]]:
-    """Yield factors of a repeated step, or with None of isotropic halving, until all axes have at most `min_sizes`."""
+    """Yield the factors of a repeated step, until all axes that it can still reduce have at most their size in `ends`.
+
+    With `spacings`, axes with a coarse one wait. An axis that has at most its size in `stops` is kept from there on.
+    """
     factors = (1,) * len(axes)
     while True:
         sizes = [coarsened_size(a.name, a.size, f, boundary) for a, f in zip(axes, factors, strict=True)]
-        wanted = _isotropic_step(axes, factors, sizes, min_sizes) if step is None else step
-        current = [f if n > min_sizes[a.name] else 1 for a, n, f in zip(axes, sizes, wanted, strict=True)]
-        if boundary == "trim":
-            current = [f if n >= f else 1 for n, f in zip(sizes, current, strict=True)]
-        if all(factor == 1 for factor in current):
+        # "trim" drops partial windows, so that an axis shorter than one would vanish.
+        reducible = [
+            f > 1 and n > stop and (boundary != "trim" or n >= f) for f, n, stop in zip(step, sizes, stops, strict=True)
+        ]
+        if not any(can and n > end for can, n, end in zip(reducible, sizes, ends, strict=True)):
             return
-        factors = tuple(map(operator.mul, factors, current))
+        chosen = reducible if spacings is None else _finest(axes, factors, spacings, reducible)
+        factors = tuple(f * (s if now else 1) for f, s, now in zip(factors, step, chosen, strict=True))
         yield factors
 
 
-def _isotropic_step(
-    axes: Sequence[Axis], factors: Sequence[int], sizes: Sequence[int], min_sizes: Mapping[str, int]
-) -> tuple[int, ...]:
-    """Return 2 for the axes whose spacing is about the finest among those that measure the same, 1 for others."""
-    spacings = [_spacing(axis) * factor for axis, factor in zip(axes, factors, strict=True)]
+def _finest(
+    axes: Sequence[Axis], factors: Sequence[int], spacings: Sequence[float], reducible: Sequence[bool]
+) -> list[bool]:
+    """Return which of the reducible axes have about the finest spacing among those that measure the same."""
+    current = list(map(operator.mul, spacings, factors))
     groups = [unit_dimension(axis.unit) for axis in axes]
-    reduced = {axis.name for axis in reduced_axes(axes)}
-    active = [axis.name in reduced and n > min_sizes[axis.name] for axis, n in zip(axes, sizes, strict=True)]
-    finest = {
-        group: min(spacing for spacing, other, a in zip(spacings, groups, active, strict=True) if a and other == group)
-        for group in {group for group, a in zip(groups, active, strict=True) if a}
-    }
-    return tuple(
-        2 if chosen and spacing < ISOTROPY_RATIO * finest[group] else 1
-        for chosen, spacing, group in zip(active, spacings, groups, strict=True)
-    )
+    finest: dict[UnitDimension | None, float] = {}
+    for group, spacing, can in zip(groups, current, reducible, strict=True):
+        if can:
+            finest[group] = min(spacing, finest.get(group, math.inf))
+    return [
+        # The finest one itself also where the product is beyond all floats.
+        can and (spacing == finest[group] or spacing < ISOTROPY_RATIO * finest[group])
+        for group, spacing, can in zip(groups, current, reducible, strict=True)
+    ]
 
 
-def _spacing(axis: Axis) -> float:
-    """Return the distance between samples, in meters or what else the unit is a multiple of; the median if uneven."""
+def spacing_of(axis: Axis) -> float:
+    """Return the distance between samples, in meters or what else the unit is a multiple of; the median if uneven.
+
+    Positions without a distance, such as texts or one value throughout, count as those of a counted axis: 1.
+    """
+    factor = unit_factor(axis.unit)
     if axis.is_regular:
-        return abs(axis.scale) * unit_factor(axis.unit)
-    values = axis.coordinates()
-    if axis.size < 2 or values.dtype.kind not in "iuf":
-        return unit_factor(axis.unit)
-    return float(np.median(np.abs(np.diff(values.astype(np.float64))))) * unit_factor(axis.unit)
+        spacing = abs(axis.scale) * factor
+    elif axis.size > 1 and axis.values is not None and axis.values.dtype.kind in "iuf":
+        spacing = float(np.median(np.abs(np.diff(axis.values.astype(np.float64))))) * factor
+    else:
+        spacing = factor
+    return spacing if math.isfinite(spacing) and spacing > 0 else factor
 
 
 def _listed(axes: Sequence[Axis], entries: Sequence[LevelFactors], boundary: Boundary) -> list[tuple[int, ...]]:

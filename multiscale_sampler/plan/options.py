@@ -31,7 +31,7 @@ STATED = "stated"
 class LevelOptions:
     """Options for the levels of a pyramid; `plan_pyramid` documents them."""
 
-    scale_factors: ScaleFactors = 2
+    scale_factors: ScaleFactors = "isotropic"
     method: Method = "mean"
     boundary: Boundary = "pad"
     max_levels: int | None = None

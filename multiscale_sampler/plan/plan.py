@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from typing import Any
 
@@ -109,6 +109,10 @@ class Plan(OfOneVersion):
     """Bytes of memory that the build may use."""
     region_size: int
     """Bytes of memory up to which regions are enlarged, so that there are fewer."""
+    unstated: tuple[str, ...] = ()
+    """Axes of space whose spacing nobody stated; it counts as equal."""
+    ending: str = field(default="", compare=False)
+    """Why there are no further levels, and what makes more; empty if the caller asked for no more."""
     passes: tuple[Pass, ...] = ()
     """The passes that build levels from 1 on, in order."""
     export_passes: tuple[Pass, ...] = ()
@@ -118,6 +122,16 @@ class Plan(OfOneVersion):
     def dims(self) -> tuple[str, ...]:
         """Names of the axes."""
         return tuple(axis.name for axis in self.levels[0].axes)
+
+    @property
+    def reduced(self) -> tuple[str, ...]:
+        """Names of the axes that are reduced at any level."""
+        return tuple(dim for dim, factor in zip(self.dims, self.levels[-1].factors, strict=True) if factor > 1)
+
+    @property
+    def why_one_level(self) -> str:
+        """Why there is only one level, and what makes more; empty if there are more, or the caller asked for one."""
+        return f"one level: {self.ending}" if self.ending and len(self.levels) == 1 else ""
 
     @cached_property
     def reduction(self) -> Reduction:
@@ -181,6 +195,8 @@ class Plan(OfOneVersion):
             "method": self.reducer.name,
             "boundary": self.boundary,
             "levels": levels,
+            "reduced": list(self.reduced),
+            "ending": self.ending,
             "workers": self.workers,
             "peak_memory": self.peak_memory,
             "memory_limit": self.memory_limit,
@@ -232,6 +248,13 @@ class Plan(OfOneVersion):
         units = sorted({axis.unit for axis in self.levels[0].axes if axis.unit})
         if units:
             yield f"spacing in {', '.join(units)}"
+        if len(self.unstated) > 1 or (self.unstated and units):
+            yield f"spacing unknown, assumed equal: {', '.join(self.unstated)}"
+        if self.reduced:
+            kept = [dim for dim in self.dims if dim not in self.reduced]
+            yield f"reduced: {', '.join(self.reduced)}" + (f"; kept: {', '.join(kept)}" if kept else "")
+        if self.why_one_level:
+            yield self.why_one_level
         for number, pass_ in enumerate(self.export_passes, 1):
             source = "the base" if pass_.source == 0 else f"level {pass_.source}"
             written = ", ".join(map(str, pass_.written))

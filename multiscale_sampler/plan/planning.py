@@ -18,6 +18,7 @@ from ..methods.reducer import Reducer
 from ..methods.reducers import Method
 from .chunks import chunk_shape, shard_shape, source_chunks
 from .factors import ChunkSizes, ScaleFactors, ladder, per_axis
+from .notes import unstated_spacings, warn_of_distortion, why_levels_end
 from .options import LevelOptions, StorageOptions
 from .passes import configured_region_size, with_passes
 from .plan import Level, Plan
@@ -25,7 +26,7 @@ from .plan import Level, Plan
 
 def plan_pyramid(
     image: Any,
-    scale_factors: ScaleFactors = 2,
+    scale_factors: ScaleFactors = "isotropic",
     *,
     method: Method = "mean",
     boundary: Boundary = "pad",
@@ -47,13 +48,13 @@ def plan_pyramid(
     image
         An image, or an array that `to_image` can label.
     scale_factors
-        An int or ``{dim: int}`` is a **step**, which is repeated until `min_size` or `max_levels`; an int applies to
-        the spatial axes, a mapping to the dims that it names; an int above 16 is refused. A list has one entry per
-        extra level, each **cumulative from the base** and ascending, as in ``[2, 4, 8]`` or ``[2, 3]``; its ints apply
-        to the spatial axes with more than one sample. "isotropic" halves the axes with the finest spacing until voxels
-        are nearly cubic, then all spatial axes; it compares those whose units measure the same. A vertical axis that
-        measures something else than the horizontal ones (pressure, or metres beside degrees) is kept unless it is
-        named.
+        "isotropic" halves the spatial axes with the finest spacing until voxels are nearly cubic, then all of them; it
+        compares those whose units measure the same, an unknown spacing counts as equal. A vertical axis that measures
+        something else than the horizontal ones (pressure, or metres beside degrees) is kept unless it is named. An int
+        or ``{dim: int}`` is a **step**, which is repeated until `min_size` or `max_levels`; an int applies to the same
+        axes, a mapping to the dims that it names; an int above 16 is refused. A list has one entry per extra level,
+        each **cumulative from the base** and ascending, as in ``[2, 4, 8]`` or ``[2, 3]``; its ints apply to the axes
+        with more than one sample.
     method
         Name of a method, a `Reducer`, or a function ``f(windows, axis=-1)`` that reduces an axis as numpy's do.
     boundary
@@ -62,8 +63,9 @@ def plan_pyramid(
     max_levels
         The most levels, including the base.
     min_size
-        With a step or "isotropic": stop reducing an axis once it has this many samples or fewer. Default: its chunk
-        length.
+        With "isotropic" or a step: stop reducing an axis once it has this many samples or fewer. Default: the axes are
+        reduced together until none has more than 256 samples, or the longest edge of a chunk along them if that is
+        less.
     chunks
         Chunk shape of every level, clamped to the size of small levels: an int for the spatial axes, a mapping by dim,
         or one per axis. Default: as the image is stored, else 64 along each axis in 3-D and 512 in 2-D.
@@ -98,6 +100,11 @@ def plan_pyramid(
     TypeError
         If the method does not accept the dtype of the image, or a factor is not an integer.
 
+    Warns
+    -----
+    UserWarning
+        If voxels of a level are more anisotropic than those of the base by more than the square root of 2.
+
     Examples
     --------
     >>> import numpy as np
@@ -120,17 +127,20 @@ def plan_pyramid(
     storage = StorageOptions(chunks=chunks, shards=shards, memory_limit=memory_limit, workers=workers)
     image, axes = image_and_axes(image)
     options.warn_of_averages(image)
-    return ready_to_build(plan_image(image, axes, options, storage))
+    plan = ready_to_build(plan_image(image, axes, options, storage))
+    warn_of_distortion(plan, stacklevel=2)
+    return plan
 
 
 def plan_image(image: xr.DataArray, axes: tuple[Axis, ...], options: LevelOptions, storage: StorageOptions) -> Plan:
     """Return a plan of the levels of an image with these axes, without passes, which lazy levels do not need."""
     options.check_image(image)
-    sizes = chunk_shape(image, axes, storage.chunks)
-    if options.min_size is not None:
-        sizes |= per_axis("min_size", options.min_size, axes)
-    factors = ladder(axes, options.scale_factors, sizes, options.boundary, options.max_levels)
-    return plan_ladder(image, axes, factors, options, storage)
+    chunks = chunk_shape(image, axes, storage.chunks)
+    min_sizes = {} if options.min_size is None else per_axis("min_size", options.min_size, axes)
+    factors = ladder(axes, options.scale_factors, chunks, min_sizes, options.boundary, options.max_levels)
+    plan = plan_ladder(image, axes, factors, options, storage)
+    ending = why_levels_end(plan, options.scale_factors, chunks, min_sizes)
+    return replace(plan, unstated=unstated_spacings(image, axes), ending=ending)
 
 
 def plan_ladder(

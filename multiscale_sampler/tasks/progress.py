@@ -58,6 +58,12 @@ def reporting(progress: bool | ProgressCallback | None, total: int, title: str) 
             yield report
 
 
+def announce(progress: bool | ProgressCallback | None, text: str) -> None:
+    """Print a line on standard error where progress is reported there."""
+    if progress and text and not callable(progress):
+        print(text, file=sys.stderr, flush=True)
+
+
 @contextmanager
 def _counting(callback: ProgressCallback, total: int) -> Iterator[Advance]:
     started = time.perf_counter()

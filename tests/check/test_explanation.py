@@ -47,8 +47,14 @@ def test_explain__of_a_plan():
         ({"method": "sum"}, "Its dtype is uint64, the dtype of the method's results; level 0 has uint16."),
         ({"chunks": 64}, "Chunks of 1 x 20 x 51 (1.99 kiB), 2 of them, those of level 0 cut to the level's size."),
         ({"chunks": 8, "shards": 16}, "Shards of 1 x 16 x 16: 4 chunks in one file."),
-        ({"scale_factors": 2, "chunks": 64}, "The levels end here: x 51 fit into one chunk of level 0 (1 x 40 x 64)."),
-        ({"scale_factors": 2, "chunks": 128}, "There is no further level"),
+        (
+            {"scale_factors": 2, "chunks": 64},
+            "The levels end here: the axes that are reduced (y 20, x 51) have",
+        ),
+        (
+            {"scale_factors": 2, "chunks": 128},
+            "The levels end here: the axes that are reduced (y 40, x 101)",
+        ),
         ({"scale_factors": [2, 4]}, "Computed from level 1, 1 x 2 x 2 of its voxels at a time, to the same values as"),
     ],
     ids=str,

@@ -46,6 +46,7 @@ MAKERS = {
 }
 
 
+@pytest.mark.filterwarnings("ignore:voxels of level 1 are more anisotropic")
 @pytest.mark.parametrize("kind", KEPT)
 @pytest.mark.parametrize("maker", MAKERS)
 def test_coordinates_of_axes_that_are_not_reduced__stay_as_they_are(maker, kind):

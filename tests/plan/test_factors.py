@@ -17,8 +17,9 @@ def axes_of(**sizes):
 
 
 def factors_of(axes, scale_factors, min_size=1, boundary="pad", max_levels=None):
-    sizes = dict.fromkeys((axis.name for axis in axes), min_size) if isinstance(min_size, int) else min_size
-    return ladder(axes, scale_factors, sizes, boundary, max_levels)
+    names = [axis.name for axis in axes]
+    sizes = dict.fromkeys(names, min_size) if isinstance(min_size, int) else min_size
+    return ladder(axes, scale_factors, dict.fromkeys(names, 64), sizes, boundary, max_levels)
 
 
 # Steps
@@ -246,6 +247,21 @@ UNEVEN = np.concatenate([np.arange(32) * 1.0, 32 + np.arange(32) * 3.0])
 )
 def test_isotropic__compares_spacings_of_axes_that_measure_the_same(axes, first):
     assert factors_of(axes, "isotropic", 8)[0] == first
+
+
+@pytest.mark.parametrize(
+    "values", [np.full(64, 5.0), np.full(64, np.nan), np.array([np.inf, 0.0] * 32), np.array(["a", "b"] * 32)]
+)
+def test_isotropic__ends_where_positions_have_no_distance(values):
+    axes = [Axis("z", 64, values=values), Axis("y", 64, 1.0)]
+    assert factors_of(axes, "isotropic", 16) == [(2, 2), (4, 4)]
+
+
+@pytest.mark.parametrize("scale", [1e-320, 1e308])
+def test_isotropic__ends_where_spacings_are_beyond_floats(scale):
+    axes = [Axis(name, 64, scale, unit=unit) for name in "yx" for unit in ["yottameter" if scale > 1 else "yoctometer"]]
+    assert factors_of(axes, "isotropic", 16) == [(2, 2), (4, 4)]
+    assert factors_of([Axis("x", 64, 1e308)], "isotropic", 8) == [(2,), (4,), (8,)]
 
 
 @pytest.mark.parametrize("factors", [2, [2]])

@@ -61,9 +61,10 @@ def test_plan__has_the_levels_of_the_list(shape, ladder, boundary):
         assert level.parent == oracles.parent_of(expected, level.index)
 
 
-def test_plan__default_step_stops_at_the_chunk():
+def test_plan__default_ends_at_the_longest_edge_of_a_chunk_or_at_256():
     plan = plan_of((512, 300, 100), chunks=64)
-    assert shapes_of(plan) == [(512, 300, 100), (256, 150, 50), (128, 75, 50), (64, 38, 50)]
+    assert shapes_of(plan) == [(512, 300, 100), (256, 150, 50), (128, 75, 25), (64, 38, 13)]
+    assert shapes_of(plan_of((600, 300), chunks=512)) == [(600, 300), (300, 150), (150, 75)]
     assert shapes_of(plan_of((256, 256), min_size=100, chunks=32)) == [(256, 256), (128, 128), (64, 64)]
     assert shapes_of(plan_of((256, 256), min_size={"a": 256}, chunks=64)) == [(256, 256), (256, 128), (256, 64)]
 
@@ -426,7 +427,7 @@ def test_plan__of_an_image_beyond_any_disk(lazy):
     shape, chunks = (100_000, 100_000, 50_000), (1000, 1000, 1000)
     image = da.zeros(shape, chunks=chunks, dtype="uint16") if lazy else strategies.Untouchable(shape, chunks)
     plan = ms.plan_pyramid(image, chunks=64, memory_limit="8GiB", workers=2)
-    assert shapes_of(plan)[-1] == (49, 49, 49)
+    assert shapes_of(plan)[-1] == (49, 49, 25)
     assert plan.levels[0].nbytes == 10**15
     assert plan.peak_memory <= 8 * 2**30
     assert "909.49 TiB" in str(plan)
