@@ -15,14 +15,15 @@ from .options import (
     AXIS_OPTIONS,
     BASE,
     BASE_PATH,
-    DIMS,
     EITHER_PATH,
     IMAGE_PATH,
+    LABEL_DTYPE,
     LABEL_METHOD,
     LABELS_PATH,
     LEVEL_OPTIONS,
     NAME,
     OVERWRITE,
+    PLACE_OPTIONS,
     QUIET,
     RESUME_BUILD,
     SOURCE_OPTIONS,
@@ -154,11 +155,11 @@ def _add_write_labels(commands: Any) -> None:
         "Write the pyramid of labels beside their image.",
         "cells.zarr out.ome.zarr cells",
         {
-            "open_image": (LABELS_PATH, DIMS),
-            "write_labels": (IMAGE_PATH, LABEL_METHOD, *STORAGE_OPTIONS, OVERWRITE, RESUME_BUILD, QUIET),
+            "open_image": (LABELS_PATH, *PLACE_OPTIONS),
+            "write_labels": (IMAGE_PATH, LABEL_METHOD, LABEL_DTYPE, *STORAGE_OPTIONS, OVERWRITE, RESUME_BUILD, QUIET),
         },
     )
-    command.add_argument("labels", help="an array of integers: a path, a URL, a .zip or an .ozx file")
+    command.add_argument("labels", help="the labels: a zarr array or group, or a file such as TIFF")
     command.add_argument("store", help="the OME-Zarr image to which they belong: a path or a URL")
     command.add_argument("name", help="name of the labels: cells")
 

@@ -16,6 +16,7 @@ from dask.utils import parse_bytes
 from ..image.axes import BOUNDARIES, Boundary
 from ..image.values import Packing, stated_missing
 from ..messages import check_choice
+from ..metadata.positions import other_positions
 from ..methods.reducer import Reducer
 from ..methods.reducers import Method, get_reducer
 from ..tasks import machine
@@ -176,9 +177,10 @@ def _check_weights(weights: xr.DataArray, image: xr.DataArray) -> None:
                 f"weights have {weights.sizes[dim]!r} samples along {dim!r}, the image has {image.sizes[dim]!r}; give "
                 "weights of the same size"
             )
-        if dim in weights.coords and not np.allclose(weights[dim], image[dim], rtol=1e-9):
+        if (places := other_positions(weights, image, str(dim))) is not None:
             raise ValueError(
-                f"weights and image have different coordinates along {dim!r}; align the weights, as with reindex_like"
+                f"weights and image have different coordinates along {dim!r}: the weights are at {places[0]}, the "
+                f"image at {places[1]}; align the weights, as with reindex_like"
             )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -21,7 +21,7 @@ from ..metadata import parse_multiscales
 from .arrays import ENCODING_ATTRIBUTES, ancestors, encoding_of, labelled_by_names, lazy_array, own_name, packing_of
 from .documents import warn_of_outdated
 from .layout import BUILD_ATTRIBUTE, LABELS
-from .nodes import is_zarr, local_path, only_array, open_node, url_options
+from .nodes import dimension_names, is_zarr, local_path, only_array, open_node, url_options
 from .stored_pyramid import StoredPyramid, holds_image, unfinished
 from .zarr_internals import nodes_at
 
@@ -127,6 +127,27 @@ def open_image(
         raise ValueError(f"series={series!r} goes with TIFF files; leave it out, or name a path in the store")
     array = _one_array(open_node(store, path, storage_options=storage_options), level)
     return image_of_array(array, dims, chunks=chunks, name=name, **cast("Any", overrides))
+
+
+def names_axes(store: Any, path: str | None = None) -> bool:
+    """Whether a stored array, or a file, says what its axes are, so that `open_image` guesses none of their names."""
+    place = local_path(store)
+    if place is not None and is_file_of_images(place):
+        return True
+    array = _one_array(open_node(store, path))
+    return _labelled_by_ngff(array, "auto", packed=True) is not None or dimension_names(array) is not None
+
+
+def image_to_join(source: Any, dims: Sequence[Hashable]) -> Any:
+    """Return an array that joins an image of these dims: labelled by what is stated of it, or bare."""
+    if isinstance(source, xr.Dataset):
+        return to_image(source)
+    if not isinstance(source, str | os.PathLike) and not is_zarr(source):
+        return source
+    if names_axes(source):
+        return open_image(source)
+    array = _one_array(open_node(source))
+    return image_of_array(array, tuple(map(str, dims)) if len(dims) == array.ndim else None).data
 
 
 def image_of_array(

@@ -129,8 +129,12 @@ def test_write_labels__of_an_image_whose_sizes_were_rounded_down_are_too(tmp_pat
 @pytest.mark.parametrize(
     ("wrong", "error", "message"),
     [
-        ({"labels": np.zeros((13, 22, 19))}, TypeError, r"'float64'.*astype"),
-        ({"labels": np.zeros((13, 22, 19), bool)}, TypeError, "'bool'"),
+        ({"labels": np.zeros((13, 22, 19))}, TypeError, r"'float64'.*dtype='uint8'"),
+        ({"labels": np.full((13, 22, 19), 0.5)}, TypeError, "0.5 is not a whole number"),
+        ({"labels": np.full((13, 22, 19), 300), "dtype": "float32"}, TypeError, "'float32'"),
+        ({"labels": np.full((13, 22, 19), np.nan), "dtype": "auto"}, ValueError, "nan is not a whole number"),
+        ({"labels": np.full((13, 22, 19), 2.0**65), "dtype": "auto"}, ValueError, "which no integer dtype holds"),
+        ({"labels": np.full((13, 22, 19), "a"), "dtype": "auto"}, TypeError, "'<U1'"),
         ({"labels": np.zeros((13, 22, 18), np.uint8)}, ValueError, r"\(13, 22, 18\) do not fit"),
         ({"method": "mean"}, ValueError, r"'mean' would create label ids.*'mode'"),
         ({"method": "linear"}, ValueError, "'linear' would create label ids"),
