@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import Any, Literal, TypeAlias
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from typing import Any, Literal, TypeAlias, cast
 
 import dask.array as da
 import numpy as np
@@ -17,8 +18,10 @@ from ..image.boxes import Block
 from ..image.dataarray import image_and_axes, unread
 from ..image.dtypes import target_dtype
 from ..image.tree import RECIPE_ATTRIBUTE, assemble, levels_of_tree
+from ..lazy.pyramid import to_multiscale
 from ..methods.reducers import REDUCERS, Method, get_reducer
-from ..plan.options import StorageOptions
+from ..plan.options import LevelOptions, StorageOptions
+from ..plan.planning import plan_image
 from .build import Build, build_of_image, build_of_tree
 
 LabelDtype: TypeAlias = "npt.DTypeLike | Literal['auto'] | None"
@@ -78,7 +81,41 @@ def build_of_labels(
     levels = levels_of_tree(tree)
     wanted = label_dtype(levels[0], dtype)
     placed = [level.to_dataset(name=level.name) for level in stores.placed_levels(levels, image)]
+    storage = storage.for_part_of(image.dims, levels[0].dims)
     return build_of_tree(assemble(placed, tree.attrs.get(RECIPE_ATTRIBUTE)), place, storage, dtype=wanted)
+
+
+def with_labels(
+    image: xr.DataArray,
+    labels: Mapping[str, tuple[xr.DataArray, str | None]],
+    options: Mapping[str, Any],
+    *,
+    is_placed: bool,
+) -> tuple[xr.DataTree, dict[str, Any]]:
+    """Return the lazy pyramids of an image and of its labels in one tree, and the options that are left to write it.
+
+    `options` are those with which `write_pyramid` writes the image alone. Each of the labels comes with the name of its
+    method; "mode" stands for one that is not for labels. `is_placed`: the axes of the image are not the stored ones.
+    """
+    shaping = {name: options[name] for name in names_of_options(LevelOptions) if name in options}
+    storage = StorageOptions(**{name: options[name] for name in names_of_options(StorageOptions) if name in options})
+    image, axes = image_and_axes(image)
+    shaped = LevelOptions.of_plan(plan_image(image, axes, LevelOptions(**shaping), storage))
+    factors = cast("list[dict[str, int]]", shaped.scale_factors)
+    chosen = {name: getattr(shaped, name) for name in names_of_options(LevelOptions)}
+    tree = to_multiscale(image, **chosen)
+    for name, (stored, stated) in labels.items():
+        array = stores.placed_labels(stored.data, image, name).assign_attrs(stored.attrs) if is_placed else stored
+        row = REDUCERS.get(str(stated))
+        own = [{dim: factor for dim, factor in level.items() if dim in array.dims} for level in factors]
+        method = "mode" if row is None or row.labels == "no" else row
+        tree[f"{stores.LABELS}/{name}"] = to_multiscale(array, own, method, boundary=shaped.boundary)
+    return tree, {name: value for name, value in options.items() if name not in shaping}
+
+
+def names_of_options(options: type[LevelOptions | StorageOptions]) -> tuple[str, ...]:
+    """Return the names of options that are one value."""
+    return tuple(field.name for field in fields(options))
 
 
 def label_trees(tree: xr.DataTree) -> dict[str, xr.DataTree]:

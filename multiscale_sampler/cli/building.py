@@ -65,10 +65,17 @@ def _add_build(commands: Any) -> None:
 
 def _build(arguments: Arguments) -> int:
     from .. import open_image, write_pyramid
+    from ..build.labels import with_labels
+    from ..store import open_labels
 
-    image = open_image(arguments.source, **keywords(arguments, "open_image"))
+    opening, writing = keywords(arguments, "open_image"), keywords(arguments, "write_pyramid")
+    image: Any = open_image(arguments.source, **opening)
+    labels = open_labels(arguments.source, **{key: opening[key] for key in ("path", "level") if key in opening})
+    if labels:
+        is_placed = any(option.name in arguments for option in AXIS_OPTIONS)
+        image, writing = with_labels(image, labels, writing, is_placed=is_placed)
     with _on_cluster(arguments):
-        write_pyramid(image, arguments.target, **keywords(arguments, "write_pyramid"))
+        write_pyramid(image, arguments.target, **writing)
     return 0
 
 

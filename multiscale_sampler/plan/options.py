@@ -5,7 +5,7 @@ Public functions create these values before they do anything else, and pass them
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, Literal
 
@@ -217,6 +217,19 @@ class StorageOptions:
         if self.shards is not None and self.shards is not False:
             raise ValueError(f"zarr v2 has no shards, got shards={self.shards!r}; omit them, or write zarr v3")
         return replace(self, shards=False)
+
+    def for_part_of(self, image_dims: Sequence[Hashable], dims: Sequence[Hashable]) -> StorageOptions:
+        """Return the options of an image for its labels, which have only some of its dims."""
+        missing = set(image_dims) - set(dims)
+
+        def along(sizes: Any) -> Any:
+            if isinstance(sizes, Sequence | np.ndarray) and len(sizes) == len(image_dims):
+                sizes = dict(zip(image_dims, sizes, strict=True))
+            if not isinstance(sizes, Mapping):
+                return sizes
+            return {dim: size for dim, size in sizes.items() if dim not in missing}
+
+        return replace(self, chunks=along(self.chunks), shards=along(self.shards)) if missing else self
 
     @property
     def worker_count(self) -> int:

@@ -17,7 +17,7 @@ from ..files import Part, is_file_of_images, level_count, read_file
 from ..image.dataarray import PerAxis, to_image
 from ..image.orientation import OrientationOption
 from ..image.tree import assemble
-from ..metadata import parse_multiscales
+from ..metadata import parse_multiscales, stated_method
 from .arrays import ENCODING_ATTRIBUTES, ancestors, encoding_of, labelled_by_names, lazy_array, own_name, packing_of
 from .documents import warn_of_outdated
 from .layout import BUILD_ATTRIBUTE, LABELS
@@ -325,17 +325,40 @@ def open_pyramid(
             UserWarning,
             stacklevel=2,
         )
+    for label, node in _labels_of(stored, stacklevel=3).items():
+        tree[f"{LABELS}/{label}"] = open_pyramid(node, chunks=chunks)
+    return tree
+
+
+def _labels_of(stored: StoredPyramid, *, stacklevel: int) -> dict[str, zarr.Group]:
+    """Return the groups of the labels of an image; warn of those that are listed and not there."""
+    found = {}
     for label, node in stored.labels.items():
         if holds_image(node):
-            tree[f"{LABELS}/{label}"] = open_pyramid(node, chunks=chunks)
-        else:
-            warnings.warn(
-                f"{stored.group.store_path / LABELS} lists {label!r}, but there is no OME-Zarr image of that name; "
-                "these labels are left out",
-                UserWarning,
-                stacklevel=2,
-            )
-    return tree
+            found[label] = node
+            continue
+        warnings.warn(
+            f"{stored.group.store_path / LABELS} lists {label!r}, but there is no OME-Zarr image of that name; "
+            "these labels are left out",
+            UserWarning,
+            stacklevel=stacklevel,
+        )
+    return found
+
+
+def open_labels(store: Any, path: str | None = None, level: int = 0) -> dict[str, tuple[xr.DataArray, str | None]]:
+    """Open a level of the labels of a stored image, each with the method that its metadata name; none of an array."""
+    place = local_path(store)
+    if place is not None and is_file_of_images(place):
+        return {}
+    node = open_node(store, path)
+    if not holds_image(node):
+        return {}
+    groups = _labels_of(StoredPyramid.by_ngff(node), stacklevel=3)
+    return {
+        name: (image_of_array(_one_array(group, level)), stated_method(group.attrs.asdict()))
+        for name, group in groups.items()
+    }
 
 
 def is_pyramid(store: Any, path: str | None = None) -> bool:

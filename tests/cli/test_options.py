@@ -180,6 +180,7 @@ def called(tmp_path, monkeypatch):
         # With any option but its path, `explain` plans what is a pyramid already.
         pyramid = function == "explain" or (options and not options.startswith("--path"))
         monkeypatch.setattr(stores, "is_pyramid", lambda place, path=None: pyramid)
+        monkeypatch.setattr(stores, "open_labels", lambda place, path=None, level=0: {})
         monkeypatch.setattr(stores, "names_axes", lambda place, path=None: True)
         monkeypatch.setattr(plots, "require_matplotlib", lambda: None)
         monkeypatch.setattr(plots, "save_levels_figure", lambda tree, picture: None)
