@@ -299,6 +299,7 @@ def add_levels(
         array,
         dims,
         packed=True,
+        by_arguments=any(value is not None for value in (dims, scale, translation, units)),
         scale=scale,
         translation=translation,
         units=units,
