@@ -18,7 +18,7 @@ from ..image.values import Packing, stated_missing
 from ..messages import check_choice
 from ..metadata.positions import other_positions
 from ..methods.reducer import Reducer
-from ..methods.reducers import Method, get_reducer
+from ..methods.reducers import Method, get_reducer, own_method, warn_of_stand_in
 from ..tasks import machine
 from .factors import ChunkSizes, ScaleFactors, as_positive_int
 from .plan import Plan
@@ -42,7 +42,10 @@ class LevelOptions:
     weights: xr.DataArray | None = None
 
     def __post_init__(self) -> None:
-        """Refuse options that are wrong for any image, or contradict each other."""
+        """Refuse options that are wrong for any image, or contradict each other; name the method as it is here."""
+        # The caller of the public function.
+        warn_of_stand_in(self.method, stacklevel=4)
+        object.__setattr__(self, "method", own_method(self.method))
         check_choice("boundary", self.boundary, BOUNDARIES)
         as_positive_int("max_levels", self.max_levels)
         listed = isinstance(self.scale_factors, Sequence | np.ndarray) and not isinstance(self.scale_factors, str)

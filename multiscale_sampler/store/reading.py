@@ -15,7 +15,7 @@ import xarray as xr
 import zarr
 
 from ..files import Part, is_file_of_images, level_count, read_file
-from ..image.dataarray import PerAxis, to_image
+from ..image.dataarray import PerAxis, is_ngff_image, to_image
 from ..image.orientation import OrientationOption
 from ..image.tree import assemble
 from ..metadata import parse_multiscales, stated_method
@@ -144,12 +144,12 @@ def names_axes(store: Any, path: str | None = None) -> bool:
     if place is not None and is_file_of_images(place):
         return True
     array = _one_array(open_node(store, path))
-    return _described(array) is not None or dimension_names(array) is not None
+    return _pyramid_above(array) is not None or dimension_names(array) is not None
 
 
 def image_to_join(source: Any, dims: Sequence[Hashable]) -> Any:
     """Return an array that joins an image of these dims: labelled by what is stated of it, or bare."""
-    if isinstance(source, xr.Dataset):
+    if isinstance(source, xr.Dataset) or is_ngff_image(source):
         return to_image(source)
     if not isinstance(source, str | os.PathLike) and not is_zarr(source):
         return source
@@ -205,7 +205,7 @@ def _labelled(
     """Label an array by what is known of it; other `dims` than the stored ones take nothing but the attributes."""
     stored = None
     try:
-        described = _described(array)
+        described = _pyramid_above(array)
         is_broken = False
     except BROKEN as error:
         if not by_arguments:
@@ -237,7 +237,7 @@ def _labelled(
     return image.assign_attrs(attrs)
 
 
-def _described(array: zarr.Array[Any]) -> tuple[StoredPyramid, int] | None:
+def _pyramid_above(array: zarr.Array[Any]) -> tuple[StoredPyramid, int] | None:
     """Return the pyramid of which OME-NGFF metadata of a group above an array name it as a level, and its number."""
     for group, relative in ancestors(array):
         multiscales = parse_multiscales(group.attrs.asdict())
