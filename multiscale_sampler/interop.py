@@ -17,12 +17,12 @@ import xarray as xr
 
 from .extras import required
 from .image.axes import Axis
-from .image.dataarray import image_axes, label_array, to_image, transposed_image, unread
+from .image.dataarray import image_axes, label_ngff_image, to_image, transposed_image, unread
 from .image.kinds import guess_axis_type
 from .image.orientation import DIRECTION, ORIGIN, orientations_along
 from .image.tree import NODE_PREFIX, RECIPE_ATTRIBUTE, assemble, levels_of_tree
 from .messages import check_choice
-from .metadata import LATEST_VERSION, OMERO, TYPE_ORDER, axis_entry, check_exportable, ngff_line, ngff_order
+from .metadata import LATEST_VERSION, OMERO, axis_entry, check_exportable, ngff_line, ngff_order
 from .metadata.display import stated_display
 from .tasks.crew import usable_scheduler
 
@@ -210,21 +210,10 @@ def _level_of(
     units = {dim: axis.unit for dim, axis in metadata_axes.items()} | dict(image.axes_units or {})
     types = {dim: axis.type for dim, axis in metadata_axes.items()} | dict(image.axes_types or {})
     orientations = {dim: axis.orientation for dim, axis in metadata_axes.items()} | dict(image.axes_orientations or {})
-    axes = []
-    for dim, size in zip(image.dims, image.data.shape, strict=True):
-        stated = str(types.get(dim))
-        kind = stated if stated in TYPE_ORDER else guess_axis_type(dim)
-        named = kind == "channel" and channel_names is not None and len(channel_names) == size
-        values = np.asarray(channel_names, dtype=str) if named else None
-        scale, translation = float(image.scale.get(dim, 1.0)), float(image.translation.get(dim, 0.0))
-        axes.append(Axis(dim, size, scale, translation, units.get(dim), kind, values))
-    level = label_array(da.asarray(image.data), axes, name=name)
-    for dim in image.dims:
-        if (orientation := orientations.get(dim)) is not None:
-            # For stores that it has read, ngff-zarr keeps the JSON object.
-            value = orientation["value"] if isinstance(orientation, Mapping) else orientation.value
-            level.coords[dim].attrs[ORIENTATION] = str(value)
-    return level
+    level = label_ngff_image(
+        image, units=units, types=types, orientations=orientations, name=name, channel_names=channel_names
+    )
+    return level.copy(data=da.asarray(level.data))
 
 
 # --- ITK -------------------------------------------------------------------------------------------------------

@@ -274,6 +274,7 @@ def test_layering__building_loads_nothing_of_a_cluster(loaded):
 
 # Modules whose tests are not in the file of their name, by the file that tests them.
 TESTED_IN = {
+    "build/test_joins.py": ["metadata.positions"],
     "build/test_converting.py": ("build.copying", "build.publishing"),
     "build/test_region.py": ("build.blanks", "build.passes", "build.sources"),
     "build/test_resuming.py": ("build.engine",),

@@ -12,17 +12,17 @@ from functools import partial
 from typing import Any, cast
 
 import numpy as np
-import numpy.typing as npt
 import xarray as xr
 import zarr
 
 from .. import store as stores
-from ..image.axes import Axis, position_tolerance
+from ..image.axes import Axis
 from ..image.boxes import Box, replaced, whole_box
 from ..image.dataarray import coordinate_variable, image_axes, to_image, unread, without_counted_positions
 from ..image.values import Packing
 from ..metadata import check_exportable, default_channel_labels, with_channels
 from ..metadata.display import Display, omero_to_publish
+from ..metadata.positions import are_same_positions
 from ..methods.reducers import Method
 from ..plan.options import LevelOptions, StorageOptions
 from ..store import in_one_commit
@@ -94,6 +94,7 @@ def append_pyramid(
     storage = StorageOptions(memory_limit=memory_limit, workers=workers)
     with stores.PyramidChange.claimed(store, path, storage_options=storage_options) as change:
         stored = change.pyramid
+        image = stores.image_to_join(image, stored.image.dims)
         refuse_other_change(stored, "append_pyramid")
         options = options_of_levels(stored, method)
         if resume and stored.begun is None and _is_appended(image, stored, dim, options, storage):
@@ -143,16 +144,13 @@ class _Addition:
         before = stored.image.isel({dim: slice(0, start)})
         axes = {axis.name: axis for axis in image_axes(before)}
         is_labelled = isinstance(image, xr.DataArray)
-        if not is_labelled:
-            array = stores.open_image(image).data if stores.is_zarr(image) else image
-            image = to_image(array, tuple(map(str, before.dims)))
-        else:
-            image = without_counted_positions(image)
+        names = tuple(map(str, before.dims))
+        image = without_counted_positions(image) if is_labelled else to_image(image, names)
         packing = stored.packing
         # An image in memory can carry values that are packed alike, with the attributes that say so.
         if packing is not None and Packing.of(image.attrs, image.dtype) != packing:
             image = packing.encoded(image)
-        _check_fit(before, axes, image, dim, labelled=is_labelled)
+        _check_fit(before, image, dim, labelled=is_labelled)
         ordered = image.transpose(*before.dims)
         shape = tuple(size + ordered.sizes[dim] * (name == dim) for name, size in before.sizes.items())
         whole = xr.DataArray(
@@ -167,9 +165,7 @@ class _Addition:
         return cls(whole, base_of(image, order, image.dtype), unread(image), before.dims.index(dim), start)
 
 
-def _check_fit(
-    before: xr.DataArray, axes: Mapping[str, Axis], image: xr.DataArray, dim: str, *, labelled: bool
-) -> None:
+def _check_fit(before: xr.DataArray, image: xr.DataArray, dim: str, *, labelled: bool) -> None:
     if set(image.dims) != set(before.dims):
         raise ValueError(
             f"the image has the axes {image.dims!r}, the store {before.dims!r}; rename or expand the image's dims"
@@ -187,27 +183,23 @@ def _check_fit(
                 f"the image has {image.sizes[name]!r} samples along {name!r}, the store {size!r}; crop or pad the image"
             )
         if labelled and name in image.coords and name in before.coords:
-            _check_appended_positions(str(name), before[name].values, image[name].values, _tolerance(axes[str(name)]))
+            _check_appended_positions(image[name].variable, before[name].variable)
 
 
-def _tolerance(axis: Axis) -> float:
-    return position_tolerance(axis.coordinates(), axis.scale) if axis.is_regular else 0.0
-
-
-def _check_appended_positions(dim: str, expected: npt.NDArray[Any], found: npt.NDArray[Any], tolerance: float) -> None:
-    numbers = expected.dtype.kind in "iuf" and found.dtype.kind in "iuf"
-    equal = np.abs(expected - found).max() <= tolerance if numbers else np.array_equal(expected, found)
-    if not equal:
+def _check_appended_positions(found: xr.Variable, expected: xr.Variable) -> None:
+    if not are_same_positions(found, expected):
         raise ValueError(
-            f"the image is at {dim}={_ends(found)}, but the positions in the store require {_ends(expected)}; correct "
-            "them with image.assign_coords, or pass the bare array, which gets the required positions"
+            f"the image is at {found.dims[0]}={_ends(found)}, but the positions in the store require "
+            f"{_ends(expected)}; correct them with scale=, translation= and units=, as in image.assign_coords(...), or "
+            "pass an array without positions, which gets the required ones"
         )
 
 
-def _ends(positions: npt.NDArray[Any]) -> str:
-    ends = positions[[0, -1]]
+def _ends(positions: xr.Variable) -> str:
+    ends = np.asarray(positions.values)[[0, -1]]
     first, last = ends.astype(str) if ends.dtype.kind == "M" else ends.tolist()
-    return f"{first!r} to {last!r}"
+    unit = positions.attrs.get("units")
+    return f"{first!r} to {last!r}" if unit is None else f"{first!r} to {last!r} {unit}"
 
 
 def _coordinates(before: xr.DataArray, axis: Axis, image: xr.DataArray | None, count: int) -> dict[Any, Any]:
@@ -238,8 +230,8 @@ def _axis_coordinate(before: xr.DataArray, axis: Axis, after: xr.DataArray | Non
     if axis.is_regular:
         longer = replace(axis, size=axis.size + count)
         if after is not None:
-            expected = longer.coordinates()[axis.size :]
-            _check_appended_positions(dim, expected, after.values, position_tolerance(expected, axis.scale))
+            expected = coordinate_variable(longer, attrs)[axis.size :]
+            _check_appended_positions(after.variable, expected)
         return coordinate_variable(longer, attrs)
     dates = before.dtype.kind in "mM"
     if dates and axis.size == 1:
@@ -289,7 +281,7 @@ def _count_of(image: Any, stored: stores.StoredPyramid, dim: str) -> int:
     """Return the number of samples that an image has along a dim."""
     if isinstance(image, xr.DataArray):
         return int(image.sizes.get(dim, 0))
-    shape = (stores.open_image(image) if stores.is_zarr(image) else image).shape
+    shape = image.shape
     at = stored.image.dims.index(dim) if dim in stored.image.dims else len(shape)
     return int(shape[at]) if at < len(shape) else 0
 

@@ -10,7 +10,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, cast
 
-import numpy as np
 import numpy.typing as npt
 import xarray as xr
 import zarr
@@ -32,7 +31,7 @@ from ..metadata import (
 from ..metadata.clients import unread_by_clients
 from ..metadata.display import Display, without_display
 from ..metadata.json_values import json_attributes
-from ..methods.reducers import REDUCERS, Method, get_reducer
+from ..methods.reducers import Method
 from ..plan.factors import ChunkSizes, ScaleFactors
 from ..plan.notes import warn_of_distortion
 from ..plan.options import STATED, LevelOptions, StorageOptions, specified
@@ -42,6 +41,7 @@ from .build import Arrays, Build, build_of_image, build_of_tree, open_with_axes
 from .engine import check_data, resumable, run_passes
 from .exporting import LABELLED_IMAGE, ExportSettings, Metadata, export, export_labels
 from .finished import is_made
+from .labels import LabelOptions, build_beside, build_of_labels, check_labels, check_method, label_trees
 from .publishing import published_attributes
 
 METADATA: tuple[Metadata, ...] = ("ome", "geozarr")
@@ -182,13 +182,13 @@ def write_pyramid(
         build = build_of_tree(image_or_tree, place, storage, dtype=dtype)
     else:
         build = build_of_image(*open_with_axes(image_or_tree), place, options, storage, dtype=dtype)
-        warn_of_distortion(build.plans[0], stacklevel=3)
+        warn_of_distortion(build.plans[0])
         announce(progress, build.plans[0].why_one_level)
     _warn_of_changes(build)
     build.check_sources()
     settings = ExportSettings(version, layout, mode, compressors, resume, progress, storage_options, metadata, digests)
     labels = label_trees(image_or_tree) if isinstance(image_or_tree, xr.DataTree) else {}
-    builds = {name: label_build(tree, place, storage) for name, tree in labels.items()}
+    builds = {name: build_of_labels(tree, build.images[0], place, storage) for name, tree in labels.items()}
     for each in builds.values():
         each.warn_of_order(stacklevel=3)
         each.check_sources()
@@ -303,6 +303,7 @@ def add_levels(
         array,
         dims,
         packed=True,
+        by_arguments=any(value is not None for value in (dims, scale, translation, units)),
         scale=scale,
         translation=translation,
         units=units,
@@ -312,11 +313,12 @@ def add_levels(
     image, axes = image_and_axes(stored_image)
     _check_base(axes)
     if labels_group is not None:
-        check_labels(image.dtype, method)
+        check_labels(image.dtype)
+        check_method(method)
     build = build_of_image(image, axes, stores.place_of(group), options, storage)
     _check_base_stays(build)
     build.check_sources()
-    warn_of_distortion(build.plans[0], stacklevel=3)
+    warn_of_distortion(build.plans[0])
     announce(progress, build.plans[0].why_one_level)
     settings = _AddedLevels(base, array, labels_group, compressors, resume, progress)
     _write_levels_beside_base(build, cast("zarr.Group", group), settings)
@@ -409,6 +411,7 @@ def write_labels(
     path: str | None = None,
     *,
     method: Method = "mode",
+    dtype: npt.DTypeLike | Literal["auto"] | None = None,
     chunks: ChunkSizes | None = None,
     shards: ChunkSizes | Literal[False] | None = None,
     compressors: Any = "auto",
@@ -427,8 +430,9 @@ def write_labels(
     Parameters
     ----------
     labels
-        Integers with the image's shape, with or without its channel axis: an array (which gets the image's
-        positions), a labelled image, or a tree from `to_multiscale` with as many levels as the image.
+        Integers or bools with the image's shape, with or without its channel axis: an array, a labelled or stored
+        image, a file, or a tree from `to_multiscale` with as many levels as the image. Along axes whose positions it
+        does not state, it gets those of the image.
     store, path
         Store, and path in it, of the image's group.
     name
@@ -436,6 +440,10 @@ def write_labels(
     method
         A method that creates no new ids: "mode", "mode_nonzero", "nearest", "label_gaussian", "min", "max", or a
         `Reducer` or function.
+    dtype
+        Integer dtype to convert the labels to, as "uint32"; "auto": the smallest that holds all of them, for which
+        they are read once. Values that are not whole or out of its range are an error. Default: that of the labels,
+        "uint8" for bools.
     chunks, shards, memory_limit, workers
         As in `plan_pyramid`.
     compressors, mode, resume, progress, storage_options
@@ -448,9 +456,10 @@ def write_labels(
     FileExistsError
         If there are labels of that name, and `mode` does not allow to replace them.
     TypeError
-        If the labels are not integers.
+        If the labels are neither integers nor bools, and no `dtype` is given, or it is not an integer dtype.
     ValueError
-        If the labels do not fit the image, or the method would create new ids; before anything is written.
+        If the labels do not fit the image or state other positions, or the method would create new ids; before
+        anything is written. Also if `dtype` does not hold a value.
 
     Examples
     --------
@@ -474,7 +483,8 @@ def write_labels(
     version = image.version
     place = stores.place_of(group)
     storage = storage.in_zarr_format(VERSIONS[version].zarr_format)
-    build = label_build(labels, place, storage, image=image, name=name, method=method)
+    options = LabelOptions(name, method, dtype)
+    build = build_beside(stores.image_to_join(labels, image.image.dims), image, place, storage, options)
     _warn_of_changes(build)
     build.check_sources()
     settings = ExportSettings(version, image.layout, mode, compressors, resume, progress)
@@ -489,66 +499,6 @@ def write_labels(
     if image.is_consolidated:
         stores.consolidate(root)
     build.warn_if_empty(stacklevel=3)
-
-
-def label_build(
-    labels: Any,
-    place: stores.Location,
-    storage: StorageOptions,
-    *,
-    image: stores.StoredPyramid | None = None,
-    name: str | None = None,
-    method: Method = "mode",
-) -> Build:
-    """Return the build of labels: of a tree, or of an array or labelled image with the factors of a stored `image`."""
-    if isinstance(labels, xr.DataTree):
-        build = build_of_tree(labels, place, storage)
-        check_labels(build.levels[0].dtype)
-        if image is not None and len(build.levels) != len(image.levels):
-            # "the same number of scale levels as the original unlabeled image" (0.4, labels metadata)
-            raise ValueError(
-                f"the labels have {len(build.levels)!r} levels, the image {len(image.levels)!r}; OME-NGFF requires the "
-                "same number, pass the base of the labels to compute them"
-            )
-        return build if name is None else replace(build, name=name)
-    stored = cast("stores.StoredPyramid", image)
-    placed = stores.placed_labels(labels, stored, name)
-    check_labels(placed.dtype, method)
-    options = replace(stored.level_options(placed.dims), method=method)
-    return build_of_image(*image_and_axes(placed), place, options, storage)
-
-
-def check_labels(dtype: np.dtype[Any], method: Method | None = None) -> None:
-    """Raise if values cannot be labels, or a method would create ids that do not exist in the input.
-
-    Raises
-    ------
-    TypeError
-        If the dtype is not an integer dtype.
-    ValueError
-        If the method would create label ids.
-    """
-    # "all label images MUST be integer" (0.4, labels metadata)
-    if dtype.kind not in "iu":
-        raise TypeError(
-            f"labels have dtype {str(dtype)!r}, but OME-NGFF requires integers; where all are whole, convert them to "
-            "a dtype that holds the largest id, as with astype('uint32') for ids below 2**32"
-        )
-    reducer = None if method is None else get_reducer(method)
-    if reducer is not None and reducer.function is None and reducer.labels == "no":
-        fitting = ", ".join(repr(name) for name, row in REDUCERS.items() if row.labels != "no")
-        raise ValueError(
-            f"method {reducer.name!r} would create label ids that do not exist in the input; choose one of {fitting}"
-        )
-
-
-def label_trees(tree: xr.DataTree) -> dict[str, xr.DataTree]:
-    """Return the trees in the group ``labels`` of an image's tree, by name."""
-    return (
-        {str(name): node for name, node in tree[stores.LABELS].children.items()}
-        if stores.LABELS in tree.children
-        else {}
-    )
 
 
 def _checked_metadata(metadata: Sequence[Metadata], version: NgffVersion) -> tuple[Metadata, ...]:

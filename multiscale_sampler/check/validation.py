@@ -17,6 +17,7 @@ from zarr.storage import StorePath
 
 from ..image.axes import Axis, position_tolerance
 from ..metadata import Version, known_version, listed_labels, namespace_of, parse_multiscales, stated_version
+from ..metadata.positions import unit_ratio
 from ..metadata.specification import Finding, Severity, document_findings
 from ..store import (
     BROKEN,
@@ -45,6 +46,7 @@ CONSOLIDATED = "Readers that use consolidated metadata see the array as it was w
 # Coordinates of longer axes are not read.
 MOST_POSITIONS = 1 << 27
 LENGTHS = 'The length of "scale" and "translation" MUST be the same as the length of "axes".'
+COVERAGE = "Labels are shown over their image by the positions that the metadata of both state."
 INTEGER_LABELS = "The pixels of the label images MUST be integer data types."
 LABELS_VERSION = 'The "version" MUST be the same within a hierarchy; clients refuse the image where it is missing.'
 
@@ -279,6 +281,48 @@ def _labels_findings(group: zarr.Group, *, strict: bool) -> Iterator[Finding]:
             found, expected = f"{_level_count(node)} levels", f"as many as the image has, {count}"
             sentence = "The labels MUST have the same number of entries (scale levels) as the original image."
             yield Finding("warning", place, found, expected, sentence)
+        if report.ok:
+            yield from _coverage_of_labels(node, group, place)
+
+
+def _coverage_of_labels(labels: zarr.Group, image: zarr.Group, place: str) -> Iterator[Finding]:
+    try:
+        pyramids = [StoredPyramid.by_ngff(group) for group in (labels, image)]
+        yield from coverage_findings(pyramids[0], pyramids[1], place)
+    except ValueError:
+        # An image that cannot be read has findings of its own.
+        return
+
+
+def coverage_findings(labels: StoredPyramid, image: StoredPyramid, place: str) -> Iterator[Finding]:
+    """Yield a finding if labels lie elsewhere than their image, or only over a part of it."""
+    claims, expected = [], []
+    others = {axis.name: axis for axis in image.levels[0]}
+    for axis in labels.levels[0]:
+        other = others.get(axis.name)
+        if other is None or axis.type == "channel" or not (axis.is_regular and other.is_regular):
+            continue
+        ratio = unit_ratio(axis.unit, other.unit)
+        ends, wanted = _edges(axis), _edges(other)
+        # Those of the coarser one may lie in other places of its voxels, and end with a part of one.
+        within = max(abs(axis.scale) * (ratio or 1.0), abs(other.scale))
+        if ratio is None or max(abs(end * ratio - edge) for end, edge in zip(ends, wanted, strict=True)) > within:
+            claims.append(_edges_text(axis))
+            expected.append(_edges_text(other))
+    if claims:
+        found = f"the labels lie at {', '.join(claims)}, and do not cover their image"
+        yield Finding("warning", place, found, f"the positions of the image, {', '.join(expected)}", COVERAGE)
+
+
+def _edges(axis: Axis) -> tuple[float, float]:
+    """Return where the first and the last voxel of an axis end, in ascending order."""
+    ends = sorted((axis.translation, axis.translation + axis.scale * (axis.size - 1)))
+    return ends[0] - abs(axis.scale) / 2, ends[1] + abs(axis.scale) / 2
+
+
+def _edges_text(axis: Axis) -> str:
+    first, last = _edges(axis)
+    return f"{axis.name} {first:g} to {last:g}{'' if axis.unit is None else f' {axis.unit}'}"
 
 
 def _level_count(group: zarr.Group) -> int | None:

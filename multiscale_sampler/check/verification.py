@@ -33,7 +33,7 @@ from .level_findings import (
     strict_matches,
 )
 from .survey import Survey
-from .validation import Report, chunk_findings, geometry_findings, outdated_findings
+from .validation import Report, chunk_findings, coverage_findings, geometry_findings, outdated_findings
 from .verdicts import Verdict, survey_of, verdicts_of
 
 Judgement: TypeAlias = Literal["agree", "disagree", "undecided"]
@@ -268,7 +268,8 @@ def _pyramids(
     outdated = list(outdated_findings(node)) if isinstance(node, zarr.Group) else []
     # What the documents of the arrays state now.
     own = open_node(node, use_consolidated=False) if isinstance(node, zarr.Group) and is_consolidated(node) else node
-    for label, stored in _image_and_labels(StoredPyramid.of(own)):
+    image = StoredPyramid.of(own)
+    for label, stored in _image_and_labels(image):
         pyramid = CheckedPyramid.of_store(stored)
         found = [] if label else outdated
         found = [*found, *recipe_findings(pyramid), *geometry_findings(stored)]
@@ -276,6 +277,7 @@ def _pyramids(
         levels = _checked_levels(wanted, len(stored.arrays))
         found += [finding for finding in coordinate_findings(stored, levels) if finding.location not in known]
         found += chunk_findings(stored)
+        found += coverage_findings(stored, image, "") if label else ()
         yield label, pyramid, found
 
 
@@ -310,7 +312,7 @@ def _verified(
     findings += [finding for found in of_levels.values() for finding in found]
     return Verification(
         pyramid.place,
-        tuple(dataclasses.replace(f, location=f"{prefix}{f.location}") for f in findings),
+        tuple(dataclasses.replace(f, location=f"{prefix}{f.location}".removesuffix("/")) for f in findings),
         tuple(_level_report(pyramid, verdict, survey, findings, prefix) for verdict in verdicts),
         (read["regions"], read["of"]),
         read["seed"],

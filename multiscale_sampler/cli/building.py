@@ -15,14 +15,15 @@ from .options import (
     AXIS_OPTIONS,
     BASE,
     BASE_PATH,
-    DIMS,
     EITHER_PATH,
     IMAGE_PATH,
+    LABEL_DTYPE,
     LABEL_METHOD,
     LABELS_PATH,
     LEVEL_OPTIONS,
     NAME,
     OVERWRITE,
+    PLACE_OPTIONS,
     QUIET,
     RESUME_BUILD,
     SOURCE_OPTIONS,
@@ -64,10 +65,17 @@ def _add_build(commands: Any) -> None:
 
 def _build(arguments: Arguments) -> int:
     from .. import open_image, write_pyramid
+    from ..build.labels import with_labels
+    from ..store import open_labels
 
-    image = open_image(arguments.source, **keywords(arguments, "open_image"))
+    opening, writing = keywords(arguments, "open_image"), keywords(arguments, "write_pyramid")
+    image: Any = open_image(arguments.source, **opening)
+    labels = open_labels(arguments.source, **{key: opening[key] for key in ("path", "level") if key in opening})
+    if labels:
+        is_placed = any(option.name in arguments for option in AXIS_OPTIONS)
+        image, writing = with_labels(image, labels, writing, is_placed=is_placed)
     with _on_cluster(arguments):
-        write_pyramid(image, arguments.target, **keywords(arguments, "write_pyramid"))
+        write_pyramid(image, arguments.target, **writing)
     return 0
 
 
@@ -154,11 +162,11 @@ def _add_write_labels(commands: Any) -> None:
         "Write the pyramid of labels beside their image.",
         "cells.zarr out.ome.zarr cells",
         {
-            "open_image": (LABELS_PATH, DIMS),
-            "write_labels": (IMAGE_PATH, LABEL_METHOD, *STORAGE_OPTIONS, OVERWRITE, RESUME_BUILD, QUIET),
+            "open_image": (LABELS_PATH, *PLACE_OPTIONS),
+            "write_labels": (IMAGE_PATH, LABEL_METHOD, LABEL_DTYPE, *STORAGE_OPTIONS, OVERWRITE, RESUME_BUILD, QUIET),
         },
     )
-    command.add_argument("labels", help="an array of integers: a path, a URL, a .zip or an .ozx file")
+    command.add_argument("labels", help="the labels: a zarr array or group, or a file such as TIFF")
     command.add_argument("store", help="the OME-Zarr image to which they belong: a path or a URL")
     command.add_argument("name", help="name of the labels: cells")
 

@@ -13,6 +13,7 @@ from .options import (
     DIM,
     IMAGE_PATH,
     NEW_METHOD,
+    PLACE_OPTIONS,
     QUIET,
     REGION,
     RESOURCE_OPTIONS,
@@ -64,7 +65,7 @@ def _add_append(commands: Any) -> None:
         "Append data to a pyramid along one axis, at every level.",
         "new.zarr out.ome.zarr --dim t",
         {
-            "open_image": SOURCE_OPTIONS,
+            "open_image": (*SOURCE_OPTIONS, *PLACE_OPTIONS),
             "append_pyramid": (DIM, STORE_PATH, STORED_METHOD, *RUN_OPTIONS),
         },
     )
@@ -74,9 +75,13 @@ def _add_append(commands: Any) -> None:
 
 def _append(arguments: Arguments) -> int:
     from .. import append_pyramid, open_image
+    from ..store import names_axes
 
-    # Without coordinates: the data start where those of the store end.
-    image = open_image(arguments.source, **keywords(arguments, "open_image")).data
+    image = open_image(arguments.source, **keywords(arguments, "open_image"))
+    is_stated = any(option.name in arguments for option in PLACE_OPTIONS)
+    if not is_stated and not names_axes(arguments.source, getattr(arguments, "path", None)):
+        # Names that are guessed are not those of the store.
+        image = image.data
     append_pyramid(image, arguments.store, **keywords(arguments, "append_pyramid"))
     return 0
 

@@ -90,7 +90,7 @@ SOURCE_OPTIONS = (ARRAY_PATH, SERIES, LEVEL)
 # --- what the image is -----------------------------------------------------------------------------------------
 
 DIMS = option("--dims", "dims", AXES, type=values.axes, metavar="NAMES", help="names of the axes: zyx, or time,lat,lon")
-AXIS_OPTIONS = (
+PLACE_OPTIONS = (
     DIMS,
     option(
         "--scale",
@@ -116,6 +116,9 @@ AXIS_OPTIONS = (
         metavar="UNITS",
         help="unit of the spatial axes: micrometer, or t=second,x=micrometer",
     ),
+)
+AXIS_OPTIONS = (
+    *PLACE_OPTIONS,
     option(
         "--channel-names",
         "channel_names",
@@ -247,6 +250,12 @@ LABEL_METHOD = option(
     type=values.method,
     metavar="METHOD",
     help="a method that creates no new ids: mode, mode_nonzero, nearest, label_gaussian (default: mode)",
+)
+LABEL_DTYPE = option(
+    "--dtype",
+    "dtype",
+    help="integer dtype of the labels: uint32, or auto for the smallest that holds all of them (default: as in the "
+    "source, uint8 for bools)",
 )
 STORED_METHOD = option(
     "--method",

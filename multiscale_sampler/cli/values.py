@@ -11,8 +11,7 @@ from argparse import ArgumentTypeError
 from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
-from ..messages import check_choice
-from ..methods.reducers import ALIASES, REDUCERS
+from ..methods.reducers import get_reducer, plain_name
 
 Parsed = TypeVar("Parsed")
 
@@ -108,13 +107,11 @@ def orientation(text: str) -> str | dict[str, str]:
 
 def method(text: str) -> str:
     """Return the name of a method, from its own name or one of the spatial-image family, in any spelling."""
-    plain = text.lower().replace("-", "_")
-    if plain not in ALIASES and plain not in REDUCERS:
-        try:
-            check_choice("method", text, REDUCERS)
-        except ValueError as error:
-            raise ArgumentTypeError(str(error)) from None
-    return plain
+    try:
+        get_reducer(text)
+    except ValueError as error:
+        raise ArgumentTypeError(str(error)) from None
+    return plain_name(text)
 
 
 def names(text: str) -> list[str]:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Mapping, Sequence
-from typing import Any, TypeAlias, TypeVar
+from importlib import import_module
+from typing import Any, TypeAlias, TypeVar, cast, get_args
 
 import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
 from .axes import Axis, line_through
-from .kinds import AxisType, axis_type_of
+from .kinds import AxisType, axis_type_of, guess_axis_type
 from .orientation import OrientationOption, orientations_of
 from .xarray_internals import holds_values_in_memory
 
@@ -20,6 +22,9 @@ PerAxis: TypeAlias = "float | Sequence[float] | Mapping[str, float]"
 # Coordinates are loaded into memory; a larger array is not taken for one.
 MAX_COORDINATE_BYTES = 64 * 2**20
 DEFAULT_DIMS = {2: ("y", "x"), 3: ("z", "y", "x")}
+# What an image of ngff-zarr has.
+NGFF_AXES = ("units", "types", "orientations")
+NGFF_IMAGE = ("axes_units", "scale", "translation", "dims", "data")
 # Encodings that have one entry for each axis.
 STORED_SHAPES = ("chunks", "shards")
 OptionValue = TypeVar("OptionValue")
@@ -94,8 +99,8 @@ def to_image(
     ----------
     array
         A numpy or dask array, anything with ``shape``, ``dtype`` and slicing (taken lazily, nothing is read),
-        a DataArray (SpatialImage included), or a Dataset of one variable. Coordinates, attrs, name and units
-        are kept; dimensions without a coordinate get one.
+        a DataArray (SpatialImage included), a Dataset of one variable, an ``NgffImage`` of ngff-zarr, or a path or URL,
+        which `open_image` opens. Coordinates, attrs, name and units are kept; dimensions without a coordinate get one.
     dims
         Names of the axes, as a sequence or as one string of single letters ("zyx"). **Guessed** for unlabelled
         arrays of two axes (``y, x``) or three (``z, y, x``); required for any other unlabelled array.
@@ -177,7 +182,66 @@ def _has_new_positions(axis: Axis, scales: Mapping[str, float], translations: Ma
     return not labels and (axis.name in scales or axis.name in translations)
 
 
+def is_ngff_image(image: Any) -> bool:
+    """Whether something is an ``NgffImage`` of ngff-zarr."""
+    return not isinstance(image, xr.DataArray) and all(hasattr(image, name) for name in NGFF_IMAGE)
+
+
+def label_ngff_image(
+    image: Any,
+    *,
+    units: Mapping[str, Any],
+    types: Mapping[str, Any],
+    orientations: Mapping[str, Any],
+    name: str | None = None,
+    channel_names: Sequence[str] | None = None,
+) -> xr.DataArray:
+    """Return an image of ngff-zarr as a labelled array; what the caller knows of its axes is given by dim."""
+    axes = []
+    for dim, size in zip(image.dims, image.data.shape, strict=True):
+        stated = str(types.get(dim))
+        kind = stated if stated in get_args(AxisType) else guess_axis_type(dim)
+        named = kind == "channel" and channel_names is not None and len(channel_names) == size
+        values = np.asarray(channel_names, dtype=str) if named else None
+        scale, translation = float(image.scale.get(dim, 1.0)), float(image.translation.get(dim, 0.0))
+        orientation = orientations.get(dim)
+        if orientation is not None:
+            # For stores that it has read, ngff-zarr keeps the JSON object.
+            orientation = str(orientation["value"] if isinstance(orientation, Mapping) else orientation.value)
+        axes.append(Axis(dim, size, scale, translation, units.get(dim), cast("AxisType", kind), values, orientation))
+    return label_array(image.data, axes, name=name or image.name or "image")
+
+
+def _opened(path: str | os.PathLike[str]) -> xr.DataArray:
+    """Return the image at a path or URL; the package of stores, which stands above, is loaded when one comes."""
+    package = __name__.partition(".")[0]
+    return cast("xr.DataArray", import_module(package).open_image(path))
+
+
+def _as_array(array: Any) -> Any:
+    """Return what is passed as an image in a form that has a shape: opened, or labelled by what it states.
+
+    Raises
+    ------
+    TypeError
+        If it is a mapping, of which it is not known what is the image.
+    """
+    if isinstance(array, str | os.PathLike):
+        return _opened(array)
+    if is_ngff_image(array):
+        units, types, orientations = (getattr(array, f"axes_{each}", None) or {} for each in NGFF_AXES)
+        names = getattr(array, "channel_names", None)
+        return label_ngff_image(array, units=units, types=types, orientations=orientations, channel_names=names)
+    if isinstance(array, Mapping) and not isinstance(array, xr.Dataset):
+        raise TypeError(
+            f"a mapping with the keys {list(array)[:5]!r} is not an image; label an array of it with to_image, as in "
+            "to_image(array, dims='zyx', scale=0.5), or open a store with open_image"
+        )
+    return array
+
+
 def _with_dims(array: Any, dims: Sequence[str] | str | None) -> xr.DataArray:
+    array = _as_array(array)
     if isinstance(array, xr.Dataset):
         if len(array.data_vars) != 1:
             raise ValueError(

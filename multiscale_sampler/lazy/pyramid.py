@@ -95,7 +95,7 @@ def to_multiscale(
     options = replace(options, method=method)
     options.warn_of_averages(image)
     plan = plan_image(image, axes, options, storage)
-    warn_of_distortion(plan, stacklevel=2)
+    warn_of_distortion(plan)
     return _tree_of_plan(image, plan, options, storage)
 
 
@@ -113,7 +113,7 @@ def _tree_of_dataset(
     shaped = replace(options, method=methods[first])
     image, axes = image_and_axes(dataset[first])
     plan = plan_image(image, axes, shaped, storage)
-    warn_of_distortion(plan, stacklevel=3)
+    warn_of_distortion(plan)
     trees = {first: _tree_of_plan(image, plan, shaped, storage)}
     recipe = trees[first].attrs[RECIPE_ATTRIBUTE]
     # `scale_factors` lists the levels of the first variable, so the rules that chose them must not apply again.

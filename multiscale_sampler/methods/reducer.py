@@ -81,6 +81,8 @@ class Reducer:
         Name of the method in the zarr convention ``multiscales``, if it has another one there.
     aliases
         Names of the method in other libraries.
+    stands_for
+        Names of methods of other libraries whose results differ, and for which this one is taken, with a warning.
 
     Examples
     --------
@@ -110,6 +112,7 @@ class Reducer:
     by_ticks: bool = False
     convention_name: str | None = None
     aliases: tuple[str, ...] = ()
+    stands_for: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """Refuse a reducer that defines nothing, or two things, to compute."""

@@ -10,7 +10,7 @@ from enum import Enum, StrEnum
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
-from ..messages import check_choice
+from ..messages import check_choice, warn_caller
 from . import (
     BandReduction,
     Binding,
@@ -41,9 +41,10 @@ ORDERED_KINDS = "biufmM"
 
 
 class Methods(StrEnum):
-    """Names of methods in multiscale-spatial-image and ngff-zarr, for code written for these libraries.
+    """Names of methods in multiscale-spatial-image, ngff-zarr and ome-zarr-py, for code written for these libraries.
 
-    A member, its string, or a member of the enums of those libraries selects the method that does the same.
+    A member, its string in any case, or a member of the enums of those libraries selects the method that does the same;
+    ``RESIZE`` and ``ZOOM``, whose results differ, the one that is closest, with a warning that names it.
 
     Examples
     --------
@@ -65,6 +66,9 @@ class Methods(StrEnum):
     DASK_IMAGE_GAUSSIAN = "dask_image_gaussian"
     DASK_IMAGE_MODE = "dask_image_mode"
     DASK_IMAGE_NEAREST = "dask_image_nearest"
+    LOCAL_MEAN = "local_mean"
+    RESIZE = "resize"
+    ZOOM = "zoom"
 
 
 def _row(name: str, summary: str, make: Callable[[Binding], Reduction], **options: Any) -> Reducer:
@@ -72,7 +76,7 @@ def _row(name: str, summary: str, make: Callable[[Binding], Reduction], **option
     return Reducer(name, summary, make=make, **{**defaults, **options})
 
 
-def _filter(name: FilterKernel, summary: str, *aliases: Methods) -> Reducer:
+def _filter(name: FilterKernel, summary: str, *aliases: Methods, stands_for: tuple[Methods, ...] = ()) -> Reducer:
     return _row(
         name,
         summary,
@@ -83,6 +87,7 @@ def _filter(name: FilterKernel, summary: str, *aliases: Methods) -> Reducer:
         evidence="pixels",
         float_ulps=2,
         aliases=aliases,
+        stands_for=stands_for,
     )
 
 
@@ -104,6 +109,7 @@ REDUCERS: dict[str, Reducer] = {
                 Methods.ITK_BIN_SHRINK,
                 Methods.ITKWASM_BIN_SHRINK,
                 Methods.DASK_BIN_SHRINK,
+                Methods.LOCAL_MEAN,
             ),
         ),
         _row(
@@ -207,8 +213,10 @@ REDUCERS: dict[str, Reducer] = {
             Methods.ITKWASM_GAUSSIAN,
             Methods.DASK_IMAGE_GAUSSIAN,
         ),
-        _filter("linear", "triangle centred on the window, two windows wide"),
-        _filter("cubic", "cubic convolution (Keys) centred on the window, four windows wide"),
+        _filter("linear", "triangle centred on the window, two windows wide", stands_for=(Methods.RESIZE,)),
+        _filter(
+            "cubic", "cubic convolution (Keys) centred on the window, four windows wide", stands_for=(Methods.ZOOM,)
+        ),
         _filter("lanczos", "windowed sinc (Lanczos, 3 lobes) centred on the window, six windows wide"),
         _row(
             "laplacian",
@@ -231,6 +239,7 @@ REDUCERS: dict[str, Reducer] = {
     )
 }
 ALIASES: dict[str, str] = {str(alias): row.name for row in REDUCERS.values() for alias in row.aliases}
+STAND_INS: dict[str, str] = {str(alias): row.name for row in REDUCERS.values() for alias in row.stands_for}
 # Not in the table: users select it by method "mean" with weights=.
 WEIGHTED_MEAN = _row(
     "weighted mean", "weighted mean of the window", WeightedReduction, kinds=REAL_KINDS, packed="packed"
@@ -245,10 +254,7 @@ def get_reducer(method: Method, *, weighted: bool = False) -> Reducer:
     ValueError
         If no method has that name, or if a weighted method is asked for that is not the mean.
     """
-    if isinstance(method, Enum):
-        method = cast("str", method.value)
-    if isinstance(method, str):
-        method = ALIASES.get(method, method)
+    method = own_method(method)
     if weighted:
         if method not in ("mean", REDUCERS["mean"]):
             raise ValueError(f"weights need method='mean', not method={method!r}; omit one of them")
@@ -258,7 +264,31 @@ def get_reducer(method: Method, *, weighted: bool = False) -> Reducer:
     if callable(method):
         return Reducer(_function_name(method), function=method)
     check_choice("method", method, REDUCERS)
-    return REDUCERS[method]
+    return REDUCERS[cast("str", method)]
+
+
+def own_method(method: Method) -> Method:
+    """Return a method by the name that it has here, from a name in any spelling, or one of another library."""
+    named = plain_name(method)
+    own = ALIASES.get(named) or STAND_INS.get(named) or named
+    return own if own in REDUCERS else method.value if isinstance(method, Enum) else method
+
+
+def plain_name(method: Method) -> str:
+    """Return the name of a method in the spelling of the table; "" for a function or a reducer."""
+    name = method.value if isinstance(method, Enum) else method
+    return name.strip().lower().replace("-", "_").replace(" ", "_") if isinstance(name, str) else ""
+
+
+def warn_of_stand_in(method: Method) -> None:
+    """Warn the caller if a name of another library is taken for a method whose results differ."""
+    named = plain_name(method)
+    if named in STAND_INS:
+        row = REDUCERS[STAND_INS[named]]
+        warn_caller(
+            f"method {named!r} of ome-zarr-py has other results here: {row.name!r} is taken for it ({row.summary}); "
+            f"pass method={row.name!r}, or 'mean'"
+        )
 
 
 def resampling_name(name: str) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -10,6 +9,7 @@ import xarray as xr
 
 from ..image.axes import Axis
 from ..image.dataarray import has_stated_positions
+from ..messages import warn_caller
 from ..metadata.units import UnitDimension, unit_dimension
 from .factors import ISOTROPY_RATIO, LARGEST_MIN_SIZE, ScaleFactors, default_min_size, spacing_of, step_of
 from .plan import Level, Plan
@@ -56,8 +56,8 @@ def why_levels_end(
     return ""
 
 
-def warn_of_distortion(plan: Plan, *, stacklevel: int) -> None:
-    """Warn, as a call at `stacklevel`, once, of the level whose voxels are the most anisotropic, if its base's are not.
+def warn_of_distortion(plan: Plan) -> None:
+    """Warn the caller, once, of the level whose voxels are the most anisotropic, if its base's are not.
 
     Axes are compared that measure the same, have a spacing that somebody stated, and more than one sample.
     """
@@ -71,11 +71,9 @@ def warn_of_distortion(plan: Plan, *, stacklevel: int) -> None:
         default=(1.0, 0, 1.0),
     )
     if worst > ISOTROPY_RATIO * (1 + RATIO_TOLERANCE):
-        warnings.warn(
+        warn_caller(
             f"voxels of level {index!r} are more anisotropic than those of the base: {ratio:.3g}:1, not "
-            f"{ratio / worst:.3g}:1; scale_factors='isotropic' without min_size keeps them in shape",
-            UserWarning,
-            stacklevel=stacklevel + 1,
+            f"{ratio / worst:.3g}:1; scale_factors='isotropic' without min_size keeps them in shape"
         )
 
 

@@ -5,7 +5,7 @@ Public functions create these values before they do anything else, and pass them
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, Literal
 
@@ -17,8 +17,9 @@ from ..image.axes import BOUNDARIES, Boundary
 from ..image.values import Packing, stated_classes, stated_missing
 from ..messages import check_choice, warn_caller
 from ..metadata.display import has_alpha
+from ..metadata.positions import other_positions
 from ..methods.reducer import Reducer
-from ..methods.reducers import Method, get_reducer
+from ..methods.reducers import Method, get_reducer, own_method, warn_of_stand_in
 from ..tasks import machine
 from .factors import ChunkSizes, ScaleFactors, as_positive_int
 from .plan import Plan
@@ -42,7 +43,9 @@ class LevelOptions:
     weights: xr.DataArray | None = None
 
     def __post_init__(self) -> None:
-        """Refuse options that are wrong for any image, or contradict each other."""
+        """Refuse options that are wrong for any image, or contradict each other; name the method as it is here."""
+        warn_of_stand_in(self.method)
+        object.__setattr__(self, "method", own_method(self.method))
         check_choice("boundary", self.boundary, BOUNDARIES)
         as_positive_int("max_levels", self.max_levels)
         listed = isinstance(self.scale_factors, Sequence | np.ndarray) and not isinstance(self.scale_factors, str)
@@ -199,9 +202,10 @@ def _check_weights(weights: xr.DataArray, image: xr.DataArray) -> None:
                 f"weights have {weights.sizes[dim]!r} samples along {dim!r}, the image has {image.sizes[dim]!r}; give "
                 "weights of the same size"
             )
-        if dim in weights.coords and not np.allclose(weights[dim], image[dim], rtol=1e-9):
+        if (places := other_positions(weights, image, str(dim))) is not None:
             raise ValueError(
-                f"weights and image have different coordinates along {dim!r}; align the weights, as with reindex_like"
+                f"weights and image have different coordinates along {dim!r}: the weights are at {places[0]}, the "
+                f"image at {places[1]}; align the weights, as with reindex_like"
             )
 
 
@@ -238,6 +242,19 @@ class StorageOptions:
         if self.shards is not None and self.shards is not False:
             raise ValueError(f"zarr v2 has no shards, got shards={self.shards!r}; omit them, or write zarr v3")
         return replace(self, shards=False)
+
+    def for_part_of(self, image_dims: Sequence[Hashable], dims: Sequence[Hashable]) -> StorageOptions:
+        """Return the options of an image for its labels, which have only some of its dims."""
+        missing = set(image_dims) - set(dims)
+
+        def along(sizes: Any) -> Any:
+            if isinstance(sizes, Sequence | np.ndarray) and len(sizes) == len(image_dims):
+                sizes = dict(zip(image_dims, sizes, strict=True))
+            if not isinstance(sizes, Mapping):
+                return sizes
+            return {dim: size for dim, size in sizes.items() if dim not in missing}
+
+        return replace(self, chunks=along(self.chunks), shards=along(self.shards)) if missing else self
 
     @property
     def worker_count(self) -> int:

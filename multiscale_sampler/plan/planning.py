@@ -128,7 +128,7 @@ def plan_pyramid(
     image, axes = image_and_axes(image)
     options.warn_of_averages(image)
     plan = ready_to_build(plan_image(image, axes, options, storage))
-    warn_of_distortion(plan, stacklevel=2)
+    warn_of_distortion(plan)
     return plan
 
 

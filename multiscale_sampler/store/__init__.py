@@ -51,7 +51,7 @@ from .digests import Digests
 from .documents import consolidate, members_of, outdated_documents
 from .encoding import Encoding, encoding_like, key_encoding
 from .journal import Journal, claim
-from .label_groups import is_finished, label_place, labels_group_above, placed_labels, register_label
+from .label_groups import is_finished, label_place, labels_group_above, placed_labels, placed_levels, register_label
 from .layout import DIGESTS_PATH, LABELS, LAYOUTS, Layout, check_node_name, level_paths, written_paths
 from .leftovers import remove_leftovers
 from .limits import limited_array
@@ -73,7 +73,7 @@ from .nodes import (
 from .origins import refuse_source_in_target, source_array, zarr_arrays
 from .presence import Presence, check_chunks, inventories, warn_if_empty, watched
 from .raw_chunks import is_stored
-from .reading import image_of_array, is_pyramid, open_image, open_pyramid
+from .reading import image_of_array, image_to_join, is_pyramid, names_axes, open_image, open_labels, open_pyramid
 from .remote import in_one_commit
 from .stored_pyramid import StoredPyramid, holds_image
 from .targets import (
@@ -123,6 +123,7 @@ __all__ = [
     "holds_all_of",
     "holds_image",
     "image_of_array",
+    "image_to_join",
     "in_one_commit",
     "inventories",
     "is_consolidated",
@@ -139,8 +140,10 @@ __all__ = [
     "local_path",
     "members_of",
     "name_of",
+    "names_axes",
     "node_at",
     "open_image",
+    "open_labels",
     "open_node",
     "open_pyramid",
     "open_target",
@@ -152,6 +155,7 @@ __all__ = [
     "place_of",
     "place_to_open",
     "placed_labels",
+    "placed_levels",
     "refuse_source_in_target",
     "register_label",
     "rehearse",

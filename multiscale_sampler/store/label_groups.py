@@ -5,80 +5,98 @@ OME-NGFF has them in the group ``labels`` of the image's group, whose attributes
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import xarray as xr
 import zarr
 from zarr.storage import StorePath
 
-from ..image.axes import Axis, position_tolerance
-from ..image.dataarray import coordinate_variable, has_stated_positions, image_axes, to_image
+from ..image.axes import Axis, SamplePosition
+from ..image.dataarray import coordinate_variable, has_stated_positions, image_axes, to_image, with_coordinates_of
 from ..metadata import NgffVersion, label_list_attributes, listed_labels, with_published
-from ..metadata.units import unit_dimension, unit_factor
+from ..metadata.display import without_display
+from ..metadata.positions import other_positions
 from .layout import LABELS, check_node_name
 from .nodes import open_node
 from .staging import Stage
-from .stored_pyramid import StoredPyramid, holds_image
+from .stored_pyramid import holds_image
 from .targets import writable_group
 
 
-def placed_labels(labels: Any, image: StoredPyramid, name: str | None) -> xr.DataArray:
-    """Return labels with the positions of the image that they label.
+def placed_labels(labels: Any, image: xr.DataArray, name: str | None) -> xr.DataArray:
+    """Return labels, an array or an image, with the positions of the image that they label.
 
     Raises
     ------
     ValueError
         If they are not of the image's size, or state other positions.
     """
-    given = isinstance(labels, xr.DataArray)
-    base = image.levels[0]
-    sizes = {axis.name: axis.size for axis in base}
-    of_space = {axis.name: axis.size for axis in base if axis.type != "channel"}
-    found = (
-        dict(labels.sizes)
-        if given
-        else next((named for named in (sizes, of_space) if tuple(named.values()) == tuple(labels.shape)), {})
-    )
+    dims = _dims_of_labels(labels, image)
+    placed = to_image(labels, dims)
+    # Names of channels, say, beside those of an image that has none.
+    named = [dim for dim in dims if placed.coords[dim].dtype.kind in "OSTU" and not has_stated_positions(image, dim)]
+    for dim in dims if isinstance(labels, xr.DataArray) else ():
+        if dim not in named and (places := other_positions(labels, image, dim)) is not None:
+            raise ValueError(
+                f"the labels are at {places[0]}, the image at {places[1]}; correct them with scale=, translation= and "
+                "units=, or pass an array without positions, which gets those of the image"
+            )
+    joined = [dim for dim in dims if dim not in named]
+    return with_coordinates_of(placed, without_display(image), joined).rename(name or placed.name)
+
+
+def placed_levels(levels: Sequence[xr.DataArray], image: xr.DataArray) -> list[xr.DataArray]:
+    """Return the levels of labels at the positions of their image, along axes whose positions nobody stated.
+
+    Those of a level are then in voxels of the base.
+    """
+    base, placed = levels[0], list(levels)
+    for axis in image_axes(without_display(image)):
+        dim = axis.name
+        if base.sizes.get(dim) != axis.size or has_stated_positions(base, dim):
+            continue
+        placed[0] = with_coordinates_of(placed[0], without_display(image), [dim])
+        for index, own in enumerate(map(image_axes, levels[1:]), 1):
+            at = next(each for each in own if each.name == dim)
+            moved = coordinate_variable(_in_voxels_of(axis, at), image.coords[dim].attrs)
+            placed[index] = placed[index].assign_coords({dim: moved})
+    return placed
+
+
+def _in_voxels_of(base: Axis, level: Axis) -> Axis:
+    """Return the axis of a level whose positions are counted in voxels of the base."""
+    if base.is_regular:
+        scale, translation = base.scale * level.scale, base.translation + base.scale * level.translation
+        return replace(base, size=level.size, scale=scale, translation=translation)
+    position: SamplePosition = "center" if level.translation else "first"
+    factor = round(level.scale)
+    return base.coarsen(factor, boundary="pad" if level.size * factor >= base.size else "trim", position=position)
+
+
+def _dims_of_labels(labels: Any, image: xr.DataArray) -> tuple[str, ...]:
+    """Return the dims of labels, those of a bare array by its shape.
+
+    Raises
+    ------
+    ValueError
+        If no dims of the image have these sizes.
+    """
+    sizes = {str(dim): size for dim, size in image.sizes.items()}
+    of_space = {axis.name: axis.size for axis in image_axes(image) if axis.type != "channel"}
+    if isinstance(labels, xr.DataArray):
+        found = {str(dim): size for dim, size in labels.sizes.items()}
+    else:
+        found = next((named for named in (sizes, of_space) if tuple(named.values()) == tuple(labels.shape)), {})
     if not found or any(sizes.get(dim) != size for dim, size in found.items()):
+        shape = found if isinstance(labels, xr.DataArray) else tuple(labels.shape)
         raise ValueError(
-            f"labels of shape {tuple(labels.shape)!r} do not fit an image of {sizes!r}; give them its sizes"
+            f"labels of shape {shape!r} do not fit an image of {sizes!r}; give them its sizes, and name their axes as "
+            "it does, with dims="
         )
-    placed = to_image(labels, tuple(found))
-    axes = {axis.name: axis for axis in base}
-    stated = {axis.name: axis for axis in image_axes(placed) if given and has_stated_positions(labels, axis.name)}
-    for dim, axis in stated.items():
-        _check_same_positions(axis, axes[dim])
-    unplaced = [dim for dim in found if dim not in stated]
-    placed = placed.assign_coords({dim: coordinate_variable(axes[dim], {}) for dim in unplaced})
-    return placed.rename(name or placed.name)
-
-
-def _check_same_positions(labels: Axis, image: Axis) -> None:
-    """Refuse labels that are somewhere else than their image."""
-    if not labels.is_regular or not image.is_regular:
-        return
-    known = unit_dimension(labels.unit), unit_dimension(image.unit)
-    # Where one of them has no unit, its numbers are taken for those of the other.
-    factor = unit_factor(labels.unit) / unit_factor(image.unit) if None not in known else 1.0
-    lines = (labels.coordinates() * factor, image.coordinates())
-    tolerance = position_tolerance(lines[1], image.scale)
-    different = None not in known and known[0] != known[1]
-    if (
-        different
-        or np.abs(lines[0] - lines[1]).max() > tolerance
-        or (labels.size == 1 and abs(labels.scale * factor - image.scale) > tolerance)
-    ):
-        raise ValueError(
-            f"the labels are at {_place_of(labels)}, the image at {_place_of(image)}; give labels of the same "
-            "positions, or a bare array, which gets those of the image"
-        )
-
-
-def _place_of(axis: Axis) -> str:
-    unit = "" if axis.unit is None else f" {axis.unit}"
-    return f"{axis.name} = {axis.translation!r} + {axis.scale!r} * i{unit}"
+    return tuple(found)
 
 
 def label_place(image: zarr.Group, name: str) -> StorePath:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 import os
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, cast
 
@@ -14,16 +15,21 @@ import xarray as xr
 import zarr
 
 from ..files import Part, is_file_of_images, level_count, read_file
-from ..image.dataarray import PerAxis, to_image
+from ..image.dataarray import PerAxis, is_ngff_image, to_image
 from ..image.orientation import OrientationOption
 from ..image.tree import assemble
-from ..metadata import parse_multiscales
+from ..metadata import parse_multiscales, stated_method
 from .arrays import ENCODING_ATTRIBUTES, ancestors, encoding_of, labelled_by_names, lazy_array, own_name, packing_of
 from .documents import warn_of_outdated
 from .layout import BUILD_ATTRIBUTE, LABELS
-from .nodes import is_zarr, local_path, only_array, open_node, url_options
+from .nodes import dimension_names, is_zarr, local_path, only_array, open_node, url_options
 from .stored_pyramid import StoredPyramid, holds_image, unfinished
-from .zarr_internals import nodes_at
+from .zarr_internals import BROKEN, nodes_at
+
+REMEDY = (
+    "to open an array without these metadata, name it with path=, and its axes with dims=, and place it with scale=, "
+    "translation= and units="
+)
 
 
 def open_image(
@@ -46,7 +52,8 @@ def open_image(
 
     Dimensions, coordinates and units come from the first of these that knows them: the arguments, the OME-NGFF
     metadata of a group above the array, coordinate arrays beside it, its dimension names. An array without any
-    of them is labelled as `to_image` labels it. Arrays packed by the CF conventions (``scale_factor``,
+    of them is labelled as `to_image` labels it. Metadata that cannot be read are an error, and only a warning where
+    `path`, `dims`, `scale`, `translation` or `units` are given. Arrays packed by the CF conventions (``scale_factor``,
     ``_FillValue``) are decoded, lazily.
 
     Local files may also be TIFF (OME-TIFF, ImageJ, GeoTIFF), NIfTI, HDF5, netCDF, MetaImage, NRRD or pictures, by
@@ -91,7 +98,8 @@ def open_image(
     Warns
     -----
     UserWarning
-        If OME-NGFF metadata label the array and leave something to be assumed, as old or incomplete ones do.
+        If OME-NGFF metadata label the array and leave something to be assumed, as old or incomplete ones do; if they
+        cannot be read and the arguments are used instead.
 
     Examples
     --------
@@ -125,8 +133,30 @@ def open_image(
         return to_image(_image_of_file(place, part, dims, chunks), name=name, **cast("Any", overrides))
     if series is not None:
         raise ValueError(f"series={series!r} goes with TIFF files; leave it out, or name a path in the store")
-    array = _one_array(open_node(store, path, storage_options=storage_options), level)
-    return image_of_array(array, dims, chunks=chunks, name=name, **cast("Any", overrides))
+    by_arguments = any(value is not None for value in (path, dims, scale, translation, units))
+    array = _one_array(open_node(store, path, storage_options=storage_options), level, by_arguments=by_arguments)
+    return image_of_array(array, dims, chunks=chunks, name=name, by_arguments=by_arguments, **cast("Any", overrides))
+
+
+def names_axes(store: Any, path: str | None = None) -> bool:
+    """Whether a stored array, or a file, says what its axes are, so that `open_image` guesses none of their names."""
+    place = local_path(store)
+    if place is not None and is_file_of_images(place):
+        return True
+    array = _one_array(open_node(store, path))
+    return _pyramid_above(array) is not None or dimension_names(array) is not None
+
+
+def image_to_join(source: Any, dims: Sequence[Hashable]) -> Any:
+    """Return an array that joins an image of these dims: labelled by what is stated of it, or bare."""
+    if isinstance(source, xr.Dataset) or is_ngff_image(source):
+        return to_image(source)
+    if not isinstance(source, str | os.PathLike) and not is_zarr(source):
+        return source
+    if names_axes(source):
+        return open_image(source)
+    array = _one_array(open_node(source))
+    return image_of_array(array, tuple(map(str, dims)) if len(dims) == array.ndim else None).data
 
 
 def image_of_array(
@@ -136,10 +166,14 @@ def image_of_array(
     chunks: Any = "auto",
     packed: bool = False,
     name: str | None = None,
+    by_arguments: bool = False,
     **overrides: Any,
 ) -> xr.DataArray:
-    """Return a stored array as `open_image` does; `packed`: with its values as they are stored."""
-    image = _labelled(array, dims, chunks, packed=packed)
+    """Return a stored array as `open_image` does; `packed`: with its values as they are stored.
+
+    `by_arguments`: metadata that cannot be read are a warning, as the caller states what the array is.
+    """
+    image = _labelled(array, dims, chunks, packed=packed, by_arguments=by_arguments)
     image = to_image(image, name=name or _name_of(image, array), **overrides)
     image.encoding = encoding_of(array)
     return image
@@ -165,11 +199,33 @@ def _image_of_file(place: Path, part: Part, dims: Sequence[str] | str | None, ch
     return xr.DataArray(variable, coordinates, name="image" if found.name in {*names, *coordinates} else found.name)
 
 
-def _labelled(array: zarr.Array[Any], dims: Sequence[str] | str | None, chunks: Any, *, packed: bool) -> xr.DataArray:
+def _labelled(
+    array: zarr.Array[Any], dims: Sequence[str] | str | None, chunks: Any, *, packed: bool, by_arguments: bool
+) -> xr.DataArray:
     """Label an array by what is known of it; other `dims` than the stored ones take nothing but the attributes."""
-    stored = _labelled_by_ngff(array, chunks, packed=packed)
-    if stored is None:
-        stored = labelled_by_names(array, chunks, packed=packed)
+    stored = None
+    try:
+        described = _pyramid_above(array)
+        is_broken = False
+    except BROKEN as error:
+        if not by_arguments:
+            raise ValueError(f"{error}; {REMEDY}") from error
+        described, is_broken = None, True
+        # The caller of open_image.
+        warnings.warn(
+            f"the metadata of {array.store_path} are not used, as they cannot be read ({error})",
+            UserWarning,
+            stacklevel=4,
+        )
+    if described is not None:
+        pyramid, index = described
+        pyramid.warn_of_metadata(stacklevel=4)
+        pyramid = dataclasses.replace(pyramid, chunks=chunks)
+        stored = pyramid.level(index, packed=packed or None).rename(pyramid.name)
+    else:
+        # Coordinates are found in the same documents.
+        with suppress(*(BROKEN if is_broken else ())):
+            stored = labelled_by_names(array, chunks, packed=packed)
     if stored is not None and (dims is None or tuple(dims) == stored.dims):
         return stored
     attrs = {key: value for key, value in array.attrs.asdict().items() if key not in ENCODING_ATTRIBUTES}
@@ -181,8 +237,8 @@ def _labelled(array: zarr.Array[Any], dims: Sequence[str] | str | None, chunks: 
     return image.assign_attrs(attrs)
 
 
-def _labelled_by_ngff(array: zarr.Array[Any], chunks: Any, *, packed: bool) -> xr.DataArray | None:
-    """Label an array from the OME-NGFF metadata of a group above it, if there are any that name it."""
+def _pyramid_above(array: zarr.Array[Any]) -> tuple[StoredPyramid, int] | None:
+    """Return the pyramid of which OME-NGFF metadata of a group above an array name it as a level, and its number."""
     for group, relative in ancestors(array):
         multiscales = parse_multiscales(group.attrs.asdict())
         if multiscales is None or relative not in (paths := [dataset.path for dataset in multiscales.datasets]):
@@ -192,10 +248,8 @@ def _labelled_by_ngff(array: zarr.Array[Any], chunks: Any, *, packed: bool) -> x
         there = [(dataset, node) for dataset, node in levels if isinstance(node, zarr.Array)]
         described = dataclasses.replace(multiscales, datasets=tuple(dataset for dataset, _ in there))
         stored = StoredPyramid.as_listed(group, described, [node for _, node in there]).finest_first()
-        stored = dataclasses.replace(stored, chunks=chunks)
-        # The caller of open_image.
-        stored.warn_of_metadata(stacklevel=5)
-        return stored.level(stored.paths.index(relative), packed=packed or None).rename(stored.name)
+        # What the metadata state is found to be wrong where positions are made of it.
+        return (stored, stored.paths.index(relative)) if stored.levels else None
     return None
 
 
@@ -204,10 +258,15 @@ def _auto_chunks(image: xr.DataArray) -> dict[Any, Any]:
     return {dim: stored.get(dim, "auto") for dim in image.dims}
 
 
-def _one_array(node: zarr.Array[Any] | zarr.Group, level: int = 0) -> zarr.Array[Any]:
+def _one_array(node: zarr.Array[Any] | zarr.Group, level: int = 0, *, by_arguments: bool = False) -> zarr.Array[Any]:
     """Return the array that a node stands for, of a pyramid a level."""
-    if holds_image(node):
-        arrays = StoredPyramid.by_ngff(node).arrays
+    try:
+        arrays = StoredPyramid.by_ngff(node).arrays if holds_image(node) else None
+    except BROKEN as error:
+        if isinstance(node, zarr.Group) and by_arguments and not level:
+            return only_array(node)
+        raise ValueError(f"{error}; {REMEDY}") from error
+    if arrays is not None:
         if not 0 <= level < len(arrays):
             raise ValueError(f"level={level!r} is none of {node.store_path}, which has {len(arrays)}, numbered from 0")
         return arrays[level]
@@ -304,17 +363,40 @@ def open_pyramid(
             UserWarning,
             stacklevel=2,
         )
+    for label, node in _labels_of(stored, stacklevel=3).items():
+        tree[f"{LABELS}/{label}"] = open_pyramid(node, chunks=chunks)
+    return tree
+
+
+def _labels_of(stored: StoredPyramid, *, stacklevel: int) -> dict[str, zarr.Group]:
+    """Return the groups of the labels of an image; warn of those that are listed and not there."""
+    found = {}
     for label, node in stored.labels.items():
         if holds_image(node):
-            tree[f"{LABELS}/{label}"] = open_pyramid(node, chunks=chunks)
-        else:
-            warnings.warn(
-                f"{stored.group.store_path / LABELS} lists {label!r}, but there is no OME-Zarr image of that name; "
-                "these labels are left out",
-                UserWarning,
-                stacklevel=2,
-            )
-    return tree
+            found[label] = node
+            continue
+        warnings.warn(
+            f"{stored.group.store_path / LABELS} lists {label!r}, but there is no OME-Zarr image of that name; "
+            "these labels are left out",
+            UserWarning,
+            stacklevel=stacklevel,
+        )
+    return found
+
+
+def open_labels(store: Any, path: str | None = None, level: int = 0) -> dict[str, tuple[xr.DataArray, str | None]]:
+    """Open a level of the labels of a stored image, each with the method that its metadata name; none of an array."""
+    place = local_path(store)
+    if place is not None and is_file_of_images(place):
+        return {}
+    node = open_node(store, path)
+    if not holds_image(node):
+        return {}
+    groups = _labels_of(StoredPyramid.by_ngff(node), stacklevel=3)
+    return {
+        name: (image_of_array(_one_array(group, level)), stated_method(group.attrs.asdict()))
+        for name, group in groups.items()
+    }
 
 
 def is_pyramid(store: Any, path: str | None = None) -> bool:

@@ -10,6 +10,7 @@ import zarr
 
 import multiscale_sampler as ms
 from multiscale_sampler.build import engine
+from multiscale_sampler.cli import main
 from tests import oracles
 from tests.data import hashes
 
@@ -129,8 +130,12 @@ def test_write_labels__of_an_image_whose_sizes_were_rounded_down_are_too(tmp_pat
 @pytest.mark.parametrize(
     ("wrong", "error", "message"),
     [
-        ({"labels": np.zeros((13, 22, 19))}, TypeError, r"'float64'.*astype"),
-        ({"labels": np.zeros((13, 22, 19), bool)}, TypeError, "'bool'"),
+        ({"labels": np.zeros((13, 22, 19))}, TypeError, r"'float64'.*dtype='uint8'"),
+        ({"labels": np.full((13, 22, 19), 0.5)}, TypeError, "0.5 is not a whole number"),
+        ({"labels": np.full((13, 22, 19), 300), "dtype": "float32"}, TypeError, "'float32'"),
+        ({"labels": np.full((13, 22, 19), np.nan), "dtype": "auto"}, ValueError, "nan is not a whole number"),
+        ({"labels": np.full((13, 22, 19), 2.0**65), "dtype": "auto"}, ValueError, "which no integer dtype holds"),
+        ({"labels": np.full((13, 22, 19), "a"), "dtype": "auto"}, TypeError, "'<U1'"),
         ({"labels": np.zeros((13, 22, 18), np.uint8)}, ValueError, r"\(13, 22, 18\) do not fit"),
         ({"method": "mean"}, ValueError, r"'mean' would create label ids.*'mode'"),
         ({"method": "linear"}, ValueError, "'linear' would create label ids"),
@@ -260,3 +265,60 @@ def test_clients__see_the_labels(tmp_path, labels, version, layout):
         assert found
         assert [level.shape for level in found[0].data] == [(13, 22, 19), (7, 11, 10), (4, 6, 5)]
         np.testing.assert_array_equal(np.asarray(found[0].data[0]), labels.astype(np.uint32))
+
+
+@pytest.mark.parametrize("version", ["0.4", "0.5"])
+@pytest.mark.parametrize(
+    "options", [(), ("--chunks", "c=1,z=4,y=8,x=8", "--shards", "none"), ("--level", "1")], ids=str
+)
+def test_build__on_the_command_line_takes_labels_along(tmp_path, version, options):
+    rng = np.random.default_rng(0)
+    image = ms.to_image(rng.integers(0, 99, (2, 8, 32, 32), "uint8"), "czyx", scale=0.5, units="micrometer")
+    ids = rng.integers(0, 5, (8, 32, 32), "uint16")
+    ms.write_pyramid(image, tmp_path / "in", scale_factors=[{"y": 2, "x": 2}], version=version, layout="flat")
+    ms.write_labels(ids, tmp_path / "in", "cells")
+    ms.write_labels(ids > 2, tmp_path / "in", "mask", method="max")
+    factors = ["--factors", "y=2,x=2", "--factors", "y=4,x=4"]
+    command = ["build", str(tmp_path / "in"), str(tmp_path / "out"), *factors, "--quiet"]
+    assert main([*command, "--method", "max", *options]) == 0
+    start = ms.open_pyramid(tmp_path / "in")[f"scale{1 if '--level' in options else 0}/image"]
+    tree = ms.open_pyramid(tmp_path / "out")
+    alone = {}
+    shape = {"scale_factors": [{"y": 2, "x": 2}, {"y": 4, "x": 4}]}
+    ms.write_pyramid(start, alone, method="max", **shape)
+    for index in range(3):
+        np.testing.assert_array_equal(tree[f"scale{index}/image"], ms.open_pyramid(alone)[f"scale{index}/image"])
+    base = tree["labels/cells/scale0/cells"]
+    assert base.shape == start.shape[1:]
+    for name, method in (("cells", "mode"), ("mask", "max")):
+        expected = ms.to_multiscale(tree[f"labels/{name}/scale0/{name}"], method=method, **shape)
+        for index in range(3):
+            level = tree[f"labels/{name}/scale{index}/{name}"]
+            np.testing.assert_array_equal(level, expected[f"scale{index}/{name}"])
+            np.testing.assert_array_equal(level.x, tree[f"scale{index}"].x)
+    assert ms.validate(tmp_path / "out").findings == ()
+    assert ms.verify_pyramid(tmp_path / "out").verdict == "agree"
+    assert main([*command, "--method", "max", *options, "--resume"]) == 0
+
+
+def test_build__with_other_positions_takes_labels_to_them(tmp_path):
+    ids = np.arange(24 * 24, dtype="uint16").reshape(24, 24) % 5
+    ms.write_pyramid(ms.to_image(np.zeros((24, 24), "uint8") + 1), tmp_path / "in", scale_factors=[2])
+    ms.write_labels(ids, tmp_path / "in", "cells")
+    command = [
+        "build",
+        str(tmp_path / "in"),
+        str(tmp_path / "out"),
+        "--factors",
+        "2,",
+        "--scale",
+        "0.5",
+        "--unit",
+        "um",
+    ]
+    assert main([*command, "--dims", "ab", "--quiet"]) == 0
+    tree = ms.open_pyramid(tmp_path / "out")
+    level = tree["labels/cells/scale1/cells"]
+    assert level.dims == ("a", "b")
+    np.testing.assert_array_equal(level.a, tree["scale1"].a)
+    np.testing.assert_array_equal(tree["scale1"].a.values[:2], [0.25, 1.25])

@@ -45,13 +45,16 @@ STORAGE = [
     *RESOURCES,
 ]
 DIMS = [("--dims zyx", "dims", ("z", "y", "x")), ("--dims time,lat", "dims", ("time", "lat"))]
-AXES = [
+PLACES = [
     *DIMS,
     ("--scale 0.5", "scale", 0.5),
     ("--scale z=50,y=4.5", "scale", {"z": 50.0, "y": 4.5}),
     ("--translation -3,2", "translation", [-3.0, 2.0]),
     ("--unit micrometer", "units", "micrometer"),
     ("--unit t=second,x=micrometer", "units", {"t": "second", "x": "micrometer"}),
+]
+AXES = [
+    *PLACES,
     ("--channel-names DAPI,GFP", "channel_names", ["DAPI", "GFP"]),
     ("--orientation RAS", "orientation", "RAS"),
     ("--orientation z=superior-to-inferior", "orientation", {"z": "superior-to-inferior"}),
@@ -96,10 +99,11 @@ ROWS = {
     ("explain", "explain"): [IMAGE_PATH],
     ("explain", "open_image"): [IMAGE_PATH, *AXES],
     ("explain", "plan_pyramid"): LEVELS,
-    ("write-labels", "open_image"): [("--labels-path a/0", "path", "a/0"), *DIMS],
+    ("write-labels", "open_image"): [("--labels-path a/0", "path", "a/0"), *PLACES],
     ("write-labels", "write_labels"): [
         IMAGE_PATH,
         ("--method nearest", "method", "nearest"),
+        ("--dtype auto", "dtype", "auto"),
         *STORAGE,
         OVERWRITE,
         RESUME,
@@ -128,7 +132,7 @@ ROWS = {
         ("--changed auto", "changed", "auto"),
         *CHANGE,
     ],
-    ("append", "open_image"): SOURCE,
+    ("append", "open_image"): [*SOURCE, *PLACES],
     ("append", "append_pyramid"): [("--dim z", "dim", "z"), ("--store-path images/a", "path", "images/a"), *CHANGE],
     ("rebuild", "rebuild_levels"): [IMAGE_PATH, ("--levels 1,2", "levels", [1, 2]), *CHANGE],
     ("rebuild", "remove_levels"): [IMAGE_PATH, ("--levels 2", "levels", [2])],
@@ -176,6 +180,8 @@ def called(tmp_path, monkeypatch):
         # With any option but its path, `explain` plans what is a pyramid already.
         pyramid = function == "explain" or (options and not options.startswith("--path"))
         monkeypatch.setattr(stores, "is_pyramid", lambda place, path=None: pyramid)
+        monkeypatch.setattr(stores, "open_labels", lambda place, path=None, level=0: {})
+        monkeypatch.setattr(stores, "names_axes", lambda place, path=None: True)
         monkeypatch.setattr(plots, "require_matplotlib", lambda: None)
         monkeypatch.setattr(plots, "save_levels_figure", lambda tree, picture: None)
         arguments = [argument.format(folder=tmp_path / "demo") for argument in CALLS[command]]

@@ -9,7 +9,7 @@ import pytest
 import xarray as xr
 import zarr
 
-from multiscale_sampler import add_levels, open_image, open_pyramid, to_image, to_multiscale, write_pyramid
+from multiscale_sampler import add_levels, cli, open_image, open_pyramid, to_image, to_multiscale, write_pyramid
 
 from ..data import Recording, hashes, make_array, noise
 
@@ -595,3 +595,95 @@ def test_open_pyramid__reads_what_add_levels_made(tmp_path):
     tree = open_pyramid(tmp_path / "a.zarr", "field")
     assert list(tree["scale1"].data_vars) == ["field"]
     assert tree["scale1/field"].x.values.tolist() == [1.5, 7.5, 13.5, 19.5, 25.5]
+
+
+def bad_metadata():
+    """Yield kinds of metadata above an array "0" that cannot be read: changes of a good document."""
+
+    def entry(change):
+        def changed(document):
+            change(document["ome"]["multiscales"][0])
+            return document
+
+        return changed
+
+    def transforms(*given):
+        return entry(lambda said: said["datasets"][0].update(coordinateTransformations=list(given)))
+
+    scale = {"type": "scale", "scale": [1, 1, 1]}
+    yield "scale of 0", transforms({"type": "scale", "scale": [0.0, 1, 1]})
+    yield "scale of NaN", transforms({"type": "scale", "scale": [float("nan"), 1, 1]})
+    yield "infinite translation", transforms(scale, {"type": "translation", "translation": [float("inf"), 0, 0]})
+    yield "scale of another length", transforms({"type": "scale", "scale": [1, 1]})
+    yield "lengths that differ", transforms(scale, {"type": "translation", "translation": [0, 0]})
+    yield "scale of texts", transforms({"type": "scale", "scale": ["1", "1", "1"]})
+    yield "scale without numbers", transforms({"type": "scale", "path": "numbers"})
+    yield "scale that is a number", transforms({"type": "scale", "scale": 1})
+    yield "rotation", transforms({"type": "rotation", "rotation": [1, 0, 0, 1]})
+    yield "transformation that is a text", transforms("scale")
+    yield "repeated axes", entry(lambda said: said.update(axes=[{"name": "x"}] * 3))
+    yield "too few axes", entry(lambda said: said.update(axes=said["axes"][:2]))
+    yield "axes without names", entry(lambda said: said.update(axes=[{"type": "space"}] * 3))
+    yield "axes that are a number", entry(lambda said: said.update(axes=3))
+    yield "dataset without a path", entry(lambda said: said["datasets"].append({}))
+    yield "path that is a number", entry(lambda said: said["datasets"].append({"path": 1}))
+    yield "no datasets", entry(lambda said: said.update(datasets=[]))
+    yield "entry that is a text", lambda document: {"ome": {**document["ome"], "multiscales": ["0"]}}
+
+
+KINDS_OF_BAD_METADATA = list(bad_metadata())
+
+
+@pytest.mark.parametrize(
+    "change", [kind[1] for kind in KINDS_OF_BAD_METADATA], ids=[k[0] for k in KINDS_OF_BAD_METADATA]
+)
+def test_open_image__takes_arguments_before_metadata_that_cannot_be_read(tmp_path, capsys, change):
+    place = tmp_path / "bad"
+    group = zarr.open_group(place, mode="w")
+    group.create_array("0", data=VALUES)
+    group.attrs.put(change(ome([("0", [1, 1, 1], None)])))
+    where = {"dims": "tyx", "scale": {"t": 2, "y": 0.5, "x": 0.5}, "units": {"x": "um"}}
+    array = zarr.open_array(place / "0", mode="r")
+    for opened in (
+        lambda **options: open_image(place / "0", **options),
+        lambda **options: open_image(array, **options),
+    ):
+        with pytest.raises(ValueError, match=r"to open an array without these metadata, .*dims="):
+            opened()
+        for options in (where, {"dims": "tyx"}, {"scale": 2.0}, {"units": "um"}):
+            with pytest.warns(UserWarning, match="are not used, as they cannot be read"):
+                image = opened(**options)
+            np.testing.assert_array_equal(image.values, VALUES)
+            assert image.dims == tuple(options.get("dims", "zyx"))
+    with pytest.warns(UserWarning, match="are not used, as they cannot be read"):
+        image = open_image(place, "0", **where)
+    assert image.dims == ("t", "y", "x")
+    np.testing.assert_array_equal(image.t, 2.0 * np.arange(6))
+    with pytest.warns(UserWarning, match="are not used"):
+        assert open_image(group, dims="tyx").shape == VALUES.shape
+    with pytest.raises(ValueError, match=r"path=.*dims="):
+        open_image(place)
+    build = ["build", str(place), str(tmp_path / "out"), "--factors", "2,", "--quiet"]
+    assert cli.main(build) == 1
+    assert "name it with --path, and its axes with --dims" in capsys.readouterr().err
+    assert cli.main([*build, "--path", "0", "--dims", "tyx", "--scale", "2,0.5,0.5"]) == 0
+    error = capsys.readouterr().err
+    assert error.count("are not used, as they cannot be read") == 1
+    np.testing.assert_array_equal(open_pyramid(tmp_path / "out")["scale0"].t, 2.0 * np.arange(6))
+
+
+def test_open_image__under_a_group_that_is_not_json_takes_arguments(tmp_path):
+    group = zarr.open_group(tmp_path / "bad", mode="w")
+    group.create_array("0", data=VALUES)
+    (tmp_path / "bad/zarr.json").write_text("{")
+    with pytest.raises(ValueError, match="dims="):
+        open_image(tmp_path / "bad/0")
+    with pytest.warns(UserWarning, match="are not used"):
+        assert open_image(tmp_path / "bad/0", dims="tyx").dims == ("t", "y", "x")
+
+
+def test_open_image__of_a_wrong_option_says_nothing_of_metadata(tmp_path):
+    zarr.create_array(str(tmp_path / "a"), data=VALUES, dimension_names=("z", "y", "x"))
+    with pytest.raises(ValueError, match=r"chunks name \['q'\]") as caught:
+        open_image(tmp_path / "a", chunks={"q": 1})
+    assert "metadata" not in str(caught.value)
