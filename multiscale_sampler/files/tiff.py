@@ -34,6 +34,8 @@ from .tiff_index import require_pages, require_series
 
 # tifffile's letters for axes; samples of a pixel ("S") are channels. Axes of other letters stay unnamed.
 TIFF_AXES = {"T": "t", "C": "c", "S": "c", "Z": "z", "Y": "y", "X": "x"}
+# Where ImageJ states what range of a single channel it shows.
+IMAGEJ_RANGE = ("min", "max")
 # The tag in which GDAL states a missing value, as text.
 GDAL_NODATA = 42113
 # Values of the tag ResolutionUnit. Inches (2) are ignored: they are a print size, most often a program's default.
@@ -224,7 +226,8 @@ def _imagej_channels(metadata: Mapping[str, Any], count: int) -> list[dict[str, 
     """Return how an ImageJ file shows its channels: colours of lookup tables and ranges; empty if it states neither."""
     tables = [np.asarray(table) for table in metadata.get("LUTs", ())]
     colors = ["{:02X}{:02X}{:02X}".format(*table[:, -1].tolist()) for table in tables]
-    of_all = (metadata["min"], metadata["max"]) if {"min", "max"} <= metadata.keys() and count == 1 else ()
+    ends = [metadata[key] for key in IMAGEJ_RANGE if key in metadata]
+    of_all = ends if count == 1 and len(ends) == len(IMAGEJ_RANGE) else ()
     limits = np.ravel(metadata.get("Ranges", of_all)).astype(float).reshape(-1, 2).tolist()
     entries: list[dict[str, Any]] = [{} for _ in range(count)]
     if len(colors) == count:

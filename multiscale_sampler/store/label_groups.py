@@ -54,12 +54,13 @@ def placed_levels(levels: Sequence[xr.DataArray], image: xr.DataArray) -> list[x
     Those of a level are then in voxels of the base.
     """
     base, placed = levels[0], list(levels)
+    axes_of_levels = list(map(image_axes, levels[1:]))
     for axis in image_axes(without_display(image)):
         dim = axis.name
         if base.sizes.get(dim) != axis.size or has_stated_positions(base, dim):
             continue
         placed[0] = with_coordinates_of(placed[0], without_display(image), [dim])
-        for index, own in enumerate(map(image_axes, levels[1:]), 1):
+        for index, own in enumerate(axes_of_levels, 1):
             at = next(each for each in own if each.name == dim)
             moved = coordinate_variable(_in_voxels_of(axis, at), image.coords[dim].attrs)
             placed[index] = placed[index].assign_coords({dim: moved})

@@ -267,6 +267,7 @@ def test_clients__see_the_labels(tmp_path, labels, version, layout):
         np.testing.assert_array_equal(np.asarray(found[0].data[0]), labels.astype(np.uint32))
 
 
+@pytest.mark.filterwarnings("ignore:voxels of level .* are more anisotropic:UserWarning")
 @pytest.mark.parametrize("version", ["0.4", "0.5"])
 @pytest.mark.parametrize(
     "options", [(), ("--chunks", "c=1,z=4,y=8,x=8", "--shards", "none"), ("--level", "1")], ids=str

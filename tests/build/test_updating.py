@@ -52,6 +52,7 @@ def boxes(draw, shape):
     return tuple(slice(start, stop + 1) for start, stop in ends)
 
 
+@pytest.mark.filterwarnings("ignore:voxels of level .* are more anisotropic:UserWarning")
 # Several builds each.
 @settings(max_examples=settings.default.max_examples // 2)
 @given(data=st.data())
@@ -465,6 +466,7 @@ def test_append__resumed_when_it_is_done_does_nothing(tmp_path):
     assert hashes(tmp_path / "p") == before
 
 
+@pytest.mark.filterwarnings("ignore:voxels of level .* are more anisotropic:UserWarning")
 def test_append__resumed_when_it_is_done_with_other_dates_is_refused(tmp_path):
     ms.write_pyramid(of_dates(0, 2), tmp_path / "p", scale_factors=[{"x": 2}])
     ms.append_pyramid(of_dates(2, 4), tmp_path / "p", "t")

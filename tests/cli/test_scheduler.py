@@ -25,6 +25,7 @@ def clusters(monkeypatch):
     for function in ("write_pyramid", "add_levels"):
         monkeypatch.setattr(ms, function, build)
     monkeypatch.setattr(ms, "open_image", MagicMock())
+    monkeypatch.setattr("multiscale_sampler.store.open_labels", MagicMock(return_value={}))
     return cluster, client, seen
 
 

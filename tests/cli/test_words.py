@@ -131,7 +131,14 @@ def sample(node):
 
 
 # Messages about what a command cannot pass: trees, functions, arrays with coordinates.
-UNREACHED = ("image.assign_coords", "array.rename(", "tree.map_over_datasets", "function=", "pass a store or a tree")
+UNREACHED = (
+    "image.assign_coords",
+    "array.rename(",
+    "tree.map_over_datasets",
+    "function=",
+    "pass a store or a tree",
+    "a mapping with",
+)
 KEYWORDS = {name for function in ms.__all__ if callable(getattr(ms, function)) for name in parameters(function)}
 # Python in a message: keyword=, attributes and methods, names of functions.
 PYTHON = re.compile(
