@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import math
 import os
+import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 import xarray as xr
 
 from ..extras import required
 from ..image.axes import Axis
+from ..image.boxes import Block
 from ..image.dataarray import coordinate_variable
 from ..image.kinds import CHANNEL_NAMES
 from ..metadata.versions import OMERO
@@ -151,6 +154,33 @@ def require_all(path: Path, found: int, stated: int, what: str) -> None:
     """
     if found < stated:
         raise ValueError(f"{os.fspath(path)!r} contains {found} of {stated} {what}; replace it by a complete copy")
+
+
+def masked_dtype(dtype: npt.DTypeLike, nodata: Any) -> np.dtype[Any] | None:
+    """Return the dtype in which values under a mask are read: floats, which have NaN, unless the file states `nodata`.
+
+    None for 64-bit integers without nodata, which floats do not hold exactly.
+    """
+    dtype = np.dtype(dtype)
+    if nodata is not None or dtype.kind in "fc":
+        return dtype
+    if dtype.kind not in "iu" or dtype.itemsize > 4:
+        return None
+    return np.dtype(np.float32 if dtype.itemsize < 4 else np.float64)
+
+
+def masked_values(values: Block, valid: Block, nodata: Any, dtype: np.dtype[Any]) -> Block:
+    """Return values as `masked_dtype` has them: where `valid` is 0, they are missing."""
+    return np.where(valid, values.astype(dtype, copy=False), dtype.type(np.nan if nodata is None else nodata))
+
+
+def warn_of_unused_mask(dtype: npt.DTypeLike) -> None:
+    """Warn, while a file is opened, that its mask is not used, as no value of its dtype stands for missing ones."""
+    warnings.warn(
+        f"the mask is not used, as no value of {np.dtype(dtype)} stands for missing ones: state a nodata value in the "
+        "file, or give the mask as weights in Python",
+        stacklevel=2,
+    )
 
 
 def spaced_coordinates(

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import warnings
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from ..image.axes import Axis
 from ..image.boxes import Box
@@ -19,8 +16,11 @@ from .contents import (
     channel_coordinate,
     check_level,
     import_reader,
+    masked_dtype,
+    masked_values,
     palette_attributes,
     rgb_coordinate,
+    warn_of_unused_mask,
 )
 
 # What GDAL calls the bands of a picture.
@@ -38,22 +38,15 @@ class GeoTiffArray(FileArray):
         with _open_level(self.path, int(self.key)) as file:
             read = [band + 1 for band in range(*bands[0].indices(file.count))] if bands else 1
             values = file.read(read, window=window)
-            if not _has_mask(file) or _masked_as(file) is None:
+            if not _has_mask(file) or masked_dtype(file.dtypes[0], file.nodata) is None:
                 return values
-            return np.where(file.read_masks(read, window=window), values, np.asarray(_masked_as(file), self.dtype))
+            return masked_values(values, file.read_masks(read, window=window), file.nodata, self.dtype)
 
 
 def _has_mask(file: Any) -> bool:
     """Whether a file has a mask of its own, beside what its nodata or its alpha band say."""
     others = {"all_valid", "nodata", "alpha"}
     return any(others.isdisjoint(flag.name for flag in flags) for flags in file.mask_flag_enums)
-
-
-def _masked_as(file: Any) -> Any:
-    """Return what masked pixels are read as: the nodata of the file, else NaN of floats; None without either."""
-    if file.nodata is not None:
-        return file.nodata
-    return np.nan if np.dtype(file.dtypes[0]).kind in "fc" else None
 
 
 def _open_level(path: Path, level: int) -> Any:
@@ -73,13 +66,10 @@ def read_geotiff(path: Path, level: int, name: str) -> FileImage:
         shape = (file.count, file.height, file.width)[not several :]
         bands_per_block = file.count if file.profile.get("interleave") == "pixel" else 1
         chunks = (bands_per_block, *file.block_shapes[0])[not several :]
-        array = GeoTiffArray(path, str(level), shape, file.dtypes[0], chunks)
-        if _has_mask(file) and _masked_as(file) is None:
-            warnings.warn(
-                f"the mask is not used, as no value of {file.dtypes[0]} stands for missing ones: state a nodata value "
-                "in the file, or give the mask as weights in Python",
-                stacklevel=1,
-            )
+        dtype = masked_dtype(file.dtypes[0], file.nodata) if _has_mask(file) else file.dtypes[0]
+        if dtype is None:
+            warn_of_unused_mask(file.dtypes[0])
+        array = GeoTiffArray(path, str(level), shape, dtype or file.dtypes[0], chunks)
         described = channel_coordinate(names, shape, file.descriptions)
         colors = [interpretation.name for interpretation in file.colorinterp]
         is_picture = not described and colors in (list(PICTURE_BANDS[:3]), list(PICTURE_BANDS))

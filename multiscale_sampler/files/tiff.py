@@ -12,6 +12,7 @@ from xml.etree import ElementTree
 import numpy as np
 import xarray as xr
 
+from ..image.boxes import Block, Box, shape_of
 from ..image.dataarray import coordinate_variable, image_axes
 from ..metadata.units import in_ngff_unit, is_no_unit, unit_name
 from ..metadata.versions import OMERO
@@ -25,9 +26,12 @@ from .contents import (
     check_level,
     image_name,
     import_reader,
+    masked_dtype,
+    masked_values,
     palette_attributes,
     rgb_coordinate,
     spaced_coordinates,
+    warn_of_unused_mask,
 )
 from .geotiff import geotiff_level_count, read_geotiff
 from .tiff_index import require_pages, require_series
@@ -53,6 +57,19 @@ class TiffArray(FileArray):
         return zarr.open_array(file.series[series].aszarr(level=level), mode="r"), file.close
 
 
+class MaskedTiffArray(FileArray):
+    """A picture in a TIFF file under a mask, which is a series of its own."""
+
+    def __init__(self, values: TiffArray, mask: TiffArray, rows: int, nodata: Any, dtype: np.dtype[Any]) -> None:
+        super().__init__(values.path, values.key, values.shape, dtype, values.chunks)
+        self._values_array, self._mask, self._rows, self._nodata = values, mask, rows, nodata
+
+    def _read(self, box: Box) -> Block:
+        plane = box[self._rows : self._rows + 2]
+        valid = self._mask[plane].reshape([*shape_of(plane), *[1] * (self.ndim - self._rows - 2)])
+        return masked_values(self._values_array[box], valid, self._nodata, self.dtype)
+
+
 def read_tiff(path: Path, part: Part) -> FileImage:
     """Return a level of an image in a TIFF file; GeoTIFF files are read by rasterio."""
     part.refuse(path, "TIFF", "path")
@@ -73,12 +90,35 @@ def read_tiff(path: Path, part: Part) -> FileImage:
         # tifffile's chunks are the tiles or strips of one page, and one position along the axes before those of a page.
         inner = (*page.chunks,) if len(page.chunks) <= len(series.shape) else series.shape
         chunks = (*[1] * (len(series.shape) - len(inner)), *inner)
-        array = TiffArray(path, f"{part.series or 0}/{part.level}", series.shape, series.dtype, chunks)
+        attrs = _tiff_attributes(file, base.levels[0].keyframe, names)
+        array = _under_mask(
+            TiffArray(path, f"{part.series or 0}/{part.level}", series.shape, series.dtype, chunks),
+            file,
+            series,
+            attrs.get("nodata"),
+        )
         coordinates = _tiff_coordinates(file, base.levels[0].keyframe, part.series or 0, names, base.levels[0].shape)
         if "S" in series.axes and page.photometric.name in ("RGB", "YCBCR") and "c" not in coordinates:
             coordinates |= rgb_coordinate(names, series.shape, array.dtype)
         placed = _coordinates_of_level(coordinates, names, series.shape)
-        return FileImage(array, names, name, placed, _tiff_attributes(file, base.levels[0].keyframe, names))
+        return FileImage(array, names, name, placed, attrs)
+
+
+def _under_mask(array: TiffArray, file: Any, series: Any, nodata: Any) -> FileArray:
+    """Return a picture of one page as its mask in the file lets it be seen."""
+    page = series.keyframe
+    plane = (page.imagelength, page.imagewidth)
+    masks = [number for number, each in enumerate(file.series) if each.keyframe.is_mask and each.shape == plane]
+    if page.is_mask or len(masks) != 1 or len(series) != 1:
+        return array
+    dtype = masked_dtype(array.dtype, nodata)
+    if dtype is None:
+        warn_of_unused_mask(array.dtype)
+        return array
+    mask = TiffArray(
+        array.path, f"{masks[0]}/0", plane, file.series[masks[0]].dtype, file.series[masks[0]].keyframe.chunks
+    )
+    return MaskedTiffArray(array, mask, series.axes.index("Y"), nodata, dtype)
 
 
 def tiff_level_count(path: Path, series: int | None) -> int:

@@ -149,11 +149,48 @@ def test_a_mask_of_a_geotiff__is_a_mask(tmp_path, inside, dtype, nodata, missing
     np.testing.assert_array_equal(ms.open_image(path)[0, 3:5, 5:9].values, [[missing, missing, 100, 100]] * 2)
 
 
-def test_a_mask_of_integers_without_nodata__is_said_to_be_unused(tmp_path):
-    path = masked_raster(tmp_path / "m.tif", np.ones((1, 16, 16), "uint8"), np.full((16, 16), False))
-    with pytest.warns(UserWarning, match=r"m\.tif': the mask is not used, as no value of uint8 stands for missing"):
+FUNCTIONS = ["coarsen", "to_multiscale", "write_pyramid", "rebuild_levels", "update_pyramid"]
+
+
+@pytest.mark.parametrize("function", FUNCTIONS)
+@pytest.mark.parametrize(("dtype", "read"), [("uint8", "float32"), ("int16", "float32"), ("uint32", "float64")])
+def test_a_mask_of_integers_without_nodata__makes_them_floats_with_nan(tmp_path, dtype, read, function):
+    values, valid = np.full((1, 16, 16), 2**15 - 1 if dtype != "uint8" else 255, dtype), np.full((16, 16), True)
+    values[:, :, :7], valid[:, :7] = 0, False
+    opened = ms.open_image(masked_raster(tmp_path / "dem.tif", values, valid))
+    assert opened.dtype == read
+    # Zero that is not masked is a value.
+    expected = np.full((8, 8), values[0, 0, -1], read)
+    expected[:, :3] = np.nan
+    np.testing.assert_array_equal(level_of(function, opened), expected)
+
+
+def test_a_mask_of_64_bit_integers_without_nodata__is_said_to_be_unused(tmp_path):
+    path = masked_raster(tmp_path / "m.tif", np.ones((1, 16, 16), "int64"), np.full((16, 16), False))
+    with pytest.warns(UserWarning, match=r"m\.tif': the mask is not used, as no value of int64 stands for missing"):
         opened = ms.open_image(path)
     assert int(opened[0, 0]) == 1
+
+
+@pytest.mark.parametrize("axes", ["YX", "YXS", "SYX"])
+@pytest.mark.parametrize(("dtype", "nodata", "read"), [("uint8", None, "float32"), ("uint16", 9, "uint16")])
+def test_a_mask_of_a_tiff_without_positions__is_a_mask(tmp_path, axes, dtype, nodata, read):
+    tifffile = pytest.importorskip("tifffile")
+    samples = {"YX": (), "YXS": (-1,), "SYX": (0,)}[axes]
+    values, valid = np.full((16, 24), 100, dtype), np.full((16, 24), True)
+    values[:, :7], valid[:, :7] = 3, False
+    stated = {} if nodata is None else {"extratags": [(42113, "s", 0, str(nodata), True)]}
+    with tifffile.TiffWriter(tmp_path / "m.tif") as file:
+        layout = {"photometric": "rgb", "planarconfig": "separate" if axes == "SYX" else "contig"} if samples else {}
+        stacked = np.stack([values] * 3, samples[0]) if samples else values
+        file.write(stacked, metadata=None, **layout, **stated)
+        file.write(valid, photometric=4, subfiletype=4, metadata=None)
+    opened = ms.open_image(tmp_path / "m.tif")
+    assert opened.dtype == read
+    plane = opened.isel(c=1) if samples else opened
+    missing = np.nan if nodata is None else nodata
+    np.testing.assert_array_equal(plane[3:5, 5:9].values, [[missing, missing, 100, 100]] * 2)
+    np.testing.assert_array_equal(ms.coarsen(opened, {"y": 2, "x": 2}).min(), missing if nodata else 100)
 
 
 LAND = np.random.default_rng(0).choice(np.array([11, 41, 81], "uint8"), (16, 16))
