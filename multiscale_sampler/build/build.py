@@ -24,18 +24,19 @@ from ..image.boxes import Box, ends_of
 from ..image.dataarray import STORED_SHAPES, image_and_axes, image_axes, transposed_image, unread
 from ..image.dtypes import target_dtype
 from ..image.tree import RECIPE_ATTRIBUTE, levels_of_tree
+from ..image.values import Packing
 from ..lazy.coarsening import aligned_weights, label_level
 from ..lazy.pyramid import levels_of_plan
 from ..metadata import ngff_order
 from ..methods.identity import identity_of_function
 from ..methods.reducer import Reducer
 from ..plan.changes import Selection, passes_of_change, selections
-from ..plan.options import LevelOptions, StorageOptions
+from ..plan.options import STATED, LevelOptions, StorageOptions
 from ..plan.plan import Level, Pass, Plan
 from ..plan.planning import plan_image, ready_to_build
 from ..tasks.crew import Crew, active_client
 from .passes import BoundPass
-from .sources import Base, Weights, base_of
+from .sources import Base, PackedBase, Weights, base_of
 
 Arrays: TypeAlias = "Mapping[int, zarr.Array[Any]]"
 
@@ -176,7 +177,8 @@ def build_of_image(
 ) -> Build:
     """Return the build of an image, with one plan for all levels; `dtype` converts its values before reduction."""
     options.warn_of_averages(image)
-    prepared = _Prepared.of(image, axes, dtype)
+    packing = Packing.of_encoding(image) if dtype is None and options.can_pack else None
+    prepared = _Prepared.of(image, axes, dtype, packing)
     lazy_weights = options.weights is not None and not isinstance(unread(options.weights), np.ndarray)
     crew = None if lazy_weights else crew_for([unread(image)], target)
     plan = prepared.plan(options, resources_of(crew, storage))
@@ -213,25 +215,38 @@ class _Prepared:
     """The axes of `image`."""
     order: tuple[int, ...]
     """For each axis of `image`, its number in `original`."""
+    packing: Packing | None
+    """How the values of `original` are packed when they are written; None if they are written as they are."""
 
     @classmethod
-    def of(cls, image: xr.DataArray, axes: tuple[Axis, ...], dtype: npt.DTypeLike | None) -> _Prepared:
-        """Return an image in the order of axes that OME-NGFF requires, and in `dtype` unless it is None."""
+    def of(
+        cls, image: xr.DataArray, axes: tuple[Axis, ...], dtype: npt.DTypeLike | None, packing: Packing | None
+    ) -> _Prepared:
+        """Return an image in the order of axes that OME-NGFF requires, and in `dtype`, or packed, unless it is None."""
         order = ngff_order(axes)
         ordered = image if order == tuple(range(image.ndim)) else transposed_image(image, order)
-        return cls(image, _retyped(ordered, dtype), tuple(axes[index] for index in order), order)
+        written = _retyped(ordered, dtype if packing is None else packing.dtype)
+        if packing is not None:
+            written = written.assign_attrs(packing.attributes)
+        return cls(image, written, tuple(axes[index] for index in order), order, packing)
 
     def plan(self, options: LevelOptions, storage: StorageOptions) -> Plan:
         """Return the plan of the pyramid; a conversion of dtype needs memory for blocks in both dtypes."""
         read, written = self.original.dtype, self.image.dtype
         if read != written:
             storage = replace(storage, memory_limit=int(storage.memory / (1 + read.itemsize / written.itemsize)))
+        if self.packing is not None:
+            # NaN, which was ignored, is the stated missing value now.
+            options = replace(options, nodata=STATED, packing=STATED)
         return plan_image(self.image, self.axes, options, storage)
 
     @property
     def base(self) -> Base:
         """The base of the pyramid."""
-        return base_of(self.original, self.order, self.image.dtype)
+        if self.packing is None:
+            return base_of(self.original, self.order, self.image.dtype)
+        base = base_of(self.original, self.order, self.original.dtype)
+        return PackedBase(base, self.packing.dtype, tuple(map(str, self.image.dims)), self.packing)
 
 
 def level_images(image: xr.DataArray, plan: Plan) -> tuple[xr.DataArray, ...]:
@@ -252,10 +267,12 @@ def build_of_tree(
         resources = resources_of(crew, storage)
         plan = _plan_of_levels(levels, image, axes, recipe, resources)
         if plan is not None:
-            prepared = _Prepared.of(image, axes, dtype)
+            options = LevelOptions.of_recipe(recipe)
+            packing = Packing.of_encoding(image) if dtype is None and options.can_pack else None
+            prepared = _Prepared.of(image, axes, dtype, packing)
             if prepared.image is not image:
                 # The plan of the tree is for another dtype or order of axes.
-                plan = prepared.plan(LevelOptions.of_recipe(recipe), resources)
+                plan = prepared.plan(options, resources)
             return _build_by_plan(prepared, plan, None, crew)
     return _build_as_is(levels, [axes, *map(image_axes, levels[1:])], target, storage, dtype)
 
@@ -268,14 +285,21 @@ def _build_as_is(
     dtype: npt.DTypeLike | None,
 ) -> Build:
     """Return the build that writes levels as they are, each with its own plan."""
-    prepared = [_Prepared.of(level, axes, dtype) for level, axes in zip(levels, axes_of_levels, strict=True)]
+    packings = _packings(levels) if dtype is None else [None] * len(levels)
+    prepared = [
+        _Prepared.of(level, axes, dtype, packing)
+        for level, axes, packing in zip(levels, axes_of_levels, packings, strict=True)
+    ]
     data = tuple(map(unread, levels))
     crew = crew_for(data, target)
     resources = resources_of(crew, storage)
     plans = tuple(ready_to_build(level.plan(LevelOptions(scale_factors=[]), resources)) for level in prepared)
     return Build(
         name=str(levels[0].name),
-        levels=tuple(replace(plan.levels[0], index=i, parent=max(i - 1, 0)) for i, plan in enumerate(plans)),
+        levels=tuple(
+            replace(plan.levels[0], index=i, parent=max(i - 1, 0), keeps_packing=plan.packing == plans[0].packing)
+            for i, plan in enumerate(plans)
+        ),
         images=tuple(level.image for level in prepared),
         data=data,
         plans=plans,
@@ -286,6 +310,24 @@ def _build_as_is(
         crew=crew,
         source_dims=levels[0].dims,
     )
+
+
+def _packings(levels: Sequence[xr.DataArray]) -> list[Packing | None]:
+    """Return how each level is packed where it is stored, as its encoding says; all None if some are packed otherwise.
+
+    Raises
+    ------
+    ValueError
+        If the values in hand are packed, but not alike.
+    """
+    packed = [Packing.of(level.attrs, level.dtype) for level in levels]
+    if any(packing not in (None, packed[0]) for packing in packed):
+        raise ValueError(
+            f"level 0 is packed by {dict(packed[0].attributes if packed[0] else {})!r}, another level otherwise; "
+            "decode them, as xarray.decode_cf does"
+        )
+    encoded = [Packing.of_encoding(level) for level in levels]
+    return encoded if all(packing in (None, encoded[0]) for packing in encoded) else [None] * len(levels)
 
 
 def _retyped(image: xr.DataArray, dtype: npt.DTypeLike | None) -> xr.DataArray:

@@ -112,10 +112,7 @@ def _copy_levels(
     claims.enter_context(stores.claim(stores.place_of(place)))
     build = build_of_tree(image.stored.tree(packed=True), stores.place_of(place), settings.storage)
     build.warn_of_order(stacklevel=4)
-    encodings = [
-        replace(stores.encoding_like(source, settings.zarr_format, settings.compressors), fill_value=source.fill_value)
-        for source in image.stored.arrays
-    ]
+    encodings = [_encoding_of_copy(source, settings) for source in image.stored.arrays]
     with_coordinates = all(_coordinate_names(image, path) for path in image.stored.paths)
     paths, layout = image.stored.paths, image.stored.layout
     written = stores.written_paths("datatree" if with_coordinates else "flat", paths, build.images)
@@ -136,6 +133,14 @@ def _copy_levels(
     run_passes(build, arrays, new, settings.progress)
     _verify_levels(image, new, [arrays[level.index] for level in build.levels])
     return new
+
+
+def _encoding_of_copy(source: zarr.Array[Any], settings: CopySettings) -> stores.Encoding:
+    """Return how a copy of an array is stored: with its fill value, unless xarray would take that for missing then."""
+    encoding = stores.encoding_like(source, settings.zarr_format, settings.compressors)
+    if settings.zarr_format == 2 and source.metadata.zarr_format == 3:
+        return encoding
+    return replace(encoding, fill_value=source.fill_value)
 
 
 def _create_levels(

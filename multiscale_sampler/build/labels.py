@@ -114,8 +114,8 @@ def with_labels(
 
 
 def names_of_options(options: type[LevelOptions | StorageOptions]) -> tuple[str, ...]:
-    """Return the names of options that are one value."""
-    return tuple(field.name for field in fields(options))
+    """Return the names of the public options that are one value."""
+    return tuple(field.name for field in fields(options) if field.metadata.get("is_option", True))
 
 
 def label_trees(tree: xr.DataTree) -> dict[str, xr.DataTree]:

@@ -17,6 +17,7 @@ import zarr
 from ..image.boxes import Block, Box, corner_of, replaced, shape_of
 from ..image.dataarray import unread
 from ..image.dtypes import cast_block
+from ..image.values import Packing
 from ..store.chunks import Access
 from ..store.origins import source_array, zarr_arrays
 from ..store.presence import Presence, WatchedArray, watched
@@ -315,6 +316,17 @@ class CastBase(Base):
 
     def _cast(self, box: Box, block: Block) -> Block:
         return cast_block(block, self.dtype, corner_of(box), self.dims)
+
+
+@dataclass(frozen=True)
+class PackedBase(CastBase):
+    """A base whose values are packed as they are read; values that do not fit are an error."""
+
+    packing: Packing
+    """How they are packed."""
+
+    def _cast(self, box: Box, block: Block) -> Block:
+        return self.packing.encoded_block(block)
 
 
 @dataclass(frozen=True)

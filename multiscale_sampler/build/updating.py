@@ -17,6 +17,7 @@ from .. import store as stores
 from ..image.axes import coarsened_size, position_tolerance
 from ..image.boxes import Box, box_of_ends, whole_box
 from ..image.dataarray import image_axes
+from ..image.values import Packing
 from ..messages import check_choice
 from ..metadata import is_mixed, with_mixed_recipe, with_recipe
 from ..methods.reducers import REDUCERS, Method, get_reducer, needs_weights, resampling_name
@@ -179,8 +180,16 @@ def rebuild_levels(
         chosen = numbers_of_levels(levels, stored)
         rebuilt = stored.only(chosen)
         windows = windows_of_levels(rebuilt)
-        options = replace(options, scale_factors=windows.scale_factors, boundary=windows.boundary)
-        options = options.for_packed(stored.packing)
+        all_levels = len(chosen) == len(stored.arrays) - 1
+        # Levels that stay were made by the rules of their time, and so are those beside them.
+        packing = stored.stated_packing if all_levels else stored.packing
+        options = replace(
+            options,
+            scale_factors=windows.scale_factors,
+            boundary=windows.boundary,
+            nodata=_nodata_to_rebuild(options, stored, packing),
+            packing=packing,
+        )
         options.warn_of_averages(stored.image)
         whole = whole_box(stored.image.shape)
         base = StoredBase.of(stored.arrays[0])
@@ -192,7 +201,6 @@ def rebuild_levels(
         record = record_of_change(build, rebuilt, copy_base=False)
         record = replace(record, fingerprint={**record.fingerprint, "rebuild": list(chosen)})
         target = replace(change, pyramid=rebuilt).target(record, resume=resume)
-        all_levels = len(chosen) == len(stored.arrays) - 1
         run_passes(build, dict(enumerate(rebuilt.arrays)), target, progress)
         with resumable():
             if all_levels:
@@ -288,6 +296,13 @@ def _path_of_level(number: int, stored: stores.StoredPyramid) -> int | str:
     return number if path is None else path
 
 
+def _nodata_to_rebuild(options: LevelOptions, stored: stores.StoredPyramid, packing: Packing | None) -> Any:
+    """Return the value to leave out of rebuilt levels: unless the caller or the base states one, that of the recipe."""
+    before = (stored.recipe or {}).get("nodata")
+    is_stated = not isinstance(options.nodata, str) or (packing is not None and packing.left_out)
+    return options.nodata if is_stated or before is None or not options.reducer.skips_missing else before
+
+
 def _is_repair(stored: stores.StoredPyramid, build: Build) -> bool:
     """Whether recomputing some of the levels gives the values that the recipe states."""
     exact = build.plans[0].reducer.cascade == "exact" and build.weights is None
@@ -300,7 +315,7 @@ def _have_lost_parents(stored: stores.StoredPyramid, removed: Sequence[int]) -> 
     if recipe.get("method") not in REDUCERS or REDUCERS[recipe["method"]].cascade == "exact":
         return False
     image = stored.unlabelled
-    plan = plan_image(image, image_axes(image), LevelOptions.of_recipe(recipe), StorageOptions(workers=1))
+    plan = plan_image(image, image_axes(image), stored.recipe_options(), StorageOptions(workers=1))
     return any(level.parent in removed for level in plan.levels if level.index not in removed)
 
 
@@ -438,13 +453,13 @@ def windows_of_levels(stored: stores.StoredPyramid) -> LevelOptions:
         If no integer factors give these shapes, or there are no OME-NGFF metadata.
     """
     if stored.recipe and "scale_factors" in stored.recipe:
-        return LevelOptions.of_recipe(stored.recipe)
+        return stored.recipe_options()
     if not stored.is_ngff:
         raise ValueError(
             f"{stored.group.store_path} has no OME-NGFF multiscales metadata, which would state how its levels follow "
             "from the base; write it again with write_pyramid"
         )
-    return stored.level_options(stored.unlabelled.dims)
+    return replace(stored.level_options(stored.unlabelled.dims), packing=stored.packing)
 
 
 def options_of_levels(
@@ -471,8 +486,7 @@ def options_of_levels(
             "them from the base; name the method, as in method='mean' (verify_pyramid identifies it)"
         )
     _refuse_other_values(stored, made_by, method, weights)
-    options = replace(windows, method=made_by if method is None else method, weights=weights)
-    return options if stored.recipe else options.for_packed(stored.packing)
+    return replace(windows, method=made_by if method is None else method, weights=weights)
 
 
 def _refuse_other_values(

@@ -298,7 +298,7 @@ def add_levels(
     storage = storage.in_zarr_format(array.metadata.zarr_format)
     labels_group = stores.labels_group_above(cast("zarr.Group", group))
     # Of labels, 0 is background, and an id is never missing.
-    options = options if labels_group is not None else options.for_packed(stores.packing_of(array))
+    options = replace(options, packing=None if labels_group is not None else stores.packing_of(array))
     stored_image = stores.image_of_array(
         array,
         dims,

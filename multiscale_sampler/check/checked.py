@@ -140,6 +140,9 @@ class CheckedPyramid:
         labels = stored.is_labels or _is_of_labels(method)
         recomputation = Recomputation.of_store(stored)
         fits = recomputation is None or recomputation.fits(stored)
+        if recomputation is not None and recomputation.plan.takes_other_values:
+            # Rules look at values as they are stored; these levels are computed again instead.
+            evidence = "nothing"
         return cls(
             place=str(stored.group.store_path),
             paths=stored.paths,

@@ -16,7 +16,7 @@ from ..image.dataarray import image_axes
 from ..lazy.coarsening import label_level
 from ..metadata.specification import Finding, Severity
 from ..methods.reducers import REDUCERS
-from ..plan.options import LevelOptions, StorageOptions
+from ..plan.options import StorageOptions
 from ..plan.planning import plan_image
 from ..store import StoredPyramid
 from .checked import CheckedPyramid, evidence_of
@@ -274,7 +274,7 @@ def coordinate_findings(stored: StoredPyramid, levels: Sequence[int]) -> Iterato
         return
     try:
         image = stored.image
-        plan = plan_image(image, image_axes(image), LevelOptions.of_recipe(recipe), StorageOptions(workers=1))
+        plan = plan_image(image, image_axes(image), stored.recipe_options(), StorageOptions(workers=1))
         planned = {
             index: label_level(image, np.broadcast_to(np.zeros((), image.dtype), plan.levels[index].shape), plan, index)
             for index in levels

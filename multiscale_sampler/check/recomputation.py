@@ -19,7 +19,7 @@ from ..image.boxes import Block, Box, is_empty, size_of, within
 from ..image.dataarray import image_axes
 from ..messages import shape_text
 from ..methods.reducers import REDUCERS
-from ..plan.options import LevelOptions, StorageOptions
+from ..plan.options import StorageOptions
 from ..plan.parts import known_parts, part_of_level, windows_under
 from ..plan.plan import Pass, Plan
 from ..plan.planning import plan_image
@@ -48,8 +48,7 @@ class Recomputation:
             return None
         image = stored.unlabelled
         try:
-            options = LevelOptions.of_recipe(recipe)
-            plan = plan_image(image, image_axes(image), options, StorageOptions(workers=1))
+            plan = plan_image(image, image_axes(image), stored.recipe_options(), StorageOptions(workers=1))
         except (ValueError, TypeError):
             # Another version's options, or metadata that were changed by hand.
             return None

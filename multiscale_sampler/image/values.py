@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,7 +14,7 @@ import xarray as xr
 
 from .boxes import Block
 from .dtypes import value_in
-from .xarray_internals import decoded_fill_value
+from .xarray_internals import decoded_fill_value, encoded_fill_value
 
 MISSING = ("_FillValue", "missing_value")
 # Attributes in which readers of rasters keep missing values, beside those of CF.
@@ -23,6 +24,9 @@ CLASSES = ("flag_values", "flag_masks")
 SCALING = ("scale_factor", "add_offset")
 # The attributes by which xarray decodes values.
 PACKING_ATTRIBUTES = (*SCALING, *MISSING, "_Unsigned")
+
+# As JSON attributes have the numbers for which it has none.
+JSON_NUMBERS = {"NaN": np.nan, "Infinity": np.inf, "-Infinity": -np.inf}
 
 
 @dataclass(frozen=True)
@@ -48,19 +52,36 @@ class Packing:
             The fill value of an array of zarr v2 that xarray wrote, which keeps the missing value there. Zero is none
             if nothing else of packing is stated: it is what every array has that nobody thought about.
         """
-        packing = {key: attributes[key] for key in PACKING_ATTRIBUTES if key in attributes}
+        packing = {key: _plain_value(attributes[key]) for key in PACKING_ATTRIBUTES if key in attributes}
         for key in MISSING:
             if isinstance(packing.get(key), str):
-                packing[key] = decoded_fill_value(packing[key], dtype)
+                packing[key] = _missing_number(packing[key], dtype)
         if fill is not None and (packing or fill):
             packing.setdefault("_FillValue", fill)
+        if is_unsigned(packing, dtype):
+            for key in MISSING:
+                if isinstance(packing.get(key), int | np.integer) and packing[key] > np.iinfo(dtype).max:
+                    # As xarray keeps it of decoded values.
+                    packing[key] = int(packing[key]) - 2 ** (8 * dtype.itemsize)
         return cls(packing, dtype) if packing else None
+
+    @classmethod
+    def of_encoding(cls, image: xr.DataArray) -> Packing | None:
+        """Return how decoded values in hand are packed where they are stored, as the ``encoding`` of the image says.
+
+        None for floats that are not scaled: of these NaN is missing, which everybody knows.
+        """
+        stored = image.encoding.get("dtype")
+        dtype = image.dtype if stored is None else np.dtype(stored)
+        if stored is None or {dtype.kind, image.dtype.kind} - set("iuf") or cls.of(image.attrs, image.dtype):
+            return None
+        packing = cls.of(image.encoding, dtype)
+        return packing if packing is not None and (packing.is_scaled or dtype.kind != "f") else None
 
     @property
     def is_scaled(self) -> bool:
         """Whether numbers stand for others."""
-        unsigned = str(self.attributes.get("_Unsigned", "false")).lower() == "true" and self.dtype.kind == "i"
-        return unsigned or any(key in self.attributes for key in SCALING)
+        return self.wraps or any(key in self.attributes for key in SCALING)
 
     @property
     def descends(self) -> bool:
@@ -70,18 +91,76 @@ class Packing:
     @property
     def wraps(self) -> bool:
         """Whether negative packed values stand for the largest ones."""
-        return "_Unsigned" in self.attributes and self.is_scaled
+        return is_unsigned(self.attributes, self.dtype)
 
     @cached_property
     def missing(self) -> tuple[Any, ...]:
         """The packed values that stand for missing ones."""
-        stated = [np.atleast_1d(self.attributes[key]) for key in MISSING if key in self.attributes]
+        # Of unsigned values xarray takes `missing_value` for a decoded one, which none equals.
+        keys = MISSING[:1] if self.wraps else MISSING
+        stated = [np.atleast_1d(self.attributes[key]) for key in keys if key in self.attributes]
         return tuple(dict.fromkeys(value.item() for values in stated for value in values))
+
+    @cached_property
+    def left_out(self) -> tuple[Any, ...]:
+        """Those of the missing values that the dtype holds; NaN is none, whose absence needs no statement."""
+        held = (value_in(value, self.dtype) for value in self.missing)
+        return tuple(value for value in held if value is not None and value == value)
+
+    @property
+    def is_in_order(self) -> bool:
+        """Whether packed values are ordered as what they stand for, with one missing value at the most."""
+        return not self.descends and not self.wraps and len(self.left_out) < 2
+
+    @cached_property
+    def decoded_dtype(self) -> np.dtype[Any]:
+        """The dtype of decoded values, as xarray chooses it."""
+        return self.decoded(xr.Variable(("x",), np.zeros(1, self.dtype)), "x").values.dtype
+
+    def with_missing(self, *values: Any) -> Packing:
+        """Return the packing with these missing values and no others."""
+        kept = {key: value for key, value in self.attributes.items() if key not in MISSING}
+        # Of `_Unsigned` values, xarray takes only the first as the unsigned number that it stands for.
+        stated = dict(zip(MISSING, (values[0], list(values[1:])), strict=True)) if values else {}
+        return Packing({**kept, **{key: value for key, value in stated.items() if value != []}}, self.dtype)
+
+    def in_order(self, block: Block) -> Block:
+        """Return packed values as numbers that are ordered as what they stand for; the missing ones are one number."""
+        block = np.ascontiguousarray(self._with_one_missing(block), self.dtype.newbyteorder("="))
+        if self.wraps:
+            block = block.view(f"u{self.dtype.itemsize}")
+        return self._inverted(block)
+
+    def out_of_order(self, block: Block) -> Block:
+        """Return the packed values of what `in_order` returned."""
+        inverted = self._inverted(block)
+        return inverted.view(self.dtype.newbyteorder("=")) if self.wraps else inverted
+
+    def _with_one_missing(self, block: Block) -> Block:
+        """Return packed values with the first of those that are missing in place of the others."""
+        if len(self.left_out) < 2:
+            return block
+        return np.where(np.isin(block, self.left_out[1:]), self.dtype.type(self.left_out[0]), block)
+
+    def _inverted(self, block: Block) -> Block:
+        """Return numbers in the opposite order if packed values descend; twice gives them again."""
+        if not self.descends:
+            return block
+        return -block if self.dtype.kind == "f" else ~block
 
     def decoded(self, variable: xr.Variable, name: str) -> xr.Variable:
         """Return packed values as what they stand for, lazily, as xarray decodes them."""
         packed = xr.Variable(variable.dims, variable.data, {**variable.attrs, **self.attributes})
-        return xr.conventions.decode_cf_variable(name, packed)
+        with warnings.catch_warnings():
+            # That several values are missing is nothing that the caller could mend.
+            warnings.filterwarnings("ignore", "variable .* has multiple fill values", xr.SerializationWarning)
+            return xr.conventions.decode_cf_variable(name, packed)
+
+    def decoded_block(self, block: Block) -> Block:
+        """Return packed values as what they stand for; on any thread."""
+        packing = self.with_missing(*self.left_out[:1])
+        dims = tuple(map(str, range(block.ndim)))
+        return packing.decoded(xr.Variable(dims, self._with_one_missing(block)), "block").values
 
     def encoded(self, image: xr.DataArray) -> xr.DataArray:
         """Return the packed values that stand for those of an image.
@@ -92,16 +171,23 @@ class Packing:
             If a value does not fit, where values are computed for those of a dask array.
         """
         if isinstance(image.data, da.Array):
-            packed: Any = da.map_blocks(self._encode, image.data, dtype=self.dtype)
+            packed: Any = da.map_blocks(self.encoded_block, image.data, dtype=self.dtype)
         else:
-            packed = self._encode(image.values)
+            packed = self.encoded_block(image.values)
         return image.copy(data=packed)
 
-    def _encode(self, block: Block) -> Block:
+    def encoded_block(self, block: Block) -> Block:
+        """Return the packed values that stand for those of a block; on any thread.
+
+        Raises
+        ------
+        ValueError
+            If a value does not fit.
+        """
         values = np.asarray(block, np.float64)
         scaled = (values - float(self.attributes.get("add_offset", 0))) / float(self.attributes.get("scale_factor", 1))
         absent = np.isnan(values)
-        missing = [value for value in self.missing if value == value]
+        missing = list(self.left_out)
         if self.dtype.kind != "f":
             scaled = np.rint(scaled)
             limits = np.iinfo(np.dtype(f"u{self.dtype.itemsize}") if self.wraps else self.dtype)
@@ -121,6 +207,51 @@ class Packing:
             raise ValueError(f"the value {values[where][0].item()!r} {why}; convert the values, or change the packing")
 
 
+def is_unsigned(attributes: Mapping[str, Any], dtype: np.dtype[Any]) -> bool:
+    """Whether attributes state that negative numbers of a dtype stand for its largest ones."""
+    return str(attributes.get("_Unsigned", "false")).lower() == "true" and dtype.kind == "i"
+
+
+def _plain_value(value: Any) -> Any:
+    """Return an attribute as what has one truth value when it is compared: of an array its number, or a list."""
+    if not isinstance(value, np.ndarray | list | tuple):
+        return value
+    values = np.ravel(np.asarray(value)).tolist()
+    return values[0] if len(values) == 1 else values
+
+
+def without_packing(attributes: Mapping[Any, Any]) -> dict[Any, Any]:
+    """Return attributes without those of packing, for values that are not packed."""
+    return {key: value for key, value in attributes.items() if key not in PACKING_ATTRIBUTES}
+
+
+def stored_packing(attributes: Mapping[str, Any], dtype: np.dtype[Any], zarr_format: int) -> dict[str, Any]:
+    """Return the attributes of a zarr array with missing values in the form in which xarray stores them.
+
+    In zarr v3, xarray encodes the ``_FillValue`` of floats as text. That NaN is missing needs no statement in zarr v2,
+    nor as ``missing_value``, where JSON has no number for it.
+    """
+    stored = dict(attributes)
+    for key in MISSING:
+        if dtype.kind not in "iuf" or isinstance(stored.get(key), list | tuple | None):
+            continue
+        value = _missing_number(stored[key], dtype)
+        if zarr_format == 3 and key == "_FillValue":
+            stored[key] = encoded_fill_value(value, dtype)
+        elif value != value:
+            del stored[key]
+        else:
+            stored[key] = value
+    return stored
+
+
+def _missing_number(value: Any, dtype: np.dtype[Any]) -> Any:
+    """Return a missing value as a number, from an attribute as xarray or JSON has it."""
+    if not isinstance(value, str):
+        return value.item() if isinstance(value, np.generic) else value
+    return JSON_NUMBERS[value] if value in JSON_NUMBERS else decoded_fill_value(value, dtype)
+
+
 def stated_missing(attributes: Mapping[Any, Any], dtype: np.dtype[Any]) -> Any:
     """Return the value that attributes of an image in hand state as missing, None without one that its dtype holds.
 
@@ -138,11 +269,29 @@ def stated_missing(attributes: Mapping[Any, Any], dtype: np.dtype[Any]) -> Any:
     held = [value for value in (value_in(number, dtype) for number in numbers) if value is not None]
     missing = tuple(dict.fromkeys(value for value in held if value == value))
     if len(missing) > 1:
-        raise ValueError(
-            f"the image states several missing values, {missing!r}, and one can be left out; replace the others, as "
-            "in image.where(image != value), and give nodata="
-        )
+        raise ValueError(_several_missing(missing))
     return missing[0] if missing else None
+
+
+def refuse_other_missing(attributes: Mapping[Any, Any], packing: Packing) -> None:
+    """Refuse attributes that state a missing value beside those that xarray decodes.
+
+    Raises
+    ------
+    ValueError
+        If they do.
+    """
+    raster = {key: attributes[key] for key in RASTER_MISSING if key in attributes}
+    value = stated_missing(raster, packing.dtype)
+    if value is not None and value not in packing.left_out:
+        raise ValueError(_several_missing((*packing.left_out, value)))
+
+
+def _several_missing(values: tuple[Any, ...]) -> str:
+    return (
+        f"the image states several missing values, {values!r}, and one can be left out; replace the others, as "
+        "in image.where(image != value), and give nodata="
+    )
 
 
 def stated_classes(attributes: Mapping[Any, Any]) -> str | None:

@@ -24,6 +24,11 @@ def decoded_fill_value(value: Any, dtype: np.dtype[Any]) -> Any:
     return FillValueCoder.decode(cast("Any", value), dtype)
 
 
+def encoded_fill_value(value: Any, dtype: np.dtype[Any]) -> Any:
+    """Return a missing value in the form in which xarray writes it into the attributes of an array of zarr v3."""
+    return FillValueCoder.encode(value, dtype)
+
+
 def reads_a_file(value: Any) -> bool:
     """Whether a value is how one of xarray's own engines reads an array from a file, not from a zarr store."""
     is_own = type(value).__module__.partition(".")[0] in ("xarray", "rioxarray")

@@ -21,7 +21,7 @@ from .versions import (
     namespace_of,
     with_namespace,
 )
-from .writing import axes_keys, axis_entry, dataset_entry
+from .writing import RULES, axes_keys, axis_entry, dataset_entry
 
 
 def with_published(existing: Mapping[str, Any], published: Mapping[str, Any]) -> dict[str, Any]:
@@ -174,10 +174,18 @@ def is_mixed(recipe: Mapping[str, Any]) -> bool:
 def with_recipe(attributes: Mapping[str, Any], recipe: Mapping[str, Any], *, resampling_method: str) -> dict[str, Any]:
     """Return the attributes of an image after all its levels were recomputed by a recipe.
 
-    `resampling_method` is what the zarr convention calls the method of the recipe.
+    `resampling_method` is what the zarr convention calls the method of the recipe. Where levels stay that were made
+    before there were rules (`with_mixed_recipe`), the pyramid keeps to that time.
     """
     known = _own_metadata(attributes)
-    metadata = {**known, "method": "multiscale_sampler.rebuild_levels", "version": __version__, "kwargs": dict(recipe)}
+    is_of_before = is_mixed(recipe) and stated_recipe(attributes) is not None and not stated_rules(attributes)
+    metadata = {
+        **known,
+        "method": "multiscale_sampler.rebuild_levels",
+        "version": __version__,
+        "kwargs": dict(recipe),
+        **({} if is_of_before else {"rules": RULES}),
+    }
     changed = _with_entry(attributes, {"type": recipe["method"], "metadata": metadata})
     convention = changed.get("multiscales")
     if isinstance(convention, Mapping):

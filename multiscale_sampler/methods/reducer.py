@@ -14,7 +14,9 @@ import numpy.typing as npt
 
 from ..image.axes import SamplePosition
 from ..image.dtypes import value_in
+from ..image.values import Packing
 from .functions import FunctionReduction
+from .packed import DecodedReduction, OrderedReduction
 from .reduction import Binding, Reduction
 from .views import ComplexReduction, TimeReduction
 
@@ -63,9 +65,9 @@ class Reducer:
         Whether the method suits labels: "only" labels, labels "also", or "no" where it would create label ids that
         do not exist in the input.
     packed
-        How values stored with ``scale_factor`` and ``add_offset`` are reduced: "packed", as they are stored; "order",
-        as they are stored, but with min and max exchanged where ``scale_factor`` is negative; "decoded", after they
-        are decoded.
+        How values stored with ``scale_factor``, ``add_offset`` and missing ones are reduced: "packed", as they are
+        stored, and "order", also so, because only their order counts (which is that of what they stand for, unsigned
+        and inverted by a negative ``scale_factor``); "decoded", after they are decoded, to levels that are not packed.
     evidence
         What `verify_pyramid` can check about levels of this method: "rules", the values of windows; "pixels", only
         positions and brightness; or "nothing".
@@ -129,6 +131,7 @@ class Reducer:
         nodata: Any = None,
         min_valid: float = 0.0,
         window: int = 1,
+        packing: Packing | None = None,
     ) -> Reduction:
         """Return the method for blocks of one dtype and one rule for missing values.
 
@@ -144,6 +147,8 @@ class Reducer:
             The fraction of a window, 0 to 1, that must be valid for a valid result; with 0, one voxel is enough.
         window
             The most base voxels that a voxel of any level covers.
+        packing
+            How the values of the base are packed; `nodata` is a packed value then, and None leaves none out.
 
         Raises
         ------
@@ -153,6 +158,13 @@ class Reducer:
             If no value of the dtype equals `nodata`, or the method cannot ignore it.
         """
         dtype = np.dtype(dtype)
+        if packing is not None and self.decodes(packing):
+            known = packing.with_missing(*_missing_beside(nodata, packing))
+            decoded = self.bind(known.decoded_dtype, skipna=skipna, min_valid=min_valid, window=window)
+            return DecodedReduction(replace(decoded.binding, dtype=dtype, nodata=nodata), known, decoded)
+        if packing is not None and not packing.is_in_order:
+            known = packing.with_missing(*_missing_beside(nodata, packing))
+            return self._bind_in_order(known, nodata, skipna=skipna, min_valid=min_valid, window=window)
         self._check_dtype(dtype)
         self._check_rule(nodata, min_valid)
         skip_nan = dtype.kind in "fcmM" and (skipna is None or skipna) and self.skips_missing
@@ -178,6 +190,19 @@ class Reducer:
             return ComplexReduction(binding, make(_for_parts(binding)))
         return make(binding)
 
+    def decodes(self, packing: Packing) -> bool:
+        """Whether the method needs what packed values stand for, so that its levels are not packed."""
+        # Which label is chosen does not depend on what the numbers stand for, unless they are scaled.
+        return self.packed == "decoded" and (self.labels != "only" or packing.is_scaled)
+
+    def _bind_in_order(self, packing: Packing, nodata: Any, **rule: Any) -> Reduction:
+        """Return the method for packed values in the order of what they stand for."""
+        dtype = packing.dtype
+        own = None if nodata is None else packing.in_order(np.array([nodata], dtype))
+        ordered = packing.in_order(np.zeros(1, dtype)).dtype
+        bound = self.bind(ordered, nodata=None if own is None else own[0], **rule)
+        return OrderedReduction(replace(bound.binding, dtype=dtype, nodata=nodata), packing, bound)
+
     def _check_dtype(self, dtype: np.dtype[Any]) -> None:
         widest = 16 if dtype.kind == "c" else 8
         if dtype.kind not in self.kinds or dtype.itemsize > widest:
@@ -193,6 +218,13 @@ class Reducer:
             raise ValueError(f"min_valid={min_valid!r} is not a fraction; pass a number from 0 to 1")
         if min_valid and not self.marks_missing:
             raise ValueError(f"method {self.name!r} cannot mark a result as missing; omit min_valid={min_valid!r}")
+
+
+def _missing_beside(nodata: Any, packing: Packing) -> tuple[Any, ...]:
+    """Return the packed values that are left out where `nodata` is: it stands for all that are stated."""
+    if nodata is None:
+        return ()
+    return packing.left_out if nodata in packing.left_out else (nodata,)
 
 
 def _is_nan(value: Any) -> bool:

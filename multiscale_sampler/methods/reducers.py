@@ -234,6 +234,7 @@ REDUCERS: dict[str, Reducer] = {
             kinds=LABEL_KINDS,
             marks_missing=False,
             labels="only",
+            packed="packed",
             aliases=(Methods.ITK_LABEL_GAUSSIAN, Methods.ITKWASM_LABEL_IMAGE),
         ),
     )

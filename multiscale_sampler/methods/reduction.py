@@ -97,6 +97,11 @@ class Reduction(ABC):
         return self.dtype.itemsize
 
     @property
+    def is_weighted(self) -> bool:
+        """Whether `weigh` turns blocks of the base and of weights into the state that `first` takes."""
+        return False
+
+    @property
     def makes_base(self) -> bool:
         """Whether level 0 is computed, as other levels are, and is not the base itself."""
         return False

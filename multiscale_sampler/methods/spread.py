@@ -59,6 +59,11 @@ class WeightedReduction(Reduction):
     """The weighted mean of the voxels; takes blocks of the base as `weigh` returns them."""
 
     @property
+    def is_weighted(self) -> bool:
+        """True: `first` takes what `weigh` returns."""
+        return True
+
+    @property
     def state_dtype(self) -> np.dtype[Any]:
         """float64."""
         return np.dtype(np.float64)

@@ -6,7 +6,7 @@ Public functions create these values before they do anything else, and pass them
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -14,7 +14,7 @@ import xarray as xr
 from dask.utils import parse_bytes
 
 from ..image.axes import BOUNDARIES, Boundary
-from ..image.values import Packing, stated_classes, stated_missing
+from ..image.values import Packing, refuse_other_missing, stated_classes, stated_missing, without_packing
 from ..messages import check_choice, warn_caller
 from ..metadata.display import has_alpha
 from ..metadata.positions import other_positions
@@ -24,8 +24,10 @@ from ..tasks import machine
 from .factors import ChunkSizes, ScaleFactors, as_positive_int
 from .plan import Plan
 
-# The value of `nodata` that stands for what the image itself states as missing.
-STATED = "stated"
+# The value of `nodata` and `packing` that stands for what the image itself states.
+STATED: Literal["stated"] = "stated"
+# Marks fields that callers of public functions do not pass.
+NOT_AN_OPTION = {"is_option": False}
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,6 +43,8 @@ class LevelOptions:
     nodata: Any = STATED
     min_valid: float = 0.0
     weights: xr.DataArray | None = None
+    packing: Packing | Literal["stated"] | None = field(default=STATED, metadata=NOT_AN_OPTION)
+    """How values of the image are packed; by default as its attributes state. None if they are what is stored."""
 
     def __post_init__(self) -> None:
         """Refuse options that are wrong for any image, or contradict each other; name the method as it is here."""
@@ -70,6 +74,7 @@ class LevelOptions:
             skipna=plan.skipna,
             nodata=plan.nodata,
             min_valid=plan.min_valid,
+            packing=plan.packing,
         )
 
     @classmethod
@@ -105,8 +110,8 @@ class LevelOptions:
         """
         return get_reducer(self.method, weighted=self.weights is not None)
 
-    def nodata_of(self, image: xr.DataArray) -> Any:
-        """Return the value to leave out of an image: the one that was given, else what its attributes state.
+    def nodata_of(self, attributes: Mapping[Any, Any], dtype: np.dtype[Any]) -> Any:
+        """Return the value to leave out of values of a dtype: the one that was given, else what attributes state.
 
         Raises
         ------
@@ -119,7 +124,7 @@ class LevelOptions:
             raise ValueError(f"nodata={self.nodata!r} is no value; give a number, {STATED!r}, or None")
         if not self.reducer.skips_missing:
             return None
-        value = stated_missing(image.attrs, image.dtype)
+        value = stated_missing(attributes, dtype)
         # Of labels, 0 is background.
         return None if self.reducer.labels == "only" and value == 0 else value
 
@@ -145,33 +150,37 @@ class LevelOptions:
         if found:
             warn_caller(f"{str(image.name)!r}: {'. Also, '.join(found)}")
 
-    def for_packed(self, packing: Packing | None) -> LevelOptions:
-        """Return the options for levels that are packed as their base is, and leave out what it states as missing.
+    def values_of(self, image: xr.DataArray) -> tuple[Packing | None, Any]:
+        """Return how the values of an image are packed, and the one of them that is left out.
+
+        Where several are stated as missing, the first stands for all.
 
         Raises
         ------
         ValueError
-            If the method needs decoded values, or the options say otherwise than the base what is missing.
+            If `nodata` says otherwise than the image what is missing.
         """
-        if packing is None:
-            return self
+        packing = Packing.of(image.attrs, image.dtype) if isinstance(self.packing, str) else self.packing
         row = self.reducer
-        in_order = row.packed == "order" and not packing.descends
-        plain = packing.dtype.kind == "f" and not packing.is_scaled and row.skips_missing
-        missing = [value for value in packing.missing if value == value]
-        if packing.wraps or len(missing) > 1 or not (row.packed == "packed" or in_order or plain):
+        if packing is None or image.dtype.kind not in "iuf" or (row.labels == "only" and not packing.is_scaled):
+            return None, self.nodata_of(image.attrs, image.dtype)
+        if not packing.left_out:
+            return packing, self.nodata_of(without_packing(image.attrs), image.dtype)
+        if isinstance(self.nodata, str) and self.nodata == STATED:
+            refuse_other_missing(image.attrs, packing)
+            return packing, packing.left_out[0] if row.skips_missing or row.decodes(packing) else None
+        if self.nodata is not None and self.nodata not in packing.left_out:
             raise ValueError(
-                f"the base is packed by {dict(packing.attributes)!r}, and method {row.name!r} needs the values that "
-                "it stands for, which levels beside it cannot hold; write a pyramid of its own with write_pyramid"
+                f"nodata={self.nodata!r} is another value than {packing.left_out[0]!r}, which the image states as "
+                "missing; leave it out, or remove that attribute"
             )
-        if not missing or not row.skips_missing:
-            return self
-        if self.nodata not in (None, STATED, missing[0]):
-            raise ValueError(
-                f"nodata={self.nodata!r} is another value than {missing[0]!r}, which the base states as missing; "
-                "leave it out"
-            )
-        return replace(self, nodata=missing[0])
+        return packing, None if self.nodata is None else packing.left_out[0]
+
+    @property
+    def can_pack(self) -> bool:
+        """Whether levels of decoded values can be packed as their image is stored: NaN is ignored, nothing else."""
+        is_ignored = self.skipna is not False and self.nodata in (None, STATED)
+        return is_ignored and isinstance(self.packing, str) and not self.reducer.bands
 
     def check_image(self, image: xr.DataArray) -> None:
         """Refuse an image without voxels, and weights that do not fit the image.

@@ -19,8 +19,10 @@ from dask.utils import format_bytes
 
 from ..image.axes import Axis, Boundary
 from ..image.boxes import Box
+from ..image.values import Packing
 from ..messages import shape_text, table
 from ..methods import Reduction
+from ..methods.packed import DecodedReduction, OrderedReduction
 from ..methods.reducer import Reducer
 from .pickling import OfOneVersion
 
@@ -43,6 +45,8 @@ class Level:
     """Shape of a chunk."""
     shards: tuple[int, ...] | None
     """Shape of a shard, None without sharding."""
+    keeps_packing: bool = True
+    """Whether the image's attributes of packing hold for its values; not if the method decodes them."""
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -91,6 +95,8 @@ class Plan(OfOneVersion):
     """dtype of the base."""
     reducer: Reducer
     """The method."""
+    packing: Packing | None
+    """How the values of the base are packed; None if they are what is stored."""
     boundary: Boundary
     """How partial windows are handled."""
     skipna: bool | None
@@ -138,8 +144,18 @@ class Plan(OfOneVersion):
         """The method bound to the dtype of the image and the rule for missing values."""
         window = max(math.prod(level.factors) for level in self.levels)
         return self.reducer.bind(
-            self.dtype, skipna=self.skipna, nodata=self.nodata, min_valid=self.min_valid, window=window
+            self.dtype,
+            skipna=self.skipna,
+            nodata=self.nodata,
+            min_valid=self.min_valid,
+            window=window,
+            packing=self.packing,
         )
+
+    @property
+    def takes_other_values(self) -> bool:
+        """Whether levels are not computed from the values as they are stored, but from what these stand for."""
+        return isinstance(self.reduction, DecodedReduction | OrderedReduction)
 
     @property
     def peak_memory(self) -> int:

@@ -14,6 +14,7 @@ from dask.utils import format_bytes
 from ..image.axes import Axis, Boundary
 from ..image.dataarray import image_and_axes
 from ..methods import Reduction
+from ..methods.packed import DecodedReduction
 from ..methods.reducer import Reducer
 from ..methods.reducers import Method
 from .chunks import chunk_shape, shard_shape, source_chunks
@@ -155,14 +156,21 @@ def plan_ladder(
     chunk = chunk_shape(image, axes, storage.chunks)
     shard = shard_shape(image, axes, chunk, storage.shards)
     window = max((math.prod(factors) for factors in factors_of_levels), default=1)
+    packing, nodata = options.values_of(image)
     reduction = reducer.bind(
-        image.dtype, skipna=options.skipna, nodata=options.nodata_of(image), min_valid=options.min_valid, window=window
+        image.dtype,
+        skipna=options.skipna,
+        nodata=nodata,
+        min_valid=options.min_valid,
+        window=window,
+        packing=packing,
     )
     levels = _levels(axes, factors_of_levels, reducer, reduction, options.boundary)
     return Plan(
         name=str(image.name),
         dtype=image.dtype,
         reducer=reducer,
+        packing=packing,
         boundary=options.boundary,
         skipna=reduction.binding.skip_nan if image.dtype.kind in "fcmM" else options.skipna,
         nodata=reduction.binding.nodata,
@@ -224,9 +232,11 @@ def _levels(
     reduction: Reduction,
     boundary: Boundary,
 ) -> list[Level]:
-    # `_stored` replaces the chunks.
+    packed = not isinstance(reduction, DecodedReduction)
+    # `_with_chunks` replaces the chunks.
     chunks = tuple(axis.size for axis in axes)
-    levels = [Level(0, axes, (1,) * len(axes), 0, reduction.base_dtype, chunks, None)]
+    base_packed = packed or not reduction.makes_base
+    levels = [Level(0, axes, (1,) * len(axes), 0, reduction.base_dtype, chunks, None, base_packed)]
     for index, factors in enumerate(ladder, 1):
         coarser = tuple(
             axis.coarsen(factor, boundary=boundary, position=reducer.position)
@@ -238,7 +248,7 @@ def _levels(
                 f"method {reducer.name!r} expands each level to the one before, but the factors {factors!r} are not "
                 f"multiples of {levels[-1].factors!r}; give factors that are multiples"
             )
-        levels.append(Level(index, coarser, factors, parent, reduction.output_dtype, chunks, None))
+        levels.append(Level(index, coarser, factors, parent, reduction.output_dtype, chunks, None, packed))
     return levels
 
 

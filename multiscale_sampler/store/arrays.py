@@ -86,7 +86,7 @@ def level_image(
     if channel is not None and unplaced and channel.name not in kept and labels and len(labels) == channel.size:
         kept[channel.name] = xr.Variable((channel.name,), np.asarray(labels))
     image = _with_display(image.assign_coords(kept), multiscales, None if channel is None else channel.name)
-    image.encoding = encoding_of(array)
+    image.encoding = encoding_of(array, packing)
     return image
 
 
@@ -139,7 +139,9 @@ def labelled_by_names(array: zarr.Array[Any], chunks: Any, *, packed: bool = Fal
     variable = xr.Variable(names, lazy_array(array, chunks, names), attrs)
     packing = None if packed else packing_of(array)
     decoded = variable if packing is None else packing.decoded(variable, array.basename)
-    return xr.DataArray(decoded, coords=_stored_coordinates(array, names), name=own_name(array))
+    image = xr.DataArray(decoded, coords=_stored_coordinates(array, names), name=own_name(array))
+    image.encoding = encoding_of(array, packing)
+    return image
 
 
 def own_name(array: zarr.Array[Any]) -> str | None:
@@ -218,6 +220,7 @@ def lazy_array(array: zarr.Array[Any] | FileArray, chunks: Any, names: Sequence[
     return cast("da.Array", da.from_array(read, chunks=chunks, meta=meta))
 
 
-def encoding_of(array: zarr.Array[Any]) -> dict[str, Any]:
-    """Return how an array is stored, as the ``encoding`` of its image tells it."""
-    return {"chunks": array.chunks, **({"shards": array.shards} if array.shards else {})}
+def encoding_of(array: zarr.Array[Any], packing: Packing | None = None) -> dict[str, Any]:
+    """Return how an array is stored, as the ``encoding`` of its image tells it; with the packing of decoded values."""
+    stored = {"chunks": array.chunks, **({"shards": array.shards} if array.shards else {})}
+    return stored if packing is None else {**stored, "dtype": array.dtype, **packing.attributes}

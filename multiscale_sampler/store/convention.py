@@ -11,7 +11,7 @@ import zarr
 
 from ..image.dataarray import coordinate_variable, image_axes
 from ..metadata import DEFAULT_VERSION, Dataset, Multiscales, finest_first, geozarr
-from .arrays import encoding_of, labelled_by_names, own_name
+from .arrays import labelled_by_names, own_name
 from .nodes import only_array
 from .zarr_internals import node_at
 
@@ -32,14 +32,14 @@ def levels_by_convention(group: zarr.Group, chunks: Any) -> list[tuple[zarr.Arra
     arrays = {asset: _array_of_asset(group, asset) for asset in entries}
     images: dict[str, xr.DataArray] = {}
     for asset, entry in entries.items():
-        image = labelled_by_names(arrays[asset], chunks)
-        if image is None:
+        named = labelled_by_names(arrays[asset], chunks)
+        if named is None:
             raise ValueError(
                 f"{arrays[asset].store_path} has no names of dimensions; open it with open_image and dims="
             )
         placed = {**attributes, **arrays[asset].attrs.asdict(), **entry}
-        image = _placed_by_convention(image, placed, images.get(str(entry.get("derived_from"))))
-        image.encoding = encoding_of(arrays[asset])
+        image = _placed_by_convention(named, placed, images.get(str(entry.get("derived_from"))))
+        image.encoding = named.encoding
         images[asset] = image
     names = {own_name(array) for array in arrays.values()}
     shared = names.pop() if len(names) == 1 else None

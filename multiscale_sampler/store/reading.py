@@ -173,9 +173,9 @@ def image_of_array(
 
     `by_arguments`: metadata that cannot be read are a warning, as the caller states what the array is.
     """
-    image = _labelled(array, dims, chunks, packed=packed, by_arguments=by_arguments)
-    image = to_image(image, name=name or _name_of(image, array), **overrides)
-    image.encoding = encoding_of(array)
+    labelled = _labelled(array, dims, chunks, packed=packed, by_arguments=by_arguments)
+    image = to_image(labelled, name=name or _name_of(labelled, array), **overrides)
+    image.encoding = labelled.encoding
     return image
 
 
@@ -232,9 +232,12 @@ def _labelled(
     # Labels first, of a stand-in without values, because chunks may be given by the names of the dims.
     names = cast("tuple[str, ...]", to_image(np.broadcast_to(np.zeros((), array.dtype), array.shape), dims).dims)
     image = to_image(lazy_array(array, chunks, names), names)
-    if not packed and (packing := packing_of(array)) is not None:
+    packing = None if packed else packing_of(array)
+    if packing is not None:
         image = image.copy(data=packing.decoded(image.variable, "image").data)
-    return image.assign_attrs(attrs)
+    image = image.assign_attrs(attrs)
+    image.encoding = encoding_of(array, packing)
+    return image
 
 
 def _pyramid_above(array: zarr.Array[Any]) -> tuple[StoredPyramid, int] | None:

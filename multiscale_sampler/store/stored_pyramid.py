@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import warnings
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, TypeGuard
 
@@ -275,7 +275,12 @@ class StoredPyramid:
     @property
     def packing(self) -> Packing | None:
         """How the base is packed; None where its values are taken as they are stored, as ids of labels are."""
-        return None if self.is_packed or self.is_labels else packing_of(self.arrays[0])
+        return None if self.is_packed else self.stated_packing
+
+    @property
+    def stated_packing(self) -> Packing | None:
+        """How the base is packed by its attributes, also in stores that were made before these were asked."""
+        return None if self.is_labels else packing_of(self.arrays[0])
 
     def level(self, index: int, *, packed: bool | None = None) -> xr.DataArray:
         """Return one level as a lazy image, labelled by OME-NGFF's metadata; `packed`: as it is stored."""
@@ -295,6 +300,16 @@ class StoredPyramid:
         tree = assemble([_with_crs(image, stated).to_dataset(name=self.name) for image in images])
         tree.attrs = foreign_attributes(self.attributes)
         return tree
+
+    def recipe_options(self) -> LevelOptions:
+        """Return the options of the recipe, for values as they are stored.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If the recipe has unknown options or wrong values.
+        """
+        return replace(LevelOptions.of_recipe(self.recipe or {}), packing=self.packing)
 
     def level_options(self, dims: Sequence[Hashable]) -> LevelOptions:
         """Return the options that give an image with these dims levels of the same sizes.

@@ -21,6 +21,7 @@ from zarr.abc.buffer import Buffer
 from zarr.abc.store import Store
 from zarr.storage import StorePath
 
+from ..image.values import stored_packing, without_packing
 from ..metadata import with_published
 from ..plan.plan import Level, Pass
 from .archives import Archive
@@ -203,13 +204,18 @@ class Target:
         """
         path = self.paths[level.index]
         names = tuple(axis.name for axis in level.axes)
+        attrs = dict(attrs) if level.keeps_packing else without_packing(attrs)
+        attrs = stored_packing(attrs, level.dtype, encoding.zarr_format)
         if encoding.zarr_format == 2:
             attrs = {**attrs, V2_DIMENSIONS: list(names)}
         same = like is None or like.dtype == level.dtype
         fill = encoding.fill_value if same else None
+        if encoding.zarr_format == 2 and attrs.get("_FillValue") is not None:
+            # In zarr v2, xarray takes the fill value for what is missing, not this attribute.
+            fill = attrs["_FillValue"]
         if isinstance(begun := self.group.get(path), zarr.Array):
             # In zarr v2 attributes are a file of their own, which an interrupted build may have left out.
-            return begun if begun.attrs.asdict() == attrs else begun.update_attributes(dict(attrs))
+            return begun if begun.attrs.asdict() == attrs else begun.update_attributes(attrs)
         for group in _parents(path):
             self.group.require_group(group)
         created = self.group.create_array(
@@ -222,7 +228,7 @@ class Target:
             filters=encoding.filters if same else "auto",
             serializer=encoding.serializer if same and encoding.zarr_format == 3 else "auto",
             fill_value=fill_value_for(fill, level.dtype, encoding.zarr_format),
-            attributes=dict(attrs),
+            attributes=attrs,
             chunk_key_encoding=key_encoding(encoding.zarr_format),
             dimension_names=names if encoding.zarr_format == 3 else None,
         )

@@ -51,9 +51,9 @@ def test_reducers__say_which_are_for_labels():
 
 def test_reducers__say_how_packed_values_are_taken():
     assert names_by("packed") == {
-        "packed": {"mean", "median", "nearest", "mode", *oracles.FILTERS},
+        "packed": {"mean", "median", "nearest", "mode", "label_gaussian", *oracles.FILTERS},
         "order": {"min", "max"},
-        "decoded": {"sum", "std", "any", "all", "count", "mode_nonzero", "laplacian", "label_gaussian"},
+        "decoded": {"sum", "std", "any", "all", "count", "mode_nonzero", "laplacian"},
     }
     assert WEIGHTED_MEAN.packed == "packed"
 
