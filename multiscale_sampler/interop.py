@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
 import dask.array as da
@@ -18,6 +17,7 @@ import xarray as xr
 from .extras import required
 from .image.axes import Axis
 from .image.dataarray import image_axes, label_ngff_image, to_image, transposed_image, unread
+from .image.grids import SPATIAL_DIMS, FloatArray, Grid, grid_in_space, spatial_order
 from .image.kinds import guess_axis_type
 from .image.orientation import DIRECTION, ORIGIN, orientations_along
 from .image.tree import NODE_PREFIX, RECIPE_ATTRIBUTE, assemble, levels_of_tree
@@ -27,11 +27,9 @@ from .metadata.display import stated_display
 from .tasks.crew import usable_scheduler
 
 ItkLibrary: TypeAlias = "Literal['itk', 'itkwasm']"
-FloatArray: TypeAlias = "npt.NDArray[np.float64]"
 
 # Attribute of a coordinate: the anatomical direction in which it increases, a term of RFC 4 of OME-NGFF.
 ORIENTATION = "orientation"
-SPATIAL_DIMS = ("z", "y", "x")
 ITK_DTYPES = frozenset(("uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "int64", "float32", "float64"))
 
 
@@ -219,18 +217,6 @@ def _level_of(
 # --- ITK -------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class ItkGrid:
-    """The positions of an ITK image's pixels, in its order of axes (x first)."""
-
-    spacing: FloatArray
-    """Positive distances between pixels along each axis."""
-    first: FloatArray
-    """Physical position of the first pixel."""
-    direction: FloatArray
-    """Direction of each axis, in the columns."""
-
-
 def from_itk(
     image: Any,
     *,
@@ -297,7 +283,7 @@ def from_itk(
     return labelled.assign_attrs({DIRECTION: np.flip(grid.direction).tolist(), ORIGIN: origin})
 
 
-def _from_native(image: Any) -> tuple[npt.NDArray[Any], ItkGrid, str]:
+def _from_native(image: Any) -> tuple[npt.NDArray[Any], Grid, str]:
     """Return the values, the grid and the name of an ``itk.Image``."""
     if not hasattr(image, "GetBufferedRegion") or not hasattr(image, "GetDirection"):
         raise TypeError(
@@ -311,7 +297,7 @@ def _from_native(image: Any) -> tuple[npt.NDArray[Any], ItkGrid, str]:
     return np.asarray(itk.array_view_from_image(image)), grid, image.GetObjectName()
 
 
-def _from_wasm(image: Any) -> tuple[npt.NDArray[Any], ItkGrid, str]:
+def _from_wasm(image: Any) -> tuple[npt.NDArray[Any], Grid, str]:
     """Return the values, the grid and the name of an ``itkwasm.Image``."""
     dimension = len(image.spacing)
     direction = np.asarray(image.direction, np.float64).reshape(dimension, dimension)
@@ -320,11 +306,11 @@ def _from_wasm(image: Any) -> tuple[npt.NDArray[Any], ItkGrid, str]:
     return np.asarray(image.data), _grid_of(image.spacing, image.origin, direction, start), image.name
 
 
-def _grid_of(spacing: Any, origin: Any, direction: FloatArray, start: Any) -> ItkGrid:
+def _grid_of(spacing: Any, origin: Any, direction: FloatArray, start: Any) -> Grid:
     """Return the grid of the pixels from index `start`; ITK's origin is the position of index 0."""
     steps = np.array([float(step) for step in spacing])
     offset = direction @ (steps * [int(index) for index in start])
-    return ItkGrid(steps, np.array([float(position) for position in origin]) + offset, direction)
+    return Grid(steps, np.array([float(position) for position in origin]) + offset, direction)
 
 
 def to_itk(image: Any, *, library: ItkLibrary = "itk") -> Any:
@@ -366,7 +352,7 @@ def to_itk(image: Any, *, library: ItkLibrary = "itk") -> Any:
     module = _module_for("to_itk", library, library)
     image = to_image(image)
     spatial, channels = _itk_order(image_axes(image))
-    grid = _itk_grid(spatial, image.attrs)
+    grid = grid_in_space(spatial, image.attrs)
     if str(image.dtype.newbyteorder("=")) not in ITK_DTYPES:
         raise TypeError(f"ITK does not support dtype {str(image.dtype)!r}; convert it, as in image.astype('uint8')")
     ordered = image.transpose(*(axis.name for axis in (*spatial, *channels)))
@@ -391,7 +377,7 @@ def to_itk(image: Any, *, library: ItkLibrary = "itk") -> Any:
     )
 
 
-def _native(itk: Any, values: npt.NDArray[Any], grid: ItkGrid, name: str, *, vector: bool) -> Any:
+def _native(itk: Any, values: npt.NDArray[Any], grid: Grid, name: str, *, vector: bool) -> Any:
     """Return an ``itk.Image``; with `vector`, the last axis of the values is the components of a pixel."""
     try:
         image = itk.image_from_array(values, is_vector=vector)
@@ -409,7 +395,7 @@ def _native(itk: Any, values: npt.NDArray[Any], grid: ItkGrid, name: str, *, vec
 
 def _itk_order(axes: Sequence[Axis]) -> tuple[list[Axis], list[Axis]]:
     """Return the spatial axes, last axis of ITK first, and the channel axis, if there is one."""
-    spatial = [axis for axis in axes if axis.type == "space"]
+    spatial = spatial_order(axes)
     channels = [axis for axis in axes if axis.type == "channel"]
     if len(spatial) not in (2, 3) or len(channels) > 1 or len(spatial) + len(channels) < len(axes):
         raise ValueError(
@@ -422,22 +408,4 @@ def _itk_order(axes: Sequence[Axis]) -> tuple[list[Axis], list[Axis]]:
                 f"the coordinates of {axis.name!r} are not evenly spaced, as an image of ITK requires; interpolate the "
                 f"image to even ones, as in image.interp({axis.name}=...)"
             )
-    if all(axis.name in SPATIAL_DIMS for axis in spatial):
-        spatial.sort(key=lambda axis: SPATIAL_DIMS.index(axis.name))
     return spatial, channels
-
-
-def _itk_grid(spatial: Sequence[Axis], attrs: Mapping[Any, Any]) -> ItkGrid:
-    """Return the grid of an image from its spatial axes and attributes; a descending axis reverses its direction."""
-    count = len(spatial)
-    scale = np.array([axis.scale for axis in reversed(spatial)])
-    first = np.array([axis.translation for axis in reversed(spatial)])
-    direction = np.flip(np.array(attrs.get(DIRECTION, np.eye(count)), np.float64))
-    # The point about which the axes are rotated.
-    origin = np.flip(np.array(attrs.get(ORIGIN, first[::-1]), np.float64)) if DIRECTION in attrs else first
-    if direction.shape != (count, count) or origin.shape != (count,):
-        raise ValueError(
-            f"the attributes {DIRECTION!r} and {ORIGIN!r} of the image are not for {count!r} spatial axes; keep a "
-            "slice as an axis of one sample, as in image.isel(z=[0]), or remove them"
-        )
-    return ItkGrid(np.abs(scale), origin + direction @ (first - origin), direction * np.sign(scale))

@@ -184,14 +184,23 @@ def warn_of_unused_mask(dtype: npt.DTypeLike) -> None:
 
 
 def spaced_coordinates(
-    names: Sequence[str | None], shape: Sequence[int], scales: Mapping[str, float], units: Mapping[str, str | None]
+    names: Sequence[str | None],
+    shape: Sequence[int],
+    scales: Mapping[str, float],
+    units: Mapping[str, str | None],
+    firsts: Mapping[str, float] | None = None,
 ) -> Coordinates:
-    """Return coordinates from 0 for the axes with a spacing; one that is not positive and finite is ignored."""
+    """Return coordinates for the axes with a spacing; one that is not positive and finite is ignored.
+
+    They begin at the positions in `firsts`, else at 0.
+    """
     coordinates = {}
     for name, size in zip(names, shape, strict=True):
         scale = scales.get(name or "", 0.0)
         if name is not None and math.isfinite(scale) and scale > 0:
-            coordinates[name] = coordinate_variable(Axis(name, size, scale, unit=units.get(name)))
+            first = (firsts or {}).get(name, 0.0)
+            first = first if math.isfinite(first) else 0.0
+            coordinates[name] = coordinate_variable(Axis(name, size, scale, first, units.get(name)))
     return coordinates
 
 

@@ -9,12 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from ..image.axes import Axis
 from ..image.boxes import Box, corner_of, shape_of
-from ..image.dataarray import coordinate_variable
-from ..image.orientation import DIRECTION, ORIGIN, orientations_along
+from ..image.grids import Grid, placed_coordinates
 from ..metadata.units import unit_name
 from .arrays import FileArray
 from .contents import Coordinates, FileImage, Format, Part, image_name, import_reader
@@ -58,8 +55,7 @@ class ItkArray(FileArray):
 def read_itk(path: Path, part: Part) -> FileImage:
     """Return the image in a MetaImage or NRRD file.
 
-    Its attributes ``direction`` and ``origin``, in the order of its axes, state how a rotated or flipped grid lies in
-    space.
+    The attributes of a grid that is rotated are those of `placed_coordinates`.
     """
     part.refuse(path, "MetaImage and NRRD", "path", "series", "level")
     sitk = import_reader("SimpleITK", "itk", "MetaImage and NRRD")
@@ -78,34 +74,26 @@ def read_itk(path: Path, part: Part) -> FileImage:
     if stored is not None:
         stored.require_bytes(array.nbytes)
     names = [*ITK_AXES[:count], *[None] * (count - len(ITK_AXES))][::-1] + ["c"] * (components > 1)
-    direction = np.array(reader.GetDirection(), np.float64).reshape(count, count)
-    coordinates = _itk_coordinates(reader, header, direction)
-    if (direction == np.eye(count)).all():
-        attrs = {}
-    else:
-        attrs = {DIRECTION: np.flip(direction).tolist(), ORIGIN: list(reader.GetOrigin()[::-1])}
+    coordinates, attrs = _itk_coordinates(reader, header)
     return FileImage(array, tuple(names), image_name(path, ITK.endings), coordinates, attrs)
 
 
-def _itk_coordinates(reader: Any, header: Mapping[str, str], direction: npt.NDArray[np.float64]) -> Coordinates:
-    """Return coordinates along the image's own axes, with anatomical orientations if the header states that space."""
-    units = re.findall(r'"([^"]*)"', header.get("space units", ""))
+def _itk_coordinates(reader: Any, header: Mapping[str, str]) -> tuple[Coordinates, dict[str, Any]]:
+    """Return the positions that a header states, with anatomical orientations if it says that space is a body's.
+
+    ITK's space is one of x to the left, y to the back and z upwards; it converts positions that NRRD states otherwise.
+    """
+    count = min(reader.GetDimension(), len(ITK_AXES))
+    direction = np.array(reader.GetDirection(), np.float64).reshape([reader.GetDimension()] * 2)[:count, :count]
+    spacing, origin = (np.array(each(), np.float64)[:count] for each in (reader.GetSpacing, reader.GetOrigin))
+    stated = re.findall(r'"([^"]*)"', header.get("space units", ""))
+    units = [unit_name(unit) for unit in stated[:count]] + [None] * (count - len(stated))
     # NRRD names an anatomical space in "space"; MetaImage writes "???" where the orientation is unknown.
     anatomical = bool(header.get("space")) or "?" not in header.get("anatomicalorientation", "?")
-    orientations = orientations_along(direction, "LPS") if anatomical and len(direction) <= len(ITK_AXES) else ()
-    coordinates = {}
-    for number, name in enumerate(ITK_AXES[: len(direction)]):
-        unit = unit_name(units[number]) if number < len(units) else None
-        axis = Axis(
-            name,
-            reader.GetSize()[number],
-            float(reader.GetSpacing()[number]),
-            float(reader.GetOrigin()[number]),
-            unit,
-            orientation=orientations[number] if number < len(orientations) else None,
-        )
-        coordinates[name] = coordinate_variable(axis)
-    return coordinates
+    letters = "LPS"[:count] if anatomical and reader.GetDimension() <= len(ITK_AXES) else ""
+    return placed_coordinates(
+        ITK_AXES[:count], reader.GetSize()[:count], Grid(spacing, origin, direction), units, letters
+    )
 
 
 ITK = Format("MetaImage or NRRD", (".mha", ".mhd", ".nrrd", ".nhdr"), read_itk)

@@ -1,17 +1,18 @@
-"""NIfTI files, read by nibabel: volumes, voxel sizes and anatomical orientation."""
+"""NIfTI files, read by nibabel: volumes, positions and anatomical orientation."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ..image.boxes import Box
-from ..image.orientation import orientations_along
+from ..image.grids import Grid, placed_coordinates
 from .arrays import FileArray
-from .contents import FileImage, Format, Part, image_name, import_reader, require_all, spaced_coordinates
+from .contents import Coordinates, FileImage, Format, Part, image_name, import_reader, require_all, spaced_coordinates
 from .encoded import require_decoded
 
 NIFTI_AXES = ("x", "y", "z", "t", "c")
@@ -41,7 +42,11 @@ class NiftiArray(FileArray):
 
 
 def read_nifti(path: Path, part: Part) -> FileImage:
-    """Return the image in a NIfTI file; its attribute ``affine`` is the file's 4 x 4 matrix, for x, y, z."""
+    """Return the image in a NIfTI file.
+
+    Its attribute ``affine`` is the file's 4 x 4 matrix, for x, y, z. The attributes of a rotated or sheared grid
+    are those of `placed_coordinates`.
+    """
     part.refuse(path, "NIfTI", "path", "series", "level")
     nibabel = import_reader("nibabel", "nifti", "NIfTI")
     file = nibabel.load(path)
@@ -52,18 +57,34 @@ def read_nifti(path: Path, part: Part) -> FileImage:
     dtype = np.asarray(file.dataobj[(slice(0, 1),) * count]).dtype
     array = NiftiArray(path, "", file.shape[::-1], dtype, None)
     names = [*NIFTI_AXES[:count], *[None] * (count - len(NIFTI_AXES))]
+    coordinates, attrs = _nifti_coordinates(file, names)
+    return FileImage(array, tuple(names[::-1]), image_name(path, NIFTI.endings), coordinates, attrs)
+
+
+def _nifti_coordinates(file: Any, names: Sequence[str | None]) -> tuple[Coordinates, dict[str, Any]]:
+    """Return the positions that a header states, in its space of x to the right, y to the front and z upwards.
+
+    Only spacings are stated if neither transformation of the header has a code: nibabel then makes the affine from
+    voxel sizes alone.
+    """
     space, time = file.header.get_xyzt_units()
     scales = dict(zip("xyzt", map(float, file.header.get_zooms()), strict=False))
     units = {**dict.fromkeys("xyz", NIFTI_UNITS.get(space)), "t": NIFTI_UNITS.get(time)}
     # The fourth axis may be a spectrum, in hertz, ppm or radians per second.
     if time not in ("unknown", "sec", "msec", "usec"):
         scales.pop("t", None)
-    coordinates = spaced_coordinates(names, file.shape, scales, units)
-    for name, orientation in _nifti_orientations(file).items():
-        if name in coordinates:
-            coordinates[name].attrs["orientation"] = orientation
-    attrs = {"affine": file.affine.tolist()}
-    return FileImage(array, tuple(names[::-1]), image_name(path, NIFTI.endings), coordinates, attrs)
+    first = {"t": float(file.header["toffset"])}
+    coordinates = spaced_coordinates(names, file.shape, scales, units, first)
+    spatial = "xyz"[: len(file.shape)]
+    affine, count = file.affine, len(spatial)
+    # A plane may lie across the axes of space.
+    is_square = not affine[count:3, :count].any()
+    grid = Grid.of_steps(affine[:count, :count], affine[:count, 3]) if is_square else None
+    if grid is None or not (file.header["qform_code"] or file.header["sform_code"]):
+        return coordinates, {"affine": affine.tolist()}
+    # "+x = Right, +y = Anterior, +z = Superior" (nifti1.h)
+    placed, attrs = placed_coordinates(spatial, file.shape[:count], grid, [units[name] for name in spatial], "RAS")
+    return {**coordinates, **placed}, {"affine": affine.tolist(), **attrs}
 
 
 def _is_compressed(path: Path) -> bool:
@@ -73,18 +94,6 @@ def _is_compressed(path: Path) -> bool:
 def _stored_size(values: Any) -> int:
     """Return the number of bytes from the beginning of a file, after decompression, to the end of its values."""
     return int(values.offset) + int(math.prod(values.shape) * values.dtype.itemsize)
-
-
-def _nifti_orientations(file: Any) -> dict[str, str]:
-    """Return the anatomical orientations of x, y and z, for axes that run along the body.
-
-    Empty if neither transformation of the header has a code: nibabel then makes the affine from voxel sizes alone.
-    """
-    if not (file.header["qform_code"] or file.header["sform_code"]):
-        return {}
-    # "+x = Right, +y = Anterior, +z = Superior" (nifti1.h)
-    orientations = orientations_along(file.affine[:3, :3], "RAS")
-    return {name: word for name, word in zip("xyz", orientations, strict=True) if word is not None}
 
 
 NIFTI = Format("NIfTI", (".nii", ".nii.gz"), read_nifti)

@@ -1,0 +1,149 @@
+"""Positions that files state as an affine transformation, at several levels, compared with those of their readers."""
+
+import numpy as np
+import pytest
+
+from multiscale_sampler import from_itk, open_image, open_pyramid, to_multiscale, write_pyramid
+from multiscale_sampler.image.grids import Grid, placed_coordinates
+
+from ..data import noise
+
+ANGLE = np.deg2rad(20)
+ROTATED = np.array([[np.cos(ANGLE), -np.sin(ANGLE), 0], [np.sin(ANGLE), np.cos(ANGLE), 0], [0, 0, 1]])
+# A quarter turn: axes run along other axes of space.
+PERMUTED = np.array([[0.0, 0, 1], [-1, 0, 0], [0, -1, 0]])
+DIRECTIONS = {
+    "upright": np.eye(3),
+    "flipped": np.diag([-1.0, 1, -1]),
+    "permuted": PERMUTED,
+    "rotated": ROTATED,
+}
+SPACING, FIRST = np.array([0.5, 2.0, 3.0]), np.array([-98.0, -134.0, 72.5])
+
+
+def position_in_space(image, x, y, z):
+    """Return where the sample of an image at some indices lies, x first."""
+    position = np.array([float(image[dim][index]) for dim, index in (("x", x), ("y", y), ("z", z))])
+    if "direction" not in image.attrs:
+        return position
+    origin, direction = np.flip(image.attrs["origin"]), np.flip(image.attrs["direction"])
+    return origin + direction @ (position - origin)
+
+
+def check_levels(levels, values, place):
+    """Check values and positions of levels of factors 1, 2 and 4 against the positions of the file's reader."""
+    for factor, image in zip((1, 2, 4), levels, strict=True):
+        for x, y, z in ((0, 0, 0), (1, 2, 0), (2, 1, 1)):
+            # A window's mean lies at the centre of its positions.
+            starts = np.array([x, y, z]) * factor
+            window = values[tuple(slice(start, start + factor) for start in starts[::-1])]
+            assert float(image.transpose("z", "y", "x")[z, y, x]) == pytest.approx(window.mean())
+            centre = place(starts + (factor - 1) / 2)
+            np.testing.assert_allclose(position_in_space(image, x, y, z), centre, rtol=1e-9, atol=1e-6)
+
+
+def levels_of(tree, name):
+    return [node[name] for node in tree.children.values()]
+
+
+@pytest.mark.parametrize("direction", DIRECTIONS)
+@pytest.mark.parametrize("ending", [".nii", ".nii.gz"])
+def test_nifti__levels_lie_where_nibabel_says(tmp_path, direction, ending):
+    nibabel = pytest.importorskip("nibabel")
+    values = noise((12, 16, 12), "float32")
+    affine = np.eye(4)
+    affine[:3, :3], affine[:3, 3] = DIRECTIONS[direction] * SPACING, FIRST
+    file = nibabel.Nifti1Image(values.T, affine)
+    file.header.set_xyzt_units("mm", "sec")
+    nibabel.save(file, tmp_path / f"a{ending}")
+    image = open_image(tmp_path / f"a{ending}")
+    stored = nibabel.load(tmp_path / f"a{ending}").affine
+    tree = to_multiscale(image, [2, 4])
+    check_levels(levels_of(tree, "a"), values, lambda index: stored[:3, :3] @ index + stored[:3, 3])
+    assert ("direction" in image.attrs) == (direction in ("permuted", "rotated"))
+    assert image.x.attrs["units"] == "millimeter"
+
+
+@pytest.mark.parametrize("direction", DIRECTIONS)
+@pytest.mark.parametrize("ending", ["mha", "nrrd"])
+def test_itk__levels_lie_where_simpleitk_says(tmp_path, direction, ending):
+    sitk = pytest.importorskip("SimpleITK")
+    values = noise((12, 16, 12), "int16")
+    written = sitk.GetImageFromArray(values)
+    written.SetSpacing(SPACING.tolist())
+    written.SetOrigin(FIRST.tolist())
+    written.SetDirection(np.ravel(DIRECTIONS[direction]).tolist())
+    sitk.WriteImage(written, str(tmp_path / f"a.{ending}"))
+    tree = to_multiscale(open_image(tmp_path / f"a.{ending}").astype("float64"), [2, 4])
+    oracle = sitk.ReadImage(str(tmp_path / f"a.{ending}"))
+    check_levels(
+        levels_of(tree, "a"), values, lambda index: oracle.TransformContinuousIndexToPhysicalPoint(index.tolist())
+    )
+
+
+def test_stored_levels__lie_where_the_file_says(tmp_path):
+    nibabel = pytest.importorskip("nibabel")
+    values = noise((12, 16, 12), "float64")
+    affine = np.diag([2.0, 1, 3, 1])
+    affine[:3, 3] = FIRST
+    nibabel.save(nibabel.Nifti1Image(values.T, affine), tmp_path / "a.nii")
+    write_pyramid(open_image(tmp_path / "a.nii"), tmp_path / "a.zarr", scale_factors=[2, 4])
+    levels = levels_of(open_pyramid(tmp_path / "a.zarr"), "a")
+    check_levels(levels, values, lambda index: affine[:3, :3] @ index + affine[:3, 3])
+
+
+def test_nifti__orientations_are_those_of_ascending_coordinates(tmp_path):
+    nibabel = pytest.importorskip("nibabel")
+    nibabel.save(nibabel.Nifti1Image(noise((4, 5, 6), "uint8"), np.diag([-2.0, 3, 4, 1])), tmp_path / "a.nii")
+    image = open_image(tmp_path / "a.nii")
+    # The first voxel is the one farthest to the right.
+    assert image.x.values.tolist() == [0.0, -2.0, -4.0, -6.0]
+    assert image.x.attrs["orientation"] == "left-to-right"
+
+
+def test_nifti__a_series_begins_at_its_time_offset(tmp_path):
+    nibabel = pytest.importorskip("nibabel")
+    file = nibabel.Nifti1Image(noise((4, 5, 6, 3), "uint8"), np.eye(4))
+    file.header.set_xyzt_units("mm", "sec")
+    file.header["pixdim"][4], file.header["toffset"] = 1.5, 12.0
+    nibabel.save(file, tmp_path / "a.nii")
+    assert open_image(tmp_path / "a.nii").t.values.tolist() == [12.0, 13.5, 15.0]
+
+
+def test_nifti__without_a_code_has_spacings_alone(tmp_path):
+    nibabel = pytest.importorskip("nibabel")
+    file = nibabel.Nifti1Image(noise((4, 5, 6), "uint8"), None)
+    file.header["pixdim"][1:4] = 2.0, 3.0, 4.0
+    nibabel.save(file, tmp_path / "a.nii")
+    image = open_image(tmp_path / "a.nii")
+    assert [image[dim].values[:2].tolist() for dim in "xyz"] == [[0, 2], [0, 3], [0, 4]]
+
+
+def test_grid__is_aligned_within_the_rounding_of_a_file():
+    steps = np.diag(SPACING).astype(np.float32)
+    steps[0, 1] = 1e-7
+    grid = Grid.of_steps(steps, FIRST)
+    assert grid.is_aligned((100, 100, 100))
+    assert placed_coordinates("xyz", (4, 4, 4), grid, (None,) * 3)[1] == {}
+    assert not Grid.of_steps(np.diag(SPACING) + np.eye(3)[[1, 0, 2]] * 1e-3, FIRST).is_aligned((100, 100, 100))
+
+
+@pytest.mark.parametrize("steps", [np.zeros((3, 3)), np.diag([1.0, np.nan, 1]), np.ones((3, 3))])
+def test_grid__needs_steps_that_span_space(steps):
+    assert Grid.of_steps(steps, FIRST) is None
+
+
+def test_grid__images_of_itk_and_files_of_them_agree(tmp_path):
+    sitk = pytest.importorskip("SimpleITK")
+    itkwasm = pytest.importorskip("itkwasm")
+    values = noise((4, 5, 6), "int16")
+    written = sitk.GetImageFromArray(values)
+    written.SetOrigin(FIRST.tolist())
+    written.SetDirection(np.ravel(ROTATED).tolist())
+    sitk.WriteImage(written, str(tmp_path / "a.mha"))
+    kind = itkwasm.ImageType(dimension=3, componentType="int16", pixelType="Scalar", components=1)
+    grid = {"origin": FIRST.tolist(), "spacing": [1.0] * 3, "direction": ROTATED, "size": [6, 5, 4]}
+    image = from_itk(itkwasm.Image(kind, name="a", data=values, **grid))
+    opened = open_image(tmp_path / "a.mha")
+    for index in np.ndindex(2, 2, 2):
+        np.testing.assert_allclose(position_in_space(opened, *index), position_in_space(image, *index), rtol=1e-9)
