@@ -19,6 +19,7 @@ from .. import store as stores
 from ..image.axes import Axis
 from ..image.boxes import Box, replaced, whole_box
 from ..image.dataarray import coordinate_variable, image_axes, to_image, unread, without_counted_positions
+from ..image.dates import are_calendar_dates, are_dates, continued_dates, dates_kind, position_text
 from ..image.values import Packing
 from ..metadata import check_exportable, default_channel_labels, with_channels
 from ..metadata.display import Display, omero_to_publish
@@ -196,10 +197,9 @@ def _check_appended_positions(found: xr.Variable, expected: xr.Variable) -> None
 
 
 def _ends(positions: xr.Variable) -> str:
-    ends = np.asarray(positions.values)[[0, -1]]
-    first, last = ends.astype(str) if ends.dtype.kind == "M" else ends.tolist()
+    first, last = (position_text(positions.values, index) for index in (0, -1))
     unit = positions.attrs.get("units")
-    return f"{first!r} to {last!r}" if unit is None else f"{first!r} to {last!r} {unit}"
+    return f"{first} to {last}" if unit is None else f"{first} to {last} {unit}"
 
 
 def _coordinates(before: xr.DataArray, axis: Axis, image: xr.DataArray | None, count: int) -> dict[Any, Any]:
@@ -233,17 +233,18 @@ def _axis_coordinate(before: xr.DataArray, axis: Axis, after: xr.DataArray | Non
             expected = coordinate_variable(longer, attrs)[axis.size :]
             _check_appended_positions(after.variable, expected)
         return coordinate_variable(longer, attrs)
-    dates = before.dtype.kind in "mM"
+    dates = are_dates(before.values)
     if dates and axis.size == 1:
         raise ValueError(
             f"the store has one date along {dim!r}, and its metadata do not state the interval to the next; write "
             "the pyramid again with write_pyramid"
         )
     if after is not None:
+        if dates:
+            _check_appended_dates(before, after)
         return xr.Variable((dim,), np.concatenate([before.values, after.values]), attrs)
-    if dates:
-        step = np.diff(before.values[-2:])
-        return xr.Variable((dim,), before.values[0] + step * np.arange(axis.size + count), attrs)
+    if dates and (continued := continued_dates(before.values, count)) is not None:
+        return xr.Variable((dim,), continued, attrs)
     if axis.type != "channel":
         raise ValueError(
             f"the positions along {dim!r} in the store are not evenly spaced, and the image has none; add them with "
@@ -251,6 +252,23 @@ def _axis_coordinate(before: xr.DataArray, axis: Axis, after: xr.DataArray | Non
         )
     numbered = default_channel_labels(axis.size + count)[axis.size :]
     return xr.Variable((dim,), np.concatenate([before.values.astype(str), np.asarray(numbered)]), attrs)
+
+
+def _check_appended_dates(before: xr.DataArray, after: xr.DataArray) -> None:
+    """Raise unless positions to append are dates of the calendar of those in the store."""
+    dim, found, expected = before.dims[0], dates_kind(after.values), dates_kind(before.values)
+    if found == expected:
+        return
+    convert = f"image.assign_coords({dim}=pandas.to_datetime(image[{str(dim)!r}]))"
+    calendars = [are_calendar_dates(each.values) for each in (before, after)]
+    if any(calendars):
+        calendar = repr(before.values[0].calendar) if calendars[0] else "'standard'"
+        convert = f"image.convert_calendar({calendar}, use_cftime={calendars[0]})"
+    raise ValueError(
+        f"the positions along {dim!r} in the store are {expected}, those of the image are {found} "
+        f"({position_text(after.values, 0)}, ...); convert them, as with {convert}, or pass an array without "
+        "positions, which continues those of the store"
+    )
 
 
 def _is_appended(

@@ -10,6 +10,7 @@ import xarray as xr
 
 from ..image.boxes import Box
 from ..image.dataarray import image_axes
+from ..image.dates import are_dates, dates_inside, position_text
 
 Selector: TypeAlias = "Mapping[str, Any] | Sequence[Any]"
 
@@ -64,17 +65,18 @@ def _slice_by_coordinate(wanted: Any, image: xr.DataArray, dim: str) -> slice:
     axis = image_axes(image)[image.dims.index(dim)]
     positions = axis.coordinates()
     first, last = (wanted.start, wanted.stop) if isinstance(wanted, slice) else (wanted, wanted)
-    numbers, dates = positions.dtype.kind not in "US", positions.dtype.kind in "mM"
+    dates, numbers = are_dates(positions), positions.dtype.kind not in "USO"
     if (isinstance(wanted, slice) and wanted.step is not None) or any(
         end is not None and not dates and isinstance(end, str) is numbers for end in (first, last)
     ):
         kind = "dates" if dates else "numbers" if numbers else "labels"
         raise TypeError(f"{dim}={wanted!r} is not a position; pass {kind}, or a slice of two without a step")
-    if not numbers:
+    if dates:
+        inside = dates_inside(wanted, positions, dim)
+    elif not numbers:
         inside = np.ones(positions.shape, np.bool_) if first is None is last else np.isin(positions, [first, last])
     else:
-        half = abs(axis.scale) / 2 if axis.is_regular else (positions[0] - positions[0])
-        first, last = (None if end is None else np.asarray(end, positions.dtype) for end in (first, last))
+        half = abs(axis.scale) / 2 if axis.is_regular else 0.0
         inside = np.ones(positions.shape, np.bool_)
         # Users slice a descending axis from its larger position to its smaller one, as in xarray.
         descends = first is not None and last is not None and first > last
@@ -84,7 +86,7 @@ def _slice_by_coordinate(wanted: Any, image: xr.DataArray, dim: str) -> slice:
     selected = np.flatnonzero(inside)
     if not len(selected):
         raise ValueError(
-            f"{dim}={wanted!r} selects no samples; choose positions within {positions[0].item()!r} to "
-            f"{positions[-1].item()!r}"
+            f"{dim}={wanted!r} selects no samples; choose positions within "
+            f"{position_text(positions, 0)} to {position_text(positions, -1)}"
         )
     return slice(int(selected[0]), int(selected[-1]) + 1)

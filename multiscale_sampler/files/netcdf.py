@@ -24,18 +24,16 @@ class NetcdfArray(FileArray):
         return _open_dataset(self.path)[self.key].variable, None
 
 
-def _open_dataset(path: Path, *, decode_times: bool = True) -> xr.Dataset:
+def _open_dataset(path: Path) -> xr.Dataset:
     import_reader("netCDF4", "netcdf", "netCDF")
-    return xr.open_dataset(
-        path, engine="netcdf4", cache=False, decode_coords="all", decode_times=decode_times, decode_timedelta=False
-    )
+    return xr.open_dataset(path, engine="netcdf4", cache=False, decode_coords="all", decode_timedelta=False)
 
 
 def read_netcdf(path: Path, part: Part) -> FileImage:
     """Return a variable of a netCDF file with its coordinates."""
     part.refuse(path, "netCDF", "series", "level")
     require_variables(path)
-    with _open_dataset(path) as dataset, _open_dataset(path, decode_times=False) as undecoded:
+    with _open_dataset(path) as dataset:
         shapes = {str(name): variable.shape for name, variable in dataset.data_vars.items()}
         key = only_array_name(os.fspath(path), shapes) if part.path is None else part.path.strip("/")
         if key not in dataset.variables:
@@ -49,9 +47,7 @@ def read_netcdf(path: Path, part: Part) -> FileImage:
         coordinates: Coordinates = {}
         for name, coordinate in image.coords.items():
             if coordinate.nbytes <= MAX_COORDINATE_BYTES and name != key:
-                # numpy has no dates of calendars such as "360_day"; the undecoded numbers are still positions.
-                plain = undecoded[name].variable if coordinate.dtype.kind == "O" else coordinate.variable
-                coordinates[str(name)] = xr.Variable(plain.dims, np.asarray(plain.values), plain.attrs)
+                coordinates[str(name)] = xr.Variable(coordinate.dims, np.asarray(coordinate.values), coordinate.attrs)
         return FileImage(array, tuple(map(str, image.dims)), key, coordinates, image.attrs)
 
 

@@ -10,12 +10,12 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Hashable
 from dataclasses import dataclass
-from fractions import Fraction
 from typing import Any, Literal, TypeAlias, cast
 
 import numpy as np
 import numpy.typing as npt
 
+from .dates import are_dates, mean_dates
 from .kinds import AxisType, guess_axis_type
 
 Boundary: TypeAlias = Literal["pad", "trim", "exact"]
@@ -167,8 +167,8 @@ orientation=None)
             if is_longitude(self.name, self.unit):
                 return _window_means_on_circle(numbers, factor)
             return _window_means(numbers, factor)
-        if values.dtype.kind in "mM":
-            return _window_mean_dates(values, factor)
+        if are_dates(values):
+            return mean_dates(values, factor)
         raise ValueError(
             f"the coordinate labels of {self.name!r} ({', '.join(map(repr, values[:3].tolist()))}, ...) cannot be "
             f"averaged over windows of {factor!r}; use method='nearest', which keeps the first, or drop the coordinate"
@@ -191,16 +191,6 @@ def is_longitude(name: str, unit: Any) -> bool:
     """Whether positions are degrees that begin again at 360, by their unit as CF has it, or by their name."""
     degrees = unit is None or str(unit).lower().startswith("degree")
     return (degrees and name.lower() in LONGITUDE_NAMES) or str(unit).lower().replace("_", "") in EASTERN_UNITS
-
-
-def _window_mean_dates(values: npt.NDArray[Any], factor: int) -> npt.NDArray[Any]:
-    """Return the mean date of every window, rounded to the unit; in integers, as float64 cannot hold all dates."""
-    counts = values.view(np.int64).tolist()
-    windows = [counts[start : start + factor] for start in range(0, len(counts), factor)]
-    means = np.array([round(Fraction(sum(window), len(window))) for window in windows], np.int64).view(values.dtype)
-    missing = np.logical_or.reduceat(np.isnat(values), np.arange(0, len(values), factor))
-    means[missing] = np.array("NaT", values.dtype)
-    return means
 
 
 def position_tolerance(positions: npt.NDArray[Any], step: float) -> float:

@@ -8,11 +8,11 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import xarray as xr
 
 from ..image.axes import line_through, position_tolerance
 from ..image.dataarray import has_stated_positions
+from ..image.dates import position_text
 from .units import unit_dimension, unit_factor
 
 # Part of the spacing by which positions may differ: files round pixel sizes, which adds up along an axis.
@@ -75,12 +75,8 @@ def positions_text(coordinate: xr.Variable) -> str:
     unit = coordinate.attrs.get("units")
     line = line_through(values)
     if line is None:
-        first, last = (_value_text(values[end]) for end in (0, -1))
+        first, last = (position_text(values, end) for end in (0, -1))
         text = f"{dim} = {first}" if len(values) == 1 else f"{dim} = {first} to {last}"
     else:
         text = f"{dim} = {line[1]!r} + {line[0]!r} * i"
     return text if unit is None else f"{text} {unit}"
-
-
-def _value_text(value: npt.NDArray[Any] | np.generic) -> str:
-    return str(value) if value.dtype.kind in "mM" else repr(value.item())

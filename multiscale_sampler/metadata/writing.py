@@ -5,15 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
 from .._version import __version__
 from ..image.axes import Axis
+from ..image.dates import are_dates, date_line
 from ..image.orientation import check_orientations
 from .units import ngff_unit
 from .versions import DEFAULT_VERSION, SYSTEM, TYPE_ORDER, VERSIONS, NgffVersion, entry_version, in_namespace
 
-NANOSECONDS = 1e-9
 # The rules by which levels are made, for what changes a pyramid later; see `rewriting.stated_rules`.
 RULES = 1
 # "the length of axes is 2-5"; versions before 0.3 had no axes and were always these five.
@@ -61,12 +59,8 @@ def ngff_line(axis: Axis) -> tuple[float, float, str | None]:
     if axis.type == "channel":
         # "scale ... defaulting to 1.0"; the labels themselves go to omero and to the coordinate array.
         return 1.0, 0.0, None
-    if axis.values.dtype.kind in "mM":
-        moments = axis.values.astype(f"{axis.values.dtype.kind}8[ns]").astype(np.int64)
-        steps = np.unique(np.diff(moments))
-        if len(steps) <= 1 and (len(steps) == 0 or steps[0] != 0):
-            step = float(steps[0]) * NANOSECONDS if len(steps) else 1.0
-            return step, float(moments[0]) * NANOSECONDS, "second"
+    if are_dates(axis.values) and (line := date_line(axis.values)) is not None:
+        return *line, "second"
     raise ValueError(
         f"the coordinates of {axis.name!r} are not evenly spaced, and OME-NGFF knows only scale and translation; "
         f"resample the image, or number the samples with image.drop_vars({axis.name!r}), or keep the pyramid in "

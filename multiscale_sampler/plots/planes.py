@@ -17,6 +17,7 @@ from dask.utils import format_bytes
 
 from ..image.axes import Axis
 from ..image.dataarray import image_axes
+from ..image.dates import are_calendar_dates, dates_inside
 
 # A picture that would read more is refused unless the caller chooses the level.
 MOST_BYTES = 2**30
@@ -146,7 +147,7 @@ def _position_along(axis: Axis, position: Any) -> Any:
 
 
 def _checked_position(axis: Axis, position: Any) -> Any:
-    """Return a position along an axis, dates as ``numpy.datetime64``.
+    """Return a position along an axis, dates as ``numpy.datetime64`` or those of their calendar.
 
     Raises
     ------
@@ -156,6 +157,8 @@ def _checked_position(axis: Axis, position: Any) -> Any:
     coordinates = axis.coordinates()
     if coordinates.dtype.kind == "M":
         position = np.datetime64(position)
+    if are_calendar_dates(coordinates):
+        return coordinates[np.flatnonzero(dates_inside(position, coordinates, axis.name))[0]]
     if coordinates.dtype.kind in "iufmM":
         low, high = edges(axis)[[0, -1]]
         if not min(low, high) <= position <= max(low, high):
