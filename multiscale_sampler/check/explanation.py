@@ -106,7 +106,10 @@ def explain(source: Any, path: str | None = None, *, storage_options: Mapping[st
 def _of_plan(plan: Plan) -> _Pyramid:
     levels = tuple(_Level(x.axes, x.dtype, x.chunks, x.shards, x.parent) for x in plan.levels)
     title = f"A plan of {len(levels)} levels of {plan.name!r} by {plan.reducer.name!r}{_summary_of(plan.reducer)}."
-    notes = (f"The levels end here: {plan.ending or 'no more were requested'}.",)
+    notes = (
+        f"The levels end here: {plan.ending or 'no more were requested'}.",
+        *(() if plan.missing is None else (f"Missing values: {plan.missing}.",)),
+    )
     return _Pyramid(title, levels, plan.reducer.name, plan.boundary, notes, plan.source_chunks)
 
 

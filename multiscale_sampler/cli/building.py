@@ -6,7 +6,7 @@ import json
 from argparse import ArgumentParser
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..extras import required
 from . import values
@@ -30,6 +30,10 @@ from .options import (
     STORAGE_OPTIONS,
     WRITING_OPTIONS,
 )
+
+if TYPE_CHECKING:
+    from ..plan.options import LevelOptions
+    from ..plan.plan import MissingShare, Plan
 
 SOURCE = "a zarr array or group (v2 or v3), or a file such as TIFF: a path, a URL, a .zip or an .ozx file"
 
@@ -66,10 +70,12 @@ def _add_build(commands: Any) -> None:
 def _build(arguments: Arguments) -> int:
     from .. import open_image, write_pyramid
     from ..build.labels import with_labels
+    from ..plan.options import LevelOptions
     from ..store import open_labels
 
     opening, writing = keywords(arguments, "open_image"), keywords(arguments, "write_pyramid")
     image: Any = open_image(arguments.source, **opening)
+    image.pipe(_sampled_missing, LevelOptions(**{key: writing[key] for key in ("method", "nodata") if key in writing}))
     labels = open_labels(arguments.source, **{key: opening[key] for key in ("path", "level") if key in opening})
     if labels:
         is_placed = any(option.name in arguments for option in AXIS_OPTIONS)
@@ -105,7 +111,7 @@ def _add_plan(commands: Any) -> None:
         commands,
         "plan",
         _plan,
-        "Show what build would write, without reading a voxel.",
+        "Show what build would write, and what part of one chunk is nodata.",
         "raw.zarr --path 0 --factors 2 --memory-limit 2GiB",
         {"open_image": (*SOURCE_OPTIONS, *AXIS_OPTIONS), "plan_pyramid": LEVEL_OPTIONS},
     )
@@ -118,6 +124,7 @@ def _plan(arguments: Arguments) -> int:
 
     image = open_image(arguments.source, **keywords(arguments, "open_image"))
     plan = plan_pyramid(image, **keywords(arguments, "plan_pyramid"))
+    plan = plan.with_missing(image.pipe(_sampled_missing, plan))
     print(json.dumps(plan.to_dict(), indent=2) if arguments.json else plan)
     return 0
 
@@ -150,8 +157,22 @@ def _explain(arguments: Arguments) -> int:
         print(explain(arguments.source, **path))
         return 0
     image = open_image(arguments.source, **keywords(arguments, "open_image"))
-    print(explain(plan_pyramid(image, **keywords(arguments, "plan_pyramid"))))
+    plan = plan_pyramid(image, **keywords(arguments, "plan_pyramid"))
+    print(explain(plan.with_missing(image.pipe(_sampled_missing, plan))))
     return 0
+
+
+def _sampled_missing(image: Any, rule: LevelOptions | Plan) -> MissingShare | None:
+    """Return the share of one chunk that is missing, with a warning if it is large; None for images elsewhere."""
+    from ..image.dataarray import unread
+    from ..plan.notes import missing_share, warn_of_missing
+    from ..plan.options import LevelOptions
+    from ..store.origins import is_on_this_machine
+
+    nodata = rule.values_of(image)[1] if isinstance(rule, LevelOptions) else rule.nodata
+    missing = missing_share(image, nodata) if is_on_this_machine(unread(image)) else None
+    warn_of_missing(missing)
+    return missing
 
 
 def _add_write_labels(commands: Any) -> None:

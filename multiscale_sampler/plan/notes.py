@@ -1,18 +1,20 @@
-"""What a plan says of its levels beside their numbers: what was assumed, why there is one, and distorted voxels."""
+"""What a plan says beside its numbers: what was assumed, why levels end, distorted voxels, how much is missing."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import xarray as xr
 
 from ..image.axes import Axis
-from ..image.dataarray import has_stated_positions
+from ..image.dataarray import has_stated_positions, image_axes
 from ..messages import warn_caller
 from ..metadata.units import UnitDimension, unit_dimension
+from .chunks import chunk_shape
 from .factors import ISOTROPY_RATIO, LARGEST_MIN_SIZE, ScaleFactors, default_min_size, spacing_of, step_of
-from .plan import Level, Plan
+from .plan import Level, MissingShare, Plan
 
 # Spacings are floats, products of others.
 RATIO_TOLERANCE = 1e-6
@@ -54,6 +56,29 @@ def why_levels_end(
     if plan.boundary == "trim" and all(plan.levels[-1].shape[index] < step[index] for index in reduced):
         return f"boundary='trim' drops partial windows, and none ({sizes}) is whole; boundary='pad' keeps them"
     return ""
+
+
+def missing_share(image: xr.DataArray, nodata: Any) -> MissingShare | None:
+    """Return how much of the chunk in the middle of an image is missing; None without `nodata`. Reads that chunk."""
+    if nodata is None:
+        return None
+    box = {str(dim): along for dim, along in zip(image.dims, _middle_chunk(image), strict=True)}
+    values = image.isel(box).values
+    return MissingShare(nodata, float(np.mean((values == nodata) | (values != values))), box)
+
+
+def _middle_chunk(image: xr.DataArray) -> Iterator[slice]:
+    """Yield the range of the middle chunk along each axis: as it is stored, else as a level would have it."""
+    chunks = chunk_shape(image, image_axes(image), None).values()
+    for size, chunk in zip(image.shape, chunks, strict=True):
+        start = size // 2 // chunk * chunk
+        yield slice(start, min(start + chunk, size))
+
+
+def warn_of_missing(missing: MissingShare | None) -> None:
+    """Warn the caller if more than half of a chunk is missing."""
+    if missing is not None and missing.is_large:
+        warn_caller(f"{missing}; if {missing.nodata!r} is a value like any other, pass nodata=None")
 
 
 def warn_of_distortion(plan: Plan) -> None:

@@ -9,8 +9,8 @@ writers; to whole chunks of the source as well where memory allows.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 from typing import Any
 
@@ -82,6 +82,28 @@ class Pass:
     """Peak memory of one region, in bytes."""
 
 
+@dataclass(frozen=True)
+class MissingShare:
+    """How much of a chunk of the base is missing."""
+
+    nodata: Any
+    """The value that is left out."""
+    share: float
+    """The share of its voxels that are missing, 0 to 1."""
+    box: Mapping[str, slice]
+    """The chunk, by dim."""
+
+    @property
+    def is_large(self) -> bool:
+        """Whether more than half is missing, which is rare where the value is one that really means so."""
+        return self.share > 0.5
+
+    def __str__(self) -> str:
+        """Return the share as a sentence."""
+        at = ", ".join(f"{dim} {along.start}:{along.stop}" for dim, along in self.box.items())
+        return f"nodata {self.nodata!r}: {self.share:.1%} of the voxels of one chunk ({at}) are missing"
+
+
 @dataclass(frozen=True, repr=False)
 class Plan(OfOneVersion):
     """The levels, chunks, passes and memory of a pyramid to be built. ``print(plan)`` shows a table.
@@ -119,6 +141,8 @@ class Plan(OfOneVersion):
     """Axes of space whose spacing nobody stated; it counts as equal."""
     ending: str = field(default="", compare=False)
     """Why there are no further levels, and what makes more; empty if the caller asked for no more."""
+    missing: MissingShare | None = field(default=None, compare=False)
+    """How much of one chunk is missing; None without `nodata`, or where no chunk was read."""
     passes: tuple[Pass, ...] = ()
     """The passes that build levels from 1 on, in order."""
     export_passes: tuple[Pass, ...] = ()
@@ -172,6 +196,10 @@ class Plan(OfOneVersion):
         )
         return states + sum(level.nbytes for level in self.levels)
 
+    def with_missing(self, missing: MissingShare | None) -> Plan:
+        """Return the plan with how much of one chunk is missing."""
+        return replace(self, missing=missing)
+
     def relative_factors(self, index: int, source: int) -> tuple[int, ...]:
         """Return how many voxels of level `source` one voxel of level `index` covers along each axis."""
         return _quotients(self.levels[index].factors, self.levels[source].factors)
@@ -210,6 +238,8 @@ class Plan(OfOneVersion):
             "dims": list(self.dims),
             "method": self.reducer.name,
             "boundary": self.boundary,
+            "nodata": self.nodata,
+            "missing": None if self.missing is None else self.missing.share,
             "levels": levels,
             "reduced": list(self.reduced),
             "ending": self.ending,
@@ -269,6 +299,8 @@ class Plan(OfOneVersion):
         if self.reduced:
             kept = [dim for dim in self.dims if dim not in self.reduced]
             yield f"reduced: {', '.join(self.reduced)}" + (f"; kept: {', '.join(kept)}" if kept else "")
+        if self.missing is not None:
+            yield str(self.missing)
         if self.why_one_level:
             yield self.why_one_level
         for number, pass_ in enumerate(self.export_passes, 1):

@@ -13,13 +13,14 @@ from dask.utils import format_bytes
 
 from ..image.axes import Axis, Boundary
 from ..image.dataarray import image_and_axes
+from ..image.xarray_internals import holds_values_in_memory
 from ..methods import Reduction
 from ..methods.packed import DecodedReduction
 from ..methods.reducer import Reducer
 from ..methods.reducers import Method
 from .chunks import chunk_shape, shard_shape, source_chunks
 from .factors import ChunkSizes, ScaleFactors, ladder, per_axis
-from .notes import unstated_spacings, warn_of_distortion, why_levels_end
+from .notes import missing_share, unstated_spacings, warn_of_distortion, warn_of_missing, why_levels_end
 from .options import LevelOptions, StorageOptions
 from .passes import configured_region_size, with_passes
 from .plan import Level, Plan
@@ -43,6 +44,9 @@ def plan_pyramid(
     workers: int | None = None,
 ) -> Plan:
     """Return the plan of a pyramid of `image`: its levels, chunks, passes and memory. No voxel is read.
+
+    Of an image in memory with `nodata`, the plan has the share of one chunk that is missing. On the command line, it
+    has that also of an image on this machine, from which one chunk is read.
 
     Parameters
     ----------
@@ -104,7 +108,8 @@ def plan_pyramid(
     Warns
     -----
     UserWarning
-        If voxels of a level are more anisotropic than those of the base by more than the square root of 2.
+        If voxels of a level are more anisotropic than those of the base by more than the square root of 2, or more
+        than half of a chunk is missing.
 
     Examples
     --------
@@ -130,6 +135,9 @@ def plan_pyramid(
     options.warn_of_averages(image)
     plan = ready_to_build(plan_image(image, axes, options, storage))
     warn_of_distortion(plan)
+    if holds_values_in_memory(image.variable):
+        plan = plan.with_missing(missing_share(image, plan.nodata))
+        warn_of_missing(plan.missing)
     return plan
 
 

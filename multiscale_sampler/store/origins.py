@@ -24,6 +24,7 @@ from ..files.arrays import FileArray
 from ..image.xarray_internals import reads_a_file
 from ..tasks.dask_internals import contents_of, is_plain_view, values_in_graph
 from .nodes import Location, is_known, location, place_of, shown
+from .remote import is_remote
 
 # Values that hold no place, or that say nothing without a function that opens it.
 PLAIN = (
@@ -65,6 +66,11 @@ def source_array(data: Any) -> zarr.Array[Any] | None:
 def zarr_arrays(data: Any) -> Iterator[zarr.Array[Any]]:
     """Yield the zarr arrays that an array is computed from, as far as its dask graph tells."""
     return (source for source in stored_sources(data) if isinstance(source, zarr.Array))
+
+
+def is_on_this_machine(data: Any) -> bool:
+    """Whether no array that an array is computed from is reached by requests, as far as its dask graph tells."""
+    return not any(is_remote(array.store_path.store) for array in zarr_arrays(data))
 
 
 def stored_sources(data: Any) -> Iterator[zarr.Array[Any] | FileArray]:

@@ -289,3 +289,59 @@ def test_colours_under_alpha__are_averaged_with_a_warning_unless_it_weighs():
         assert ms.coarsen(picture, {"y": 2, "x": 2})[0, 0, 3] == 100
     assert ms.coarsen(picture, {"y": 2, "x": 2}, weights=picture.sel(c="alpha", drop=True))[0, 0, 3] == 200
     ms.coarsen(picture.isel(c=slice(0, 3)), {"y": 2, "x": 2})
+
+
+def half_missing(missing):
+    """Return heights whose middle chunk of 8 x 8 lacks some of 16 groups of voxels; all others lack all."""
+    values = np.full((16, 16), -9999, "int16")
+    values[8:, 8:] = 500
+    values[8:, 8:][np.arange(64).reshape(8, 8) < 4 * missing] = -9999
+    return values
+
+
+def stored_heights(place, missing):
+    array = zarr.create_array(place, data=half_missing(missing), chunks=(8, 8))
+    array.attrs["nodata"] = -9999
+    return array
+
+
+@pytest.mark.parametrize(("missing", "share"), [(6, "37.5%"), (8, "50.0%"), (9, "56.2%")])
+def test_a_plan__has_the_share_of_one_chunk_that_is_missing(capsys, tmp_path, missing, share):
+    stored_heights(tmp_path / "dem.zarr", missing)
+    sentence = f"nodata -9999: {share} of the voxels of one chunk (y 8:16, x 8:16) are missing"
+    for command, *options in (["plan"], ["explain", "--method", "mean"]):
+        assert main([command, str(tmp_path / "dem.zarr"), *options, "--dims", "y,x"]) == 0
+        shown = capsys.readouterr()
+        assert sentence in shown.out
+        assert ("pass --nodata none" in shown.err) == (missing > 8)
+    arguments = ["--dims", "y,x", "--quiet", "--factors", "2"]
+    assert main(["build", str(tmp_path / "dem.zarr"), str(tmp_path / "p.zarr"), *arguments]) == 0
+    assert (sentence in capsys.readouterr().err) == (missing > 8)
+
+
+def test_a_plan__of_an_image_in_memory_has_the_share_too_and_others_only_on_the_command_line(tmp_path):
+    heights = xr.DataArray(half_missing(9), dims=("y", "x"), name="dem", attrs={"nodata": -9999})
+    with pytest.warns(UserWarning, match=r"89\.1% of the voxels of one chunk .* are missing; .* pass nodata=None"):
+        plan = ms.plan_pyramid(heights, [2])
+    # One chunk of an image without chunks is the whole of it.
+    assert plan.missing.share == plan.to_dict()["missing"] == (192 + 36) / 256
+    stored = ms.open_image(stored_heights(tmp_path / "dem.zarr", 9), dims="yx")
+    assert ms.plan_pyramid(stored, [2]).missing is None
+    assert ms.plan_pyramid(heights, [2], nodata=None).missing is None
+
+
+@pytest.mark.parametrize("nodata", ["stated", "none"])
+def test_a_plan__reads_one_chunk_and_none_without_nodata_or_over_a_network(tmp_path, capsys, nodata):
+    stored_heights(tmp_path / "dem.zarr", 9)
+    # All other chunks cannot be decoded.
+    for chunk in (tmp_path / "dem.zarr" / "c").rglob("*"):
+        if chunk.is_file() and (chunk.parent.name, chunk.name) != ("1", "1"):
+            chunk.write_bytes(b"damaged")
+    assert main(["plan", str(tmp_path / "dem.zarr"), "--dims", "y,x", "--nodata", nodata]) == 0
+    assert ("of the voxels" in capsys.readouterr().out) == (nodata == "stated")
+    (tmp_path / "dem.zarr" / "c" / "1" / "1").write_bytes(b"damaged")
+    files = {str(path.relative_to(tmp_path)): path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    fsspec = pytest.importorskip("fsspec")
+    fsspec.filesystem("memory").pipe({f"/network/{name}": content for name, content in files.items()})
+    assert main(["plan", "memory://network/dem.zarr", "--dims", "y,x", "--nodata", nodata]) == 0
+    assert "of the voxels" not in capsys.readouterr().out
