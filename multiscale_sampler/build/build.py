@@ -293,7 +293,11 @@ def _build_as_is(
     data = tuple(map(unread, levels))
     crew = crew_for(data, target)
     resources = resources_of(crew, storage)
-    plans = tuple(ready_to_build(level.plan(LevelOptions(scale_factors=[]), resources)) for level in prepared)
+    storage.check_levels(len(levels))
+    plans = tuple(
+        ready_to_build(level.plan(LevelOptions(scale_factors=[]), resources.for_level(index)))
+        for index, level in enumerate(prepared)
+    )
     return Build(
         name=str(levels[0].name),
         levels=tuple(

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 import zarr
 
@@ -30,7 +30,7 @@ from ..metadata import (
 from ..metadata.display import omero_to_publish, stated_display
 from ..metadata.omero import with_omero
 from ..metadata.specification import DISPLAY, document_findings
-from ..plan.factors import ChunkSizes
+from ..plan.factors import ChunkSizesByLevel, ShardSizesByLevel
 from ..plan.options import StorageOptions
 from ..tasks.progress import ProgressCallback
 from .copying import ConvertedImage, CopySettings, copy_group
@@ -43,8 +43,8 @@ def convert(
     *,
     path: str | None = None,
     version: NgffVersion,
-    chunks: ChunkSizes | None = None,
-    shards: ChunkSizes | Literal[False] | None = None,
+    chunks: ChunkSizesByLevel | None = None,
+    shards: ShardSizesByLevel | None = None,
     compressors: Any = "auto",
     memory_limit: int | str | None = None,
     workers: int | None = None,

@@ -18,6 +18,7 @@ from ..check.validation import level_findings
 from ..image.boxes import Block, Box, box_at, pieces, whole_box
 from ..metadata import VERSIONS, Multiscales, NgffVersion, has_ome_metadata, parse_multiscales, relocated_attributes
 from ..metadata.display import without_display
+from ..plan.by_level import check_levels, is_by_level
 from ..plan.options import StorageOptions
 from ..tasks.progress import ProgressCallback
 from .build import Build, build_of_tree
@@ -110,6 +111,7 @@ def _copy_levels(
 ) -> stores.Target:
     """Copy the levels of an image with their coordinates, and return the target, still without OME-NGFF metadata."""
     claims.enter_context(stores.claim(stores.place_of(place)))
+    check_levels("compressors", settings.compressors, len(image.stored.arrays))
     build = build_of_tree(image.stored.tree(packed=True), stores.place_of(place), settings.storage)
     build.warn_of_order(stacklevel=4)
     encodings = [_encoding_of_copy(source, settings) for source in image.stored.arrays]
@@ -225,7 +227,9 @@ def _copy_others(source: zarr.Group, names: Sequence[str], target: zarr.Group, s
 
 def _copy_array(source: zarr.Array[Any], target: zarr.Group, name: str, settings: CopySettings) -> bool:
     """Copy an array, chunk by chunk; return whether the zarr format can store it."""
-    encoding = stores.encoding_like(source, settings.zarr_format, settings.compressors)
+    # Other arrays than levels have no number.
+    compressors = "auto" if is_by_level(settings.compressors) else settings.compressors
+    encoding = stores.encoding_like(source, settings.zarr_format, compressors)
     names = stores.dimension_names(source)
     dimensions = {stores.V2_DIMENSIONS: list(names)} if names and settings.zarr_format == 2 else {}
     sharded = source.shards is not None and settings.zarr_format == 3

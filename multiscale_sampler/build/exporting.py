@@ -16,6 +16,7 @@ from ..image.dataarray import unread
 from ..metadata import VERSIONS, NgffVersion, check_exportable
 from ..metadata.display import Display, stated_display, without_display
 from ..metadata.json_values import json_attributes
+from ..plan.by_level import check_levels
 from ..tasks.progress import ProgressCallback
 from .build import Arrays, Build
 from .engine import check_data, resumable, run_passes, take_digests
@@ -173,6 +174,7 @@ def _rehearsed_export(
         check_exportable(level.axes, version)
     for name in labels:
         stores.check_node_name(name, "the labels", "rename them in the tree")
+    check_levels("compressors", settings.compressors, len(build.levels))
     encoding = stores.encoding_like(build.source, VERSIONS[version].zarr_format, settings.compressors)
     shown = [without_display(image) for image in images]
     attrs = json_attributes(shown[0].attrs, build.name)

@@ -32,7 +32,8 @@ from ..metadata.clients import unread_by_clients
 from ..metadata.display import Display, without_display
 from ..metadata.json_values import json_attributes
 from ..methods.reducers import Method
-from ..plan.factors import ChunkSizes, ScaleFactors
+from ..plan.by_level import check_levels
+from ..plan.factors import ChunkSizes, ChunkSizesByLevel, ScaleFactors, ShardSizesByLevel
 from ..plan.notes import warn_of_distortion
 from ..plan.options import STATED, LevelOptions, StorageOptions, specified
 from ..store import in_one_commit
@@ -66,8 +67,8 @@ def write_pyramid(
     layout: stores.Layout = "datatree",
     metadata: Sequence[Metadata] = ("ome",),
     mode: stores.Mode = "w-",
-    chunks: ChunkSizes | None = None,
-    shards: ChunkSizes | Literal[False] | None = None,
+    chunks: ChunkSizesByLevel | None = None,
+    shards: ShardSizesByLevel | None = None,
     compressors: Any = "auto",
     digests: bool = False,
     memory_limit: int | str | None = None,
@@ -117,7 +118,8 @@ def write_pyramid(
     chunks, shards
         As in `plan_pyramid`.
     compressors
-        Codecs as ``zarr.create_array`` takes them; "auto": the source's, else zarr's default.
+        Codecs as ``zarr.create_array`` takes them; "auto": the source's, else zarr's default. Or, as for `chunks`, a
+        mapping from numbers of levels to these.
     digests
         Also store a digest of every chunk of level 0, so that ``update_pyramid(store, changed="auto")`` can detect
         edited chunks. Reads the stored chunks once more after writing.
@@ -233,8 +235,8 @@ def add_levels(
     nodata: Any = "stated",
     min_valid: float = 0.0,
     weights: xr.DataArray | None = None,
-    chunks: ChunkSizes | None = None,
-    shards: ChunkSizes | Literal[False] | None = None,
+    chunks: ChunkSizesByLevel | None = None,
+    shards: ShardSizesByLevel | None = None,
     compressors: Any = "auto",
     memory_limit: int | str | None = None,
     workers: int | None = None,
@@ -320,6 +322,7 @@ def add_levels(
     build.check_sources()
     warn_of_distortion(build.plans[0])
     announce(progress, build.plans[0].why_one_level)
+    check_levels("compressors", compressors, len(build.levels))
     settings = _AddedLevels(base, array, labels_group, compressors, resume, progress)
     _write_levels_beside_base(build, cast("zarr.Group", group), settings)
     build.warn_if_empty(stacklevel=3)
@@ -412,8 +415,8 @@ def write_labels(
     *,
     method: Method = "mode",
     dtype: npt.DTypeLike | Literal["auto"] | None = None,
-    chunks: ChunkSizes | None = None,
-    shards: ChunkSizes | Literal[False] | None = None,
+    chunks: ChunkSizesByLevel | None = None,
+    shards: ShardSizesByLevel | None = None,
     compressors: Any = "auto",
     mode: stores.Mode = "w-",
     memory_limit: int | str | None = None,

@@ -162,16 +162,17 @@ STORAGE_OPTIONS = (
     option(
         "--chunks",
         "chunks",
-        type=values.by_axis(values.integer, "64"),
+        type=values.chunks,
         metavar="VOXELS",
-        help="voxels per chunk: 64, or z=16,y=256,x=256 (default: as stored)",
+        help="voxels per chunk: 64, or z=16,y=256,x=256; or by level, each also for those after it that are not "
+        "named: 0=64,2=16x32x32 (default: as stored)",
     ),
     option(
         "--shards",
         "shards",
         type=values.shards,
         metavar="VOXELS",
-        help="voxels per shard: 512, or z=64,y=1024,x=1024, or none (default: as stored)",
+        help="voxels per shard: 512, or z=64,y=1024,x=1024, or none; or by level: 0=512,3=none (default: as stored)",
     ),
     *RESOURCE_OPTIONS,
 )

@@ -80,9 +80,22 @@ def factors(text: str) -> Any:
     return text if text == "isotropic" else by_axis(integer, "2")(text)
 
 
+def chunks(text: str) -> Any:
+    """Parse the shape of chunks, for all levels ("64", "z=16,y=64,x=64") or by level ("0=64,2=16x32x32")."""
+    return _by_level(text, by_axis(integer, "64"))
+
+
 def shards(text: str) -> Any:
-    """Parse the shape of shards, or "none"."""
-    return False if text == "none" else by_axis(integer, "512")(text)
+    """Parse the shape of shards, or "none", for all levels or by level."""
+    return _by_level(text, lambda shape: False if shape == "none" else by_axis(integer, "512")(shape))
+
+
+def _by_level(text: str, parse: Callable[[str], Any]) -> Any:
+    """Parse one value, or values by numbers of levels; in these, the axes of a shape are separated by an "x"."""
+    if not re.match(r"\s*\d+\s*=", text):
+        return parse(text)
+    named = _named(text, "write shapes by level, as 0=64,2=16x32x32")
+    return {integer(level): parse(shape.replace("x", ",")) for level, shape in named}
 
 
 def axes(text: str) -> tuple[str, ...]:

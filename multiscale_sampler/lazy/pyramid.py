@@ -21,7 +21,7 @@ from ..image.dataarray import image_and_axes, image_axes
 from ..image.tree import NODE_PREFIX, RECIPE_ATTRIBUTE, assemble, levels_of_tree
 from ..methods import BandReduction, Reduction
 from ..methods.reducers import Method, get_reducer
-from ..plan.factors import ChunkSizes, ScaleFactors
+from ..plan.factors import ChunkSizes, ChunkSizesByLevel, ScaleFactors
 from ..plan.notes import warn_of_distortion
 from ..plan.options import LevelOptions, StorageOptions
 from ..plan.plan import Plan
@@ -33,7 +33,7 @@ def to_multiscale(
     image: Any,
     scale_factors: ScaleFactors = "isotropic",
     method: Method | Mapping[str, Method] = "mean",
-    chunks: ChunkSizes | None = None,
+    chunks: ChunkSizesByLevel | None = None,
     *,
     boundary: Boundary = "pad",
     max_levels: int | None = None,
@@ -56,8 +56,9 @@ def to_multiscale(
     scale_factors, boundary, max_levels, min_size, skipna, nodata, min_valid, weights
         As in `plan_pyramid`.
     chunks
-        Dask chunks of every level: an int for the spatial axes, a mapping by dim, or one per axis. Default: those of
-        the image, for numpy arrays 64 along each axis in 3-D and 512 in 2-D, and similar ones for coarser levels.
+        Dask chunks of every level: an int for the spatial axes, a mapping by dim, or one per axis; or a mapping from
+        numbers of levels to these, as in `plan_pyramid`. Default: those of the image, for numpy arrays 64 along each
+        axis in 3-D and 512 in 2-D, and similar ones for coarser levels.
 
     Returns
     -------

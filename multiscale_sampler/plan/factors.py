@@ -20,6 +20,9 @@ from ..metadata.units import UnitDimension, unit_dimension, unit_factor
 LevelFactors: TypeAlias = "int | Mapping[str, int]"
 ScaleFactors: TypeAlias = "LevelFactors | Sequence[LevelFactors] | Literal['isotropic']"
 ChunkSizes: TypeAlias = "int | Sequence[int] | Mapping[str, int]"
+ChunkSizesByLevel: TypeAlias = "ChunkSizes | Mapping[int, ChunkSizes]"
+ShardSizes: TypeAlias = "ChunkSizes | Literal[False]"
+ShardSizesByLevel: TypeAlias = "ShardSizes | Mapping[int, ShardSizes]"
 
 # An int above it is the size at which a ladder ends, as ngff-zarr takes it, more likely than a step.
 LARGEST_STEP = 16

@@ -21,7 +21,8 @@ from ..metadata.positions import other_positions
 from ..methods.reducer import Reducer
 from ..methods.reducers import Method, get_reducer, own_method, warn_of_stand_in
 from ..tasks import machine
-from .factors import ChunkSizes, ScaleFactors, as_positive_int
+from .by_level import check_levels, of_level, values_by_level, with_values
+from .factors import ChunkSizes, ChunkSizesByLevel, ScaleFactors, ShardSizes, ShardSizesByLevel, as_positive_int
 from .plan import Plan
 
 # The value of `nodata` and `packing` that stands for what the image itself states.
@@ -222,8 +223,8 @@ def _check_weights(weights: xr.DataArray, image: xr.DataArray) -> None:
 class StorageOptions:
     """Options for chunks, shards, memory and workers; `plan_pyramid` documents them."""
 
-    chunks: ChunkSizes | None = None
-    shards: ChunkSizes | Literal[False] | None = None
+    chunks: ChunkSizesByLevel | None = None
+    shards: ShardSizesByLevel | None = None
     memory_limit: int | str | None = None
     workers: int | None = None
 
@@ -248,7 +249,7 @@ class StorageOptions:
         """
         if zarr_format != 2:
             return self
-        if self.shards is not None and self.shards is not False:
+        if any(shards is not None and shards is not False for shards in values_by_level(self.shards)):
             raise ValueError(f"zarr v2 has no shards, got shards={self.shards!r}; omit them, or write zarr v3")
         return replace(self, shards=False)
 
@@ -263,7 +264,34 @@ class StorageOptions:
                 return sizes
             return {dim: size for dim, size in sizes.items() if dim not in missing}
 
-        return replace(self, chunks=along(self.chunks), shards=along(self.shards)) if missing else self
+        if not missing:
+            return self
+        return replace(self, chunks=with_values(self.chunks, along), shards=with_values(self.shards, along))
+
+    def for_level(self, level: int) -> StorageOptions:
+        """Return the options of one level."""
+        return replace(self, chunks=self.chunks_of(level), shards=self.shards_of(level))
+
+    def chunks_of(self, level: int) -> ChunkSizes | None:
+        """Return the chunks of one level."""
+        chunks: ChunkSizes | None = of_level(self.chunks, level)
+        return chunks
+
+    def shards_of(self, level: int) -> ShardSizes | None:
+        """Return the shards of one level."""
+        shards: ShardSizes | None = of_level(self.shards, level)
+        return shards
+
+    def check_levels(self, count: int) -> None:
+        """Refuse options for levels that do not exist.
+
+        Raises
+        ------
+        ValueError
+            If some name them.
+        """
+        check_levels("chunks", self.chunks, count)
+        check_levels("shards", self.shards, count)
 
     @property
     def worker_count(self) -> int:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -19,7 +19,7 @@ from ..methods.packed import DecodedReduction
 from ..methods.reducer import Reducer
 from ..methods.reducers import Method
 from .chunks import chunk_shape, shard_shape, source_chunks
-from .factors import ChunkSizes, ScaleFactors, ladder, per_axis
+from .factors import ChunkSizes, ChunkSizesByLevel, ScaleFactors, ShardSizesByLevel, ladder, per_axis
 from .notes import missing_share, unstated_spacings, warn_of_distortion, warn_of_missing, why_levels_end
 from .options import LevelOptions, StorageOptions
 from .passes import configured_region_size, with_passes
@@ -34,8 +34,8 @@ def plan_pyramid(
     boundary: Boundary = "pad",
     max_levels: int | None = None,
     min_size: ChunkSizes | None = None,
-    chunks: ChunkSizes | None = None,
-    shards: ChunkSizes | Literal[False] | None = None,
+    chunks: ChunkSizesByLevel | None = None,
+    shards: ShardSizesByLevel | None = None,
     skipna: bool | None = None,
     nodata: Any = "stated",
     min_valid: float = 0.0,
@@ -73,10 +73,12 @@ def plan_pyramid(
         less.
     chunks
         Chunk shape of every level, clamped to the size of small levels: an int for the spatial axes, a mapping by dim,
-        or one per axis. Default: as the image is stored, else 64 along each axis in 3-D and 512 in 2-D.
+        or one per axis. A mapping with numbers of levels as keys, as in ``{0: 64, 2: 32}``, has one of these for each
+        level that it names; others are like the next finer level that is named. Default: as the image is stored, else
+        64 along each axis in 3-D and 512 in 2-D.
     shards
-        Shard shape, in multiples of the chunks, given as `chunks` are. Default: as the image is stored; False for no
-        shards.
+        Shard shape, in multiples of the chunks, given as `chunks` are, also by level. Default: as the image is stored;
+        False for no shards.
     skipna
         Whether NaN is ignored. Default: in floats, if the method can ignore it.
     nodata
@@ -144,7 +146,7 @@ def plan_pyramid(
 def plan_image(image: xr.DataArray, axes: tuple[Axis, ...], options: LevelOptions, storage: StorageOptions) -> Plan:
     """Return a plan of the levels of an image with these axes, without passes, which lazy levels do not need."""
     options.check_image(image)
-    chunks = chunk_shape(image, axes, storage.chunks)
+    chunks = chunk_shape(image, axes, storage.chunks_of(0))
     min_sizes = {} if options.min_size is None else per_axis("min_size", options.min_size, axes)
     factors = ladder(axes, options.scale_factors, chunks, min_sizes, options.boundary, options.max_levels)
     plan = plan_ladder(image, axes, factors, options, storage)
@@ -161,8 +163,7 @@ def plan_ladder(
 ) -> Plan:
     """Return a plan as `plan_image` does, for given factors of every extra level, cumulative from the base."""
     reducer = options.reducer
-    chunk = chunk_shape(image, axes, storage.chunks)
-    shard = shard_shape(image, axes, chunk, storage.shards)
+    storage.check_levels(1 + len(factors_of_levels))
     window = max((math.prod(factors) for factors in factors_of_levels), default=1)
     packing, nodata = options.values_of(image)
     reduction = reducer.bind(
@@ -183,7 +184,7 @@ def plan_ladder(
         skipna=reduction.binding.skip_nan if image.dtype.kind in "fcmM" else options.skipna,
         nodata=reduction.binding.nodata,
         min_valid=options.min_valid,
-        levels=tuple(_with_chunks(level, chunk, shard) for level in levels),
+        levels=tuple(_with_chunks(level, image, storage) for level in levels),
         source_chunks=source_chunks(image),
         workers=storage.worker_count,
         memory_limit=storage.memory,
@@ -266,8 +267,10 @@ def _parent_level(levels: Sequence[Level], factors: tuple[int, ...]) -> int:
     return max(divisors, key=lambda level: (math.prod(level.factors), level.index)).index
 
 
-def _with_chunks(level: Level, chunks: Mapping[str, int], shards: Mapping[str, int] | None) -> Level:
+def _with_chunks(level: Level, image: xr.DataArray, storage: StorageOptions) -> Level:
     """Return a level with its chunk shape, clamped to its size, and shards clamped to whole chunks."""
+    chunks = chunk_shape(image, level.axes, storage.chunks_of(level.index))
+    shards = shard_shape(image, level.axes, chunks, storage.shards_of(level.index))
     clamped = tuple(min(chunks[axis.name], axis.size) for axis in level.axes)
     if shards is None:
         return replace(level, chunks=clamped)

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import zarr
 
+from ..plan.by_level import is_by_level, with_values
 from .codecs import ZarrFormat, carried_compressors, is_auto
 
 
@@ -18,7 +19,7 @@ class Encoding:
     zarr_format: ZarrFormat
     """Version of the zarr format."""
     compressors: Any
-    """Codecs as zarr-python takes them, or "auto"."""
+    """Codecs as zarr-python takes them, or "auto"; or a mapping from numbers of levels to these."""
     filters: Any = "auto"
     """Codecs before compression, or "auto"."""
     serializer: Any = "auto"
@@ -31,7 +32,10 @@ def encoding_like(source: zarr.Array[Any] | None, zarr_format: ZarrFormat, compr
     """Return the encoding of new levels: that of the source where it can be carried over."""
     if source is None:
         return Encoding(zarr_format, compressors)
-    carried = carried_compressors(source, zarr_format) if is_auto(compressors) else compressors
+    by_default = carried_compressors(source, zarr_format)
+    carried = with_values(compressors, lambda each: by_default if is_auto(each) else each)
+    if is_by_level(carried):
+        carried = {0: by_default, **carried}
     if zarr_format == 2:
         # null: xarray takes a fill value of zarr v2 for missing data and turns integers into floats.
         filters = source.filters or None if source.metadata.zarr_format == 2 else None

@@ -23,6 +23,7 @@ from zarr.storage import StorePath
 
 from ..image.values import stored_packing, without_packing
 from ..metadata import with_published
+from ..plan.by_level import of_level
 from ..plan.plan import Level, Pass
 from .archives import Archive
 from .codecs import ZarrFormat, takes_any_dtype
@@ -224,7 +225,7 @@ class Target:
             dtype=level.dtype.newbyteorder("="),
             chunks=level.chunks,
             shards=level.shards,
-            compressors=encoding.compressors,
+            compressors=of_level(encoding.compressors, level.index, "auto"),
             filters=encoding.filters if same else "auto",
             serializer=encoding.serializer if same and encoding.zarr_format == 3 else "auto",
             fill_value=fill_value_for(fill, level.dtype, encoding.zarr_format),
