@@ -49,20 +49,23 @@ def folder(tmp_path):
 
 
 def test_demo__draws_an_image_of_the_size_and_names_a_level_that_exists(folder, capsys):
-    assert main(["demo", str(folder), "--size", "80"]) == 0
+    assert main(["demo", str(folder), "--size", "131"]) == 0
     captured = capsys.readouterr()
     assert "making the image: 100% of" in captured.err
     assert "building: 100% of" in captured.err
     assert "\x1b" not in captured.out + captured.err
     assert ": valid" in captured.out
     assert (folder / "levels.png").read_bytes().startswith(b"\x89PNG")
-    assert ms.open_pyramid(folder / "demo.ome.zarr")["scale0/image"].shape == (80, 80, 80)
+    assert ms.open_pyramid(folder / "demo.ome.zarr")["scale0/image"].shape == (131, 131, 131)
     code = [line.strip() for line in captured.out.splitlines() if line.startswith("    ")]
     names = {}
     exec("\n".join(code[-3:-1]), names)
     level = eval(code[-1], names)
     assert level.ndim == 2
-    assert abs(float(level.z) - 80) <= 4
+    # The coarsest of five levels, in the middle of the axis, of 131 samples at 2 micrometers.
+    assert code[-1].startswith('tree["scale4/image"].sel(z=131.0, ')
+    assert list(ms.open_pyramid(folder / "demo.ome.zarr").children)[-1] == "scale4"
+    assert abs(float(level.z) - 131) <= 4
 
 
 def test_demo__quiet_shows_no_progress(folder, capsys):

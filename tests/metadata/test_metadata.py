@@ -174,9 +174,29 @@ def test_parse__knows_channels_by_their_labels():
     omero = {"channels": [{"label": "DAPI"}, {"label": "GFP"}]}
     assert parse_multiscales({"multiscales": [entry(SCALE)], "omero": omero}).channel_names == ("DAPI", "GFP")
     assert parse_multiscales({"ome": {"multiscales": [entry(SCALE)], "omero": omero}}).channel_names == ("DAPI", "GFP")
+    omero = {"channels": ({"label": 488}, {"label": "channel 1"})}
+    assert parse_multiscales({"multiscales": [entry(SCALE)], "omero": omero}).channel_names == ("488", "channel 1")
+    for omero in ([], None, "channels"):
+        assert parse_multiscales({"multiscales": [entry(SCALE)], "omero": omero}).channel_names is None
 
 
-@pytest.mark.parametrize("channels", [[], [{"color": "FFFFFF"}], [{"label": ""}], None])
+@pytest.mark.parametrize(
+    "channels",
+    [
+        [],
+        [{"color": "FFFFFF"}],
+        [{"label": ""}],
+        None,
+        {},
+        {"label": "a"},
+        "ab",
+        ["a", "b"],
+        7,
+        [{"label": "a"}, {}],
+        [{"label": "a"}, "b"],
+        [{"label": "channel 0"}, {"label": "channel 1"}],
+    ],
+)
 def test_parse__has_no_channel_names_where_a_label_is_missing(channels):
     assert parse_multiscales({"multiscales": [entry(SCALE)], "omero": {"channels": channels}}).channel_names is None
 

@@ -17,7 +17,7 @@ import xarray as xr
 import zarr
 
 from multiscale_sampler import open_pyramid, to_image, validate, write_pyramid
-from multiscale_sampler.metadata.specification import document_findings
+from multiscale_sampler.metadata.specification import DISPLAY, document_findings
 
 from ..data import noise
 from ..strategies import IN_PART_AND_WHOLE
@@ -33,6 +33,21 @@ def corpus(*parts):
     if not path.exists():
         pytest.skip(f"no {path}: set MSS_NGFF_CORPUS to the folder of the official schemas and suites")
     return path
+
+
+@pytest.mark.parametrize("color", ["FF00FF", "ff00f0", "012345", "6789aB"])
+def test_colors__are_six_hexadecimal_digits(color):
+    assert list(DISPLAY("omero", display_of(color))) == []
+
+
+@pytest.mark.parametrize("color", ["FF00F", "FF00FF0", "FF00FF00", "", "FF00FG", "#FF00F", "#FF00FF", 0xFF00FF, None])
+def test_colors__of_other_lengths_or_digits_are_found(color):
+    (finding,) = DISPLAY("omero", display_of(color))
+    assert "6 hexadecimal digits" in finding.message
+
+
+def display_of(color):
+    return {"channels": [{"color": color, "window": {"min": 0, "max": 255, "start": 0, "end": 255}}]}
 
 
 def suite_cases(version, kind):

@@ -98,6 +98,20 @@ def test_functions__of_numba_are_refused_by_the_plan_for_other_dtypes():
         ms.plan_pyramid(ms.to_image(np.ones((5, 6), "float16"), "yx"), LADDER, method=first_of)
 
 
+@compiled
+def test_functions__of_numba_give_no_dtype_that_numba_lacks_and_those_of_numpy_do():
+    image = ms.to_image(np.arange(30, dtype="float32").reshape(5, 6), "yx")
+    with pytest.raises(TypeError, match="cannot take float16"):
+        ms.plan_pyramid(image, LADDER, method=ms.Reducer("first", function=first_of, dtype="float16"))
+    for array, method in (
+        (image, ms.Reducer("greatest", function=np.max, dtype="float16")),
+        (image.astype("float16"), np.max),
+    ):
+        level = ms.coarsen(array, 2, method=method)
+        assert level.dtype == np.float16
+        np.testing.assert_array_equal(level.values, applied(np.max, image.values, (2, 2)))
+
+
 def test_functions__a_reducer_says_its_dtype():
     mean = ms.Reducer("exact mean", function=np.mean, dtype="float64")
     array = np.random.default_rng(9).integers(0, 256, (11, 14)).astype(np.uint8)

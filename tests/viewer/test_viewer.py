@@ -316,6 +316,37 @@ def test_view__serves_no_other_files(stored):
         assert [status_of(viewer, inside[0], method)[0] for method in ("POST", "PUT", "DELETE")] == [501] * 3
 
 
+def test_view__answers_in_the_words_of_http():
+    with viewing(noise((20, 30))) as viewer:
+        connection = http.client.HTTPConnection(urlsplit(viewer.url).netloc)
+
+        def answered(method, target, **headers):
+            connection.request(method, target, headers=headers)
+            answer = connection.getresponse()
+            return answer.status, dict(answer.headers), answer.read()
+
+        with contextlib.closing(connection):
+            name = token(viewer)
+            status, headers, content = answered("GET", f"/{name}/", Host="tunnel:8000")
+            assert (status, content) == (302, b"")
+            assert headers["Location"] == f"/v/{name}/#!http://tunnel:8000/{name}/state.json"
+            assert headers["Content-Length"] == "0"
+            page = answered("GET", f"/v/{name}/")
+            assert page[2] == answered("GET", f"/v/{name}/index.html")[2]
+            assert page[1]["Content-Type"] == "text/html; charset=utf-8"
+            assert int(page[1]["Content-Length"]) == len(page[2]) > 0
+            status, headers, content = answered("HEAD", f"/v/{name}/?query")
+            assert (status, content) == (200, b"")
+            assert headers["Content-Length"] == page[1]["Content-Length"]
+            status, headers, content = answered("GET", "/favicon.ico")
+            assert (status, content) == (204, b"")
+            assert "Content-Type" not in headers
+            assert headers["Cache-Control"] == "no-cache"
+            status, headers, content = answered("GET", "/other")
+            assert (status, content) == (404, b"")
+            assert headers["Content-Type"] == "text/plain; charset=utf-8"
+
+
 def test_view__chunks_outside_the_image_are_not_found():
     with viewing(noise((20, 30))) as viewer:
         targets = [f"/{token(viewer)}/0/0/c/{index}" for index in ("0/0", "0/1", "1/0", "0", "0/0/0")]
