@@ -16,7 +16,8 @@ from dask.utils import format_bytes, parse_bytes
 from . import plots
 from .build.writing import write_pyramid
 from .image.axes import Axis
-from .image.dataarray import image_axes, transposed_encoding
+from .image.dataarray import image_axes
+from .image.encodings import transposed_encoding
 from .image.tree import NODE_PREFIX, describe_levels, format_levels, levels_of_tree
 from .viewer import Viewer, view
 
@@ -416,6 +417,5 @@ def _transposed(level: xr.Dataset, dims: Sequence[Any]) -> xr.Dataset:
     """Return a level with its axes in another order, and its stored chunks and shards (`encoding`) in that order."""
     transposed = level.transpose(*dims)
     for name, image in transposed.data_vars.items():
-        order = [level[name].dims.index(dim) for dim in image.dims]
-        image.encoding = transposed_encoding(image.encoding, order)
+        image.encoding = transposed_encoding(level[name], image.dims)
     return transposed

@@ -15,7 +15,7 @@ from xarray.backends import BackendEntrypoint
 
 from .image.tree import NODE_PREFIX, levels_of_tree
 from .image.xarray_internals import lazily_read
-from .store import open_pyramid, source_array, storage_unit
+from .store import open_pyramid, source_array
 
 
 class MultiscaleBackendEntrypoint(BackendEntrypoint):
@@ -120,7 +120,5 @@ def _as_stored(level: xr.Dataset, drop_variables: str | Iterable[str] | None) ->
     for name, image in level.data_vars.items():
         array = source_array(image.data)
         if array is not None:
-            preferred = dict(zip(image.dims, storage_unit(array), strict=True))
-            encoding = {**image.encoding, "preferred_chunks": preferred}
-            stored[name] = xr.Variable(image.dims, lazily_read(array), image.attrs, encoding)
+            stored[name] = xr.Variable(image.dims, lazily_read(array), image.attrs, image.encoding)
     return level.assign(stored)

@@ -21,8 +21,9 @@ import zarr
 from .. import store as stores
 from ..image.axes import Axis
 from ..image.boxes import Box, ends_of
-from ..image.dataarray import STORED_SHAPES, image_and_axes, image_axes, transposed_image, unread
+from ..image.dataarray import image_and_axes, image_axes, transposed_image, unread
 from ..image.dtypes import target_dtype
+from ..image.encodings import encoding_by_axis
 from ..image.tree import RECIPE_ATTRIBUTE, levels_of_tree
 from ..image.values import Packing
 from ..lazy.coarsening import aligned_weights, label_level
@@ -343,7 +344,7 @@ def _retyped(image: xr.DataArray, dtype: npt.DTypeLike | None) -> xr.DataArray:
         return image
     values = image.data.astype(wanted) if image.chunks is not None else np.broadcast_to(wanted.type(0), image.shape)
     retyped = image.copy(data=values)
-    retyped.encoding = {key: image.encoding[key] for key in STORED_SHAPES if key in image.encoding}
+    retyped.encoding = encoding_by_axis(image)
     return retyped
 
 

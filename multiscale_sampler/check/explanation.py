@@ -18,6 +18,7 @@ from dask.utils import format_bytes
 
 from ..image.axes import Axis, Boundary
 from ..image.dataarray import image_axes
+from ..image.encodings import stored_shape
 from ..image.tree import RECIPE_ATTRIBUTE, describe_levels, levels_of_tree
 from ..metadata import stated_method
 from ..methods.reducer import Reducer
@@ -122,7 +123,7 @@ def _of_tree(tree: xr.DataTree) -> _Pyramid:
     recipe = tree.attrs.get(RECIPE_ATTRIBUTE, {})
     method = recipe.get("method") if isinstance(recipe, Mapping) else None
     levels = tuple(
-        _Level(image_axes(image), image.dtype, tuple(level["chunks"]), image.encoding.get("shards"))
+        _Level(image_axes(image), image.dtype, tuple(level["chunks"]), stored_shape(image, "shards"))
         for image, level in zip(images, describe_levels(tree), strict=True)
     )
     named = method if isinstance(method, str) else None

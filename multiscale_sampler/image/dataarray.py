@@ -13,6 +13,7 @@ import numpy.typing as npt
 import xarray as xr
 
 from .axes import Axis, line_through
+from .encodings import sizes_to_read, transposed_encoding
 from .kinds import AxisType, axis_type_of, guess_axis_type
 from .orientation import OrientationOption, orientations_of
 from .xarray_internals import holds_values_in_memory
@@ -25,8 +26,6 @@ DEFAULT_DIMS = {2: ("y", "x"), 3: ("z", "y", "x")}
 # What an image of ngff-zarr has.
 NGFF_AXES = ("units", "types", "orientations")
 NGFF_IMAGE = ("axes_units", "scale", "translation", "dims", "data")
-# Encodings that have one entry for each axis.
-STORED_SHAPES = ("chunks", "shards")
 OptionValue = TypeVar("OptionValue")
 
 
@@ -347,23 +346,15 @@ def without_counted_positions(image: xr.DataArray) -> xr.DataArray:
 
 def transposed_image(image: xr.DataArray, order: Sequence[int]) -> xr.DataArray:
     """Return an image with its axes in another order, given by their numbers, as are its stored chunks and shards."""
-    transposed = image.transpose(*(image.dims[axis] for axis in order))
-    transposed.encoding = transposed_encoding(image.encoding, order)
+    dims = [image.dims[axis] for axis in order]
+    transposed = image.transpose(*dims)
+    transposed.encoding = transposed_encoding(image, dims)
     return transposed
-
-
-def transposed_encoding(encoding: Mapping[Any, Any], order: Sequence[int]) -> dict[Any, Any]:
-    """Return the encoding of an image whose axes are put into another order."""
-    shapes = {key: encoding[key] for key in STORED_SHAPES if key in encoding}
-    # An image that lost an axis, as by `isel`, keeps the shapes that it had before.
-    fitting = {key: shape for key, shape in shapes.items() if isinstance(shape, tuple) and len(shape) == len(order)}
-    rest = {key: value for key, value in encoding.items() if key not in STORED_SHAPES}
-    return rest | {key: tuple(shape[axis] for axis in order) for key, shape in fitting.items()}
 
 
 def unread(image: xr.DataArray) -> Any:
     """Return the array of an image; one that xarray reads lazily becomes a dask array and is not loaded."""
     if image.chunks is not None or holds_values_in_memory(image.variable):
         return image.data
-    # In stored chunks, so that a region reads only those that it covers.
-    return image.chunk(image.encoding.get("preferred_chunks") or {}).data
+    # In stored chunks, so that a region reads only those that it covers. dask cannot size blocks of Python objects.
+    return image.chunk({} if image.dtype.hasobject else sizes_to_read(image)).data

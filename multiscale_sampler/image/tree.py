@@ -10,6 +10,7 @@ from dask.utils import format_bytes
 
 from ..messages import table
 from .dataarray import image_axes
+from .encodings import stored_shape
 
 NODE_PREFIX = "scale"
 # The attribute of a tree's root that says how its levels were made.
@@ -56,7 +57,7 @@ def describe_levels(tree: xr.DataTree) -> list[dict[str, Any]]:
         axes = image_axes(level)
         # A level in memory, or one that xarray reads lazily, is one block.
         blocks = level.shape if level.chunks is None else tuple(map(max, level.chunks))
-        chunks = level.encoding.get("chunks") or blocks
+        chunks = stored_shape(level, "chunks") or blocks
         described.append(
             {
                 "level": index,

@@ -18,6 +18,7 @@ import xarray as xr
 from ..image.axes import Boundary
 from ..image.boxes import Block
 from ..image.dataarray import image_and_axes, image_axes
+from ..image.encodings import encoding_of_blocks, encoding_without_shapes
 from ..image.tree import NODE_PREFIX, RECIPE_ATTRIBUTE, assemble, levels_of_tree
 from ..methods import BandReduction, Reduction
 from ..methods.reducers import Method, get_reducer
@@ -155,7 +156,8 @@ def levels_of_plan(
     if image.chunks is None:
         base = image.chunk(dict(zip(plan.dims, chunks, strict=True)))
     else:
-        base = image.copy(data=rechunked(image.data, chunks)) if rechunk else image
+        base = image.copy(data=rechunked(image.data, chunks) if rechunk else image.data)
+    base.encoding = encoding_without_shapes(image.encoding) if rechunk else encoding_of_blocks(base)
     reduction = plan.reduction
     states: dict[int, Any] = {}
     levels = [base]

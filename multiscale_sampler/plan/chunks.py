@@ -9,6 +9,7 @@ from typing import Literal
 import xarray as xr
 
 from ..image.axes import Axis
+from ..image.encodings import stored_shape
 from .factors import ChunkSizes, per_axis
 
 # Chunk lengths by the number of spatial axes: good sizes for viewers as well as for disks and object stores.
@@ -22,17 +23,9 @@ def chunk_shape(image: xr.DataArray, axes: Sequence[Axis], chunks: ChunkSizes | 
     blocks = _block_shape(image)
     if blocks is not None and math.prod(blocks) * image.dtype.itemsize > LARGEST_INHERITED_CHUNK:
         blocks = None
-    inherited = _stored_shape(image, "chunks") or blocks or _default_chunks(axes)
+    inherited = stored_shape(image, "chunks") or blocks or _default_chunks(axes)
     shape = dict(zip((axis.name for axis in axes), inherited, strict=True))
     return shape if chunks is None else shape | per_axis("chunks", chunks, axes)
-
-
-def _stored_shape(image: xr.DataArray, key: str) -> tuple[int, ...] | None:
-    """Return the chunk or shard shape of the stored image, if its encoding states it."""
-    shape = image.encoding.get(key)
-    if not isinstance(shape, tuple) or len(shape) != image.ndim or not all(isinstance(n, int) for n in shape):
-        return None
-    return shape
 
 
 def _block_shape(image: xr.DataArray) -> tuple[int, ...] | None:
@@ -67,7 +60,7 @@ def shard_shape(
     if shards is False:
         return None
     if shards is None:
-        stored = _stored_shape(image, "shards")
+        stored = stored_shape(image, "shards")
         shape = None if stored is None else dict(zip(chunk_shape, stored, strict=True))
         if shape is None or any(shape[dim] % chunk for dim, chunk in chunk_shape.items()):
             return None
@@ -80,4 +73,4 @@ def shard_shape(
 
 def source_chunks(image: xr.DataArray) -> tuple[int, ...]:
     """Return the shape of the boxes in which an image can be read without decoding a chunk twice."""
-    return _stored_shape(image, "shards") or _stored_shape(image, "chunks") or _block_shape(image) or (1,) * image.ndim
+    return stored_shape(image, "shards") or stored_shape(image, "chunks") or _block_shape(image) or (1,) * image.ndim

@@ -18,6 +18,7 @@ from dask.utils import format_bytes
 from ..image.axes import Axis
 from ..image.dataarray import image_axes
 from ..image.dates import are_calendar_dates, dates_inside
+from ..image.encodings import stored_shape
 
 # A picture that would read more is refused unless the caller chooses the level.
 MOST_BYTES = 2**30
@@ -240,7 +241,7 @@ def plane_nbytes(level: xr.DataArray, base: xr.DataArray, cut: Cut) -> int:
     stored = level.chunks is None or bool(level.encoding.get("chunks"))
     source = level if stored else base
     blocks = (1,) * source.ndim if source.chunks is None else tuple(map(max, source.chunks))
-    chunks = source.encoding.get("chunks") or blocks
+    chunks = stored_shape(source, "chunks") or blocks
     plane = plane_of(level, cut)
     total = source.dtype.itemsize
     for dim, size, chunk in zip(source.dims, source.shape, chunks, strict=True):

@@ -20,6 +20,7 @@ from zarr.abc.store import Store
 from ..files.arrays import FileArray
 from ..image.axes import Axis, are_regular, position_tolerance
 from ..image.dataarray import MAX_COORDINATE_BYTES, label_array
+from ..image.encodings import PREFERRED
 from ..image.values import PACKING_ATTRIBUTES, Packing
 from ..metadata import IMAGE_LABEL, OMERO, SYSTEMS, Multiscales, unit_name
 from .codecs import ZarrFormat
@@ -86,7 +87,7 @@ def level_image(
     if channel is not None and unplaced and channel.name not in kept and labels and len(labels) == channel.size:
         kept[channel.name] = xr.Variable((channel.name,), np.asarray(labels))
     image = _with_display(image.assign_coords(kept), multiscales, None if channel is None else channel.name)
-    image.encoding = encoding_of(array, packing)
+    image.encoding = encoding_of(array, image.dims, packing)
     return image
 
 
@@ -140,7 +141,7 @@ def labelled_by_names(array: zarr.Array[Any], chunks: Any, *, packed: bool = Fal
     packing = None if packed else packing_of(array)
     decoded = variable if packing is None else packing.decoded(variable, array.basename)
     image = xr.DataArray(decoded, coords=_stored_coordinates(array, names), name=own_name(array))
-    image.encoding = encoding_of(array, packing)
+    image.encoding = encoding_of(array, image.dims, packing)
     return image
 
 
@@ -220,7 +221,8 @@ def lazy_array(array: zarr.Array[Any] | FileArray, chunks: Any, names: Sequence[
     return cast("da.Array", da.from_array(read, chunks=chunks, meta=meta))
 
 
-def encoding_of(array: zarr.Array[Any], packing: Packing | None = None) -> dict[str, Any]:
-    """Return how an array is stored, as the ``encoding`` of its image tells it; with the packing of decoded values."""
-    stored = {"chunks": array.chunks, **({"shards": array.shards} if array.shards else {})}
+def encoding_of(array: zarr.Array[Any], dims: Sequence[Any], packing: Packing | None = None) -> dict[str, Any]:
+    """Return the ``encoding`` of an array's image: how it is stored along its dims, and how its values are packed."""
+    stored: dict[str, Any] = {"chunks": array.chunks, PREFERRED: dict(zip(dims, storage_unit(array), strict=True))}
+    stored |= {"shards": array.shards} if array.shards else {}
     return stored if packing is None else {**stored, "dtype": array.dtype, **packing.attributes}

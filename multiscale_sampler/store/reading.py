@@ -16,6 +16,7 @@ import zarr
 
 from ..files import Part, is_file_of_images, level_count, read_file
 from ..image.dataarray import PerAxis, is_ngff_image, to_image
+from ..image.encodings import sizes_to_read
 from ..image.orientation import OrientationOption
 from ..image.tree import assemble
 from ..metadata import parse_multiscales, stated_method
@@ -124,7 +125,7 @@ def open_image(
             )
         image = to_image(store, dims, name=name, **cast("Any", overrides))
         if image.chunks is None:
-            return image.chunk(chunks if chunks != "auto" else _auto_chunks(image))
+            return image.chunk(chunks if chunks != "auto" else sizes_to_read(image))
         return image
     place = local_path(store)
     if place is not None and is_file_of_images(place):
@@ -236,7 +237,7 @@ def _labelled(
     if packing is not None:
         image = image.copy(data=packing.decoded(image.variable, "image").data)
     image = image.assign_attrs(attrs)
-    image.encoding = encoding_of(array, packing)
+    image.encoding = encoding_of(array, image.dims, packing)
     return image
 
 
@@ -254,11 +255,6 @@ def _pyramid_above(array: zarr.Array[Any]) -> tuple[StoredPyramid, int] | None:
         # What the metadata state is found to be wrong where positions are made of it.
         return (stored, stored.paths.index(relative)) if stored.levels else None
     return None
-
-
-def _auto_chunks(image: xr.DataArray) -> dict[Any, Any]:
-    stored = image.encoding.get("preferred_chunks") or dict.fromkeys(image.dims, "auto")
-    return {dim: stored.get(dim, "auto") for dim in image.dims}
 
 
 def _one_array(node: zarr.Array[Any] | zarr.Group, level: int = 0, *, by_arguments: bool = False) -> zarr.Array[Any]:

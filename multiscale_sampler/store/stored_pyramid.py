@@ -253,7 +253,7 @@ class StoredPyramid:
     def unlabelled(self) -> xr.DataArray:
         """Level 0 as `image` has it, but by the metadata alone: no coordinate array beside it is read."""
         image = label_array(self._stand_in, self.levels[0], name="image")
-        image.encoding = encoding_of(self.arrays[0])
+        image.encoding = encoding_of(self.arrays[0], image.dims)
         return image
 
     @property
