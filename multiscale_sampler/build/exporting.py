@@ -13,8 +13,9 @@ import zarr
 
 from .. import store as stores
 from ..image.dataarray import unread
+from ..image.grids import attributes_of_level
 from ..metadata import VERSIONS, NgffVersion, check_exportable
-from ..metadata.display import Display, stated_display, without_display
+from ..metadata.display import Display, stated_display, warn_of_unstated_rotation, without_display
 from ..metadata.json_values import json_attributes
 from ..plan.by_level import check_levels
 from ..tasks.progress import ProgressCallback
@@ -91,7 +92,12 @@ class _Export:
         """Create the arrays of the levels, with their coordinates beside them."""
         build = self.build
         arrays = {
-            level.index: target.create_level(level, self.encoding, self.attrs, like=build.source)
+            level.index: target.create_level(
+                level,
+                self.encoding,
+                attributes_of_level(self.attrs, build.levels[0].axes, level.axes),
+                like=build.source,
+            )
             for level in build.levels
         }
         for index, coordinates in enumerate(self.coordinates):
@@ -135,6 +141,8 @@ def export(
     `labels_of` is set for labels: the path of the image that they label, relative to them.
     """
     stated = stated_display(build.images[-1], build.levels[-1].axes, settings.version)
+    if "geozarr" not in settings.metadata:
+        warn_of_unstated_rotation(build.images[0], settings.version)
     new = _rehearsed_export(build, settings, stated, labels or {}, labels_of)
     with stores.claim(place):
         if settings.resume and (stored := stores.finished_group(store, settings.storage_options)) is not None:

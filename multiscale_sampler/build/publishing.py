@@ -8,7 +8,7 @@ from typing import Any
 from .. import store as stores
 from ..metadata import OWN_METADATA, VERSIONS, NgffVersion, convention_attributes, image_attributes, namespace_of
 from ..metadata.display import Display, image_label_to_publish, omero_to_publish
-from ..metadata.geozarr import attributes_of_group, convention_with_geozarr, map_axes, stated_crs
+from ..metadata.geozarr import attributes_of_group, check_on_map, convention_with_geozarr, map_axes, stated_crs
 from ..metadata.json_values import json_attributes
 from ..methods.reducers import resampling_name
 from .build import Arrays, Build
@@ -71,6 +71,7 @@ def crs_to_write(build: Build) -> dict[str, Any]:
         )
     for level in build.levels:
         map_axes(level.axes)
+    check_on_map(build.images[0], build.levels[0].axes)
     return json_attributes(crs, build.name)
 
 
@@ -82,10 +83,10 @@ def with_geozarr(
     With `alone`, OME-NGFF metadata are left out.
     """
     levels = [level.axes for level in build.levels]
-    geospatial = convention_with_geozarr(_convention(build, target), levels, crs)
+    geospatial = convention_with_geozarr(_convention(build, target), levels, crs, build.images[0].attrs)
     for path, axes in zip(target.paths, levels, strict=True):
         if group := path.rpartition("/")[0]:
-            target.group[group].attrs.update(attributes_of_group(axes, crs))
+            target.group[group].attrs.update(attributes_of_group(axes, crs, build.images[0].attrs))
     if alone:
         # Otherwise kept in OME-NGFF: what mode="w" may replace, and the recipe of the levels.
         (entry,) = namespace_of(attributes)["multiscales"]

@@ -17,6 +17,7 @@ import zarr
 from .. import store as stores
 from ..image.axes import Axis, Boundary
 from ..image.dataarray import PerAxis, image_and_axes
+from ..image.grids import attributes_of_level
 from ..image.orientation import OrientationOption
 from ..messages import check_choice
 from ..metadata import (
@@ -360,7 +361,12 @@ def _write_levels_beside_base(build: Build, group: zarr.Group, added: _AddedLeve
     record = build.record(version, "flat", encoding, copy_base=False)
 
     def create(target: stores.Target) -> dict[int, zarr.Array[Any]]:
-        return {level.index: target.create_level(level, encoding, attrs, like=array) for level in build.levels[1:]}
+        base, levels = build.levels[0].axes, build.levels[1:]
+        of_levels = [attributes_of_level(attrs, base, level.axes) for level in levels]
+        return {
+            level.index: target.create_level(level, encoding, own, like=array)
+            for level, own in zip(levels, of_levels, strict=True)
+        }
 
     def attributes_of(target: stores.Target, arrays: Arrays) -> Mapping[str, Any]:
         labels_of = LABELLED_IMAGE if is_labels else None

@@ -18,7 +18,9 @@ from ..extras import required
 from ..image.axes import Axis
 from ..image.boxes import Block
 from ..image.dataarray import coordinate_variable
+from ..image.grids import FloatArray, Grid
 from ..image.kinds import CHANNEL_NAMES
+from ..image.orientation import DIRECTION, LETTERS, ORIGIN, orientations_along
 from ..metadata.versions import OMERO
 from .arrays import FileArray
 
@@ -202,6 +204,45 @@ def spaced_coordinates(
             first = first if math.isfinite(first) else 0.0
             coordinates[name] = coordinate_variable(Axis(name, size, scale, first, units.get(name)))
     return coordinates
+
+
+def placed_coordinates(
+    names: Sequence[str],
+    sizes: Sequence[int],
+    grid: Grid,
+    units: Sequence[str | None],
+    letters: str = "",
+    origin: FloatArray | None = None,
+) -> tuple[Coordinates, dict[str, Any]]:
+    """Return the coordinates of a grid's axes, and the attributes of an image whose axes are rotated in space.
+
+    Parameters
+    ----------
+    names, sizes, units
+        Of the axes, x first.
+    grid
+        Where the samples lie.
+    letters
+        The anatomical directions of space: "RAS" (NIfTI) or "LPS" (ITK); "" where they are not known.
+    origin
+        The point about which axes are rotated, of a stored level the base's; default: the first sample.
+    """
+    first = grid.first
+    if grid.is_aligned(sizes):
+        scales = np.sign(grid.direction.diagonal()) * grid.spacing
+        words: Sequence[str | None] = [LETTERS[letter] for letter in letters]
+        attrs: dict[str, Any] = {}
+    else:
+        scales, about = grid.spacing, grid.first if origin is None else origin
+        first = about + np.linalg.solve(grid.direction, grid.first - about)
+        words = orientations_along(grid.direction, letters) if letters else ()
+        attrs = {DIRECTION: np.flip(grid.direction).tolist(), ORIGIN: np.flip(about).tolist()}
+    coordinates = {}
+    for number, (name, size, unit) in enumerate(zip(names, sizes, units, strict=True)):
+        word = words[number] if number < len(words) else None
+        axis = Axis(name, size, float(scales[number]), float(first[number]), unit, orientation=word)
+        coordinates[name] = coordinate_variable(axis)
+    return coordinates, attrs
 
 
 def channel_coordinate(

@@ -1,13 +1,15 @@
-"""GeoTIFF files, read by rasterio (GDAL): bands, overviews and the coordinate reference system."""
+"""GeoTIFF files, read by rasterio (GDAL): bands, overviews, positions and the coordinate reference system."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
 
-from ..image.axes import Axis
+import numpy as np
+
 from ..image.boxes import Box
-from ..image.dataarray import coordinate_variable
+from ..image.grids import TRANSFORM, Grid
+from ..messages import warn_caller
 from ..metadata.units import unit_name
 from .arrays import FileArray
 from .contents import (
@@ -19,12 +21,17 @@ from .contents import (
     masked_dtype,
     masked_values,
     palette_attributes,
+    placed_coordinates,
     rgb_coordinate,
     warn_of_unused_mask,
 )
 
 # What GDAL calls the bands of a picture.
 PICTURE_BANDS = ("red", "green", "blue", "alpha")
+# Pixels by which ground control points may be off a grid, as in GDAL, and how many say where a grid lies.
+POINTS_WITHIN, LEAST_POINTS = 0.25, 3
+# What GDAL reads values of a dtype as that numpy does not have.
+READ_AS = {"complex_int16": "complex64"}
 
 
 class GeoTiffArray(FileArray):
@@ -38,7 +45,7 @@ class GeoTiffArray(FileArray):
         with _open_level(self.path, int(self.key)) as file:
             read = [band + 1 for band in range(*bands[0].indices(file.count))] if bands else 1
             values = file.read(read, window=window)
-            if not _has_mask(file) or masked_dtype(file.dtypes[0], file.nodata) is None:
+            if not _has_mask(file) or masked_dtype(values.dtype, file.nodata) is None:
                 return values
             return masked_values(values, file.read_masks(read, window=window), file.nodata, self.dtype)
 
@@ -60,37 +67,72 @@ def read_geotiff(path: Path, level: int, name: str) -> FileImage:
     rasterio = import_reader("rasterio", "geotiff", "GeoTIFF")
     with rasterio.open(path) as base:
         check_level(level, 1 + len(base.overviews(1)), path)
+        placed = _grid_of_file(base)
+        if placed is None and base.gcps[0]:
+            _warn_of_unused_points(len(base.gcps[0]))
     with _open_level(path, level) as file:
         several = file.count > 1
         names = ("band", "y", "x") if several else ("y", "x")
         shape = (file.count, file.height, file.width)[not several :]
         bands_per_block = file.count if file.profile.get("interleave") == "pixel" else 1
         chunks = (bands_per_block, *file.block_shapes[0])[not several :]
-        dtype = masked_dtype(file.dtypes[0], file.nodata) if _has_mask(file) else file.dtypes[0]
+        stored = READ_AS.get(file.dtypes[0], file.dtypes[0])
+        dtype = masked_dtype(stored, file.nodata) if _has_mask(file) else stored
         if dtype is None:
-            warn_of_unused_mask(file.dtypes[0])
-        array = GeoTiffArray(path, str(level), shape, dtype or file.dtypes[0], chunks)
+            warn_of_unused_mask(stored)
+        array = GeoTiffArray(path, str(level), shape, dtype or stored, chunks)
         described = channel_coordinate(names, shape, file.descriptions)
         colors = [interpretation.name for interpretation in file.colorinterp]
         is_picture = not described and colors in (list(PICTURE_BANDS[:3]), list(PICTURE_BANDS))
         if not described and "alpha" in colors:
             described = channel_coordinate(names, shape, colors)
         channels = rgb_coordinate(names, shape, array.dtype) if is_picture else described
-        coordinates = {**_geo_coordinates(file), **channels}
-        return FileImage(array, names, name, coordinates, _geo_attributes(file))
+        positions, placement = _geo_positions(file, placed)
+        attrs = {**_geo_attributes(file), **placement}
+        return FileImage(array, names, name, {**positions, **channels}, attrs)
 
 
-def _geo_coordinates(file: Any) -> Coordinates:
-    """Return the positions of pixel centres along y and x; empty for a rotated grid, where they depend on both axes."""
+def _geo_positions(file: Any, base: Grid | None) -> tuple[Coordinates, dict[str, Any]]:
+    """Return the positions of pixel centres along y and x, and the attributes of a rotated grid.
+
+    `base` is where the file's own pixels lie, of which this is a level.
+    """
+    grid = _grid_of_file(file)
+    if grid is None or base is None:
+        return {}, {}
+    units = (_geo_unit(file.crs or file.gcps[1]),) * 2
+    placed, attrs = placed_coordinates("xy", (file.width, file.height), grid, units, origin=base.first)
+    corner = grid.first - grid.steps.sum(axis=1) / 2
+    matrix = np.column_stack([grid.steps, corner]).ravel().tolist()
+    return placed, {**attrs, **({TRANSFORM: matrix} if attrs else {})}
+
+
+def _grid_of_file(file: Any) -> Grid | None:
+    """Return where pixels lie: by the affine transformation of a file, else by its ground control points.
+
+    Control points are a few places where pixels lie. They are used where an affine transformation agrees with all.
+    """
     transform = file.transform
-    if transform.b or transform.d or not transform.a or not transform.e:
-        return {}
-    unit = _geo_unit(file.crs)
-    axes = (
-        Axis("y", file.height, transform.e, transform.f + transform.e / 2, unit),
-        Axis("x", file.width, transform.a, transform.c + transform.a / 2, unit),
+    if transform.is_identity:
+        points, _ = file.gcps
+        if len(points) < LEAST_POINTS:
+            return None
+        transform = import_reader("rasterio", "geotiff", "GeoTIFF").transform.from_gcps(points)
+    a, b, c, d, e, f = list(transform)[:6]
+    grid = Grid.of_steps([[a, b], [d, e]], [c + (a + b) / 2, f + (d + e) / 2])
+    if grid is None or not file.transform.is_identity:
+        return grid
+    stated = np.array([(point.x, point.y) for point in points])
+    fitted = np.array([(point.col, point.row) for point in points]) @ grid.steps.T + (c, f)
+    distances = np.linalg.solve(grid.steps, (stated - fitted).T)
+    return grid if np.abs(distances).max() <= POINTS_WITHIN else None
+
+
+def _warn_of_unused_points(count: int) -> None:
+    warn_caller(
+        f"the {count} ground control points are not used, as they do not lie on an evenly spaced grid; resample the "
+        "file with gdalwarp"
     )
-    return {axis.name: coordinate_variable(axis) for axis in axes}
 
 
 def _geo_unit(crs: Any) -> str | None:
@@ -103,13 +145,12 @@ def _geo_unit(crs: Any) -> str | None:
 
 
 def _geo_attributes(file: Any) -> dict[str, Any]:
-    attrs: dict[str, Any] = {} if file.crs is None else {"crs": file.crs.to_wkt()}
+    crs = file.crs or file.gcps[1]
+    attrs: dict[str, Any] = {} if crs is None else {"crs": crs.to_wkt()}
     if file.nodata is not None:
         attrs["nodata"] = file.nodata
     if file.count == 1 and file.colorinterp[0].name == "palette":
         attrs |= palette_attributes([color for _, color in sorted(file.colormap(1).items())])
-    if file.transform.b or file.transform.d:
-        attrs["transform"] = list(file.transform)[:6]
     # rasterio returns packed values; physical ones are value * scale + offset.
     if set(file.scales) != {1.0} or set(file.offsets) != {0.0}:
         attrs["scales"], attrs["offsets"] = list(file.scales), list(file.offsets)

@@ -11,10 +11,18 @@ from typing import Any
 import numpy as np
 
 from ..image.boxes import Box, corner_of, shape_of
-from ..image.grids import Grid, placed_coordinates
+from ..image.grids import Grid
 from ..metadata.units import unit_name
 from .arrays import FileArray
-from .contents import Coordinates, FileImage, Format, Part, image_name, import_reader
+from .contents import (
+    Coordinates,
+    FileImage,
+    Format,
+    Part,
+    image_name,
+    import_reader,
+    placed_coordinates,
+)
 from .itk_data import stored_values, text_header
 
 ITK_AXES = ("x", "y", "z")

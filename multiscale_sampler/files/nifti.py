@@ -10,9 +10,19 @@ from typing import Any
 import numpy as np
 
 from ..image.boxes import Box
-from ..image.grids import Grid, placed_coordinates
+from ..image.grids import Grid
 from .arrays import FileArray
-from .contents import Coordinates, FileImage, Format, Part, image_name, import_reader, require_all, spaced_coordinates
+from .contents import (
+    Coordinates,
+    FileImage,
+    Format,
+    Part,
+    image_name,
+    import_reader,
+    placed_coordinates,
+    require_all,
+    spaced_coordinates,
+)
 from .encoded import require_decoded
 
 NIFTI_AXES = ("x", "y", "z", "t", "c")

@@ -3,7 +3,8 @@
 Samples along axis ``j`` of a grid follow each other in the direction ``direction[:, j]``, at the distance
 ``spacing[j]``. Where every axis runs along an axis of space, coordinates say all of it. Of any other grid, rotated or
 sheared, the coordinates are positions along its own axes, and two attributes place these: a sample whose coordinates
-are ``position`` lies at ``origin + direction @ (position - origin)``. Levels and crops keep both attributes.
+are ``position`` lies at ``origin + direction @ (position - origin)``. Levels and crops keep both attributes; those that
+state the grid by the numbers of its samples are restated for each level.
 """
 
 from __future__ import annotations
@@ -14,15 +15,16 @@ from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-import xarray as xr
 
 from .axes import Axis
-from .dataarray import coordinate_variable
-from .orientation import DIRECTION, LETTERS, ORIGIN, orientations_along
+from .orientation import DIRECTION, ORIGIN
 
 FloatArray: TypeAlias = "npt.NDArray[np.float64]"
 
 SPATIAL_DIMS = ("z", "y", "x")
+# Attributes with the matrix of a grid, from the numbers of its samples: the 4 x 4 one of NIfTI, which counts from the
+# centre of the first sample, and GDAL's six coefficients, which count from the outer corner of the first pixel.
+AFFINE, TRANSFORM = "affine", "transform"
 # Part of a voxel by which the end of an axis may be off the axis of space that it runs along: files keep rotations in
 # 32 bits, also one of 0.
 ALIGNED_WITHIN = 1e-3
@@ -61,34 +63,42 @@ class Grid:
         return bool((across.sum(axis=1) <= ALIGNED_WITHIN * self.spacing).all() and self.direction.diagonal().all())
 
 
-def placed_coordinates(
-    names: Sequence[str], sizes: Sequence[int], grid: Grid, units: Sequence[str | None], letters: str = ""
-) -> tuple[dict[str, xr.Variable], dict[str, Any]]:
-    """Return the coordinates of a grid's axes, and the attributes of an image whose axes are rotated in space.
+def lies_along_space(attrs: Mapping[Any, Any]) -> bool:
+    """Whether the coordinates of an image with these attributes are positions in space."""
+    return DIRECTION not in attrs
 
-    Parameters
-    ----------
-    names, sizes, units
-        Of the axes, x first.
-    grid
-        Where the samples lie.
-    letters
-        The anatomical directions of space: "RAS" (NIfTI) or "LPS" (ITK); "" where they are not known.
+
+def attributes_of_level(attrs: Mapping[Any, Any], base: Sequence[Axis], level: Sequence[Axis]) -> dict[Any, Any]:
+    """Return the attributes of an image as they are for a level of it, from the axes of both.
+
+    The matrix of a grid becomes that of the level's samples.
     """
-    if grid.is_aligned(sizes):
-        scales = np.sign(grid.direction.diagonal()) * grid.spacing
-        words: Sequence[str | None] = [LETTERS[letter] for letter in letters]
-        attrs: dict[str, Any] = {}
-    else:
-        scales = grid.spacing
-        words = orientations_along(grid.direction, letters) if letters else ()
-        attrs = {DIRECTION: np.flip(grid.direction).tolist(), ORIGIN: np.flip(grid.first).tolist()}
-    coordinates = {}
-    for number, (name, size, unit) in enumerate(zip(names, sizes, units, strict=True)):
-        word = words[number] if number < len(words) else None
-        axis = Axis(name, size, float(scales[number]), float(grid.first[number]), unit, orientation=word)
-        coordinates[name] = coordinate_variable(axis)
-    return coordinates, attrs
+    changed = dict(attrs)
+    for key, names, corner in ((AFFINE, "xyz", 0.0), (TRANSFORM, "xy", 0.5)):
+        matrix = _square_matrix(attrs.get(key), len(names))
+        if matrix is None:
+            continue
+        steps = np.eye(len(names) + 1)
+        for fine, coarse in zip(base, level, strict=True):
+            if fine.name in tuple(names):
+                number = names.index(fine.name)
+                ratio = coarse.scale / fine.scale
+                offset = (coarse.translation - fine.translation) / fine.scale
+                steps[number, number], steps[number, -1] = ratio, offset + corner * (1 - ratio)
+        restated = matrix @ steps
+        changed[key] = restated.tolist() if key == AFFINE else restated[:2].ravel().tolist()
+    return changed
+
+
+def _square_matrix(stated: Any, count: int) -> FloatArray | None:
+    """Return a stated matrix of so many axes, with its last row; None if it is something else."""
+    try:
+        matrix = np.asarray(stated, np.float64)
+    except (TypeError, ValueError):
+        return None
+    if matrix.shape == (count * (count + 1),):
+        return np.vstack([matrix.reshape(count, count + 1), np.eye(count + 1)[-1]])
+    return matrix if matrix.shape == (count + 1, count + 1) else None
 
 
 def spatial_order(axes: Sequence[Axis]) -> list[Axis]:

@@ -18,6 +18,7 @@ import xarray as xr
 from ..image.axes import Boundary, is_longitude
 from ..image.boxes import Block, whole_box
 from ..image.dataarray import coordinate_variable, image_and_axes, with_coordinates_of
+from ..image.grids import attributes_of_level
 from ..image.values import without_packing
 from ..methods import Reduction, WeightedReduction
 from ..methods.reducers import Method, get_reducer
@@ -343,7 +344,8 @@ def label_level(image: xr.DataArray, data: Any, plan: Plan, index: int) -> xr.Da
     for name, coordinate in image.coords.items():
         if name not in image.dims:
             coords[name] = _coarsened_coordinate(coordinate, plan, level.factors)
-    attrs = image.attrs if level.keeps_packing else without_packing(image.attrs)
+    stated = attributes_of_level(image.attrs, plan.levels[0].axes, level.axes)
+    attrs = stated if level.keeps_packing else without_packing(stated)
     labelled = xr.DataArray(data, coords=coords, dims=plan.dims, name=image.name, attrs=attrs)
     return with_coordinates_of(labelled, image, kept)
 

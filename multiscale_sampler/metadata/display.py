@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import numpy as np
@@ -17,14 +17,20 @@ import xarray as xr
 import zarr
 
 from ..image.axes import Axis
+from ..image.grids import grid_in_space, lies_along_space, spatial_order
 from ..image.kinds import CHANNEL_NAMES
+from ..image.orientation import DIRECTION, ORIGIN
+from ..messages import warn_caller
 from .json_values import json_attributes
 from .omero import complete_omero, default_channel_labels, image_label_metadata, omero_metadata
 from .specification import DISPLAY, LABEL, Check
-from .versions import IMAGE_LABEL, OMERO, SYSTEMS, VERSIONS, NgffVersion
+from .versions import IMAGE_LABEL, LATEST_VERSION, OMERO, SYSTEM, SYSTEMS, VERSIONS, NgffVersion
+from .writing import axis_entry
 
 # What is looked at to choose the contrast of a channel, per spatial axis of the coarsest level.
 WINDOW_SAMPLE = 512
+# The coordinate system of the space that an image lies rotated in.
+WORLD = "world"
 
 
 @dataclass(frozen=True)
@@ -70,26 +76,58 @@ def stated_display(image: xr.DataArray, axes: Sequence[Axis], version: NgffVersi
             _refuse_findings(DISPLAY, OMERO, completed)
     if label is not None:
         _refuse_findings(LABEL, IMAGE_LABEL, label)
-    return Display(omero, label, _stated_systems(image, version))
+    return Display(omero, label, _stated_systems(image, axes, version))
 
 
-def _stated_systems(image: xr.DataArray, version: NgffVersion) -> Mapping[str, Any] | None:
+def _stated_systems(image: xr.DataArray, axes: Sequence[Axis], version: NgffVersion) -> Mapping[str, Any] | None:
     """Return the further coordinate systems of an image, unless they are of other axes or cannot be written."""
     systems = image.attrs.get(SYSTEMS)
     if systems is None:
-        return None
-    axes = [str(dim) for dim in image.dims]
+        return _space_of_rotated_axes(image.attrs, axes) if VERSIONS[version].has_systems else None
+    names = [str(dim) for dim in image.dims]
     sound = isinstance(systems, Mapping) and {"name", "axes", "coordinateSystems"} <= systems.keys()
     writable = VERSIONS[version].has_systems
-    if sound and writable and list(systems["axes"]) == axes:
+    if sound and writable and list(systems["axes"]) == names:
         return cast("Mapping[str, Any]", json_attributes({SYSTEMS: systems}, "the image")[SYSTEMS])
-    why = f"they are not of the axes {axes!r}" if writable else f"OME-NGFF {version} has none"
+    why = f"they are not of the axes {names!r}" if writable else f"OME-NGFF {version} has none"
     warnings.warn(
         f"the attribute {SYSTEMS!r} of {str(image.name)!r}, its further coordinate systems, is not written: {why}",
         UserWarning,
         stacklevel=6,
     )
     return None
+
+
+def _space_of_rotated_axes(attrs: Mapping[Any, Any], axes: Sequence[Axis]) -> dict[str, Any] | None:
+    """Return the coordinate system of the space that axes are rotated in, with the transformation to it."""
+    if lies_along_space(attrs):
+        return None
+    spatial = spatial_order(axes)
+    # Of axes that ascend from the origin of space, to see where a coordinate leads.
+    unit = grid_in_space([replace(axis, scale=1.0, translation=0.0, values=None) for axis in spatial], attrs)
+    names = [axis.name for axis in axes]
+    rows = np.eye(len(axes), len(axes) + 1)
+    places = [names.index(axis.name) for axis in reversed(spatial)]
+    rows[np.ix_(places, places)], rows[places, -1] = unit.direction, unit.first
+    affine = {"type": "affine", "affine": rows.tolist(), "input": {"name": SYSTEM}, "output": {"name": WORLD}}
+    world = [{key: value for key, value in axis_entry(axis).items() if key != "orientation"} for axis in axes]
+    return {
+        "name": SYSTEM,
+        "axes": names,
+        "coordinateSystems": [{"name": WORLD, "axes": world}],
+        "coordinateTransformations": [affine],
+    }
+
+
+def warn_of_unstated_rotation(image: xr.DataArray, version: NgffVersion) -> None:
+    """Warn if an image lies rotated in space and a version of OME-NGFF has only scales and translations."""
+    if lies_along_space(image.attrs) or SYSTEMS in image.attrs or VERSIONS[version].has_systems:
+        return
+    warn_caller(
+        f"{str(image.name)!r} lies rotated in space, which OME-NGFF {version} cannot state: its metadata have "
+        f"positions along the axes of the image, and only the attributes {DIRECTION!r} and {ORIGIN!r} of the arrays "
+        f"state the rotation; write version {LATEST_VERSION!r}, which has affine transformations, or resample the image"
+    )
 
 
 def stated_omero(image: xr.DataArray) -> Any:

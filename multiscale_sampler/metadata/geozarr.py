@@ -11,10 +11,13 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import xarray as xr
 
 from ..extras import required
 from ..image.axes import Axis
+from ..image.dataarray import has_stated_positions
+from ..image.grids import grid_in_space
 
 PROJ_CONVENTION = {
     "uuid": "f17cb550-5864-4468-aeb7-f3180cfb622f",
@@ -105,25 +108,45 @@ def map_axes(axes: Sequence[Axis]) -> tuple[Axis, Axis]:
     return spatial[0], spatial[1]
 
 
+def check_on_map(image: xr.DataArray, axes: Sequence[Axis]) -> None:
+    """Check that an image says where on a map its pixels lie.
+
+    Raises
+    ------
+    ValueError
+        If its positions follow no line, or nobody stated them.
+    """
+    grid_in_space(map_axes(axes), image.attrs)
+    unplaced = [axis.name for axis in map_axes(axes) if not has_stated_positions(image, axis.name)]
+    if unplaced:
+        raise ValueError(
+            f"'geozarr' states where pixels lie on a map, and nobody said so along {unplaced!r} of "
+            f"{str(image.name)!r}; give scale and translation, or leave it out of metadata"
+        )
+
+
 def attributes_of_levels(
-    levels: Sequence[Sequence[Axis]], crs: Mapping[str, Any]
+    levels: Sequence[Sequence[Axis]], crs: Mapping[str, Any], stated: Mapping[Any, Any]
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """Return the attributes of the group of a pyramid, and for each level what is its own.
 
     "It is highly recommended to specify spatial:transform and spatial:shape explicitly at each layout level."
+    `stated` are the attributes of the image, which say how its axes are rotated.
     """
     rows, columns = map_axes(levels[0])
-    ends = [sorted((_edge(axis), _edge(axis) + axis.scale * axis.size)) for axis in (columns, rows)]
-    # "spatial:bbox: [xmin, ymin, xmax, ymax]"
-    bounds = [float(edge) for pair in zip(*ends, strict=True) for edge in pair]
+    own = [_spatial_attributes(*map_axes(axes), stated) for axes in levels]
+    a, b, c, d, e, f = own[0]["spatial:transform"]
+    corners = [(x, y) for x in (0, columns.size) for y in (0, rows.size)]
+    eastings, northings = [c + a * x + b * y for x, y in corners], [f + d * x + e * y for x, y in corners]
     shared = {
         **crs,
         "spatial:dimensions": [rows.name, columns.name],
-        "spatial:bbox": bounds,
+        # "spatial:bbox: [xmin, ymin, xmax, ymax]"
+        "spatial:bbox": [min(eastings), min(northings), max(eastings), max(northings)],
         # "Pixel-registered grids have cells lying between the grid-lines."
         "spatial:registration": "pixel",
     }
-    return shared, [_spatial_attributes(*map_axes(axes)) for axes in levels]
+    return shared, own
 
 
 def _edge(axis: Axis) -> float:
@@ -131,21 +154,27 @@ def _edge(axis: Axis) -> float:
     return axis.translation - axis.scale / 2
 
 
-def _spatial_attributes(rows: Axis, columns: Axis) -> dict[str, Any]:
+def _spatial_attributes(rows: Axis, columns: Axis, stated: Mapping[Any, Any]) -> dict[str, Any]:
     # "(0, 0) is at the top-left corner of the top-left pixel"; "[a, b, c, d, e, f]"
-    transform = [columns.scale, 0.0, _edge(columns), 0.0, rows.scale, _edge(rows)]
+    grid = grid_in_space((rows, columns), stated)
+    corner = grid.first - grid.steps.sum(axis=1) / 2
+    # Without zeros of negative sign.
+    transform = (np.column_stack([grid.steps, corner]) + 0.0).ravel().tolist()
     return {"spatial:shape": [rows.size, columns.size], "spatial:transform": transform}
 
 
 def convention_with_geozarr(
-    convention: Mapping[str, Any], levels: Sequence[Sequence[Axis]], crs: Mapping[str, Any]
+    convention: Mapping[str, Any],
+    levels: Sequence[Sequence[Axis]],
+    crs: Mapping[str, Any],
+    stated: Mapping[Any, Any],
 ) -> dict[str, Any]:
     """Return the attributes of the ``multiscales`` convention with those of ``proj:`` and ``spatial:``.
 
     Their translations tell where a level's first pixel begins: "For standard geospatial overviews where all resolution
     levels share the same coordinate origin, the multiscales translation should be [0.0, 0.0]".
     """
-    shared, own = attributes_of_levels(levels, crs)
+    shared, own = attributes_of_levels(levels, crs, stated)
     names = [axis.name for axis in levels[0]]
     along = [names.index(name) for name in shared["spatial:dimensions"]]
     places = {entry["asset"]: number for number, entry in enumerate(convention["multiscales"]["layout"])}
@@ -166,24 +195,27 @@ def convention_with_geozarr(
     }
 
 
-def attributes_of_group(level: Sequence[Axis], crs: Mapping[str, Any]) -> dict[str, Any]:
+def attributes_of_group(level: Sequence[Axis], crs: Mapping[str, Any], stated: Mapping[Any, Any]) -> dict[str, Any]:
     """Return the attributes of the group that holds a level.
 
     "When defined at the group level, it applies to all arrays that are direct children of that group. It does not
     apply to groups or arrays deeper in the hierarchy": so each has its own.
     """
-    shared, (own,) = attributes_of_levels([level], crs)
+    shared, (own,) = attributes_of_levels([level], crs, stated)
     return {"zarr_conventions": [PROJ_CONVENTION, SPATIAL_CONVENTION], **shared, **own}
 
 
-def resized_attributes(attributes: Mapping[str, Any], levels: Mapping[str, Sequence[Axis]]) -> dict[str, Any]:
+def resized_attributes(
+    attributes: Mapping[str, Any], levels: Mapping[str, Sequence[Axis]], stated: Mapping[Any, Any]
+) -> dict[str, Any]:
     """Return what changes of the attributes of a group when its levels get other sizes and keep their first pixel.
 
     `levels` are the axes of all levels by the name of their asset, the base first; of the group of a level, of that.
+    `stated` are the attributes of the image.
     """
     if "spatial:bbox" not in attributes:
         return {}
-    shared, own = attributes_of_levels(list(levels.values()), {})
+    shared, own = attributes_of_levels(list(levels.values()), {}, stated)
     changed = {"spatial:bbox": shared["spatial:bbox"]}
     if "spatial:shape" in attributes:
         changed["spatial:shape"] = own[0]["spatial:shape"]

@@ -187,9 +187,10 @@ class PyramidChange:
     def _place_on_map(self, path: str, levels: Mapping[str, Sequence[Axis]]) -> None:
         """Let a group that says where levels lie on a map say it of their new sizes."""
         holder = cast("zarr.Group", self.pyramid.group[path]) if path else self.pyramid.group
+        image = self.pyramid.arrays[0].attrs.asdict()
         # Another writer's positions need not be in the units of its map.
-        if self.pyramid.recipe is not None and resized_attributes(stored_attributes(holder), levels):
-            change_attributes(holder, lambda stored: {**stored, **resized_attributes(stored, levels)})
+        if self.pyramid.recipe is not None and resized_attributes(stored_attributes(holder), levels, image):
+            change_attributes(holder, lambda stored: {**stored, **resized_attributes(stored, levels, image)})
 
     def _has_coordinates(self, image: xr.DataArray) -> bool:
         parents = {path.rpartition("/")[0] for path in self.pyramid.paths}

@@ -3,6 +3,7 @@
 import pickle
 import sys
 import warnings
+from contextlib import nullcontext
 
 import dask
 import dask.array as da
@@ -127,7 +128,9 @@ def test_nifti__volumes(name, tmp_path, monkeypatch):
     assert [axis.scale for axis in image_axes(image)] == pytest.approx(scales, rel=1e-6)
     assert [axis.unit for axis in image_axes(image)] == [time if dim == "t" else space for dim in dims]
     assert image.attrs["affine"] == file.affine.tolist()
-    round_trip(image, tmp_path)
+    rotated = pytest.warns(UserWarning, match="lies rotated in space, which OME-NGFF 0.5 cannot state")
+    with rotated if "direction" in image.attrs else nullcontext():
+        round_trip(image, tmp_path)
 
 
 @pytest.mark.parametrize(("name", "level"), [("demoSlice", 0), ("mri-stack-multilevel", 1)])
@@ -310,8 +313,12 @@ def test_geotiff__one_band_and_a_rotated_grid(tmp_path):
     image, rotated = open_image(tmp_path / "a.tif"), open_image(tmp_path / "b.tif")
     assert spacing(image) == {"y": (-0.25, 49.875, "degree"), "x": (0.5, 10.25, "degree")}
     assert "nodata" not in image.attrs
-    assert spacing(rotated) == dict.fromkeys("yx", (1.0, 0.0, None))
-    assert rotated.attrs["transform"] == pytest.approx(list(straight @ rasterio.Affine.rotation(30))[:6])
+    transform = straight @ rasterio.Affine.rotation(30)
+    assert rotated.attrs["transform"] == pytest.approx(list(transform)[:6])
+    # Positions along the axes of the grid, whose steps are the columns of the matrix.
+    lengths = np.hypot(transform.b, transform.e), np.hypot(transform.a, transform.d)
+    assert [spacing(rotated)[dim][0] for dim in "yx"] == pytest.approx(lengths)
+    assert rotated.attrs["origin"][::-1] == pytest.approx(transform @ (0.5, 0.5))
     for each in image, rotated:
         np.testing.assert_array_equal(each[3:17, ::5].values, values[3:17, ::5])
 

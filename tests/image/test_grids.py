@@ -2,9 +2,11 @@
 
 import numpy as np
 import pytest
+import zarr
 
-from multiscale_sampler import from_itk, open_image, open_pyramid, to_multiscale, write_pyramid
-from multiscale_sampler.image.grids import Grid, placed_coordinates
+from multiscale_sampler import from_itk, open_image, open_pyramid, to_image, to_multiscale, validate, write_pyramid
+from multiscale_sampler.files.contents import placed_coordinates
+from multiscale_sampler.image.grids import Grid
 
 from ..data import noise
 
@@ -147,3 +149,73 @@ def test_grid__images_of_itk_and_files_of_them_agree(tmp_path):
     opened = open_image(tmp_path / "a.mha")
     for index in np.ndindex(2, 2, 2):
         np.testing.assert_allclose(position_in_space(opened, *index), position_in_space(image, *index), rtol=1e-9)
+
+
+def rotated_file(tmp_path):
+    """Return the path of a rotated NIfTI series of two volumes, its values and its affine."""
+    nibabel = pytest.importorskip("nibabel")
+    values = noise((2, 12, 16, 12), "float64")
+    affine = np.eye(4)
+    affine[:3, :3], affine[:3, 3] = ROTATED * SPACING, FIRST
+    nibabel.save(nibabel.Nifti1Image(values.T, affine), tmp_path / "a.nii")
+    return tmp_path / "a.nii", values, nibabel.load(tmp_path / "a.nii").affine
+
+
+def placed_by_06(attributes, number, index):
+    """Return where the transformations of OME-NGFF 0.6 lead from a sample of a level, in the order of its axes."""
+    (entry,) = attributes["ome"]["multiscales"]
+    (level,) = entry["datasets"][number]["coordinateTransformations"]
+    scale, translation = (each.get(each["type"]) for each in level["transformations"])
+    (world,) = entry["coordinateTransformations"]
+    assert (world["input"], world["output"]) == (level["output"], {"name": "world"})
+    matrix = np.array(world["affine"])
+    return matrix[:, :-1] @ (np.array(scale) * index + translation) + matrix[:, -1]
+
+
+def test_stored_levels__of_a_rotated_image_are_placed_by_0_6(tmp_path):
+    path, values, affine = rotated_file(tmp_path)
+    write_pyramid(open_image(path), tmp_path / "a.zarr", scale_factors=[2, 4], version="0.6")
+    attributes = zarr.open_group(tmp_path / "a.zarr", mode="r").attrs.asdict()
+    assert validate(tmp_path / "a.zarr").findings == ()
+    for number, factor in enumerate((1, 2, 4)):
+        index = np.array([1, 2, 1, 2])
+        centre = index[:0:-1] * factor + (factor - 1) / 2
+        found = placed_by_06(attributes, number, index)
+        np.testing.assert_allclose(found[:0:-1], affine[:3, :3] @ centre + affine[:3, 3], rtol=1e-9)
+    levels = [image.isel(t=0) for image in levels_of(open_pyramid(tmp_path / "a.zarr"), "a")]
+    check_levels(levels, values[0], lambda index: affine[:3, :3] @ index + affine[:3, 3])
+
+
+@pytest.mark.parametrize("version", ["0.4", "0.5"])
+def test_stored_levels__of_a_rotated_image_are_said_where_ome_ngff_cannot_place_them(tmp_path, version):
+    path, values, affine = rotated_file(tmp_path)
+    with pytest.warns(UserWarning, match=f"rotated in space, which OME-NGFF {version} cannot .* write version '0.6'"):
+        write_pyramid(open_image(path), tmp_path / "a.zarr", scale_factors=[2, 4], version=version)
+    levels = [image.isel(t=0) for image in levels_of(open_pyramid(tmp_path / "a.zarr"), "a")]
+    check_levels(levels, values[0], lambda index: affine[:3, :3] @ index + affine[:3, 3])
+
+
+@pytest.mark.parametrize("lazy", [True, False])
+@pytest.mark.parametrize("direction", ["flipped", "rotated"])
+def test_levels__have_the_matrix_of_their_own_samples(tmp_path, direction, lazy):
+    nibabel = pytest.importorskip("nibabel")
+    affine = np.eye(4)
+    affine[:3, :3], affine[:3, 3] = DIRECTIONS[direction] * SPACING, FIRST
+    nibabel.save(nibabel.Nifti1Image(noise((12, 16, 12), "float32").T, affine), tmp_path / "a.nii")
+    tree = to_multiscale(open_image(tmp_path / "a.nii"), [2, {"z": 2, "y": 4, "x": 4}])
+    if not lazy:
+        options = {"version": "0.6"} if direction == "rotated" else {}
+        write_pyramid(tree, tmp_path / "a.zarr", **options)
+        tree = open_pyramid(tmp_path / "a.zarr")
+    affine = nibabel.load(tmp_path / "a.nii").affine
+    for image, factors in zip(levels_of(tree, "a"), [(1, 1, 1), (2, 2, 2), (4, 4, 2)], strict=True):
+        found = np.array(image.attrs["affine"])
+        index = np.array([2, 1, 1])
+        centre = index * factors + (np.array(factors) - 1) / 2
+        np.testing.assert_allclose(found @ [*index, 1], affine @ [*centre, 1], rtol=1e-6)
+
+
+def test_grid__attributes_of_another_meaning_are_kept():
+    image = to_image(np.ones((8, 8))).assign_attrs(affine="none", transform=[1, 2, 3])
+    level = to_multiscale(image, [2])["scale1/image"]
+    assert (level.attrs["affine"], level.attrs["transform"]) == ("none", [1, 2, 3])
