@@ -179,8 +179,9 @@ class MultiscaleAccessor:
     ) -> Axes:
         """Draw a plane of the image with matplotlib, in physical coordinates, from a level that fills the axes' pixels.
 
-        Rows run down the picture, as in images. They run up for latitudes, for an axis with the attribute
-        ``positive="up"``, and for an axis whose coordinates descend. Missing values (NaN, `nodata`) have a colour that
+        Rows run down the picture, as in images. They run up for latitudes, along y of an image with a
+        coordinate reference system, for an axis with the attribute ``positive="up"``, and for an axis whose coordinates
+        descend. Missing values (NaN, `nodata`) have a colour that
         the common colour maps do not contain.
 
         Parameters
@@ -191,8 +192,8 @@ class MultiscaleAccessor:
         ax
             Axes to draw into. Default: pyplot's current ones.
         across
-            The vertical and the horizontal axis of the picture. Default: the last two spatial axes without a
-            position.
+            The vertical and the horizontal axis of the picture. Default: of the spatial axes without a position
+            latitude and longitude or y and x, else the last two.
         level
             Number of the level to draw. Default: the coarsest with a sample for every pixel of the axes, or a coarser
             one if that would read more than `nbytes`.

@@ -358,7 +358,8 @@ def _with_channels(
     if axis.type != "channel":
         return attributes
     coarsest = cast("zarr.Array[Any]", stored.group[stored.paths[-1]])
-    display = omero_to_publish(build.images[-1], build.levels[-1].axes, coarsest, Display(None, None))
+    nothing, nodata = Display(None, None), build.recipe.get("nodata")
+    display = omero_to_publish(build.images[-1], build.levels[-1].axes, coarsest, nothing, nodata)
     return with_channels(attributes, display or {}, addition.start)
 
 

@@ -230,7 +230,7 @@ def _with_whole_display(
         return attributes, ()
     axes, coarsest = stored.levels[-1], stored.level(len(stored.arrays) - 1)
     stated = stated_display(coarsest.drop_attrs(deep=False).assign_attrs({OMERO: omero}), axes, version)
-    whole = omero_to_publish(coarsest, axes, stored.arrays[-1], stated)
+    whole = omero_to_publish(coarsest, axes, stored.arrays[-1], stated, (stored.recipe or {}).get("nodata"))
     return with_omero(attributes, whole), (f"what {OMERO!r} does not state, from the coarsest level",)
 
 

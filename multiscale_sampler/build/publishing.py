@@ -28,6 +28,7 @@ def published_attributes(
     levels = [level.axes for level in build.levels]
     method = str(build.recipe["method"])
     coarsest = arrays[len(levels) - 1]
+    nodata = build.recipe.get("nodata")
     attributes = image_attributes(
         levels,
         target.paths,
@@ -37,7 +38,7 @@ def published_attributes(
         made_by=made_by,
         recipe=build.recipe,
         written=target.written,
-        omero=None if labels_of else omero_to_publish(build.images[-1], levels[-1], coarsest, stated),
+        omero=None if labels_of else omero_to_publish(build.images[-1], levels[-1], coarsest, stated, nodata),
         image_label=image_label_to_publish(levels[-1], coarsest, stated, version=version, source=labels_of),
         systems=stated.systems,
     )

@@ -252,6 +252,17 @@ def _missing_number(value: Any, dtype: np.dtype[Any]) -> Any:
     return JSON_NUMBERS[value] if value in JSON_NUMBERS else decoded_fill_value(value, dtype)
 
 
+def missing_values(attributes: Mapping[Any, Any], dtype: np.dtype[Any], nodata: Any = None) -> tuple[Any, ...]:
+    """Return all values of a dtype that attributes of an image in hand state as missing, and `nodata`; NaN is none."""
+    if dtype.kind not in "iuf":
+        return ()
+    stated = [np.ravel(np.asarray(attributes[key])) for key in (*MISSING, *RASTER_MISSING) if key in attributes]
+    numbers = [value.item() for values in stated for value in values if value.dtype.kind in "iuf"]
+    numbers += [] if nodata is None or isinstance(nodata, str) else [nodata]
+    held = [value for value in (value_in(number, dtype) for number in numbers) if value is not None]
+    return tuple(dict.fromkeys(value for value in held if value == value))
+
+
 def stated_missing(attributes: Mapping[Any, Any], dtype: np.dtype[Any]) -> Any:
     """Return the value that attributes of an image in hand state as missing, None without one that its dtype holds.
 
@@ -262,12 +273,7 @@ def stated_missing(attributes: Mapping[Any, Any], dtype: np.dtype[Any]) -> Any:
     ValueError
         If they state several values.
     """
-    if dtype.kind not in "iuf":
-        return None
-    stated = [np.atleast_1d(np.asarray(attributes[key])) for key in (*MISSING, *RASTER_MISSING) if key in attributes]
-    numbers = [value.item() for values in stated for value in values.ravel() if value.dtype.kind in "iuf"]
-    held = [value for value in (value_in(number, dtype) for number in numbers) if value is not None]
-    missing = tuple(dict.fromkeys(value for value in held if value == value))
+    missing = missing_values(attributes, dtype)
     if len(missing) > 1:
         raise ValueError(_several_missing(missing))
     return missing[0] if missing else None

@@ -45,7 +45,7 @@ from .rewriting import (
     with_recipe,
     with_removed_levels,
 )
-from .units import SI_PREFIXES, unit_name
+from .units import unit_name
 from .versions import (
     DEFAULT_VERSION,
     DEFAULT_VERSIONS,
@@ -81,7 +81,6 @@ __all__ = [
     "LATEST_VERSION",
     "OMERO",
     "OWN_METADATA",
-    "SI_PREFIXES",
     "SYSTEMS",
     "TYPE_ORDER",
     "VERSIONS",

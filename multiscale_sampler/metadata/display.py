@@ -20,6 +20,7 @@ from ..image.axes import Axis
 from ..image.grids import grid_in_space, lies_along_space, spatial_order
 from ..image.kinds import CHANNEL_NAMES
 from ..image.orientation import DIRECTION, ORIGIN
+from ..image.values import missing_values
 from ..messages import warn_caller
 from .json_values import json_attributes
 from .omero import complete_omero, default_channel_labels, image_label_metadata, omero_metadata
@@ -201,12 +202,12 @@ def _labels(axes: Sequence[Axis], keys: Sequence[Any]) -> Sequence[str]:
 
 
 def omero_to_publish(
-    image: xr.DataArray, axes: Sequence[Axis], coarsest: zarr.Array[Any], stated: Display
+    image: xr.DataArray, axes: Sequence[Axis], coarsest: zarr.Array[Any], stated: Display, nodata: Any = None
 ) -> dict[str, Any] | None:
     """Return how to display the channels of an image of these axes.
 
-    The contrast is from the middle of the coarsest level where none is stated. None for an image without channels that
-    states nothing.
+    The contrast is from the middle of the coarsest level where none is stated, without values that stand for missing
+    ones: as the image states them, and `nodata`. None for an image without channels that states nothing.
     """
     channel = next((position for position, axis in enumerate(axes) if axis.type == "channel"), None)
     if channel is None and stated.omero is None:
@@ -214,7 +215,8 @@ def omero_to_publish(
     keys = _channel_keys(image, axes)
     sample = np.asarray(coarsest[tuple(map(_middle, axes))])
     samples = [sample] if channel is None else [np.take(sample, number, axis=channel) for number in range(len(keys))]
-    computed = omero_metadata(_labels(axes, keys), samples)
+    missing = np.asarray(missing_values(image.attrs, sample.dtype, nodata), sample.dtype)
+    computed = omero_metadata(_labels(axes, keys), [each[~np.isin(each, missing)] for each in samples])
     return computed if stated.omero is None else complete_omero(stated.omero, computed, keys)
 
 

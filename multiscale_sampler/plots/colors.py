@@ -21,12 +21,14 @@ DEFAULT_COLORS: tuple[Color, ...] = tuple(
 # 2**64 divided by the golden ratio (Fibonacci hashing): consecutive ids get distant hues.
 GOLDEN_STEP = np.uint64(0x9E3779B97F4A7C15)
 LABEL_SATURATION = 0.8
+# Not a colour of the common colour maps, so that missing values do not look like values.
+MISSING_COLOR = "#dfe3ee"
 PLAIN_WHITE: Color = (1.0, 1.0, 1.0)
 
 
-def as_numbers(values: Values, nodata: Any = None) -> npt.NDArray[np.float64]:
-    """Return values as float64: NaN for `nodata` and NaT, magnitudes of complex values, integers of times."""
-    missing = np.zeros(values.shape, bool) if nodata is None else values == nodata
+def as_numbers(values: Values, left_out: Sequence[Any] = ()) -> npt.NDArray[np.float64]:
+    """Return values as float64: NaN for those left out and NaT, magnitudes of complex values, integers of times."""
+    missing = np.isin(values, np.asarray(left_out, values.dtype)) if left_out else np.zeros(values.shape, bool)
     if values.dtype.kind in "mM":
         missing, values = missing | np.isnat(values), values.astype(np.int64)
     numbers = (np.abs(values) if values.dtype.kind == "c" else values).astype(np.float64)

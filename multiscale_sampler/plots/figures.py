@@ -13,7 +13,7 @@ from ..extras import required
 from ..image.axes import Axis
 from ..image.dataarray import image_axes
 from ..image.tree import levels_of_tree
-from .colors import QUANTILES
+from .colors import MISSING_COLOR, QUANTILES
 from .layers import Layer, Limits, PlotKind, Scene, display_limits, scene_of
 from .planes import edges, has_common_scale
 
@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 PANEL_INCHES = 3.2
 # Samples along an edge of a panel; a screen shows fewer.
 MOST_PIXELS = 2048
-# Not a colour of the common colour maps, so that missing values do not look like values.
-MISSING_COLOR = "#dfe3ee"
 # Colour maps by kind of dtype; gray for all others.
 DEFAULT_MAPS: dict[str, str] = {"f": "viridis"}
 

@@ -12,13 +12,16 @@ import xarray as xr
 
 from ..image.axes import Axis
 from ..image.dataarray import image_axes
+from ..image.pictures import points_up
 from ..image.tree import RECIPE_ATTRIBUTE, levels_of_tree
 from ..messages import check_choice
 from ..metadata.display import stated_omero
+from ..metadata.geozarr import states_crs
 from ..methods.reducers import REDUCERS
+from ..store import missing_values_of
 from ..tasks.crew import usable_scheduler
 from .colors import QUANTILES, Color, as_numbers, channel_colors, composite, contrast_limits, label_colors
-from .planes import Cut, choose_level, cut_of, extent_of, fit_into, has_common_scale, plane_nbytes, plane_of, points_up
+from .planes import Cut, choose_level, cut_of, extent_of, fit_into, has_common_scale, plane_nbytes, plane_of
 
 PlotKind: TypeAlias = Literal["image", "labels"]
 Coloring: TypeAlias = Literal["numbers", "channels", "true colors", "labels"]
@@ -45,8 +48,8 @@ class Scene:
     """How values become colours."""
     colors: tuple[Color, ...]
     """Colour of each channel of the plane."""
-    nodata: Any
-    """The value that marks missing ones, or None."""
+    left_out: tuple[Any, ...]
+    """The values that stand for missing ones."""
 
     @property
     def axes(self) -> tuple[Axis, Axis]:
@@ -81,7 +84,7 @@ class Scene:
         plane = plane_of(self.levels[level], self.cut).load(scheduler=usable_scheduler())
         if self.cut.channel is not None and self.coloring in ("labels", "numbers"):
             plane = plane.isel({self.cut.channel: 0})
-        return Layer(level, plane, self.coloring, self.colors, self.nodata)
+        return Layer(level, plane, self.coloring, self.colors, self.left_out)
 
 
 @dataclass(frozen=True)
@@ -96,8 +99,8 @@ class Layer:
     """How values become colours."""
     colors: tuple[Color, ...]
     """Colour of each channel."""
-    nodata: Any
-    """The value that marks missing ones, or None."""
+    left_out: tuple[Any, ...]
+    """The values that stand for missing ones."""
 
     @property
     def axes(self) -> tuple[Axis, Axis]:
@@ -108,12 +111,11 @@ class Layer:
     @property
     def is_upward(self) -> bool:
         """Whether positions along the vertical axis increase upwards in the picture."""
-        rows = self.axes[0]
-        return points_up(self.plane.coords.get(rows.name), rows)
+        return points_up(self.plane, self.axes[0], on_map=states_crs(self.plane))
 
     def numbers(self) -> npt.NDArray[np.float64]:
         """Return the values as float64, NaN where they are missing."""
-        return as_numbers(self.plane.values, self.nodata)
+        return as_numbers(self.plane.values, self.left_out)
 
     def rgb(self, quantiles: Quantiles = QUANTILES, limits: Limits = (None, None)) -> npt.NDArray[np.uint8]:
         """Return the colours of labels, true colours or channels: RGB or RGBA, of shape (rows, columns, 3 or 4)."""
@@ -151,7 +153,6 @@ def scene_of(
     """
     levels = tuple(levels_of_tree(tree))
     base = levels[0]
-    attributes = {**base.attrs, **tree.attrs}
     channel = next((axis for axis in image_axes(base) if axis.type == "channel"), None)
     colors, active = channel_colors(stated_omero(base), 1 if channel is None else channel.size)
     all_channels = channel is not None and channel.name not in positions and channel.name not in (across or ())
@@ -164,9 +165,8 @@ def scene_of(
     else:
         coloring = "channels" if len(cut.channels) > 1 else "numbers"
     _check_kind(kind, base)
-    recipe = attributes.get(RECIPE_ATTRIBUTE, {})
-    nodata = attributes.get("nodata", recipe.get("nodata") if isinstance(recipe, Mapping) else None)
-    return Scene(levels, cut, coloring, tuple(colors[number] for number in cut.channels), nodata)
+    left_out = missing_values_of(base, tree.attrs.get(RECIPE_ATTRIBUTE))
+    return Scene(levels, cut, coloring, tuple(colors[number] for number in cut.channels), left_out)
 
 
 def _is_rgb(image: xr.DataArray, channel: Axis) -> bool:

@@ -19,13 +19,12 @@ from ..image.axes import Axis
 from ..image.dataarray import image_axes
 from ..image.dates import are_calendar_dates, dates_inside
 from ..image.encodings import stored_shape
+from ..image.pictures import in_picture_order
 
 # A picture that would read more is refused unless the caller chooses the level.
 MOST_BYTES = 2**30
 # Channels drawn by default: as many as there are default colours.
 MOST_DEFAULT_CHANNELS = 6
-UPWARD_NAMES = frozenset({"lat", "latitude"})
-UPWARD_STANDARD_NAMES = frozenset({"latitude", "grid_latitude", "projection_y_coordinate"})
 
 
 @dataclass(frozen=True)
@@ -62,7 +61,8 @@ def cut_of(
     positions
         Coordinate by axis; for an axis of the picture a slice of coordinates, for channels also a list of them.
     across
-        The vertical and the horizontal axis of the picture. Default: the last two spatial axes without a position.
+        The vertical and the horizontal axis of the picture. Default: of the spatial axes without a position y and x, or
+        latitude and longitude, else the last two.
     channels
         Numbers of the channels to draw if `positions` does not name any. Default: the first `MOST_DEFAULT_CHANNELS`.
 
@@ -74,7 +74,7 @@ def cut_of(
     axes = {axis.name: axis for axis in image_axes(image)}
     if unknown := [name for name in (*positions, *(across or ())) if name not in axes]:
         raise ValueError(f"the image does not have the axes {unknown!r}; choose from {list(axes)!r}")
-    rows, columns = _picture_axes(axes, positions, across)
+    rows, columns = _picture_axes(image, axes, positions, across)
     ranges = {name: _range_along(axes[name], positions[name]) for name in (rows, columns) if name in positions}
     others = [axis for axis in axes.values() if axis.name not in (rows, columns)]
     channel = next((axis for axis in others if axis.type == "channel"), None)
@@ -88,7 +88,7 @@ def cut_of(
 
 
 def _picture_axes(
-    axes: Mapping[str, Axis], positions: Mapping[str, Any], across: Sequence[str] | None
+    image: xr.DataArray, axes: Mapping[str, Axis], positions: Mapping[str, Any], across: Sequence[str] | None
 ) -> tuple[str, str]:
     """Return the names of the vertical and the horizontal axis of the picture."""
     if across is not None:
@@ -107,7 +107,8 @@ def _picture_axes(
             f"a picture needs two axes, but of {list(axes)!r} only {candidates!r} remain; give fewer positions, or "
             "name two axes by across="
         )
-    return candidates[-2], candidates[-1]
+    columns, rows, *_ = in_picture_order(image, [axes[name] for name in candidates])
+    return rows.name, columns.name
 
 
 def _is_scalar(position: Any) -> bool:
@@ -308,18 +309,6 @@ def has_common_scale(rows: Axis, columns: Axis) -> bool:
 def _length_unit(axis: Axis) -> str | None:
     """Return the unit of an axis, "degree" for degrees of any direction (CF's degrees_north and degrees_east)."""
     return "degree" if axis.unit is not None and axis.unit.startswith("degree") else axis.unit
-
-
-def points_up(coordinate: xr.DataArray | None, axis: Axis) -> bool:
-    """Whether positions along a vertical axis increase upwards: latitudes, CF's ``positive: up``, descending axes."""
-    attrs: Mapping[Any, Any] = {} if coordinate is None else coordinate.attrs
-    if axis.name.lower() in UPWARD_NAMES or attrs.get("standard_name") in UPWARD_STANDARD_NAMES:
-        return True
-    if axis.unit is not None and axis.unit.startswith("degree") and axis.unit.endswith(("N", "north")):
-        return True
-    positive = attrs.get("positive")
-    borders = edges(axis)
-    return positive == "up" if positive in ("up", "down") else bool(borders[-1] < borders[0])
 
 
 def fit_into(extents: Sequence[float], box: Sequence[float]) -> tuple[float, float]:

@@ -11,12 +11,11 @@ import numpy as np
 import xarray as xr
 from dask.utils import format_bytes
 
-from ..image.axes import Axis
+from ..image.pictures import descends
 from ..image.tree import describe_levels, levels_of_tree
 from ..plan.factors import as_positive_int
 from .colors import QUANTILES, as_bytes, brightness
 from .layers import READ_BUDGET, Layer, display_limits, scene_of
-from .planes import edges
 
 # Bytes to read for a representation that nobody asked for, and that a notebook may show often.
 NOTEBOOK_BUDGET = 4 * 2**20
@@ -58,20 +57,15 @@ def _sampled(layer: Layer, shape: tuple[float, float]) -> xr.DataArray:
     height, width = (max(round(pixels * shrink), 1) for pixels in shape)
     down = ((np.arange(height) + 0.5) * rows.size / height).astype(int)
     along = ((np.arange(width) + 0.5) * columns.size / width).astype(int)
-    if layer.is_upward == _ascends(rows):
+    if layer.is_upward != descends(rows):
         down = down[::-1]
-    if not _ascends(columns):
+    if descends(columns):
         along = along[::-1]
     picture = _brightness_or_colors(layer)[np.ix_(down, along)]
     sampled = layer.plane.isel({rows.name: down, columns.name: along}).coords
     dims = (rows.name, columns.name, *(("rgb",) if picture.ndim > 2 else ()))
     coords = {name: sampled[name].variable for name in dims if name in sampled}
     return xr.DataArray(picture, coords, dims, name=layer.plane.name)
-
-
-def _ascends(axis: Axis) -> bool:
-    borders = edges(axis)
-    return bool(borders[-1] > borders[0])
 
 
 def _brightness_or_colors(layer: Layer) -> Any:

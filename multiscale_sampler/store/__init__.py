@@ -73,7 +73,16 @@ from .nodes import (
 from .origins import refuse_source_in_target, source_array, zarr_arrays
 from .presence import Presence, check_chunks, inventories, warn_if_empty, watched
 from .raw_chunks import is_stored
-from .reading import image_of_array, image_to_join, is_pyramid, names_axes, open_image, open_labels, open_pyramid
+from .reading import (
+    image_of_array,
+    image_to_join,
+    is_pyramid,
+    missing_values_of,
+    names_axes,
+    open_image,
+    open_labels,
+    open_pyramid,
+)
 from .remote import in_one_commit
 from .stored_pyramid import StoredPyramid, holds_image
 from .targets import (
@@ -139,6 +148,7 @@ __all__ = [
     "limited_array",
     "local_path",
     "members_of",
+    "missing_values_of",
     "name_of",
     "names_axes",
     "node_at",

@@ -19,11 +19,13 @@ from ..image.dataarray import PerAxis, is_ngff_image, to_image
 from ..image.encodings import sizes_to_read
 from ..image.orientation import OrientationOption
 from ..image.tree import assemble
+from ..image.values import missing_values
 from ..metadata import parse_multiscales, stated_method
 from .arrays import ENCODING_ATTRIBUTES, ancestors, encoding_of, labelled_by_names, lazy_array, own_name, packing_of
 from .documents import warn_of_outdated
 from .layout import BUILD_ATTRIBUTE, LABELS
 from .nodes import dimension_names, is_zarr, local_path, only_array, open_node, url_options
+from .origins import source_array
 from .stored_pyramid import StoredPyramid, holds_image, unfinished
 from .zarr_internals import BROKEN, nodes_at
 
@@ -255,6 +257,19 @@ def _pyramid_above(array: zarr.Array[Any]) -> tuple[StoredPyramid, int] | None:
         # What the metadata state is found to be wrong where positions are made of it.
         return (stored, stored.paths.index(relative)) if stored.levels else None
     return None
+
+
+def missing_values_of(level: xr.DataArray, recipe: Mapping[str, Any] | None = None) -> tuple[Any, ...]:
+    """Return the values of a level that stand for missing ones: by its attributes, and by the recipe of its pyramid.
+
+    The recipe of a level that is stored is found beside it.
+    """
+    array = source_array(level.data)
+    if recipe is None and array is not None:
+        with suppress(*BROKEN):
+            described = _pyramid_above(array)
+            recipe = None if described is None else described[0].recipe
+    return missing_values(level.attrs, level.dtype, (recipe or {}).get("nodata"))
 
 
 def _one_array(node: zarr.Array[Any] | zarr.Group, level: int = 0, *, by_arguments: bool = False) -> zarr.Array[Any]:

@@ -14,10 +14,20 @@ import zarr
 
 from ..files import is_file_of_images
 from ..image.dataarray import image_axes, to_image
-from ..image.tree import NODE_PREFIX, assemble, levels_of_tree
+from ..image.tree import NODE_PREFIX, RECIPE_ATTRIBUTE, assemble, levels_of_tree
 from ..metadata import DEFAULT_VERSION, IMAGE_LABEL, OMERO, level_transformations
 from ..metadata.display import stated_omero
-from ..store import LABELS, holds_image, is_zarr, local_path, open_image, open_node, open_pyramid, source_array
+from ..store import (
+    LABELS,
+    holds_image,
+    is_zarr,
+    local_path,
+    missing_values_of,
+    open_image,
+    open_node,
+    open_pyramid,
+    source_array,
+)
 from ..tasks.crew import usable_scheduler
 from .levels import ServedLevel, served_level, viewer_dtype
 from .space import ViewerAxis, viewer_axes
@@ -44,6 +54,8 @@ class ServedImage:
     """The axes of each level."""
     attributes: Mapping[str, Any]
     """The ``omero`` and ``image-label`` metadata that the image has."""
+    left_out: tuple[Any, ...] = ()
+    """The values that stand for missing ones."""
     notes: tuple[str, ...] = ()
     """How what the viewer shows differs from the image, a sentence each."""
 
@@ -73,10 +85,11 @@ def served_images(
     images = []
     for variable in _variables(tree):
         levels = levels_of_tree(_with_one_variable(tree, variable))
-        images.append(_served_image(name or str(variable or "image"), levels, is_labels=False))
+        recipe = tree.attrs.get(RECIPE_ATTRIBUTE)
+        images.append(_served_image(name or str(variable or "image"), levels, recipe, is_labels=False))
     if LABELS in tree.children:
         for label, labels in tree[LABELS].children.items():
-            images.append(_served_image(f"{images[0].name} {label}", levels_of_tree(labels), is_labels=True))
+            images.append(_served_image(f"{images[0].name} {label}", levels_of_tree(labels), None, is_labels=True))
     return images
 
 
@@ -146,7 +159,9 @@ def _name_from_path(source: Any, path: str | None) -> str | None:
     return name if name not in LEVEL_NAMES and not name.isdigit() else None
 
 
-def _served_image(name: str, levels: Sequence[xr.DataArray], *, is_labels: bool) -> ServedImage:
+def _served_image(
+    name: str, levels: Sequence[xr.DataArray], recipe: Mapping[str, Any] | None, *, is_labels: bool
+) -> ServedImage:
     # xarray's lazy arrays without chunks would be read as a whole for each chunk served.
     levels = [level.chunk("auto") if level.chunks is None else level for level in levels]
     display = {OMERO: stated_omero(levels[0]), IMAGE_LABEL: levels[0].attrs.get(IMAGE_LABEL)}
@@ -158,7 +173,8 @@ def _served_image(name: str, levels: Sequence[xr.DataArray], *, is_labels: bool)
     if not is_labels and not np.can_cast(levels[0].dtype, dtype):
         what = "their magnitudes" if levels[0].dtype.kind == "c" else "they"
         notes.append(f"the viewer cannot show {levels[0].dtype.name} values; {what} are converted to {dtype.name}")
-    return ServedImage(name, is_labels, tuple(levels), served, axes, attributes, tuple(notes))
+    left_out = () if is_labels else missing_values_of(levels[0], recipe)
+    return ServedImage(name, is_labels, tuple(levels), served, axes, attributes, left_out, tuple(notes))
 
 
 def contrast_sample(levels: Sequence[xr.DataArray], limit: int) -> xr.DataArray:

@@ -11,9 +11,15 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
+from ..image.axes import Axis
 from ..image.dataarray import image_axes
+from ..image.pictures import descends, in_picture_order, points_up
 from ..metadata import CHANNEL_COLORS, omero_metadata
+from ..metadata.geozarr import states_crs
+from ..metadata.units import in_ngff_unit
+from ..plots.colors import MISSING_COLOR
 from .images import ServedImage, contrast_sample
+from .levels import viewer_dtype
 from .space import ViewerAxis
 
 # Values from which contrast is chosen.
@@ -26,12 +32,17 @@ MOST_VISIBLE = len(CHANNEL_COLORS)
 QUARTER_PIXELS, WHOLE_PIXELS = 320, 640
 SHADER = """#uicontrol invlerp normalized
 #uicontrol vec3 color color
-void main() {
+void main() {{{clear_if_missing}
   emitRGB(color * normalized());
-}
+}}
 """
-WHITE = "#ffffff"
-# Half a turn about x, as a quaternion: draws descending rows from top to bottom, as they are stored.
+CLEAR_IF = """
+  if ({condition}) {{
+    emitTransparent();
+    return;
+  }}"""
+BLACK, WHITE = "#000000", "#ffffff"
+# Half a turn about x, as a quaternion: positions increase upwards.
 HALF_TURN = [1, 0, 0, 0]
 
 
@@ -39,7 +50,7 @@ def viewer_state(images: Sequence[ServedImage], urls: Sequence[str]) -> dict[str
     """Return Neuroglancer's state, as its JSON, for images that are served at some URLs."""
     dimensions = _dimensions(images)
     first = images[0]
-    displayed = [axis.name for axis in reversed(first.axes[0]) if axis.kind == "space"][:3]
+    displayed = [axis.name for _, axis in _displayed(first)]
     samples = [None if image.is_labels else contrast_sample(image.levels, SAMPLE_SIZE) for image in images]
     layers = list(itertools.chain.from_iterable(map(_layers, images, urls, samples)))
     image_layers = [layer for layer in layers if layer["type"] == "image"]
@@ -51,14 +62,39 @@ def viewer_state(images: Sequence[ServedImage], urls: Sequence[str]) -> dict[str
         "displayDimensions": displayed,
         "position": _position(first, samples[0], list(dimensions)),
         **_zoom(first, displayed),
-        "crossSectionBackgroundColor": "#000000",
+        "crossSectionBackgroundColor": _background(images, image_layers),
         "layers": _with_unique_names(layers),
         "layout": "4panel" if _depth(first) > 1 else "xy",
     }
-    rows = [axis for axis in first.axes[0] if axis.kind == "space"][-2:-1]
-    if rows and rows[0].descends:
+    if _is_turned(first):
         state["crossSectionOrientation"] = HALF_TURN
     return state
+
+
+def _displayed(image: ServedImage) -> list[tuple[Axis, ViewerAxis]]:
+    """Return the spatial axes of level 0 that are shown: across, down or up, into depth."""
+    base = image.levels[0]
+    shown = {axis.name: (axis, own) for axis, own in zip(image_axes(base), image.axes[0], strict=True)}
+    ordered = in_picture_order(base, [axis for axis, own in shown.values() if own.kind == "space"])
+    return [shown[axis.name] for axis in ordered][:3]
+
+
+def _is_turned(image: ServedImage) -> bool:
+    """Whether the viewer must be turned upside down for rows to run as they do in a picture of the image."""
+    base = image.levels[0]
+    for axis, own in _displayed(image)[1:2]:
+        runs_up = points_up(base, axis, on_map=states_crs(base))
+        return runs_up != (own.is_numbered and descends(axis))
+    return False
+
+
+def _background(images: Sequence[ServedImage], layers: Sequence[Any]) -> str:
+    """Return the colour behind the images: one that values do not have, where missing ones let it shine through.
+
+    Channels that are added to each other need black.
+    """
+    can_miss = any(image.left_out or image.levels[0].dtype.kind in "fc" for image in images if not image.is_labels)
+    return MISSING_COLOR if can_miss and len(layers) == 1 else BLACK
 
 
 def _dimensions(images: Sequence[ServedImage]) -> dict[str, tuple[float, str]]:
@@ -73,9 +109,9 @@ def _dimensions(images: Sequence[ServedImage]) -> dict[str, tuple[float, str]]:
 
 
 def _depth(image: ServedImage) -> int:
-    """Return the number of planes along the third last spatial axis, 1 without such an axis."""
-    sizes = [axis.size for axis in image.axes[0] if axis.kind == "space"]
-    return sizes[-3] if len(sizes) > 2 else 1
+    """Return the number of planes along the axis into depth, 1 without such an axis."""
+    shown = _displayed(image)
+    return shown[2][1].size if len(shown) > 2 else 1
 
 
 def _zoom(image: ServedImage, displayed: Sequence[str]) -> dict[str, float]:
@@ -95,18 +131,25 @@ def _position(image: ServedImage, values: xr.DataArray | None, names: Sequence[s
     middle = {axis.name: axis.position((axis.size - 1) / 2) for axis in image.axes[0]}
     middle |= {axis.name: axis.position(0) for axis in image.axes[0] if axis.kind == "time"}
     if values is not None and _depth(image) > 1:
-        axes = image_axes(values)
-        depth = [number for number, axis in enumerate(axes) if axis.type == "space"][-3]
-        plane = _brightest(np.moveaxis(values.values, depth, 0))
-        base = image.axes[0][depth]
-        if axes[depth].is_regular and image_axes(image.levels[0])[depth].values is None:
-            middle[base.name] = axes[depth].coordinates()[plane] / base.spacing
+        axis, base = _displayed(image)[2]
+        along = values.dims.index(axis.name)
+        shown = np.where(_are_values(values.values, image.left_out), values.values, 0)
+        plane = _brightest(np.moveaxis(shown, along, 0))
+        own = image_axes(values)[along]
+        if own.is_regular and axis.is_regular:
+            middle[base.name] = in_ngff_unit(own.coordinates()[plane], own.unit)[0] / base.spacing
     return [middle.get(name, 0.0) for name in names]
+
+
+def _are_values(values: npt.NDArray[Any], left_out: Sequence[Any]) -> npt.NDArray[np.bool_]:
+    """Return which of some values are finite and do not stand for missing ones."""
+    known: npt.NDArray[np.bool_] = np.isfinite(values) & ~np.isin(values, np.asarray(left_out, values.dtype))
+    return known
 
 
 def _brightest(planes: npt.NDArray[Any]) -> int:
     """Return the index along axis 0 with the largest sum."""
-    totals = np.nansum(planes.reshape(len(planes), -1), axis=1, dtype=np.float64)
+    totals = planes.reshape(len(planes), -1).sum(axis=1, dtype=np.float64)
     return int(totals.argmax())
 
 
@@ -120,7 +163,7 @@ def _layers(image: ServedImage, url: str, values: xr.DataArray | None) -> Iterat
         yield {**_local(local, [0] * len(channels)), **_label_layer(image, source)}
         return
     if math.prod(counts) > MOST_CHANNEL_LAYERS:
-        yield {**_local(local, [0] * len(channels)), **_image_layer(image.name, source, values, {})}
+        yield {**_local(local, [0] * len(channels)), **_image_layer(image, source, values, {})}
         return
     stored = _stored_channels(image.attributes, math.prod(counts))
     labels_by_axis = [_label_texts(image, axis) for axis in channels]
@@ -128,7 +171,7 @@ def _layers(image: ServedImage, url: str, values: xr.DataArray | None) -> Iterat
         channel = values.isel({_dim(image, axis): i for axis, i in zip(channels, index, strict=True)})
         label = " ".join(labels[i] for labels, i in zip(labels_by_axis, index, strict=True))
         name = f"{image.name} {stored[number].get('label') or label}" if math.prod(counts) > 1 else image.name
-        layer = _image_layer(name, source, channel, stored[number])
+        layer = {**_image_layer(image, source, channel, stored[number]), "name": name}
         layer["visible"] = bool(stored[number].get("active", number < MOST_VISIBLE))
         yield {**_local(local, index), **layer}
 
@@ -177,21 +220,37 @@ def _label_layer(image: ServedImage, source: Mapping[str, Any]) -> dict[str, Any
 
 
 def _image_layer(
-    name: str, source: Mapping[str, Any], values: xr.DataArray, stored: Mapping[str, Any]
+    image: ServedImage, source: Mapping[str, Any], channel: xr.DataArray, stored: Mapping[str, Any]
 ) -> dict[str, Any]:
     """Return a layer of one channel, in the colour and contrast that are stored, else chosen from its values."""
-    (computed,) = omero_metadata([name], [values.values])["channels"]
+    values = channel.values[_are_values(channel.values, image.left_out)]
+    (computed,) = omero_metadata([image.name], [values])["channels"]
     color = str(stored.get("color") or computed["color"]).lstrip("#")[:6]
     window = _usable_window(stored.get("window"), values.dtype) or computed["window"]
-    finite = values.values[np.isfinite(values.values)]
     start, end = float(window["start"]), float(window["end"])
-    lowest, highest = (min(start, float(finite.min())), max(end, float(finite.max()))) if finite.size else (start, end)
+    lowest, highest = (min(start, float(values.min())), max(end, float(values.max()))) if values.size else (start, end)
     # For integers Neuroglancer accepts whole numbers only; int64 is served as float32.
     whole = values.dtype.kind in "iu" and values.dtype != np.int64
     limits, slider = ([math.floor(a), math.ceil(b)] if whole else [a, b] for a, b in ((start, end), (lowest, highest)))
     controls = {"normalized": {"range": limits, "window": slider}, "color": f"#{color.lower()}"}
-    layer = {"type": "image", "name": name, "source": dict(source), "opacity": 1}
-    return {**layer, "shader": SHADER, "shaderControls": controls}
+    layer = {"type": "image", "name": image.name, "source": dict(source), "opacity": 1}
+    shader = _shader(viewer_dtype(values.dtype, labels=False), image.left_out)
+    return {**layer, "shader": shader, "shaderControls": controls}
+
+
+def _shader(dtype: np.dtype[Any], left_out: Sequence[Any]) -> str:
+    """Return the shader of a layer whose values are served in a dtype: NaN and what is left out are transparent."""
+    conditions = ["isnan(toRaw(getDataValue()))"] if dtype.kind == "f" else []
+    for value in np.asarray(left_out).astype(dtype):
+        bits = int(value.view(f"u{dtype.itemsize}"))
+        if dtype.itemsize == 8:
+            conditions.append(f"getDataValue().value == uvec2({bits % 2**32}u, {bits // 2**32}u)")
+        elif dtype.kind == "f":
+            conditions.append(f"toRaw(getDataValue()) == uintBitsToFloat({bits}u)")
+        else:
+            conditions.append(f"int(toRaw(getDataValue())) == {int(value.astype(np.int32))}")
+    clear = CLEAR_IF.format(condition=" || ".join(conditions)) if conditions else ""
+    return SHADER.format(clear_if_missing=clear)
 
 
 def _stored_channels(attributes: Mapping[str, Any], count: int) -> list[Mapping[str, Any]]:

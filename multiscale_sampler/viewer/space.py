@@ -7,24 +7,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from ..image.axes import Axis
+from ..image.dates import are_dates
 from ..image.kinds import AxisType
-from ..metadata import SI_PREFIXES, unit_name
+from ..metadata.units import in_ngff_unit, is_no_unit, unit_dimension, unit_factor
 
-# OME-NGFF units as multiples of Neuroglancer's "m" and "s".
-UNITS: dict[str, tuple[float, str]] = {
-    f"{prefix}{unit}": (float(f"1e{power}"), unit[0])
-    for prefix, power in {"": 0, "deca": 1, **SI_PREFIXES}.items()
-    for unit in ("meter", "second")
-} | {
-    "angstrom": (1e-10, "m"),
-    "foot": (0.3048, "m"),
-    "inch": (0.0254, "m"),
-    "mile": (1609.34, "m"),
-    "yard": (0.9144, "m"),
-    "minute": (60.0, "s"),
-    "hour": (3600.0, "s"),
-    "day": (86400.0, "s"),
-}
+# Neuroglancer's units of what it measures, beside plain numbers.
+UNITS: dict[str | None, str] = {"length": "m", "time": "s"}
 NOT_IN_A_NAME = re.compile(r"[^A-Za-z0-9_]")
 
 
@@ -43,15 +31,16 @@ class ViewerAxis:
     origin: float
     """Position of sample 0 in the unit; negated for a descending axis, so that positions ascend."""
     unit: str | None
-    """Name of the unit, a key of `UNITS`; None for all other units."""
+    """Name of the unit in OME-NGFF, of lengths and times; None for all other units."""
     descends: bool = False
     """Whether positions in the image are the negatives of these."""
+    is_numbered: bool = False
+    """Whether positions are sample numbers of level 0."""
 
     @property
     def step(self) -> tuple[float, str]:
         """The spacing as a number and Neuroglancer's unit: ``(1e-06, "m")`` for a micrometer."""
-        factor, base = UNITS[self.unit] if self.unit else (1.0, "")
-        return self.spacing * factor, base
+        return self.spacing * unit_factor(self.unit), UNITS.get(unit_dimension(self.unit), "")
 
     def position(self, sample: float) -> float:
         """Return the true position of a sample, which may be fractional, in multiples of the spacing."""
@@ -65,8 +54,15 @@ def viewer_axes(levels: Sequence[Sequence[Axis]]) -> tuple[tuple[tuple[ViewerAxi
     notes = [f"axis {old!r} is shown as {new!r}" for old, new in names.items() if new != old]
     by_index = [axis.name for axis in levels[0] if axis.type == "channel"]
     for number, axis in enumerate(levels[0]):
-        if axis.name not in by_index and not all(axes[number].is_regular for axes in levels):
-            by_index.append(axis.name)
+        if axis.name in by_index:
+            continue
+        if all(axes[number].is_regular for axes in levels):
+            notes += _note_on_unit(axis)
+            continue
+        by_index.append(axis.name)
+        if axis.values is not None and are_dates(axis.values):
+            notes.append(f"dates along {axis.name!r} are shown as sample numbers")
+        else:
             notes.append(f"positions along {axis.name!r} are not evenly spaced; sample numbers are shown instead")
     converted = []
     for axes in levels:
@@ -80,15 +76,23 @@ def _index_axis(base: Axis, axis: Axis) -> ViewerAxis:
     """Return an axis of a level whose positions are sample numbers of level 0."""
     factor = max(round(base.size / axis.size), 1)
     windows = Axis(axis.name, base.size).coarsen(factor)
-    return ViewerAxis(axis.name, axis.type or "space", axis.size, windows.scale, windows.translation, None)
+    return ViewerAxis(
+        axis.name, axis.type or "space", axis.size, windows.scale, windows.translation, None, is_numbered=True
+    )
+
+
+def _note_on_unit(axis: Axis) -> list[str]:
+    if is_no_unit(axis.unit) or unit_dimension(axis.unit) in UNITS:
+        return []
+    return [f"the viewer has no unit {axis.unit!r}; positions along {axis.name!r} are its numbers, without a unit"]
 
 
 def _spaced_axis(axis: Axis) -> ViewerAxis:
-    unit = unit_name(axis.unit)
     descends = axis.scale < 0
-    origin = -axis.translation if descends else axis.translation
-    known = unit if unit in UNITS else None
-    return ViewerAxis(axis.name, axis.type or "space", axis.size, abs(axis.scale), origin, known, descends)
+    spacing, unit = in_ngff_unit(abs(axis.scale), axis.unit)
+    origin, _ = in_ngff_unit(-axis.translation if descends else axis.translation, axis.unit)
+    known = unit if unit_dimension(unit) in UNITS else None
+    return ViewerAxis(axis.name, axis.type or "space", axis.size, spacing, origin, known, descends)
 
 
 def _viewer_names(names: Sequence[str]) -> dict[str, str]:

@@ -104,6 +104,17 @@ def test_omero__what_is_left_out_is_chosen(tmp_path):
     assert third["window"] == {**chosen[2]["window"], "start": 1, "end": 2.0}
 
 
+@pytest.mark.parametrize("stated", ["nodata", "_FillValue", "option"])
+def test_omero__missing_values_set_no_contrast(stated):
+    values = np.arange(100, 200).reshape(1, 10, 10).astype("int16")
+    values[0, :5] = -9999
+    image = to_image(values, "cyx").assign_attrs({} if stated == "option" else {stated: -9999})
+    store = {}
+    write_pyramid(image, store, scale_factors=[{"x": 2}], nodata=-9999 if stated == "option" else "stated")
+    window = document(store)["omero"]["channels"][0]["window"]
+    assert 150 <= window["start"] < window["end"] <= 200
+
+
 def test_omero__of_an_image_without_channels_is_its_own(tmp_path):
     shown = {"channels": [{"color": "FFFFFF", "window": {"min": 0, "max": 9, "start": 1, "end": 2}}]}
     image = to_image(noise((20, 16))).assign_attrs(omero=shown)

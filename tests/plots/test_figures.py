@@ -257,6 +257,23 @@ def test_plot__missing_values_stand_out(axes):
     assert np.ma.getmaskarray(axes.images[-1].get_array())[3, 4]
 
 
+@pytest.mark.parametrize("stated", ["_FillValue", "missing_value", "nodata", "nodatavals"])
+def test_plot__stated_missing_values_stand_out(axes, stated):
+    values = BASE[0].astype("int16")
+    values[:20] = -9999
+    image = ms.to_image(values).assign_attrs({stated: [-9999] if stated == "nodatavals" else -9999})
+    ms.to_multiscale(image, [2]).multiscale.plot(ax=axes, level=0)
+    np.testing.assert_array_equal(np.ma.getmaskarray(axes.images[-1].get_array()), values == -9999)
+
+
+@pytest.mark.parametrize("dims", [("lat", "lon"), ("lon", "lat")])
+def test_plot__north_is_up_and_longitude_runs_across(axes, dims):
+    sea = xr.DataArray(np.zeros((8, 12)), {"lat": np.arange(8.0), "lon": np.arange(12.0)}, ("lat", "lon"))
+    ms.to_multiscale(sea.transpose(*dims), [2]).multiscale.plot(ax=axes, level=0)
+    assert axes.get_xlabel().startswith("lon")
+    assert axes.get_ylim() == (-0.5, 7.5)
+
+
 def test_plot__channels_in_their_colors(axes):
     values = np.zeros((2, 8, 8), "uint8")
     values[0, :4], values[1, :, :4] = 100, 10

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import xarray as xr
 
 import multiscale_sampler as ms
 from tests.browser import DEADLINE, find_browser, open_browser
@@ -93,6 +94,37 @@ def drawn_quarters(page, path, is_expected):
 def requested_levels(requests):
     """Return the numbers of the image's levels whose chunks were requested."""
     return {int(level) for image, level in CHUNK.findall(requests.read_text()) if image == "0"}
+
+
+def world_map(dims, dtype, attrs, missing, *, south_first=True):
+    """Return a map that is bright in the north and dark in the south, and where its south-east is missing."""
+    lat, lon = np.linspace(-78.75, 78.75, 64)[:: 1 if south_first else -1], np.arange(64.0) * 2.5
+    values = np.broadcast_to(np.where(lat > 0, 200, 50)[:, None], (64, 64)).astype(dtype)
+    values[np.ix_(lat < 0, lon >= 80)] = missing
+    return xr.DataArray(values, {"lat": lat, "lon": lon}, ("lat", "lon"), "sea", attrs).transpose(*dims)
+
+
+MAPS = {
+    "NaN": world_map(("lat", "lon"), "f4", {}, np.nan),
+    "longitude first": world_map(("lon", "lat"), "i2", {"nodata": -9999}, -9999),
+    "north first": world_map(("lat", "lon"), "u1", {"nodatavals": (255,)}, 255, south_first=False),
+    "64 bits": world_map(("lat", "lon"), "u8", {"missing_value": 2**64 - 1}, 2**64 - 1),
+    "converted": world_map(("lat", "lon"), "f8", {"_FillValue": 1e20}, 1e20),
+}
+
+
+@pytest.mark.parametrize(
+    "name", ["longitude first", *(pytest.param(each, marks=pytest.mark.thorough) for each in MAPS if " f" not in each)]
+)
+def test_view__north_is_up_and_missing_values_are_clear(pictures, name):
+    with ms.view(ms.to_multiscale(MAPS[name], [2])) as viewer, open_browser(find_browser(), WIDTH, HEIGHT) as page:
+        page.open(viewer.url)
+        north, south = drawn_quarters(page, pictures / f"map-{name}.png", lambda colors: colors[0].min() > 200)
+        assert north.min() > 250
+        assert south[0].max() < 5
+        # What is behind the image, and has no other colour than that.
+        np.testing.assert_allclose(south[1], (0xDF, 0xE3, 0xEE), atol=1)
+        assert page.errors == []
 
 
 def test_view__draws_image_labels_and_finer_levels(url, requests, pictures):

@@ -517,6 +517,93 @@ def test_view__negates_descending_axes():
         np.testing.assert_allclose(base.lat, -sea.lat)
 
 
+LATITUDES, LONGITUDES = np.linspace(-80.0, 80.0, 17), np.linspace(0.0, 350.0, 36)
+
+
+@pytest.mark.parametrize("lat", [LATITUDES, LATITUDES[::-1], LATITUDES**3, (LATITUDES**3)[::-1]])
+@pytest.mark.parametrize("dims", [("lat", "lon"), ("lon", "lat")])
+def test_view__north_is_up_and_longitude_runs_across(lat, dims):
+    sea = xr.DataArray(noise((17, 36), "float32"), {"lat": lat, "lon": LONGITUDES}, ("lat", "lon")).transpose(*dims)
+    with viewing(ms.to_multiscale(sea, [2])) as viewer:
+        assert viewer.state["displayDimensions"] == ["lon", "lat"]
+        # Uneven latitudes are shown as sample numbers, which run southwards where latitudes descend.
+        is_turned = lat[0] < lat[-1] or (lat == LATITUDES[::-1]).all()
+        assert ("crossSectionOrientation" in viewer.state) == is_turned
+
+
+def test_view__y_of_a_map_points_up():
+    scene = ms.to_image(noise((16, 16)), scale=10.0, units="meter")
+    with viewing(scene.assign_attrs(crs="EPSG:32618")) as viewer, viewing(scene) as plain:
+        assert "crossSectionOrientation" in viewer.state
+        assert "crossSectionOrientation" not in plain.state
+
+
+def test_view__says_which_units_it_has_not(capsys):
+    sea = xr.DataArray(noise((17, 36)), {"lat": LATITUDES, "lon": LONGITUDES}, ("lat", "lon"))
+    sea.lat.attrs["units"], sea.lon.attrs["units"] = "degrees_north", "1"
+    with viewing(sea) as viewer:
+        assert viewer.notes == (
+            "image: the viewer has no unit 'degrees_north'; positions along 'lat' are its numbers, without a unit",
+        )
+        assert viewer.state["dimensions"] == {"lon": [10.0, ""], "lat": [10.0, ""]}
+
+
+@pytest.mark.parametrize(
+    ("unit", "step"),
+    [("um", [1e-6, "m"]), ("weeks", [604800.0, "s"]), ("US survey foot", [1200 / 3937, "m"]), ("light_year", None)],
+)
+def test_view__takes_units_from_the_table_of_units(unit, step):
+    image = ms.to_image(noise((8, 8)), units=unit)
+    with viewing(image) as viewer:
+        found = viewer.state["dimensions"]["x"]
+        assert found == [pytest.approx(step[0] if step else 9.4607304725808e15), step[1] if step else "m"]
+
+
+@pytest.mark.parametrize(
+    ("dtype", "value", "condition"),
+    [
+        ("float32", np.nan, "isnan(toRaw(getDataValue()))) {"),
+        ("float32", -9999.0, "isnan(toRaw(getDataValue())) || toRaw(getDataValue()) == uintBitsToFloat(3323739136u)"),
+        ("float64", -9999.0, "toRaw(getDataValue()) == uintBitsToFloat(3323739136u)"),
+        ("int64", -9999, "toRaw(getDataValue()) == uintBitsToFloat(3323739136u)"),
+        ("int16", -9999, "if (int(toRaw(getDataValue())) == -9999)"),
+        ("uint8", 255, "if (int(toRaw(getDataValue())) == 255)"),
+        ("uint32", 2**32 - 1, "if (int(toRaw(getDataValue())) == -1)"),
+        ("uint64", 2**64 - 2, "if (getDataValue().value == uvec2(4294967294u, 4294967295u))"),
+    ],
+)
+def test_view__missing_values_are_clear(dtype, value, condition):
+    values = np.full((8, 8), value, dtype)
+    values[4:] = 100
+    with viewing(ms.to_multiscale(ms.to_image(values).assign_attrs(nodata=value), [2])) as viewer:
+        (layer,) = viewer.state["layers"]
+        assert condition in layer["shader"]
+
+
+@pytest.mark.parametrize("stated", ["nodata", "_FillValue", "missing_value", "nodatavals", "recipe", "stored recipe"])
+def test_view__missing_values_set_no_contrast(stated):
+    values = np.arange(100, 164).reshape(8, 8).astype("int16")
+    values[:4] = -9999
+    attrs = {} if "recipe" in stated else {stated: (-9999,) if stated == "nodatavals" else -9999}
+    image = ms.to_image(values).assign_attrs(attrs)
+    pyramid = {} if stated == "stored recipe" else ms.to_multiscale(image, [2], nodata="stated" if attrs else -9999)
+    if stated == "stored recipe":
+        ms.write_pyramid(image, pyramid, scale_factors=[2], nodata=-9999)
+    with viewing(pyramid) as viewer:
+        (layer,) = viewer.state["layers"]
+        assert "== -9999" in layer["shader"]
+        low, high = layer["shaderControls"]["normalized"]["range"]
+        assert 132 <= low < high <= 164
+        assert viewer.state["crossSectionBackgroundColor"] != "#000000"
+
+
+def test_view__values_that_none_can_be_missing_of_have_no_branch(stored):
+    with viewing(stored) as viewer:
+        (layer,) = viewer.state["layers"]
+        assert "emitTransparent" not in layer["shader"]
+        assert viewer.state["crossSectionBackgroundColor"] == "#000000"
+
+
 def test_view__renames_axes_and_shows_uneven_ones_by_sample_number(capsys):
     image = xr.DataArray(noise((2, 3, 4, 5, 6)), dims=("time stamp", "θ", "z", "y", "x"),
                          coords={"z": [0.0, 1.0, 5.0, 6.0]})  # fmt: skip
