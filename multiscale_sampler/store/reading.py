@@ -19,7 +19,7 @@ from ..image.dataarray import PerAxis, is_ngff_image, to_image
 from ..image.encodings import sizes_to_read
 from ..image.orientation import OrientationOption
 from ..image.tree import assemble
-from ..image.values import missing_values
+from ..image.values import Packing, missing_values, without_packing
 from ..metadata import parse_multiscales, stated_method
 from .arrays import ENCODING_ATTRIBUTES, ancestors, encoding_of, labelled_by_names, lazy_array, own_name, packing_of
 from .documents import warn_of_outdated
@@ -199,6 +199,8 @@ def _image_of_file(place: Path, part: Part, dims: Sequence[str] | str | None, ch
         if known.issuperset(variable.dims) and (key not in names or variable.dims == (key,))
     }
     variable = xr.Variable(names, lazy_array(found.array, chunks, names), found.attrs)
+    if (packing := Packing.of(variable.attrs, variable.dtype)) is not None:
+        variable = xr.Variable(names, packing.decoded(variable, "image").data, without_packing(variable.attrs))
     return xr.DataArray(variable, coordinates, name="image" if found.name in {*names, *coordinates} else found.name)
 
 
