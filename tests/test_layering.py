@@ -284,7 +284,7 @@ TESTED_IN = {
     "check/test_verification.py": ("check.registration", "check.survey", "check.verdicts"),
     "cli/test_cli.py": ("cli.building", "cli.changing", "cli.commands", "cli.reading"),
     "files/test_files.py": (
-        *("files.arrays", "files.contents", "files.itk", "files.netcdf", "files.nifti"),
+        *("files.arrays", "files.contents", "files.itk", "files.nifti"),
         *("files.raster_images", "files.tiff"),
     ),
     "image/test_axes.py": ("image.dataarray",),

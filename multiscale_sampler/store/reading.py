@@ -72,7 +72,7 @@ def open_image(
         anything that `to_image` takes.
     path
         Path of the array in the store. A group stands for its only array, an OME-NGFF group for its level 0. In
-        HDF5 the name of the dataset, in netCDF of the variable.
+        HDF5 the name of the dataset, in netCDF of the variable, each with its group: "PRODUCT/no2".
     dims, scale, translation, units, name, channel_names, orientation
         As in `to_image`; they overrule what is stored.
     series
