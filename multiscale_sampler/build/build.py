@@ -26,7 +26,8 @@ from ..image.dtypes import target_dtype
 from ..image.encodings import encoding_by_axis
 from ..image.tree import RECIPE_ATTRIBUTE, levels_of_tree
 from ..image.values import Packing
-from ..lazy.coarsening import aligned_weights, label_level
+from ..lazy.coarsening import aligned_weights
+from ..lazy.labelling import label_level
 from ..lazy.pyramid import levels_of_plan
 from ..metadata import ngff_order
 from ..methods.identity import identity_of_function

@@ -168,7 +168,7 @@ orientation=None)
                 return _window_means_on_circle(numbers, factor)
             return _window_means(numbers, factor)
         if are_dates(values):
-            return mean_dates(values, factor)
+            return mean_dates(values, (factor,))
         raise ValueError(
             f"the coordinate labels of {self.name!r} ({', '.join(map(repr, values[:3].tolist()))}, ...) cannot be "
             f"averaged over windows of {factor!r}; use method='nearest', which keeps the first, or drop the coordinate"

@@ -6,6 +6,7 @@ Arithmetic is in integers, since float64 cannot hold all dates.
 from __future__ import annotations
 
 import datetime
+import math
 from collections.abc import Sequence
 from fractions import Fraction
 from itertools import pairwise
@@ -73,15 +74,36 @@ def _with_counts(counts: Sequence[int], like: npt.NDArray[Any]) -> npt.NDArray[A
     return made
 
 
-def mean_dates(dates: npt.NDArray[Any], factor: int) -> npt.NDArray[Any]:
-    """Return the mean date of every window of `factor` samples, rounded to the unit."""
-    counts = counts_of(dates)
-    windows = [counts[start : start + factor] for start in range(0, len(counts), factor)]
-    means = _with_counts([round(Fraction(sum(window), len(window))) for window in windows], dates)
-    if dates.dtype.kind in "mM":
-        missing = np.logical_or.reduceat(np.isnat(dates), np.arange(0, len(dates), factor))
-        means[missing] = np.array("NaT", dates.dtype)
-    return means
+def mean_dates(dates: npt.NDArray[Any], factors: Sequence[int]) -> npt.NDArray[Any]:
+    """Return the mean date of every window of `factors` samples along each axis, rounded to the unit, ties to even."""
+    missing = np.isnat(dates) if dates.dtype.kind in "mM" else np.zeros(dates.shape, np.bool_)
+    counts = np.array(counts_of(dates.ravel()), np.int64).reshape(dates.shape)
+    counts[missing] = 0
+    if (int(counts.max()) - int(counts.min())) * math.prod(factors) > np.iinfo(np.int64).max:
+        counts = counts.astype(object)
+    firsts = counts[tuple(slice(None, None, factor) for factor in factors)]
+    since = counts - spread_over_windows(firsts, factors, counts.shape)
+    sums, samples = (_window_sums(each, factors) for each in (since, np.ones(counts.shape, np.int64)))
+    means, rest = sums // samples, 2 * (sums % samples)
+    means = means + firsts
+    means = means + ((rest > samples) | ((rest == samples) & (means % 2 == 1)))
+    reduced = _with_counts(means.ravel().tolist(), dates).reshape(means.shape)
+    if missing.any():
+        reduced[_window_sums(missing.astype(np.int64), factors) > 0] = np.array("NaT", dates.dtype)
+    return reduced
+
+
+def spread_over_windows(values: npt.NDArray[Any], factors: Sequence[int], shape: Sequence[int]) -> npt.NDArray[Any]:
+    """Return one value for each window as one for each sample, of `shape`."""
+    for axis, factor in enumerate(factors):
+        values = np.repeat(values, factor, axis)
+    return values[tuple(map(slice, shape))]
+
+
+def _window_sums(values: npt.NDArray[Any], factors: Sequence[int]) -> npt.NDArray[Any]:
+    for axis, factor in enumerate(factors):
+        values = np.add.reduceat(values, np.arange(0, values.shape[axis], factor), axis)
+    return values
 
 
 def _date_step(counts: Sequence[int]) -> int | None:

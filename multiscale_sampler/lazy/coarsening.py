@@ -15,18 +15,17 @@ import dask.array as da
 import numpy as np
 import xarray as xr
 
-from ..image.axes import Boundary, is_longitude
+from ..image.axes import Boundary
 from ..image.boxes import Block, whole_box
-from ..image.dataarray import coordinate_variable, image_and_axes, with_coordinates_of
-from ..image.grids import attributes_of_level
-from ..image.values import without_packing
+from ..image.dataarray import image_and_axes
 from ..methods import Reduction, WeightedReduction
-from ..methods.reducers import Method, get_reducer
+from ..methods.reducers import Method
 from ..plan.factors import factors_of_entry
 from ..plan.options import LevelOptions, StorageOptions
 from ..plan.parts import windows_under
 from ..plan.plan import Plan
 from ..plan.planning import plan_ladder
+from .labelling import label_level
 
 # Blocks of coarser levels get smaller with the factors; input blocks are merged with neighbours up to this many bytes.
 SMALLEST_BLOCK = 16 * 2**20
@@ -327,67 +326,3 @@ def _without_short_chunks(blocks: Sequence[int], reach: Reach) -> tuple[int, ...
     if len(joined) > 1 and joined[-1] < max(reach.halo, reach.tail + 1):
         joined[-2:] = [sum(joined[-2:])]
     return tuple(joined)
-
-
-def label_level(image: xr.DataArray, data: Any, plan: Plan, index: int) -> xr.DataArray:
-    """Return the values of a level as a DataArray with its coordinates, and with name and attrs of the image.
-
-    Along axes that are not reduced, coordinates are those of the image: their bits, dtype, attributes and index.
-    """
-    level = plan.levels[index]
-    coords: dict[Any, xr.Variable] = {}
-    kept = [a.name for a, f in zip(level.axes, level.factors, strict=True) if f == 1 and a.name in image.coords]
-    for axis in level.axes:
-        if axis.name not in kept:
-            attrs = image.coords[axis.name].attrs if axis.name in image.coords else {}
-            coords[axis.name] = coordinate_variable(axis, attrs)
-    for name, coordinate in image.coords.items():
-        if name not in image.dims:
-            coords[name] = _coarsened_coordinate(coordinate, plan, level.factors)
-    stated = attributes_of_level(image.attrs, plan.levels[0].axes, level.axes)
-    attrs = stated if level.keeps_packing else without_packing(stated)
-    labelled = xr.DataArray(data, coords=coords, dims=plan.dims, name=image.name, attrs=attrs)
-    return with_coordinates_of(labelled, image, kept)
-
-
-def _coarsened_coordinate(coordinate: xr.DataArray, plan: Plan, factors: tuple[int, ...]) -> xr.Variable:
-    """Return a coordinate that is not an index, reduced as the positions along its dims are."""
-    by_dim = {dim: factor for dim, factor in zip(plan.dims, factors, strict=True) if dim in coordinate.dims}
-    windows = {dim: factor for dim, factor in by_dim.items() if factor > 1}
-    if not windows:
-        return coordinate.variable
-    if plan.reducer.position == "first":
-        sizes = {axis.name: axis.size for axis in plan.levels[0].axes}
-        indexers = {
-            dim: slice(0, sizes[dim] // f * f if plan.boundary == "trim" else None, f) for dim, f in windows.items()
-        }
-        return coordinate.variable.isel(indexers)
-    if coordinate.dtype.kind not in "iuf":
-        raise ValueError(
-            f"the coordinate {coordinate.name!r} ({coordinate.dtype}) cannot be averaged over {sorted(windows)!r}; "
-            f"use method='nearest', or leave it out with image.drop_vars({coordinate.name!r})"
-        )
-    values = np.asarray(coordinate.values, np.float64)
-    by_axis = tuple(by_dim[str(dim)] for dim in coordinate.dims)
-    if is_longitude(str(coordinate.name), coordinate.attrs.get("units")):
-        means = _means_on_circle(values, by_axis, plan.boundary)
-    else:
-        means = _coordinate_means(values, by_axis, plan.boundary)
-    return xr.Variable(coordinate.dims, means, coordinate.attrs)
-
-
-def _coordinate_means(values: Block, factors: tuple[int, ...], boundary: Boundary) -> Block:
-    mean = get_reducer("mean").bind(np.float64)
-    return mean.finish(first_state(values, factors, mean, boundary), ())
-
-
-def _means_on_circle(degrees: Block, factors: tuple[int, ...], boundary: Boundary) -> Block:
-    """Return the mean angle of every window, as near to that of its first sample as it can be written."""
-    nearest = get_reducer("nearest").bind(np.float64)
-    firsts = nearest.finish(first_state(degrees, factors, nearest, boundary), ())
-    spread = firsts
-    for axis, factor in enumerate(factors):
-        spread = np.repeat(spread, factor, axis)
-    inside = tuple(slice(0, min(n, m)) for n, m in zip(spread.shape, degrees.shape, strict=True))
-    turned = (degrees[inside] - spread[inside] + 180.0) % 360.0 - 180.0
-    return firsts + _coordinate_means(turned, factors, boundary)

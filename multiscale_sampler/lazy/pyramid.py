@@ -27,7 +27,8 @@ from ..plan.notes import warn_of_distortion
 from ..plan.options import LevelOptions, StorageOptions
 from ..plan.plan import Plan
 from ..plan.planning import plan_image
-from .coarsening import base_state, finish_state, label_level, merge_state, rechunked, whole_counts
+from .coarsening import base_state, finish_state, merge_state, rechunked, whole_counts
+from .labelling import label_level
 
 
 def to_multiscale(

@@ -38,7 +38,7 @@ def test_mean_dates__is_that_of_xarray(calendar, factor):
     expected = xr.DataArray(dates, {"time": dates}, ("time",)).to_series().index
     whole = [expected[start : start + factor] for start in range(0, 6, factor)]
     means = [window[0] + sum((each - window[0] for each in window), datetime.timedelta()) / factor for window in whole]
-    assert mean_dates(dates, factor).tolist() == means
+    assert mean_dates(dates, (factor,)).tolist() == means
 
 
 @pytest.mark.parametrize("unit", ["s", "ms", "us", "ns", "D"])
