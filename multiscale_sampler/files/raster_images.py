@@ -8,6 +8,7 @@ from typing import Any
 
 from .arrays import FileArray
 from .contents import FileImage, Format, Part, image_name, import_reader, require_all, rgb_coordinate
+from .world_files import world_positions
 
 # Samples per pixel: 2 for grey with alpha, 3 for RGB, 4 for RGBA.
 MOST_SAMPLES = 4
@@ -39,7 +40,8 @@ def read_picture(path: Path, part: Part) -> FileImage:
     names = [*([None] * (len(shape) - 2 - len(samples))), "y", "x", *samples]
     array = PictureArray(path, "", shape, properties.dtype, shape)
     coordinates = rgb_coordinate(names, shape, array.dtype)
-    return FileImage(array, tuple(names), image_name(path, PICTURE.endings), coordinates)
+    on_map, rotation = world_positions(path, names, shape)
+    return FileImage(array, tuple(names), image_name(path, PICTURE.endings), {**coordinates, **on_map}, rotation)
 
 
 def _require_png(path: Path) -> None:

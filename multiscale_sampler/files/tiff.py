@@ -35,6 +35,7 @@ from .contents import (
 )
 from .geotiff import geotiff_level_count, read_geotiff
 from .tiff_index import require_pages, require_series
+from .world_files import world_positions
 
 # tifffile's letters for axes; samples of a pixel ("S") are channels. Axes of other letters stay unnamed.
 TIFF_AXES = {"T": "t", "C": "c", "S": "c", "Z": "z", "Y": "y", "X": "x"}
@@ -100,8 +101,9 @@ def read_tiff(path: Path, part: Part) -> FileImage:
         coordinates = _tiff_coordinates(file, base.levels[0].keyframe, part.series or 0, names, base.levels[0].shape)
         if "S" in series.axes and page.photometric.name in ("RGB", "YCBCR") and "c" not in coordinates:
             coordinates |= rgb_coordinate(names, series.shape, array.dtype)
-        placed = _coordinates_of_level(coordinates, names, series.shape)
-        return FileImage(array, names, name, placed, attrs)
+        on_map, rotation = world_positions(path, names, base.levels[0].shape) if not part.series else ({}, {})
+        placed = _coordinates_of_level({**coordinates, **on_map}, names, series.shape)
+        return FileImage(array, names, name, placed, {**attrs, **rotation})
 
 
 def _under_mask(array: TiffArray, file: Any, series: Any, nodata: Any) -> FileArray:
