@@ -25,6 +25,7 @@ from .contents import (
     rgb_coordinate,
     warn_of_unused_mask,
 )
+from .world_files import world_positions
 
 # What GDAL calls the bands of a picture.
 PICTURE_BANDS = ("red", "green", "blue", "alpha")
@@ -88,6 +89,8 @@ def read_geotiff(path: Path, level: int, name: str) -> FileImage:
             described = channel_coordinate(names, shape, colors)
         channels = rgb_coordinate(names, shape, array.dtype) if is_picture else described
         positions, placement = _geo_positions(file, placed)
+        if placed is None and not level:
+            positions, placement = world_positions(path, names, shape, _geo_unit(file.crs))
         attrs = {**_geo_attributes(file), **placement}
         return FileImage(array, names, name, {**positions, **channels}, attrs)
 

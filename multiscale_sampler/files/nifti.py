@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -60,6 +61,11 @@ def read_nifti(path: Path, part: Part) -> FileImage:
     part.refuse(path, "NIfTI", "path", "series", "level")
     nibabel = import_reader("nibabel", "nifti", "NIfTI")
     file = nibabel.load(path)
+    if isinstance(file, nibabel.Cifti2Image):
+        raise ValueError(
+            f"{os.fspath(path)!r} is a CIFTI-2 file, whose values belong to vertices and voxels in a list, not to a "
+            "grid; export its volume as NIfTI"
+        )
     if not _is_compressed(path):
         require_all(path, path.stat().st_size, _stored_size(file.dataobj), "bytes")
     count = len(file.shape)

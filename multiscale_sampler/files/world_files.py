@@ -15,7 +15,7 @@ WORLD_FILE = ".wld"
 
 
 def world_positions(
-    path: Path, names: Sequence[str | None], shape: Sequence[int]
+    path: Path, names: Sequence[str | None], shape: Sequence[int], unit: str | None = None
 ) -> tuple[Coordinates, dict[str, Any]]:
     """Return the positions that a world file beside a file states; nothing without one.
 
@@ -25,6 +25,8 @@ def world_positions(
         The file of the image.
     names, shape
         Of its axes, of which the world file places y and x.
+    unit
+        Unit of its map, which a world file does not state.
 
     Returns
     -------
@@ -52,7 +54,7 @@ def world_positions(
         )
         return {}, {}
     width, height = (shape[names.index(name)] for name in ("x", "y"))
-    return placed_coordinates("xy", (width, height), grid, (None, None))
+    return placed_coordinates("xy", (width, height), grid, (unit, unit))
 
 
 def _world_file_of(path: Path) -> Path | None:

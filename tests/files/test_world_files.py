@@ -1,5 +1,7 @@
 """World files beside TIFF files and pictures, compared with rasterio."""
 
+import warnings
+
 import numpy as np
 import pytest
 
@@ -59,15 +61,17 @@ def test_world_file__places_the_levels_of_a_file(tmp_path, name, ending, world):
             assert tuple(place_on_map(level, y, x)) == pytest.approx(expected)
 
 
-def test_world_file__of_a_geotiff_without_positions(tmp_path):
+@pytest.mark.parametrize("identity", [True, False])
+def test_world_file__of_a_geotiff_without_positions(tmp_path, identity):
     rasterio = pytest.importorskip("rasterio")
     pytest.importorskip("tifffile")
     options = {"driver": "GTiff", "height": 8, "width": 8, "count": 1, "dtype": "uint8", "crs": "EPSG:32633"}
-    with (
-        pytest.warns(rasterio.errors.NotGeoreferencedWarning),
-        rasterio.open(tmp_path / "a.tif", "w", **options) as file,
-    ):
-        file.write(noise((1, 8, 8), "uint8"))
+    # GDAL takes the identity that is written for the position of the file.
+    placed = {"transform": rasterio.Affine.identity()} if identity else {}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
+        with rasterio.open(tmp_path / "a.tif", "w", **options, **placed) as file:
+            file.write(noise((1, 8, 8), "uint8"))
     (tmp_path / "a.tfw").write_text("\n".join(map(str, UPRIGHT)))
     image = open_image(tmp_path / "a.tif")
     assert (float(image.x[1]), float(image.y[1]), image.x.attrs["units"]) == (115.0, 185.0, "meter")

@@ -121,6 +121,17 @@ def test_nifti__without_a_code_has_spacings_alone(tmp_path):
     assert [image[dim].values[:2].tolist() for dim in "xyz"] == [[0, 2], [0, 3], [0, 4]]
 
 
+def test_nifti__lists_of_vertices_are_refused(tmp_path):
+    nibabel = pytest.importorskip("nibabel")
+    axes = (
+        nibabel.cifti2.SeriesAxis(0, 1, 4, "SECOND"),
+        nibabel.cifti2.BrainModelAxis.from_mask(np.ones((3, 3, 3), bool), affine=np.eye(4), name="cortex_left"),
+    )
+    nibabel.Cifti2Image(np.zeros((4, 27), "f4"), header=axes).to_filename(tmp_path / "a.dtseries.nii")
+    with pytest.raises(ValueError, match=r"a\.dtseries\.nii' is a CIFTI-2 file, .* export its volume"):
+        open_image(tmp_path / "a.dtseries.nii")
+
+
 def test_grid__is_aligned_within_the_rounding_of_a_file():
     steps = np.diag(SPACING).astype(np.float32)
     steps[0, 1] = 1e-7
