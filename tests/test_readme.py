@@ -19,13 +19,15 @@ PAGES = {page.name: page.read_text() for page in (ROOT / "README.md", *sorted((R
 # The two commands that set up an environment are run as they are written by .ci/run; a page says of others why they
 # are not run, in a comment before them.
 BLOCK = re.compile(r"(<!-- (?:ci: \w+|not run: .+) -->\n)?^```(\w+)\n(.*?)^```", flags=re.S | re.M)
+# A page whose blocks write files of many formats, each of which needs its reader.
+FILES_PAGE = "how-files-are-read.md"
 BLOCKS = {
     page: [(language, code) for marked, language, code in BLOCK.findall(text) if not marked]
     for page, text in PAGES.items()
 }
 
 
-@pytest.mark.parametrize("page", [page for page, blocks in BLOCKS.items() if blocks])
+@pytest.mark.parametrize("page", [page for page, blocks in BLOCKS.items() if blocks and page != FILES_PAGE])
 def test_page__blocks_run_in_order(page, tmp_path, monkeypatch):
     pytest.importorskip("matplotlib", reason="needs the extra 'plot'")
     monkeypatch.chdir(tmp_path)
@@ -40,6 +42,35 @@ def test_page__blocks_run_in_order(page, tmp_path, monkeypatch):
                 assert command == "multiscale-sampler"
                 # In this process, which has loaded everything.
                 assert main(arguments) == 0, line
+
+
+READERS = ("h5py", "imageio", "nibabel", "netCDF4", "rasterio", "SimpleITK", "tifffile")
+# A row of a table whose last two cells are code: an example, and what it returns.
+EXAMPLE = re.compile(r"^\| .* \| `(?P<example>[^`|]+)` \| `(?P<result>[^`|]+)` \|$", flags=re.M)
+
+
+@pytest.fixture(scope="module")
+def files_of_page(tmp_path_factory):
+    """Return what the code of the page on files defines, in a folder with the files that it writes."""
+    for reader in READERS:
+        pytest.importorskip(reader)
+    names: dict[str, object] = {}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path_factory.mktemp("files"))
+        for _, code in BLOCKS[FILES_PAGE]:
+            exec(compile(code, FILES_PAGE, "exec"), names)
+        yield names
+
+
+@pytest.mark.filterwarnings("ignore:Use `@` matmul:PendingDeprecationWarning")
+@pytest.mark.parametrize(("example", "result"), EXAMPLE.findall(PAGES[FILES_PAGE]))
+def test_page__rows_of_conventions_return_what_they_say(files_of_page, example, result):
+    assert repr(eval(example, files_of_page)) == result
+
+
+def test_page__every_convention_has_an_example():
+    rows = [line for line in PAGES[FILES_PAGE].splitlines() if line.startswith("| ") and "| example |" not in line]
+    assert len(rows) == len(EXAMPLE.findall(PAGES[FILES_PAGE])) > 40
 
 
 def test_readme__has_blocks_of_both_kinds():
