@@ -23,7 +23,7 @@ from ..image.dates import are_calendar_dates, are_dates, continued_dates, dates_
 from ..image.values import Packing
 from ..metadata import check_exportable, default_channel_labels, with_channels
 from ..metadata.display import Display, omero_to_publish
-from ..metadata.positions import are_same_positions
+from ..metadata.positions import are_same_positions, turned_like
 from ..methods.reducers import Method
 from ..plan.options import LevelOptions, StorageOptions
 from ..store import in_one_commit
@@ -146,7 +146,7 @@ class _Addition:
         axes = {axis.name: axis for axis in image_axes(before)}
         is_labelled = isinstance(image, xr.DataArray)
         names = tuple(map(str, before.dims))
-        image = without_counted_positions(image) if is_labelled else to_image(image, names)
+        image = turned_like(without_counted_positions(image), before) if is_labelled else to_image(image, names)
         packing = stored.packing
         # An image in memory can carry values that are packed alike, with the attributes that say so.
         if packing is not None and Packing.of(image.attrs, image.dtype) != packing:

@@ -7,7 +7,7 @@ of any other tree gets its own plan, which writes it as it is.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, TypeAlias
@@ -24,6 +24,7 @@ from ..image.boxes import Box, ends_of
 from ..image.dataarray import image_and_axes, image_axes, transposed_image, unread
 from ..image.dtypes import target_dtype
 from ..image.encodings import encoding_by_axis
+from ..image.reversal import reversed_image
 from ..image.tree import RECIPE_ATTRIBUTE, levels_of_tree
 from ..image.values import Packing
 from ..lazy.coarsening import aligned_weights
@@ -176,11 +177,17 @@ def build_of_image(
     storage: StorageOptions,
     *,
     dtype: npt.DTypeLike | None = None,
+    reverse: Collection[str] = (),
 ) -> Build:
-    """Return the build of an image, with one plan for all levels; `dtype` converts its values before reduction."""
+    """Return the build of an image, with one plan for all levels.
+
+    `dtype` converts its values before reduction; the axes that `reverse` names are reversed before that.
+    """
     options.warn_of_averages(image)
     packing = Packing.of_encoding(image) if dtype is None and options.can_pack else None
-    prepared = _Prepared.of(image, axes, dtype, packing)
+    prepared = _Prepared.of(image, axes, dtype, packing, reverse)
+    if options.weights is not None:
+        options = replace(options, weights=reversed_image(options.weights, image_axes(options.weights), reverse)[0])
     lazy_weights = options.weights is not None and not isinstance(unread(options.weights), np.ndarray)
     crew = None if lazy_weights else crew_for([unread(image)], target)
     plan = prepared.plan(options, resources_of(crew, storage))
@@ -199,7 +206,7 @@ def _build_by_plan(prepared: _Prepared, plan: Plan, weights: xr.DataArray | None
         recipe=LevelOptions.of_plan(plan).recipe(),
         bases=(prepared.base,),
         weights=weights_of(weights, prepared.image),
-        source=stores.source_array(data),
+        source=prepared.source,
         crew=crew,
         source_dims=prepared.original.dims,
     )
@@ -219,18 +226,27 @@ class _Prepared:
     """For each axis of `image`, its number in `original`."""
     packing: Packing | None
     """How the values of `original` are packed when they are written; None if they are written as they are."""
+    source: zarr.Array[Any] | None
+    """The zarr array that contains the values, perhaps in another direction; None if there is none."""
 
     @classmethod
     def of(
-        cls, image: xr.DataArray, axes: tuple[Axis, ...], dtype: npt.DTypeLike | None, packing: Packing | None
+        cls,
+        image: xr.DataArray,
+        axes: tuple[Axis, ...],
+        dtype: npt.DTypeLike | None,
+        packing: Packing | None,
+        reverse: Collection[str],
     ) -> _Prepared:
         """Return an image in the order of axes that OME-NGFF requires, and in `dtype`, or packed, unless it is None."""
+        source = stores.source_array(unread(image))
+        image, axes = reversed_image(image, axes, reverse)
         order = ngff_order(axes)
         ordered = image if order == tuple(range(image.ndim)) else transposed_image(image, order)
         written = _retyped(ordered, dtype if packing is None else packing.dtype)
         if packing is not None:
             written = written.assign_attrs(packing.attributes)
-        return cls(image, written, tuple(axes[index] for index in order), order, packing)
+        return cls(image, written, tuple(axes[index] for index in order), order, packing, source)
 
     def plan(self, options: LevelOptions, storage: StorageOptions) -> Plan:
         """Return the plan of the pyramid; a conversion of dtype needs memory for blocks in both dtypes."""
@@ -258,9 +274,17 @@ def level_images(image: xr.DataArray, plan: Plan) -> tuple[xr.DataArray, ...]:
 
 
 def build_of_tree(
-    tree: xr.DataTree, target: stores.Location, storage: StorageOptions, *, dtype: npt.DTypeLike | None = None
+    tree: xr.DataTree,
+    target: stores.Location,
+    storage: StorageOptions,
+    *,
+    dtype: npt.DTypeLike | None = None,
+    reverse: Collection[str] = (),
 ) -> Build:
-    """Return the build of a tree: from its base if unchanged since `to_multiscale`, else with each level as it is."""
+    """Return the build of a tree: from its base if unchanged since `to_multiscale`, else with each level as it is.
+
+    The axes that `reverse` names are reversed: before the levels are computed, or at each level.
+    """
     levels = levels_of_tree(tree)
     image, axes = image_and_axes(levels[0])
     recipe = dict(tree.attrs.get(RECIPE_ATTRIBUTE, {}))
@@ -271,12 +295,12 @@ def build_of_tree(
         if plan is not None:
             options = LevelOptions.of_recipe(recipe)
             packing = Packing.of_encoding(image) if dtype is None and options.can_pack else None
-            prepared = _Prepared.of(image, axes, dtype, packing)
+            prepared = _Prepared.of(image, axes, dtype, packing, reverse)
             if prepared.image is not image:
-                # The plan of the tree is for another dtype or order of axes.
+                # The plan of the tree is for another dtype, order or direction of axes.
                 plan = prepared.plan(options, resources)
             return _build_by_plan(prepared, plan, None, crew)
-    return _build_as_is(levels, [axes, *map(image_axes, levels[1:])], target, storage, dtype)
+    return _build_as_is(levels, [axes, *map(image_axes, levels[1:])], target, storage, dtype, reverse)
 
 
 def _build_as_is(
@@ -285,14 +309,15 @@ def _build_as_is(
     target: stores.Location,
     storage: StorageOptions,
     dtype: npt.DTypeLike | None,
+    reverse: Collection[str],
 ) -> Build:
     """Return the build that writes levels as they are, each with its own plan."""
     packings = _packings(levels) if dtype is None else [None] * len(levels)
     prepared = [
-        _Prepared.of(level, axes, dtype, packing)
+        _Prepared.of(level, axes, dtype, packing, reverse)
         for level, axes, packing in zip(levels, axes_of_levels, packings, strict=True)
     ]
-    data = tuple(map(unread, levels))
+    data = tuple(unread(level.original) for level in prepared)
     crew = crew_for(data, target)
     resources = resources_of(crew, storage)
     storage.check_levels(len(levels))
@@ -312,7 +337,7 @@ def _build_as_is(
         recipe={"method": "custom"},
         bases=tuple(level.base for level in prepared),
         weights=None,
-        source=stores.source_array(data[0]),
+        source=prepared[0].source,
         crew=crew,
         source_dims=levels[0].dims,
     )

@@ -14,6 +14,7 @@ import zarr
 from .. import store as stores
 from ..image.dataarray import unread
 from ..image.grids import attributes_of_level
+from ..messages import warn_at_once
 from ..metadata import VERSIONS, NgffVersion, check_exportable
 from ..metadata.display import Display, stated_display, warn_of_unstated_rotation, without_display
 from ..metadata.json_values import json_attributes
@@ -144,6 +145,7 @@ def export(
     if "geozarr" not in settings.metadata:
         warn_of_unstated_rotation(build.images[0], settings.version)
     new = _rehearsed_export(build, settings, stated, labels or {}, labels_of)
+    warn_at_once()
     with stores.claim(place):
         if settings.resume and (stored := stores.finished_group(store, settings.storage_options)) is not None:
             if new.is_made(stored):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any, Literal, TypeAlias, cast
 
@@ -76,13 +76,19 @@ def build_of_labels(
     place: stores.Location,
     storage: StorageOptions,
     dtype: LabelDtype = None,
+    *,
+    reverse: Collection[str] = (),
 ) -> Build:
-    """Return the build of a tree of labels, at the positions of their image where they state none."""
+    """Return the build of a tree of labels, at the positions of their image where they state none.
+
+    The axes that `reverse` names are reversed after that.
+    """
     levels = levels_of_tree(tree)
     wanted = label_dtype(levels[0], dtype)
     placed = [level.to_dataset(name=level.name) for level in stores.placed_levels(levels, image)]
     storage = storage.for_part_of(image.dims, levels[0].dims)
-    return build_of_tree(assemble(placed, tree.attrs.get(RECIPE_ATTRIBUTE)), place, storage, dtype=wanted)
+    tree = assemble(placed, tree.attrs.get(RECIPE_ATTRIBUTE))
+    return build_of_tree(tree, place, storage, dtype=wanted, reverse=reverse)
 
 
 def with_labels(

@@ -5,7 +5,6 @@ Metadata are written last, after all chunks.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, cast
@@ -19,7 +18,9 @@ from ..image.axes import Axis, Boundary
 from ..image.dataarray import PerAxis, image_and_axes
 from ..image.grids import attributes_of_level
 from ..image.orientation import OrientationOption
-from ..messages import check_choice
+from ..image.reversal import descending_axes, reversed_image
+from ..image.tree import levels_of_tree
+from ..messages import check_choice, one_warning, warn_caller
 from ..metadata import (
     DEFAULT_VERSIONS,
     IMAGE_LABEL,
@@ -29,8 +30,9 @@ from ..metadata import (
     check_exportable,
     ngff_order,
 )
-from ..metadata.clients import unread_by_clients
+from ..metadata.clients import descending_text, unread_by_clients
 from ..metadata.display import Display, without_display
+from ..metadata.geozarr import states_crs
 from ..metadata.json_values import json_attributes
 from ..methods.reducers import Method
 from ..plan.by_level import check_levels
@@ -67,6 +69,7 @@ def write_pyramid(
     version: NgffVersion = "0.5",
     layout: stores.Layout = "datatree",
     metadata: Sequence[Metadata] = ("ome",),
+    ascending: bool | None = None,
     mode: stores.Mode = "w-",
     chunks: ChunkSizesByLevel | None = None,
     shards: ShardSizesByLevel | None = None,
@@ -112,6 +115,12 @@ def write_pyramid(
         ``multiscales``, ``proj:`` and ``spatial:`` (zarr v3). "geozarr" requires a coordinate reference system, as
         rioxarray stores it (``image.rio.write_crs``) or in the attribute ``crs``: a code ("EPSG:4326") or WKT.
         Without "ome", OME-Zarr clients do not recognize the pyramid; `open_pyramid` does.
+    ascending
+        Whether axes of space and time that descend, whose scales in OME-NGFF would be negative, are stored ascending,
+        their values and coordinates reversed together. Several clients refuse negative scales, and version 0.6 does.
+        Default: True, but False for an image with a coordinate reference system, whose rows run southwards by custom,
+        in the versions that have negative scales. Arrays without positions that join the pyramid later (labels,
+        appended data) must be in the stored order.
     mode
         "w-" is an error if anything is stored at `store`; "w" replaces a pyramid that this package wrote there, and
         keeps other arrays, groups and attributes. In a folder, or a zip file, the old pyramid stays until the new one
@@ -147,8 +156,9 @@ def write_pyramid(
     Warns
     -----
     UserWarning
-        If some clients cannot read the dtype or the names of the axes; if the axes are written in another order; if
-        voxels of a level are more anisotropic than those of the base.
+        Once a call, with all causes: if some clients cannot read the dtype, the names of the axes or descending axes;
+        if axes are written in another order or direction; if voxels of a level are more anisotropic than those of the
+        base.
 
     Examples
     --------
@@ -180,23 +190,52 @@ def write_pyramid(
     storage = StorageOptions(chunks=chunks, shards=shards, memory_limit=memory_limit, workers=workers)
     storage = storage.in_zarr_format(VERSIONS[version].zarr_format)
     place = stores.place_of(store)
-    if isinstance(image_or_tree, xr.DataTree):
-        _refuse_to_shape(shaping)
-        build = build_of_tree(image_or_tree, place, storage, dtype=dtype)
-    else:
-        build = build_of_image(*open_with_axes(image_or_tree), place, options, storage, dtype=dtype)
-        warn_of_distortion(build.plans[0])
-        announce(progress, build.plans[0].why_one_level)
-    _warn_of_changes(build)
-    build.check_sources()
     settings = ExportSettings(version, layout, mode, compressors, resume, progress, storage_options, metadata, digests)
-    labels = label_trees(image_or_tree) if isinstance(image_or_tree, xr.DataTree) else {}
-    builds = {name: build_of_labels(tree, build.images[0], place, storage) for name, tree in labels.items()}
-    for each in builds.values():
-        each.warn_of_order(stacklevel=3)
-        each.check_sources()
-    export(build, store, place, settings, labels=builds)
-    build.warn_if_empty(stacklevel=3)
+    with one_warning():
+        if isinstance(image_or_tree, xr.DataTree):
+            _refuse_to_shape(shaping)
+            image, axes = image_and_axes(levels_of_tree(image_or_tree)[0])
+            reverse = _axes_to_reverse(image, axes, ascending, version)
+            build = build_of_tree(image_or_tree, place, storage, dtype=dtype, reverse=reverse)
+        else:
+            image, axes = open_with_axes(image_or_tree)
+            reverse = _axes_to_reverse(image, axes, ascending, version)
+            build = build_of_image(image, axes, place, options, storage, dtype=dtype, reverse=reverse)
+            warn_of_distortion(build.plans[0])
+            announce(progress, build.plans[0].why_one_level)
+        _warn_of_changes(build, reverse, has_choice=ascending is None)
+        build.check_sources()
+        labels = label_trees(image_or_tree) if isinstance(image_or_tree, xr.DataTree) else {}
+        builds = _builds_of_labels(labels, build, reverse, place, storage)
+        export(build, store, place, settings, labels=builds)
+        build.warn_if_empty(stacklevel=3)
+
+
+def _axes_to_reverse(
+    image: xr.DataArray, axes: Sequence[Axis], ascending: bool | None, version: NgffVersion
+) -> tuple[str, ...]:
+    """Return the names of the axes that are stored in the other direction."""
+    as_it_is = states_crs(image) and not VERSIONS[version].positive_scales if ascending is None else not ascending
+    return () if as_it_is else descending_axes(axes)
+
+
+def _builds_of_labels(
+    labels: Mapping[str, xr.DataTree],
+    image: Build,
+    reverse: Sequence[str],
+    place: stores.Location,
+    storage: StorageOptions,
+) -> dict[str, Build]:
+    """Return the builds of the labels of a tree, in the directions of their image."""
+    # Labels without positions are in the order of the tree.
+    stored = image.images[0]
+    original, _ = reversed_image(stored, image.levels[0].axes, reverse)
+    builds = {}
+    for name, tree in labels.items():
+        builds[name] = build_of_labels(tree, original, place, storage, reverse=reverse)
+        builds[name].warn_of_order(stacklevel=3)
+        builds[name].check_sources()
+    return builds
 
 
 def _refuse_to_shape(options: Mapping[str, Any]) -> None:
@@ -208,11 +247,20 @@ def _refuse_to_shape(options: Mapping[str, Any]) -> None:
         )
 
 
-def _warn_of_changes(build: Build) -> None:
-    """Warn, once per pyramid, of axes written in another order and of clients that cannot open it."""
+def _warn_of_changes(build: Build, reverse: Sequence[str] = (), *, has_choice: bool = False) -> None:
+    """Warn of axes written in another order or direction, and of clients that cannot open the pyramid.
+
+    Of descending axes only where the caller has not chosen their direction.
+    """
     build.warn_of_order(stacklevel=4)
-    if found := unread_by_clients(build.levels[0].axes, [level.dtype for level in build.levels]):
-        warnings.warn(f"some clients will not open {build.name!r}: {'; '.join(found)}", UserWarning, stacklevel=4)
+    if reverse and has_choice:
+        warn_caller(
+            f"{descending_text(reverse)}: {build.name!r} is stored in the other direction, values and coordinates "
+            "reversed together; ascending=False (--no-ascending) keeps the order"
+        )
+    levels = build.levels
+    if found := unread_by_clients(levels[0].axes, [level.dtype for level in levels], negative_scales=has_choice):
+        warn_caller(f"some clients will not open {build.name!r}: {'; '.join(found)}")
 
 
 @in_one_commit
@@ -318,10 +366,13 @@ def add_levels(
     if labels_group is not None:
         check_labels(image.dtype)
         check_method(method)
-    build = build_of_image(image, axes, stores.place_of(group), options, storage)
-    _check_base_stays(build)
-    build.check_sources()
-    warn_of_distortion(build.plans[0])
+    with one_warning():
+        build = build_of_image(image, axes, stores.place_of(group), options, storage)
+        _check_base_stays(build)
+        build.check_sources()
+        warn_of_distortion(build.plans[0])
+        if down := descending_axes(axes):
+            warn_caller(f"{descending_text(down)}; write_pyramid (build) stores the image in the other direction")
     announce(progress, build.plans[0].why_one_level)
     check_levels("compressors", compressors, len(build.levels))
     settings = _AddedLevels(base, array, labels_group, compressors, resume, progress)
@@ -494,8 +545,9 @@ def write_labels(
     storage = storage.in_zarr_format(VERSIONS[version].zarr_format)
     options = LabelOptions(name, method, dtype)
     build = build_beside(stores.image_to_join(labels, image.image.dims), image, place, storage, options)
-    _warn_of_changes(build)
-    build.check_sources()
+    with one_warning():
+        _warn_of_changes(build)
+        build.check_sources()
     settings = ExportSettings(version, image.layout, mode, compressors, resume, progress)
     root = stores.writable_group(image.group)
     export_labels(build, root, name, settings)

@@ -294,6 +294,12 @@ WRITING_OPTIONS = (
     option(
         "--metadata", "metadata", type=values.names, metavar="NAMES", help="ome, geozarr or ome,geozarr (default: ome)"
     ),
+    option(
+        "--ascending",
+        "ascending",
+        action=BooleanOptionalAction,
+        help="store descending axes ascending, as several clients refuse others (default: yes, except for maps)",
+    ),
     OVERWRITE,
     switch("--digests", "digests", True, "store digests of chunks, for update --changed auto"),
 )

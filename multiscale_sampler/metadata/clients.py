@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 
 from ..image.axes import Axis
+from ..image.reversal import descending_axes
 from .units import is_no_unit, ngff_unit
 
 # Found by asking the clients to open such stores.
@@ -22,11 +23,20 @@ WITHOUT_DTYPE: Mapping[str, tuple[str, ...]] = {
 INSTEAD = {"bool": "uint8", "int64": "int32", "float16": "float32", "float64": "float32"}
 COMMON_NAMES = frozenset("tczyx")
 WITHOUT_OTHER_NAMES = ("ngff-zarr", "bioio", "ngio", "ome-zarr.js", "vizarr")
+# Of level 0, or of the coarser ones, which they do not take for coarser.
+REFUSING_NEGATIVE_SCALES = "ngff-zarr, ome-zarr-models, yaozarrs and other clients"
 
 
-def unread_by_clients(axes: Sequence[Axis], dtypes: Iterable[np.dtype[np.generic]]) -> tuple[str, ...]:
-    """Return what some clients do not read of a pyramid, with their names and what to do about it."""
+def unread_by_clients(
+    axes: Sequence[Axis], dtypes: Iterable[np.dtype[np.generic]], *, negative_scales: bool = True
+) -> tuple[str, ...]:
+    """Return what some clients do not read of a pyramid, with their names and what to do about it.
+
+    Of negative scales only if they are not wanted.
+    """
     found = []
+    if negative_scales and (down := descending_axes(axes)):
+        found.append(f"{descending_text(down)}; ascending=True (--ascending) stores the image in the other direction")
     for name in dict.fromkeys(str(dtype.newbyteorder("=")) for dtype in dtypes):
         if clients := WITHOUT_DTYPE.get(name):
             remedy = f"; where values fit, write dtype={INSTEAD[name]!r}" if name in INSTEAD else ""
@@ -43,6 +53,12 @@ def unread_by_clients(axes: Sequence[Axis], dtypes: Iterable[np.dtype[np.generic
             "others, as in units='micrometer', where that matters"
         )
     return tuple(found)
+
+
+def descending_text(names: Sequence[str]) -> str:
+    """Return that axes descend and that clients refuse them, in words."""
+    descend = "descends" if len(names) == 1 else "descend"
+    return f"{', '.join(map(repr, names))} {descend}, and {REFUSING_NEGATIVE_SCALES} refuse negative scales"
 
 
 def _common_names(axes: Sequence[Axis]) -> dict[str, str]:

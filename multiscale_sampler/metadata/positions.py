@@ -11,8 +11,9 @@ import numpy as np
 import xarray as xr
 
 from ..image.axes import line_through, position_tolerance
-from ..image.dataarray import has_stated_positions
+from ..image.dataarray import has_stated_positions, image_axes
 from ..image.dates import position_text
+from ..image.reversal import reversed_image
 from .units import unit_dimension, unit_factor
 
 # Part of the spacing by which positions may differ: files round pixel sizes, which adds up along an axis.
@@ -40,6 +41,20 @@ def other_positions(joining: xr.DataArray, image: xr.DataArray, dim: str) -> tup
         return None
     one, other = joining.coords[dim].variable, image.coords[dim].variable
     return None if are_same_positions(one, other) else (positions_text(one), positions_text(other))
+
+
+def turned_like(joining: xr.DataArray, image: xr.DataArray) -> xr.DataArray:
+    """Return an array that joins an image with those axes reversed whose positions are the image's in reverse."""
+    turned = [
+        str(dim)
+        for dim in joining.dims
+        if dim in image.coords
+        and 1 < joining.sizes[dim] == image.sizes.get(dim)
+        and has_stated_positions(joining, str(dim))
+        and not are_same_positions(joining.coords[dim].variable, image.coords[dim].variable)
+        and are_same_positions(joining.coords[dim].variable[::-1], image.coords[dim].variable)
+    ]
+    return reversed_image(joining, image_axes(joining), turned)[0] if turned else joining
 
 
 def are_same_positions(one: xr.Variable, other: xr.Variable) -> bool:

@@ -246,6 +246,10 @@ TRANSFORMS_OF_06 = (
     '"coordinateTransformations" MUST contain exactly one transformation: "identity", "scale", or a "sequence" of '
     'one "scale" followed by one "translation", from the path of the dataset to the coordinate system of all levels.'
 )
+NEGATIVE_SCALES = (
+    "Several clients refuse negative scales (ngff-zarr, ome-zarr-models, yaozarrs), as version 0.6 does: "
+    'its schema has "exclusiveMinimum": 0.'
+)
 POSITIVE = _value("a number above 0", lambda value: _is_number(value) and value > 0)
 NOT_ZERO = _value("a number other than 0", lambda value: _is_number(value) and value != 0)
 
@@ -519,6 +523,22 @@ def document_findings(attributes: Mapping[str, Any], *, strict: bool = False) ->
         if stated.label_version == "checked":
             yield from _label_version(stated)("image-label", document["image-label"])
     yield from _recommended(document, stated, "error" if strict else "warning")
+    if strict and not stated.positive_scales:
+        yield from _negative_scales(document)
+
+
+def _negative_scales(document: Mapping[str, Any]) -> Iterator[Finding]:
+    """Yield the first negative scale of each image: allowed, and refused by several clients."""
+    entries = document.get("multiscales")
+    for number, entry in enumerate(entries if isinstance(entries, list) else ()):
+        datasets = entry.get("datasets") if isinstance(entry, Mapping) else None
+        first = datasets[0] if isinstance(datasets, list) and datasets else None
+        transforms = first.get("coordinateTransformations") if isinstance(first, Mapping) else None
+        for transform in transforms if isinstance(transforms, list) else ():
+            scale = transform.get("scale") if isinstance(transform, Mapping) else None
+            if isinstance(scale, list) and any(_is_number(each) and each < 0 for each in scale):
+                location = f"multiscales[{number}].datasets[0]"
+                yield Finding("warning", location, f"scale {scale}", "scales above 0", NEGATIVE_SCALES)
 
 
 def _version_to_check(

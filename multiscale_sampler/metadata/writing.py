@@ -48,7 +48,8 @@ def check_exportable(axes: Sequence[Axis], version: NgffVersion = DEFAULT_VERSIO
         if VERSIONS[version].positive_scales and scale < 0:
             raise ValueError(
                 f"OME-NGFF {version} wants scales above 0, and {axis.name!r} descends in steps of {scale!r}; reverse "
-                f"it with image.isel({axis.name}=slice(None, None, -1)), or write version {DEFAULT_VERSION!r}"
+                f"it with image.isel({axis.name}=slice(None, None, -1)) or ascending=True (--ascending), or write "
+                f"version {DEFAULT_VERSION!r}"
             )
 
 

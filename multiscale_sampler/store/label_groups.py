@@ -18,7 +18,7 @@ from ..image.axes import Axis, SamplePosition
 from ..image.dataarray import coordinate_variable, has_stated_positions, image_axes, to_image, with_coordinates_of
 from ..metadata import NgffVersion, label_list_attributes, listed_labels, with_published
 from ..metadata.display import without_display
-from ..metadata.positions import other_positions
+from ..metadata.positions import other_positions, turned_like
 from .layout import LABELS, check_node_name
 from .nodes import open_node
 from .staging import Stage
@@ -34,6 +34,8 @@ def placed_labels(labels: Any, image: xr.DataArray, name: str | None) -> xr.Data
     ValueError
         If they are not of the image's size, or state other positions.
     """
+    if isinstance(labels, xr.DataArray):
+        labels = turned_like(labels, image)
     dims = _dims_of_labels(labels, image)
     placed = to_image(labels, dims)
     # Names of channels, say, beside those of an image that has none.

@@ -539,7 +539,7 @@ def test_convert__refuses_before_anything_is_written(tmp_path):
 
 
 def test_convert__refuses_what_the_version_cannot_say(tmp_path):
-    write_pyramid(to_image(noise((8, 8)), "yx", scale={"y": -1.0}), tmp_path / "a", scale_factors=[2])
+    write_pyramid(to_image(noise((8, 8)), "yx", scale={"y": -1.0}), tmp_path / "a", scale_factors=[2], ascending=False)
     with pytest.raises(ValueError, match=r"0\.6 cannot express.*a number above 0.* write the image with write_pyramid"):
         convert(tmp_path / "a", version="0.6")
 

@@ -276,10 +276,10 @@ def test_write_pyramid__reduces_time_and_channels_only_where_a_mapping_names_the
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_write_pyramid__a_descending_axis_stays_descending(tmp_path, method):
+def test_write_pyramid__a_descending_axis_stays_descending_if_asked_to(tmp_path, method):
     base = noise((9, 8), "uint8")
     image = to_image(base, ("lat", "lon"), scale={"lat": -0.5}, translation={"lat": 50.0})
-    write_pyramid(image, tmp_path / "p.zarr", scale_factors=[2], method=method)
+    write_pyramid(image, tmp_path / "p.zarr", scale_factors=[2], method=method, ascending=False)
     scale, translation = {"lat": -0.5}, {"lat": 50.0}
     tree = open_pyramid(tmp_path / "p.zarr")
     check_levels(tree, base, [(2, 2)], method, scale=scale, translation=translation)

@@ -88,6 +88,8 @@ ROWS = {
         ("--dtype float32", "dtype", "float32"),
         ("--metadata ome,geozarr", "metadata", ["ome", "geozarr"]),
         OVERWRITE,
+        ("--ascending", "ascending", True),
+        ("--no-ascending", "ascending", False),
         ("--digests", "digests", True),
         RESUME,
         QUIET,
