@@ -439,7 +439,9 @@ def _coordinate_findings(group: zarr.Group, path: str, axes: Sequence[Axis]) -> 
         if stored.shape != (axis.size,):
             yield Finding("error", place, f"{stored.shape} coordinates", f"{axis.size}, one per sample of {path!r}")
             continue
-        positions = np.asarray(limited_array(stored)[...])
+        # Durations are stored in a unit of their own.
+        ratio = unit_ratio(stored.attrs.get("units"), axis.unit) or 1.0
+        positions = np.asarray(limited_array(stored)[...]) * ratio
         distance = float(np.abs(positions - axis.coordinates()).max())
         if not distance <= position_tolerance(positions, axis.scale):
             found = f"coordinates up to {distance:g} away"

@@ -77,7 +77,9 @@ class FilterReduction(Reduction):
         """Return the values rounded to the level's dtype."""
         from .kernels.channels import from_channels
 
-        return from_channels(state, self.dtype, self.binding.nodata)
+        # Before values take the place of the state.
+        valid = np.isfinite(state[0])
+        return self.apart_from_nodata(from_channels(state, self.dtype, self.binding.nodata), valid)
 
 
 @dataclass(frozen=True)

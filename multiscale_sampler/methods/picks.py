@@ -31,7 +31,20 @@ class PickReduction(LevelReduction):
 
         kernel: WindowKernel = getattr(ranks, self.pick)
         missing = self.missing._replace(min_valid=self.binding.min_valid)
-        return kernel(self._for_kernels(block), factors, missing).astype(self.output_dtype, copy=False)
+        picked = kernel(self._for_kernels(block), factors, missing).astype(self.output_dtype, copy=False)
+        averages = self.pick == "median" and self.binding.nodata is not None
+        return self._apart_from_nodata(picked, block, factors) if averages else picked
+
+    def _apart_from_nodata(self, medians: Block, block: Block, factors: tuple[int, ...]) -> Block:
+        """Return medians of which no mean of the two in the middle equals `nodata`."""
+        from .kernels import sums
+
+        if not (medians == self.binding.nodata).any():
+            return medians
+        everything = self.missing._replace(skip_nan=False, nodata=None)
+        samples = sums.count_valid(np.zeros(block.shape, np.uint8), factors, everything, np.int64)
+        valid = sums.count_valid(self._for_kernels(block), factors, self.missing, np.int64)
+        return self.apart_from_nodata(medians, valid >= np.maximum(self.binding.min_valid * samples - 1e-9, 1))
 
 
 @dataclass(frozen=True)

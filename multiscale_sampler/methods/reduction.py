@@ -196,12 +196,34 @@ class Reduction(ABC):
         least = np.maximum(np.ceil(self.binding.min_valid * _products(counts) - 1e-9), 1)
         return np.asarray(valid < least.reshape(valid.shape))
 
+    def apart_from_nodata(self, values: Block, valid: Block) -> Block:
+        """Return averages of a level, of which none that is valid equals `nodata` by its rounding, or by chance.
+
+        The next value stands for it, as GDAL has it in overviews (its ``AdjustNoDataClose...``): one step off, and not
+        missing.
+        """
+        nodata = self.binding.nodata
+        if nodata is None or self.dtype.kind not in "iuf":
+            return values
+        taken = (values == nodata) & valid
+        if taken.any():
+            values = values.copy()
+            values[taken] = _next_value(nodata, values.dtype)
+        return values
+
     def _for_kernels(self, block: Block) -> Block:
         """Return a block as kernels take it: C-contiguous, in native byte order, of a dtype that numba supports."""
         if self.dtype.kind == "b":
             return np.ascontiguousarray(block).view(np.uint8)
         dtype = np.dtype(np.float32) if self.dtype == np.float16 else self.dtype.newbyteorder("=")
         return np.ascontiguousarray(block, dtype=dtype)
+
+
+def _next_value(value: Any, dtype: np.dtype[Any]) -> Any:
+    """Return the next number that a dtype has above a number, the one below if there is none."""
+    if dtype.kind == "f":
+        return np.nextafter(dtype.type(value), dtype.type(np.inf))
+    return value + 1 if value < np.iinfo(dtype).max else value - 1
 
 
 class LevelReduction(Reduction):

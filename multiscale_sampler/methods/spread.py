@@ -112,11 +112,15 @@ class WeightedReduction(Reduction):
 
     def finish(self, state: Block, counts: Counts) -> Block:
         """Return the means rounded to the level's dtype; nodata or NaN where the weight is zero or too small."""
-        from .kernels.channels import from_channels
+        from .kernels.channels import from_channels, split_halves
 
         fill = None if self.dtype.kind == "f" and self.binding.nodata is None else self.missing.fill(self.dtype)
         enough = state[0] > 0
         if self._compares_weights:
             # The two sums may have added the same weights in another order.
             enough &= state[0] >= self.binding.min_valid * state[2] * (1 - 1e-9)
-        return from_channels(np.where(enough, state[1], np.nan)[np.newaxis], self.dtype, fill)
+        channels = np.where(enough, state[1], np.nan)[np.newaxis]
+        if self.dtype.kind in "iu" and self.dtype.itemsize == 8:
+            channels = split_halves(channels)
+        means = from_channels(channels, self.dtype, fill)
+        return self.apart_from_nodata(means, enough)

@@ -105,6 +105,9 @@ class SumReduction(Reduction):
             sums.mean_narrow_windows(block, factors, out)
         else:
             sums.mean_valid_windows(block, factors, self.missing, self.missing.fill(out.dtype), out)
+            if self.binding.nodata is not None and (out == self.binding.nodata).any():
+                valid = sums.count_valid(block, factors, self.missing, np.int64)
+                out = self.apart_from_nodata(out.astype(self.output_dtype, copy=False), valid > 0)
         return out.view(np.bool_) if self.dtype.kind == "b" else out.astype(self.output_dtype, copy=False)
 
     def merge(self, state: Block, factors: tuple[int, ...], margins: Margins | None = None) -> Block:
@@ -132,6 +135,8 @@ class SumReduction(Reduction):
             state = state.copy()
             state[-1][few] = 0
         values = self._mean(state, counts, fill) if self.average else self._sum(state, fill)
+        if self.average and self.counts_valid:
+            values = self.apart_from_nodata(values, state[-1] != 0)
         if self.dtype.kind == "b" and self.average:
             return values.view(np.bool_)
         return values.astype(self.output_dtype, copy=False)

@@ -78,3 +78,30 @@ def test_complex__nodata_and_infinities_are_distinguished():
 def test_complex__nan_cannot_be_a_value_beside_nodata():
     with pytest.raises(ValueError, match=r"nodata=.*drop skipna=False"):
         ms.plan_pyramid(ms.to_image(np.ones((4, 4), "complex64")), [2], nodata=7, skipna=False)
+
+
+@pytest.mark.parametrize("dtype", ["int8", "int16", "int64", "float32", "float64"])
+@pytest.mark.parametrize("method", ["mean", "median", "gaussian", "weighted"])
+def test_nodata__is_no_average_of_valid_values(method, dtype):
+    values = np.full((4, 8), -99, dtype)
+    values[:, 0], values[:, 1] = -100, -98
+    image = ms.to_image(values)
+    options = {"nodata": -99, **({"method": method} if method != "weighted" else {})}
+    if method == "weighted":
+        options["weights"] = xr.DataArray(np.ones(values.shape), dims=("y", "x"))
+    levels = [ms.coarsen(image, 2, **options), ms.coarsen(image.chunk({"x": 4}), 2, **options)]
+    levels.append(ms.to_multiscale(image, [2, 4], **options)["scale1/image"])
+    following = -98 if np.dtype(dtype).kind == "i" else np.nextafter(np.dtype(dtype).type(-99), np.inf, dtype=dtype)
+    for level in levels:
+        assert level.dtype == dtype
+        assert (level[:, 0] == following).all()
+        assert (level[:, 3] == -99).all()
+
+
+def test_nodata__that_is_the_greatest_value_gives_way_downwards():
+    image = np.array([[254, 255], [254, 254]], "uint8")
+    weights = xr.DataArray(np.ones((2, 2)), dims=("y", "x"))
+    assert int(ms.coarsen(image, 2, nodata=255, weights=weights)[0, 0]) == 254
+    assert int(ms.coarsen(np.full((2, 2), -1, "int8"), 2, nodata=0)[0, 0]) == -1
+    mixed = np.array([[127, 126], [-128, -125]], "int8")
+    assert int(ms.coarsen(mixed, 2, nodata=0)[0, 0]) == 1

@@ -81,7 +81,7 @@ def test_weights__spread_nan_without_skipna():
 
 @pytest.mark.parametrize("dtype", ["uint8", "bool", "int32", ">u2", "float32", ">f4"])
 def test_weights__that_are_equal_make_the_mean(dtype):
-    array = np.random.default_rng(6).integers(0, 2 if dtype == "bool" else 100, (11, 14)).astype(dtype)
+    array = np.random.default_rng(6).integers(0, 100, (11, 14)).astype(dtype)
     image = ms.to_image(array, "yx")
     for level, plain in zip(
         assert_three_ways(image, "mean", weights=xr.DataArray(np.full(14, 0.5), dims="x")),
@@ -121,3 +121,14 @@ def test_weights__that_do_not_fit_are_refused_by_the_plan(weights):
 def test_weights__are_for_the_mean_only(method):
     with pytest.raises(ValueError, match="weights need method='mean'"):
         ms.plan_pyramid(earth(), LADDER, method=method, weights=np.cos(np.deg2rad(earth().y)))
+
+
+@pytest.mark.parametrize("dtype", ["int8", "uint16", "int32", "int64", "uint64", "float32", "float64"])
+def test_weights__of_every_dtype(dtype):
+    values = np.random.default_rng(2).integers(0, 100, (11, 14)).astype(dtype)
+    if np.dtype(dtype).kind in "if":
+        values = values - np.array(50, dtype)
+    if np.dtype(dtype).itemsize == 8 and dtype != "float64":
+        values = values * np.array(2**45, dtype)
+    weights = xr.DataArray(np.random.default_rng(3).integers(1, 4, (11, 14)).astype(float), dims=("y", "x"))
+    assert_weighted(ms.to_image(values), weights)

@@ -99,6 +99,12 @@ def from_channels(channels: Block, dtype: np.dtype[Any], fill: Any = None) -> Bl
     return out.view(native)
 
 
+def split_halves(channel: Block) -> Block:
+    """Return one channel of values of 64-bit integers as the two that `from_channels` takes."""
+    upper = np.floor(channel / HALF_RANGE)
+    return np.concatenate([upper, channel - upper * HALF_RANGE])
+
+
 def joined_halves(channels: Block) -> Block:
     """Return the two channels of 64-bit integers as one channel, rounded to float64."""
     return channels[:1] * HALF_RANGE + channels[1:]
