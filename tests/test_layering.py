@@ -292,6 +292,7 @@ TESTED_IN = {
     "lazy/test_pyramid.py": ("plan.parts",),
     "metadata/test_metadata.py": ("metadata.parsing", "metadata.writing"),
     "methods/test_laplacian.py": ("methods.kernels.bands",),
+    "plan/test_stated_nodata.py": ("methods.masked",),
     "methods/test_methods_matrix.py": ("methods.picks", "methods.sums", "methods.views"),
     "methods/test_reducers.py": ("methods.reducer",),
     "plan/test_plan.py": ("plan.chunks", "plan.passes", "plan.pickling", "plan.planning"),

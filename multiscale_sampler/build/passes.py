@@ -77,8 +77,13 @@ class BoundPass:
         levels = {index: Access.of(array, in_use=selection is not None) for index, array in arrays.items()}
         has_values = 0 in pass_.levels and not plan.reduction.makes_base
         copies = base.chunks_for(levels[0]) if pass_.source == 0 and has_values else None
-        # Windows of fill are known beforehand, unless their values depend on weights or on neighbours.
-        is_known = pass_.source == 0 and weights is None and not plan.reduction.makes_base
+        # Windows of fill are known beforehand, unless their values depend on weights, on neighbours or on their place.
+        is_known = (
+            pass_.source == 0
+            and weights is None
+            and not plan.reduction.makes_base
+            and not plan.reduction.depends_on_place
+        )
         blanks = Blanks.of(plan, pass_, base.fill if is_known else None, levels)
         return cls(plan, pass_, base, levels, copies, blanks, weights, selection)
 

@@ -459,7 +459,7 @@ def windows_of_levels(stored: stores.StoredPyramid) -> LevelOptions:
             f"{stored.group.store_path} has no OME-NGFF multiscales metadata, which would state how its levels follow "
             "from the base; write it again with write_pyramid"
         )
-    return replace(stored.level_options(stored.unlabelled.dims), packing=stored.packing)
+    return replace(stored.level_options(stored.unlabelled.dims), packing=stored.packing, mask=None)
 
 
 def options_of_levels(

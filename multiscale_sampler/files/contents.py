@@ -27,7 +27,10 @@ from .arrays import FileArray
 Coordinates: TypeAlias = "dict[str, xr.Variable]"
 
 # Labels and colours of the channels of pictures.
-RGB = (("red", "FF0000"), ("green", "00FF00"), ("blue", "0000FF"), ("alpha", "FFFFFF"))
+RGB = (("red", "FF0000"), ("green", "00FF00"), ("blue", "0000FF"))
+GRAY = (("gray", "FFFFFF"),)
+# The channel that masks the others, and the one by which they are multiplied already, so that it does not.
+ALPHA, PREMULTIPLIED = "alpha", "premultiplied alpha"
 
 
 @dataclass(frozen=True)
@@ -285,17 +288,23 @@ def palette_attributes(colors: Sequence[Sequence[int]]) -> dict[str, Any]:
     return {"flag_values": list(range(len(shown))), "flag_colors": " ".join(shown)}
 
 
-def rgb_coordinate(names: Sequence[str | None], shape: Sequence[int], dtype: np.dtype[Any]) -> Coordinates:
-    """Return red, green, blue and alpha as the channels of a picture, shown over the whole range of its dtype."""
+def rgb_coordinate(
+    names: Sequence[str | None], shape: Sequence[int], dtype: np.dtype[Any], alpha: str = ALPHA
+) -> Coordinates:
+    """Return red, green, blue, or gray, and alpha as channels of a picture, shown over the whole range of its dtype.
+
+    `alpha` is what the sample after the colours is called.
+    """
     for name, size in zip(names, shape, strict=True):
-        if name not in CHANNEL_NAMES or size not in (3, 4):
+        if name not in CHANNEL_NAMES or size not in (2, 3, 4):
             continue
+        colors = ((*GRAY, (alpha, "FFFFFF")) if size == 2 else (*RGB, (alpha, "FFFFFF")))[:size]
         greatest = float(np.iinfo(dtype).max) if dtype.kind in "iu" else 1.0
         window = {"min": 0.0, "max": greatest, "start": 0.0, "end": greatest}
         channels = [
-            {"label": label, "color": color, "active": label != "alpha", "window": dict(window)}
-            for label, color in RGB[:size]
+            {"label": label, "color": color, "active": label != alpha, "window": dict(window)}
+            for label, color in colors
         ]
-        labels = np.asarray([label for label, _ in RGB[:size]])
+        labels = np.asarray([label for label, _ in colors])
         return {name: xr.Variable((name,), labels, {OMERO: {"channels": channels}})}
     return {}

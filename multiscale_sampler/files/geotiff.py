@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from ..messages import warn_caller
 from ..metadata.units import unit_name
 from .arrays import FileArray
 from .contents import (
+    ALPHA,
     Coordinates,
     FileImage,
     channel_coordinate,
@@ -63,8 +65,8 @@ def _open_level(path: Path, level: int) -> Any:
     return rasterio.open(path, **({"overview_level": level - 1} if level else {}))
 
 
-def read_geotiff(path: Path, level: int, name: str) -> FileImage:
-    """Return a level of a GeoTIFF file, as an image of that name."""
+def read_geotiff(path: Path, level: int, name: str, alpha: str) -> FileImage:
+    """Return a level of a GeoTIFF file, as an image of that name; `alpha` is what a band of transparency is called."""
     rasterio = import_reader("rasterio", "geotiff", "GeoTIFF")
     with rasterio.open(path) as base:
         check_level(level, 1 + len(base.overviews(1)), path)
@@ -82,17 +84,23 @@ def read_geotiff(path: Path, level: int, name: str) -> FileImage:
         if dtype is None:
             warn_of_unused_mask(stored)
         array = GeoTiffArray(path, str(level), shape, dtype or stored, chunks)
-        described = channel_coordinate(names, shape, file.descriptions)
-        colors = [interpretation.name for interpretation in file.colorinterp]
-        is_picture = not described and colors in (list(PICTURE_BANDS[:3]), list(PICTURE_BANDS))
-        if not described and "alpha" in colors:
-            described = channel_coordinate(names, shape, colors)
-        channels = rgb_coordinate(names, shape, array.dtype) if is_picture else described
         positions, placement = _geo_positions(file, placed)
         if placed is None and not level:
             positions, placement = world_positions(path, names, shape, _geo_unit(file.crs))
         attrs = {**_geo_attributes(file), **placement}
-        return FileImage(array, names, name, {**positions, **channels}, attrs)
+        return FileImage(array, names, name, {**positions, **_channels(file, names, array, alpha)}, attrs)
+
+
+def _channels(file: Any, names: Sequence[str], array: FileArray, alpha: str) -> Coordinates:
+    """Return the names of bands, or the colours of a picture; `alpha` is what a band of transparency is called."""
+    colors = [interpretation.name for interpretation in file.colorinterp]
+    if not any(file.descriptions) and colors in (list(PICTURE_BANDS[:3]), list(PICTURE_BANDS)):
+        return rgb_coordinate(names, array.shape, array.dtype, alpha)
+    described = [alpha if color == ALPHA else text for color, text in zip(colors, file.descriptions, strict=True)]
+    named = channel_coordinate(names, array.shape, described)
+    if named or ALPHA not in colors:
+        return named
+    return channel_coordinate(names, array.shape, [alpha if color == ALPHA else color for color in colors])
 
 
 def _geo_positions(file: Any, base: Grid | None) -> tuple[Coordinates, dict[str, Any]]:

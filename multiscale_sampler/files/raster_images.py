@@ -12,6 +12,8 @@ from .world_files import world_positions
 
 # Samples per pixel: 2 for grey with alpha, 3 for RGB, 4 for RGBA.
 MOST_SAMPLES = 4
+# Pillow's names of pictures without alpha in which colours can be transparent.
+KEYED_MODES = ("P", "RGB")
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 # What a part of a PNG file begins with: its length and its name.
 PNG_PART = struct.Struct(">I4s")
@@ -25,7 +27,8 @@ class PictureArray(FileArray):
 
     def _open(self) -> tuple[Any, None]:
         self.require_memory()
-        return import_reader("imageio.v3", "imageio", "picture").imread(self.path, plugin=IMAGEIO_PLUGIN), None
+        mode = {"mode": self.key} if self.key else {}
+        return import_reader("imageio.v3", "imageio", "picture").imread(self.path, plugin=IMAGEIO_PLUGIN, **mode), None
 
 
 def read_picture(path: Path, part: Part) -> FileImage:
@@ -34,14 +37,20 @@ def read_picture(path: Path, part: Part) -> FileImage:
     imageio = import_reader("imageio.v3", "imageio", "picture")
     _require_png(path)
     properties = imageio.improps(path, plugin=IMAGEIO_PLUGIN)
-    shape = properties.shape
+    stated = imageio.immeta(path, plugin=IMAGEIO_PLUGIN)
+    transparent = stated.get("transparency")
+    # A colour that is transparent; of a palette, the transparency of each.
+    keyed = transparent is not None and stated["mode"] in KEYED_MODES
+    shape = (*properties.shape[:-1], MOST_SAMPLES) if keyed else properties.shape
     frame = shape[1:] if properties.is_batch else shape
     samples = ("c",) if len(frame) == 3 and frame[-1] <= MOST_SAMPLES else ()
     names = [*([None] * (len(shape) - 2 - len(samples))), "y", "x", *samples]
-    array = PictureArray(path, "", shape, properties.dtype, shape)
+    array = PictureArray(path, "RGBA" if keyed else "", shape, properties.dtype, shape)
     coordinates = rgb_coordinate(names, shape, array.dtype)
     on_map, rotation = world_positions(path, names, shape)
-    return FileImage(array, tuple(names), image_name(path, PICTURE.endings), {**coordinates, **on_map}, rotation)
+    attrs = {"nodata": transparent} if isinstance(transparent, int) and not samples else {}
+    name = image_name(path, PICTURE.endings)
+    return FileImage(array, tuple(names), name, {**coordinates, **on_map}, {**attrs, **rotation})
 
 
 def _require_png(path: Path) -> None:

@@ -18,6 +18,8 @@ from ..metadata.units import in_ngff_unit, is_no_unit, unit_name
 from ..metadata.versions import OMERO
 from .arrays import FileArray
 from .contents import (
+    ALPHA,
+    PREMULTIPLIED,
     Coordinates,
     FileImage,
     Format,
@@ -43,6 +45,10 @@ TIFF_AXES = {"T": "t", "C": "c", "S": "c", "Z": "z", "Y": "y", "X": "x"}
 IMAGEJ_RANGE = ("min", "max")
 # The tag in which GDAL states a missing value, as text.
 GDAL_NODATA = 42113
+# Photometric interpretations of red, green and blue, or gray.
+PICTURES = ("RGB", "YCBCR", "MINISBLACK")
+# The tag ExtraSamples: alpha by which colours are multiplied, or not.
+EXTRA_SAMPLES = {1: PREMULTIPLIED, 2: ALPHA}
 # Values of the tag ResolutionUnit. Inches (2) are ignored: they are a print size, most often a program's default.
 TIFF_UNITS = {3: "centimeter", 4: "millimeter", 5: "micrometer"}
 
@@ -80,7 +86,8 @@ def read_tiff(path: Path, part: Part) -> FileImage:
         if file.is_geotiff:
             part.refuse(path, "GeoTIFF", "series")
             require_pages(path, file)
-            return read_geotiff(path, part.level, name)
+            is_multiplied = _extra_sample(file.pages.first) == PREMULTIPLIED
+            return read_geotiff(path, part.level, name, PREMULTIPLIED if is_multiplied else ALPHA)
         base = _series_at(file, part.series, path)
         check_level(part.level, len(base.levels), path)
         series = base.levels[part.level]
@@ -99,8 +106,8 @@ def read_tiff(path: Path, part: Part) -> FileImage:
             attrs.get("nodata"),
         )
         coordinates = _tiff_coordinates(file, base.levels[0].keyframe, part.series or 0, names, base.levels[0].shape)
-        if "S" in series.axes and page.photometric.name in ("RGB", "YCBCR") and "c" not in coordinates:
-            coordinates |= rgb_coordinate(names, series.shape, array.dtype)
+        if "S" in series.axes and page.photometric.name in PICTURES and "c" not in coordinates:
+            coordinates |= rgb_coordinate(names, series.shape, array.dtype, _extra_sample(page))
         on_map, rotation = world_positions(path, names, base.levels[0].shape) if not part.series else ({}, {})
         placed = _coordinates_of_level({**coordinates, **on_map}, names, series.shape)
         return FileImage(array, names, name, placed, {**attrs, **rotation})
@@ -200,6 +207,12 @@ def _tiff_attributes(file: Any, page: Any, names: Sequence[str | None]) -> dict[
         # Of 16 bits each, as TIFF has them.
         attrs |= palette_attributes((np.asarray(page.colormap).T >> 8).tolist())
     return attrs
+
+
+def _extra_sample(page: Any) -> str:
+    """Return what the sample after the colours of a page is."""
+    stated = [int(each) for each in page.extrasamples or ()]
+    return EXTRA_SAMPLES.get(stated[0], "extra") if stated else "extra"
 
 
 def _stated_number(text: str) -> int | float | None:

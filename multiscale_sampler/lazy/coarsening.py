@@ -169,9 +169,10 @@ def _reduce_array(
     array: Any, factors: tuple[int, ...], reduction: Reduction, boundary: Boundary, *, state: bool
 ) -> Any:
     leading = (1,) if state and reduction.components else ()
+    halos = (*(0 for _ in leading), *reduction.halos(factors))
     reaches = tuple(
-        Reach.of(n, factor, reduction.halo(factor), boundary)
-        for n, factor in zip(array.shape, (*leading, *factors), strict=True)
+        Reach.of(n, factor, halo, boundary)
+        for n, factor, halo in zip(array.shape, (*leading, *factors), halos, strict=True)
     )
     array = array[whole_box([reach.size for reach in reaches])]
     if isinstance(array, np.ndarray):

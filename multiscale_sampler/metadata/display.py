@@ -137,15 +137,20 @@ def stated_omero(image: xr.DataArray) -> Any:
     return next((attrs[OMERO] for attrs in carriers if OMERO in attrs), None)
 
 
-def has_alpha(image: xr.DataArray) -> bool:
-    """Whether a channel of an image is called alpha, by its coordinate or in ``omero``."""
+def alpha_channel(image: xr.DataArray) -> dict[str, int] | None:
+    """Return the number of the channel called alpha, by its coordinate or in ``omero``, with the name of its axis.
+
+    None without one, or if there are no other channels.
+    """
     omero = stated_omero(image)
     entries = omero.get("channels", ()) if isinstance(omero, Mapping) else ()
     labels = [entry.get("label") for entry in entries if isinstance(entry, Mapping)]
-    for name in CHANNEL_NAMES & set(image.dims):
+    for name in sorted(CHANNEL_NAMES & set(image.dims)):
         if name in image.coords and image.coords[name].dtype.kind in "UT":
             labels = image.coords[name].values.tolist()
-    return "alpha" in labels and len(labels) > 1
+        if len(labels) == image.sizes[name] > 1 and "alpha" in labels:
+            return {name: labels.index("alpha")}
+    return None
 
 
 def _plain_object(key: str, stated: Any) -> Mapping[str, Any] | None:

@@ -16,6 +16,7 @@ from ..image.axes import SamplePosition
 from ..image.dtypes import value_in
 from ..image.values import Packing
 from .functions import FunctionReduction
+from .masked import MaskChannel, MaskedReduction, masked_rule
 from .packed import DecodedReduction, OrderedReduction
 from .reduction import Binding, Reduction
 from .views import ComplexReduction, TimeReduction
@@ -61,6 +62,9 @@ class Reducer:
         Whether the result of a window with too few valid voxels is NaN or ``nodata``.
     make
         Makes the reduction of a method of this package; None for a method of your own.
+    make_mask
+        Makes the reduction of a channel that masks the others, if the method itself could make it 0 where something is
+        not masked: a level that is its own state is masked by its own mask.
     labels
         Whether the method suits labels: "only" labels, labels "also", or "no" where it would create label ids that
         do not exist in the input.
@@ -105,6 +109,7 @@ class Reducer:
     skips_missing: bool = False
     marks_missing: bool = False
     make: Callable[[Binding], Reduction] | None = None
+    make_mask: Callable[[Binding], Reduction] | None = None
     labels: ForLabels = "no"
     packed: PackedValues = "decoded"
     evidence: Evidence = "nothing"
@@ -132,6 +137,7 @@ class Reducer:
         min_valid: float = 0.0,
         window: int = 1,
         packing: Packing | None = None,
+        mask: MaskChannel | None = None,
     ) -> Reduction:
         """Return the method for blocks of one dtype and one rule for missing values.
 
@@ -149,6 +155,8 @@ class Reducer:
             The most base voxels that a voxel of any level covers.
         packing
             How the values of the base are packed; `nodata` is a packed value then, and None leaves none out.
+        mask
+            The channel that masks the others, of an image that is not packed.
 
         Raises
         ------
@@ -165,6 +173,11 @@ class Reducer:
         if packing is not None and not packing.is_in_order:
             known = packing.with_missing(*_missing_beside(nodata, packing))
             return self._bind_in_order(known, nodata, skipna=skipna, min_valid=min_valid, window=window)
+        if mask is not None and (rule := masked_rule(dtype, nodata)) is not None:
+            plain = self.bind(dtype, skipna=skipna, nodata=nodata, min_valid=min_valid, window=window)
+            inner = self.bind(rule[0], skipna=skipna, nodata=rule[1], min_valid=min_valid, window=window)
+            of_mask = self.make_mask(Binding(dtype)) if self.make_mask is not None and not inner.components else None
+            return MaskedReduction(plain.binding, mask, inner, of_mask)
         self._check_dtype(dtype)
         self._check_rule(nodata, min_valid)
         skip_nan = dtype.kind in "fcmM" and (skipna is None or skipna) and self.skips_missing

@@ -125,6 +125,7 @@ REDUCERS: dict[str, Reducer] = {
             "min",
             "smallest value of the window",
             partial(ExtremeReduction, greatest=False),
+            make_mask=partial(ExtremeReduction, greatest=True),
             kinds=ORDERED_KINDS,
             labels="also",
             packed="order",

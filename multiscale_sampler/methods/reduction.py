@@ -136,6 +136,15 @@ class Reduction(ABC):
         """Return the number of samples outside of a window, on either side, on which its value depends."""
         return 0
 
+    def halos(self, factors: Sequence[int]) -> tuple[int, ...]:
+        """Return the halo along each axis."""
+        return tuple(map(self.halo, factors))
+
+    @property
+    def depends_on_place(self) -> bool:
+        """Whether windows of the same samples can have different values at other places."""
+        return False
+
     @abstractmethod
     def first(self, block: Block, factors: tuple[int, ...], margins: Margins | None = None) -> Block:
         """Reduce a block of the base to the state of its windows.

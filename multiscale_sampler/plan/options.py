@@ -16,8 +16,9 @@ from dask.utils import parse_bytes
 from ..image.axes import BOUNDARIES, Boundary
 from ..image.values import Packing, refuse_other_missing, stated_classes, stated_missing, without_packing
 from ..messages import check_choice, warn_caller
-from ..metadata.display import has_alpha
+from ..metadata.display import alpha_channel
 from ..metadata.positions import other_positions
+from ..methods.masked import MaskChannel, masked_rule
 from ..methods.reducer import Reducer
 from ..methods.reducers import Method, get_reducer, own_method, warn_of_stand_in
 from ..tasks import machine
@@ -46,6 +47,8 @@ class LevelOptions:
     weights: xr.DataArray | None = None
     packing: Packing | Literal["stated"] | None = field(default=STATED, metadata=NOT_AN_OPTION)
     """How values of the image are packed; by default as its attributes state. None if they are what is stored."""
+    mask: Mapping[str, int] | Literal["stated"] | None = field(default=STATED, metadata=NOT_AN_OPTION)
+    """The number of the channel that masks the others, by the name of its axis; by default the one called alpha."""
 
     def __post_init__(self) -> None:
         """Refuse options that are wrong for any image, or contradict each other; name the method as it is here."""
@@ -76,6 +79,7 @@ class LevelOptions:
             nodata=plan.nodata,
             min_valid=plan.min_valid,
             packing=plan.packing,
+            mask=None if plan.mask is None else {plan.dims[plan.mask.axis]: plan.mask.number},
         )
 
     @classmethod
@@ -87,7 +91,7 @@ class LevelOptions:
         ValueError, TypeError
             If the recipe has unknown options or wrong values.
         """
-        return cls(**recipe)
+        return cls(**{"mask": None, **recipe})
 
     def recipe(self) -> dict[str, Any]:
         """Return the options of a plan as plain values, which JSON preserves, to store beside the levels."""
@@ -98,6 +102,7 @@ class LevelOptions:
             "skipna": self.skipna,
             "nodata": self.nodata,
             "min_valid": self.min_valid,
+            **({"mask": dict(self.mask)} if isinstance(self.mask, Mapping) else {}),
         }
 
     @property
@@ -143,10 +148,10 @@ class LevelOptions:
                 f"the values are classes by the attribute {stated!r}, and method {row.name!r} makes values that are "
                 "none of them; use method='mode'"
             )
-        if self.weights is None and has_alpha(image):
+        if self.nodata is not None and self.weights is None and alpha_channel(image) and not self._mask_of(image):
             found.append(
                 f"the channel 'alpha' is not used as a mask, and method {row.name!r} takes in the colours of "
-                "transparent pixels; to leave them out, give the alpha channel as weights in Python"
+                "transparent pixels; to leave them out, use method='mean'"
             )
         if found:
             warn_caller(f"{str(image.name)!r}: {'. Also, '.join(found)}")
@@ -176,6 +181,25 @@ class LevelOptions:
                 "missing; leave it out, or remove that attribute"
             )
         return packing, None if self.nodata is None else packing.left_out[0]
+
+    def _mask_of(self, image: xr.DataArray) -> Mapping[str, int] | None:
+        """Return the channel that masks the others: the one that was given, else alpha, if the method leaves it out."""
+        if not isinstance(self.mask, str):
+            return self.mask
+        row, dtype = self.reducer, image.dtype
+        can_mask = row.make is not None and row.marks_missing and not row.bands and self.skipna is not False
+        if self.nodata is None or self.weights is not None or not can_mask or dtype.kind not in row.kinds:
+            return None
+        keeps_dtype = masked_rule(dtype, None) is not None and row.bind(dtype).output_dtype == dtype.newbyteorder("=")
+        return alpha_channel(image) if keeps_dtype else None
+
+    def mask_channel(self, image: xr.DataArray, factors_of_levels: Sequence[tuple[int, ...]]) -> MaskChannel | None:
+        """Return the channel that masks the others in levels of these factors; None if channels are reduced, too."""
+        for dim, number in (self._mask_of(image) or {}).items():
+            axis = image.dims.index(dim)
+            if all(factors[axis] == 1 for factors in factors_of_levels):
+                return MaskChannel(axis, number, image.shape[axis])
+        return None
 
     @property
     def can_pack(self) -> bool:

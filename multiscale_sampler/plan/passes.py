@@ -134,6 +134,9 @@ def _smallest_region(plan: Plan, source: int, levels: Sequence[int]) -> tuple[in
             # A single chunk covers the whole axis, also where its length was clamped.
             span = shape[axis] if unit >= size else unit * factor
             written[axis] = min(math.lcm(written[axis], span), shape[axis])
+    if plan.mask is not None:
+        # Every channel is read with its mask, and the mask once.
+        written[plan.mask.axis] = shape[plan.mask.axis]
     read = plan.source_chunks if source == 0 else _source_grid(plan, source)
     both = tuple(min(math.lcm(w, r), n) for w, r, n in zip(written, read, shape, strict=True))
     if _region_nbytes(plan, source, levels, both) <= _region_budget(plan):

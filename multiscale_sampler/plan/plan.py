@@ -22,6 +22,7 @@ from ..image.boxes import Box
 from ..image.values import Packing
 from ..messages import shape_text, table
 from ..methods import Reduction
+from ..methods.masked import MaskChannel, MaskedReduction
 from ..methods.packed import DecodedReduction, OrderedReduction
 from ..methods.reducer import Reducer
 from .pickling import OfOneVersion
@@ -119,6 +120,8 @@ class Plan(OfOneVersion):
     """The method."""
     packing: Packing | None
     """How the values of the base are packed; None if they are what is stored."""
+    mask: MaskChannel | None
+    """The channel that masks the others; None without one."""
     boundary: Boundary
     """How partial windows are handled."""
     skipna: bool | None
@@ -174,12 +177,13 @@ class Plan(OfOneVersion):
             min_valid=self.min_valid,
             window=window,
             packing=self.packing,
+            mask=self.mask,
         )
 
     @property
     def takes_other_values(self) -> bool:
         """Whether levels are not computed from the values as they are stored, but from what these stand for."""
-        return isinstance(self.reduction, DecodedReduction | OrderedReduction)
+        return isinstance(self.reduction, DecodedReduction | OrderedReduction | MaskedReduction)
 
     @property
     def peak_memory(self) -> int:
@@ -206,7 +210,7 @@ class Plan(OfOneVersion):
 
     def halos(self, index: int) -> tuple[int, ...]:
         """Return how many samples of its parent outside of the window, on either side, a voxel depends on, by axis."""
-        return tuple(map(self.reduction.halo, self.relative_factors(index, self.levels[index].parent)))
+        return self.reduction.halos(self.relative_factors(index, self.levels[index].parent))
 
     def counts(self, index: int, part: Box) -> tuple[np.ndarray[Any, Any], ...]:
         """Return the number of base samples of each voxel of a part of a level, one int64 array for each axis."""
@@ -255,6 +259,7 @@ class Plan(OfOneVersion):
 
     def _title(self) -> str:
         rule = f", nodata {self.nodata!r}" if self.nodata is not None else ""
+        rule += f", masked by {self.dims[self.mask.axis]} {self.mask.number}" if self.mask is not None else ""
         return (
             f"Pyramid of {self.name!r}: {len(self.levels)} levels, {' '.join(self.dims)}, {self.dtype}, "
             f"method {self.reducer.name!r}, boundary {self.boundary!r}{rule}"

@@ -15,6 +15,7 @@ from ..image.axes import Axis, Boundary
 from ..image.dataarray import image_and_axes
 from ..image.xarray_internals import holds_values_in_memory
 from ..methods import Reduction
+from ..methods.masked import MaskedReduction
 from ..methods.packed import DecodedReduction
 from ..methods.reducer import Reducer
 from ..methods.reducers import Method
@@ -83,7 +84,8 @@ def plan_pyramid(
         Whether NaN is ignored. Default: in floats, if the method can ignore it.
     nodata
         A value to ignore; a window without other values becomes `nodata`. Default: "stated", the one that the image's
-        attributes state (``_FillValue``, ``missing_value``, ``nodata``, ``nodatavals``); None for no value.
+        attributes state (``_FillValue``, ``missing_value``, ``nodata``, ``nodatavals``); then a channel called "alpha"
+        also masks the other channels where it is 0. None for no value and no mask.
     min_valid
         The fraction of the voxels of a window, 0 to 1, that must be valid for a valid result. Stepwise methods count
         voxels of the level they are computed from; for filters, and with `weights`, it is a fraction of the weight.
@@ -173,6 +175,7 @@ def plan_ladder(
         min_valid=options.min_valid,
         window=window,
         packing=packing,
+        mask=options.mask_channel(image, factors_of_levels),
     )
     levels = _levels(axes, factors_of_levels, reducer, reduction, options.boundary)
     return Plan(
@@ -180,6 +183,7 @@ def plan_ladder(
         dtype=image.dtype,
         reducer=reducer,
         packing=packing,
+        mask=reduction.mask if isinstance(reduction, MaskedReduction) else None,
         boundary=options.boundary,
         skipna=reduction.binding.skip_nan if image.dtype.kind in "fcmM" else options.skipna,
         nodata=reduction.binding.nodata,

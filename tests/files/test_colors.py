@@ -39,7 +39,6 @@ def test_pictures__are_red_green_and_blue_over_the_whole_range(tmp_path, ending)
     assert shown(channels_of(tmp_path / f"p{ending}")) == expected
 
 
-@pytest.mark.filterwarnings("ignore:.*the channel 'alpha' is not used as a mask")
 @pytest.mark.parametrize("ending", [".png", ".tif"])
 def test_alpha__is_a_channel_of_its_own_that_is_not_shown(tmp_path, ending):
     picture(tmp_path / f"p{ending}", np.dstack([PIXELS, PIXELS[..., :1]]))
@@ -103,3 +102,98 @@ def test_imagej__of_one_channel_has_its_range(tmp_path, stated):
 def test_imagej__of_ranges_that_are_not_those_of_its_channels__has_none(tmp_path, stated):
     path = imagej(tmp_path / "i.tif", np.zeros((2, 64, 64), "uint16"), "CYX", **stated)
     assert "omero" not in getattr(ms.open_image(path).coords.get("c"), "attrs", {})
+
+
+VALID = np.full((16, 16), 255, "uint8")
+VALID[:, :7] = 0
+# Red of what is hidden is 1, which is a colour like any other.
+UNDER = np.full((16, 16, 3), 200, "uint8")
+UNDER[:, :7] = (1, 2, 3)
+
+
+def transparent_picture(path, kind):
+    """Write a picture that is transparent in its first seven columns, in one of the ways that formats have."""
+    pillow = pytest.importorskip("PIL.Image")
+    rgba = np.dstack([UNDER, VALID])
+    gray = np.dstack([UNDER[..., 0], VALID])
+    if kind == "key":
+        pillow.fromarray(UNDER).save(path, transparency=(1, 2, 3))
+    elif kind == "palette":
+        picture = pillow.fromarray(UNDER).convert("P")
+        picture.save(path, transparency=picture.getpixel((0, 0)))
+    elif kind == "gray key":
+        pillow.fromarray(UNDER[..., 0]).save(path, transparency=1)
+    elif kind.startswith("gray"):
+        if path.suffix == ".tif":
+            options = {"photometric": "minisblack", "planarconfig": "contig", "extrasamples": ["unassalpha"]}
+            tifffile.imwrite(path, gray, metadata=None, **options)
+        else:
+            pillow.fromarray(gray, "LA").save(path)
+    elif path.suffix == ".tif":
+        tifffile.imwrite(path, rgba, photometric="rgb", extrasamples=[kind], metadata=None)
+    else:
+        pillow.fromarray(rgba).save(path, **({"lossless": True, "exact": True} if path.suffix == ".webp" else {}))
+    return path
+
+
+@pytest.mark.filterwarnings("ignore:'mode' parameter is deprecated")
+@pytest.mark.parametrize(
+    ("kind", "ending"),
+    [
+        ("rgba", ".png"),
+        ("rgba", ".webp"),
+        ("key", ".png"),
+        ("palette", ".png"),
+        ("gray", ".png"),
+        ("gray", ".tif"),
+        ("unassalpha", ".tif"),
+    ],
+)
+def test_transparent_pixels__are_left_out_of_the_colours(tmp_path, kind, ending):
+    opened = ms.open_image(transparent_picture(tmp_path / f"p{ending}", kind))
+    colors = ["gray"] if kind == "gray" else ["red", "green", "blue"]
+    assert opened.c.values.tolist() == [*colors, "alpha"]
+    store = {}
+    ms.write_pyramid(opened, store, scale_factors=[{"y": 2, "x": 2}])
+    level = ms.open_pyramid(store)["scale1/p"].values
+    assert level.dtype == np.uint8
+    # Nothing is seen of the first three windows, and half of the fourth.
+    shown = np.asarray(opened)[0, -1, :-1]
+    np.testing.assert_array_equal(level[:-1, 0, :], np.outer(shown, [0] * 3 + [1] * 5))
+    np.testing.assert_array_equal(level[-1, 0, :], [0, 0, 0, 128, 255, 255, 255, 255])
+
+
+def test_a_gray_level_that_is_transparent__is_nodata(tmp_path):
+    opened = ms.open_image(transparent_picture(tmp_path / "p.png", "gray key"))
+    assert opened.attrs["nodata"] == 1
+    np.testing.assert_array_equal(ms.coarsen(opened, 2).values[0], [1] * 3 + [200] * 5)
+
+
+@pytest.mark.parametrize(("kind", "label"), [("assocalpha", "premultiplied alpha"), ("unspecified", "extra")])
+def test_samples_that_do_not_mask__are_called_otherwise(tmp_path, kind, label):
+    opened = ms.open_image(transparent_picture(tmp_path / "p.tif", kind))
+    assert opened.c.values.tolist() == ["red", "green", "blue", label]
+    np.testing.assert_array_equal(ms.coarsen(opened, {"y": 2, "x": 2}).values[0, 3], [100, 101, 102, 128])
+
+
+@pytest.mark.parametrize(
+    ("alpha", "descriptions", "labels"),
+    [
+        ("yes", (), ["red", "green", "blue", "alpha"]),
+        ("premultiplied", (), ["red", "green", "blue", "premultiplied alpha"]),
+        ("yes", ("B4", "B3", "B2", "valid"), ["B4", "B3", "B2", "alpha"]),
+    ],
+)
+def test_alpha_of_a_geotiff__masks_unless_colours_are_multiplied_by_it(tmp_path, alpha, descriptions, labels):
+    rasterio = pytest.importorskip("rasterio")
+    profile = {"driver": "GTiff", "height": 16, "width": 16, "count": 4, "dtype": "uint8", "photometric": "RGB"}
+    transform = rasterio.Affine(30, 0, 5e5, 0, -30, 4e6)
+    options = {"crs": "EPSG:32633", "transform": transform, "alpha": alpha, **profile}
+    with rasterio.open(tmp_path / "g.tif", "w", **options) as file:
+        file.write(np.dstack([UNDER, VALID]).transpose(2, 0, 1))
+        for band, text in enumerate(descriptions, 1):
+            file.set_band_description(band, text)
+    opened = ms.open_image(tmp_path / "g.tif")
+    assert opened.band.values.tolist() == labels
+    level = ms.coarsen(opened, {"y": 2, "x": 2}).values
+    assert level[:, 0, 3].tolist() == ([200, 200, 200, 128] if labels[-1] == "alpha" else [100, 101, 102, 128])

@@ -99,7 +99,7 @@ def test_storage_options__are_resolved():
 
 
 # How values are packed is not for the caller to say.
-OPTIONS = {field.name: field.default for field in fields(LevelOptions) if field.name != "packing"}
+OPTIONS = {each.name: each.default for each in fields(LevelOptions) if each.metadata.get("is_option", True)}
 
 
 def parameters_of(function):

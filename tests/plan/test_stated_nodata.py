@@ -1,5 +1,6 @@
 import warnings
 
+import dask
 import numpy as np
 import pytest
 import xarray as xr
@@ -280,15 +281,156 @@ def test_classes__are_warned_of_in_the_words_of_the_command_line(tmp_path, capsy
     assert "use --method mode" in capsys.readouterr().err
 
 
-def test_colours_under_alpha__are_averaged_with_a_warning_unless_it_weighs():
-    values = np.full((4, 16, 16), 200, "uint8")
-    values[:, :, :7] = 0
-    labels = ["red", "green", "blue", "alpha"]
-    picture = xr.DataArray(values, {"c": labels}, ("c", "y", "x"), name="p")
-    with pytest.warns(UserWarning, match="the channel 'alpha' is not used as a mask"):
-        assert ms.coarsen(picture, {"y": 2, "x": 2})[0, 0, 3] == 100
-    assert ms.coarsen(picture, {"y": 2, "x": 2}, weights=picture.sel(c="alpha", drop=True))[0, 0, 3] == 200
-    ms.coarsen(picture.isel(c=slice(0, 3)), {"y": 2, "x": 2})
+def transparent(dtype="uint8", channels=4):
+    """Return colours of which about half is transparent, in windows of 2 and 4 also all and none of it."""
+    generator = np.random.default_rng(6)
+    values = generator.integers(0, 200, (channels, 21, 26)).astype(dtype)
+    alpha = np.where(generator.random((21, 26)) < 0.5, 0, generator.integers(1, 200, (21, 26)))
+    alpha[:8, :12], alpha[8:16, :12] = 0, 150
+    values[-1] = alpha
+    labels = ["red", "green", "blue", "alpha"][-channels:]
+    return xr.DataArray(values, {"c": labels}, ("c", "y", "x"), name="p")
+
+
+def masked_level(values, factor):
+    """Return a level of colours whose last channel masks the others, window by window."""
+    shape = (len(values), -(-values.shape[1] // factor), -(-values.shape[2] // factor))
+    level = np.zeros(shape, values.dtype)
+    for channel, row, column in np.ndindex(shape):
+        window = values[:, row * factor : (row + 1) * factor, column * factor : (column + 1) * factor]
+        valid = window[-1] > 0 if channel < len(values) - 1 else np.ones(window[-1].shape, bool)
+        if valid.any():
+            level[channel, row, column] = window[channel][valid].mean()
+        else:
+            level[channel, row, column] = np.nan
+    return level
+
+
+MASKED_FACTORS = [{"y": 2, "x": 2}, {"y": 4, "x": 4}]
+
+
+def rounded_level(values, factor):
+    exact = masked_level(values.astype("f8"), factor)
+    return (
+        np.nan_to_num(np.rint(exact)).astype(values.dtype) if values.dtype.kind in "iu" else exact.astype(values.dtype)
+    )
+
+
+def levels_of_store(store):
+    group = zarr.open_group(store, mode="r")
+    return [group[f"scale{index}/p"][...] for index in (1, 2)]
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int16", "uint32", "float32"])
+@pytest.mark.parametrize("chunks", [(1, 8, 8), (4, 8, 8), (3, 21, 8), None])
+def test_alpha__masks_the_colours_in_every_function(dtype, chunks):
+    picture = transparent(dtype)
+    lazy = picture if chunks is None else picture.chunk(dict(zip("cyx", chunks, strict=True)))
+    expected = [rounded_level(picture.values, factor) for factor in (2, 4)]
+    tree, store = ms.to_multiscale(lazy, MASKED_FACTORS), {}
+    np.testing.assert_allclose(ms.coarsen(lazy, MASKED_FACTORS[0]), expected[0], rtol=1e-6)
+    with dask.config.set({"multiscale_sampler.region_size": 1}):
+        ms.write_pyramid(lazy, store, scale_factors=MASKED_FACTORS)
+        written = levels_of_store(store)
+        for level, index in zip(expected, (1, 2), strict=True):
+            np.testing.assert_allclose(tree[f"scale{index}/p"], level, rtol=1e-6)
+            np.testing.assert_allclose(written[index - 1], level, rtol=1e-6)
+        assert ms.verify_pyramid(store).ok
+        # An edit of the mask alone changes the colours of the levels.
+        base = zarr.open_group(store)["scale0/p"]
+        base[3, 4:9, 5:20] = 0
+        ms.update_pyramid(store, {"c": 3, "y": slice(4, 9), "x": slice(5, 20)})
+        expected = [rounded_level(base[...], factor) for factor in (2, 4)]
+        for level, found in zip(expected, levels_of_store(store), strict=True):
+            np.testing.assert_allclose(found, level, rtol=1e-6)
+        ms.rebuild_levels(store, method="mean")
+    for level, found in zip(expected, levels_of_store(store), strict=True):
+        np.testing.assert_allclose(found, level, rtol=1e-6)
+    report = ms.verify_pyramid(store)
+    assert report.ok
+    # What does not follow the mask is found.
+    zarr.open_group(store)["scale1/p"][0, 0, 0] = 77
+    assert not ms.verify_pyramid(store).ok
+
+
+def test_alpha__of_a_tree_of_an_appended_series_and_beside_a_base():
+    picture, store = transparent(), {}
+    ms.write_pyramid(ms.to_multiscale(picture.chunk(), MASKED_FACTORS), store)
+    series = xr.concat([picture, picture[:, ::-1]], "t").transpose("t", "c", "y", "x").rename("p")
+    grown = {}
+    ms.write_pyramid(series[:1], grown, scale_factors=MASKED_FACTORS)
+    ms.append_pyramid(series[1:], grown, "t")
+    for index, factor in ((1, 2), (2, 4)):
+        expected = rounded_level(picture.values, factor)
+        np.testing.assert_array_equal(ms.open_pyramid(store)[f"scale{index}/p"], expected)
+        appended = ms.open_pyramid(grown)[f"scale{index}/p"].values
+        np.testing.assert_array_equal(appended[0], expected)
+        np.testing.assert_array_equal(appended[1], rounded_level(picture.values[:, ::-1], factor))
+    assert ms.verify_pyramid(grown).ok
+    foreign = zarr.storage.MemoryStore()
+    root = zarr.create_group(foreign)
+    root.create_array("0", data=picture.values, chunks=(1, 8, 8), dimension_names=("c", "y", "x"))
+    ms.add_levels(foreign, scale_factors=MASKED_FACTORS, dims="cyx", channel_names=picture.c.values.tolist())
+    np.testing.assert_array_equal(root["1"][...], rounded_level(picture.values, 2))
+
+
+@pytest.mark.parametrize("method", ["min", "max", "median", "mode", "gaussian", "lanczos"])
+def test_alpha__masks_for_every_method_that_ignores_missing_values(method):
+    picture, missing = transparent(), -30000
+    # Darkest and brightest samples, beyond which filters reach.
+    picture = picture.where((picture < 60) | (picture > 150), 0 if method == "gaussian" else 255)
+    widened = picture.astype("int16").where(picture[3] > 0, missing)
+    widened[3] = picture[3]
+    store = {}
+    ms.write_pyramid(picture.chunk({"c": 1, "y": 8, "x": 8}), store, scale_factors=MASKED_FACTORS, method=method)
+    found = levels_of_store(store)
+    # The colours are those of an image that has a number for what is missing; where all is, 0.
+    expected = ms.coarsen(widened, MASKED_FACTORS[0], method=method, nodata=missing).values
+    expected = np.where(expected == missing, 0, expected).clip(0, 255)
+    if method == "min":
+        # Else what is valid of a window would be masked with the rest of it.
+        expected[3] = ms.coarsen(picture[3], 2, method="max")
+    np.testing.assert_array_equal(found[0], expected)
+    assert ms.verify_pyramid(store).ok
+    if method in ("min", "max"):
+        exact = ms.coarsen(widened, MASKED_FACTORS[1], method=method, nodata=missing).values[:3]
+        np.testing.assert_array_equal(found[1][:3], np.where(exact == missing, 0, exact))
+
+
+@pytest.mark.parametrize(
+    "options", [{"nodata": None}, {"method": "nearest"}, {"method": lambda windows, axis: windows[..., 0]}]
+)
+def test_alpha__masks_nothing_where_it_is_turned_off_or_need_not(options):
+    picture = transparent()
+    method = options.get("method", "mean")
+    plain = ms.coarsen(picture.drop_vars("c"), MASKED_FACTORS[0], method=method)
+    np.testing.assert_array_equal(ms.coarsen(picture, MASKED_FACTORS[0], **options), plain)
+
+
+def test_alpha__is_said_to_be_unused_where_a_method_or_dtype_has_no_missing_values():
+    for picture, method in ((transparent(), "sum"), (transparent("int64"), "mean")):
+        with pytest.warns(UserWarning, match="the channel 'alpha' is not used as a mask"):
+            level = ms.coarsen(picture, MASKED_FACTORS[0], method=method)
+        np.testing.assert_array_equal(level, ms.coarsen(picture.drop_vars("c"), MASKED_FACTORS[0], method=method))
+    picture = transparent()
+    weighted = ms.coarsen(picture, MASKED_FACTORS[0], weights=(picture[3] > 0).drop_vars("c"))
+    np.testing.assert_array_equal(weighted[:3], rounded_level(picture.values, 2)[:3])
+
+
+def test_alpha__of_levels_that_were_made_without_it_stays_without_it():
+    picture, store = transparent(), {}
+    plain = [ms.coarsen(picture.drop_vars("c"), factors).values for factors in MASKED_FACTORS]
+    ms.write_pyramid(picture, store, scale_factors=MASKED_FACTORS, nodata=None)
+    np.testing.assert_array_equal(levels_of_store(store)[0], plain[0])
+    ms.update_pyramid(store, {"y": slice(0, 8)})
+    for found, expected in zip(levels_of_store(store), plain, strict=True):
+        np.testing.assert_array_equal(found, expected)
+    assert ms.verify_pyramid(store).ok
+
+
+def test_alpha__is_shown_by_the_plan():
+    assert "masked by c 3" in str(ms.plan_pyramid(transparent(), MASKED_FACTORS))
+    assert "masked" not in str(ms.plan_pyramid(transparent(), MASKED_FACTORS, nodata=None))
 
 
 def half_missing(missing):
