@@ -130,7 +130,9 @@ def convert(
         version, storage.in_zarr_format(VERSIONS[version].zarr_format), compressors, resume, progress
     )
     options = storage_options if isinstance(target, str) else None
-    if not_copied := copy_group(stored.group, images, target, settings, options):
+    with stores.naming_place(target):
+        not_copied = copy_group(stored.group, images, target, settings, options)
+    if not_copied:
         warnings.warn(
             f"{', '.join(not_copied)} of {stored.group.store_path} are not copied: they are separate images, or cannot "
             "be stored in the other zarr format; convert or copy them separately",

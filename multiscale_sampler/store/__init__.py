@@ -83,7 +83,7 @@ from .reading import (
     open_labels,
     open_pyramid,
 )
-from .remote import in_one_commit
+from .remote import in_one_commit, naming_place
 from .stored_pyramid import StoredPyramid, holds_image
 from .targets import (
     Record,
@@ -151,6 +151,7 @@ __all__ = [
     "missing_values_of",
     "name_of",
     "names_axes",
+    "naming_place",
     "node_at",
     "open_image",
     "open_labels",

@@ -11,6 +11,7 @@ import asyncio
 import errno
 import functools
 import inspect
+import os
 import random
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -624,11 +625,23 @@ def in_one_commit(function: Callable[P, None]) -> Callable[P, None]:
     @functools.wraps(function)
     def committing(*args: P.args, **kwargs: P.kwargs) -> None:
         call = inspect.signature(function).bind(*args, **kwargs)
-        with transaction(call.arguments["store"], f"multiscale_sampler.{function.__name__}") as within:
+        store = call.arguments["store"]
+        with naming_place(store), transaction(store, f"multiscale_sampler.{function.__name__}") as within:
             call.arguments["store"] = within
             function(*call.args, **call.kwargs)
 
     return committing
+
+
+@contextmanager
+def naming_place(store: Any) -> Iterator[None]:
+    """Name a store in errors of the operating system that name no file, as those of writing to a full disk."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None and error.errno and error.strerror == os.strerror(error.errno):
+            error.filename = os.fspath(store) if isinstance(store, str | os.PathLike) else str(store)
+        raise
 
 
 P = ParamSpec("P")

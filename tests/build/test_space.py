@@ -1,9 +1,12 @@
 """Builds are refused where their target has no room, and only there."""
 
 import errno
+import os
 import shutil
+import subprocess
 from collections import namedtuple
 
+import dask
 import dask.array as da
 import numcodecs
 import numpy as np
@@ -94,6 +97,137 @@ def test_write_pyramid__a_disk_that_fills_up_keeps_the_old_and_is_resumed(tmp_pa
     assert before.items() <= hashes(tmp_path).items()
     ms.write_pyramid(NOISE, tmp_path / "a.zarr", mode="w", resume=True, **OPTIONS)
     np.testing.assert_array_equal(ms.open_pyramid(tmp_path / "a.zarr")["scale0/image"], NOISE)
+
+
+# --- a disk that is really full --------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def disk(tmp_path):
+    """Return the folder of a file system of 4 MiB in memory, which root can mount, or who may call sudo without asking.
+
+    Elsewhere these tests are skipped: a limit of the size of files, say, does not tell a full disk from a large file.
+    """
+    place = tmp_path / "disk"
+    place.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=4m,mode=1777", "tmpfs", str(place)]
+    prefix = next((each for each in ([], ["sudo", "-n"]) if _succeeds([*each, *mount])), None)
+    if prefix is None:
+        pytest.skip("this user cannot mount a file system")
+    yield place
+    subprocess.run([*prefix, "umount", "--lazy", str(place)], check=True)
+
+
+def _succeeds(command):
+    try:
+        return subprocess.run(command, capture_output=True, check=False).returncode == 0
+    except FileNotFoundError:
+        return False
+
+
+def fill(disk):
+    """Write a file until nothing more fits."""
+    with open(disk / "ballast", "ab", buffering=0) as file:
+        while shutil.disk_usage(disk).free:
+            file.write(bytes(4096))
+
+
+def make_room(disk):
+    os.remove(disk / "ballast")
+
+
+def change(name, disk, **options):
+    """Make one of the calls that write, of a store on a disk; all of them make levels of `NOISE`."""
+    store, options = disk / "a.zarr", {"workers": 1, **options}
+    if name in ("write_pyramid", "replace", "zip"):
+        store = disk / "a.ozx" if name == "zip" else store
+        ms.write_pyramid(NOISE, store, **OPTIONS, **({"mode": "w"} if name == "replace" else {}), **options)
+    elif name == "add_levels":
+        ms.add_levels(disk / "raw.zarr", scale_factors=[2, 4], **options)
+    elif name == "update_pyramid":
+        ms.update_pyramid(store, {"y": slice(0, 64)}, **options)
+    elif name == "rebuild_levels":
+        ms.rebuild_levels(store, method="max", **options)
+    elif name == "append_pyramid":
+        ms.append_pyramid(NOISE, store, "y", **options)
+    elif name == "write_labels":
+        ms.write_labels(NOISE, store, "cells", chunks=16, **options)
+    else:
+        ms.convert(store, disk / "b.zarr", version="0.4", **options)
+
+
+def prepare(name, disk):
+    """Store what a call changes."""
+    if name == "add_levels":
+        root = zarr.create_group(disk / "raw.zarr")
+        root.create_array("0", data=NOISE, chunks=(16, 16), dimension_names=("y", "x"))
+    elif name not in ("write_pyramid", "zip"):
+        ms.write_pyramid(NOISE // 2 if name == "replace" else NOISE, disk / "a.zarr", **OPTIONS)
+    if name == "update_pyramid":
+        zarr.open_array(disk / "a.zarr", path="scale0/image", mode="r+")[:64] = 7
+
+
+CHANGES = ["write_pyramid", "replace", "zip", "add_levels", "update_pyramid", "rebuild_levels", "append_pyramid"]
+# Names of calls, and after how many steps the disk is full.
+FULL = [
+    *((name, 1) for name in CHANGES),
+    ("write_pyramid", 0),
+    ("append_pyramid", 0),
+    *(
+        pytest.param(name, steps, marks=pytest.mark.thorough)
+        for name in (*CHANGES, "write_labels", "convert")
+        for steps in (0, 3)
+    ),
+]
+
+
+@pytest.mark.filterwarnings("ignore:a change of .* is in progress or was interrupted")
+@pytest.mark.parametrize(("name", "steps"), FULL)
+def test_a_full_disk__is_named_loses_nothing_and_is_resumed_when_there_is_room(disk, tmp_path, name, steps):
+    prepare(name, disk)
+    before = hashes(disk)
+
+    def run_full(progress):
+        seen.append(progress)
+        if len(seen) == steps:
+            fill(disk)
+
+    seen = []
+    if not steps:
+        fill(disk)
+    with (
+        pytest.raises(OSError, match=f"{disk}") as stopped,
+        dask.config.set({"multiscale_sampler.region_size": 1}),
+    ):
+        change(name, disk, progress=run_full)
+    assert stopped.value.errno == errno.ENOSPC
+    if steps:
+        assert any("resume=True (--resume)" in note for note in stopped.value.__notes__)
+    # What was stored before is there, but for the documents of a pyramid that is being changed, and its levels.
+    kept = {path: digest for path, digest in before.items() if name in ("replace", "add_levels", "convert")}
+    kept |= {path: digest for path, digest in before.items() if "scale0/image/c/" in path}
+    assert kept.items() <= hashes(disk).items()
+    if name == "append_pyramid":
+        np.testing.assert_array_equal(ms.open_pyramid(disk / "a.zarr")["scale0/image"], NOISE)
+    elif name == "replace":
+        np.testing.assert_array_equal(ms.open_pyramid(disk / "a.zarr")["scale0/image"], NOISE // 2)
+    # Where an append has not begun, there is nothing to resume.
+    again = {"resume": steps > 0} if name == "append_pyramid" else {"resume": True}
+    with pytest.raises(OSError, match=f"{disk}"):
+        change(name, disk, **again)
+    make_room(disk)
+    change(name, disk, **again)
+    # What comes of it is what comes of a call that never failed.
+    other = tmp_path / "other"
+    other.mkdir()
+    prepare(name, other)
+    change(name, other)
+    if name == "zip":
+        tree, expected = (ms.open_pyramid(place / "a.ozx") for place in (disk, other))
+        for node in expected.children:
+            np.testing.assert_array_equal(tree[f"{node}/image"], expected[f"{node}/image"])
+    else:
+        assert hashes(disk) == hashes(other)
 
 
 def test_plan__states_the_storage_at_most():

@@ -116,6 +116,19 @@ def test_medians__of_floats_are_between_the_two_in_the_middle(count):
     assert_rule(Rule("median"), samples, strict)
 
 
+@pytest.mark.parametrize("count", [4, 5])
+def test_means_and_sums__of_floats_count_what_is_not_nan_or_are_nan(count):
+    samples = windows_of("float64", count, gaps=True)
+    valid = [without_nan(column) for column in samples.T]
+    assert_rule(Rule("mean", IGNORING_NAN), samples, [math.fsum(v) / len(v) if v else NAN for v in valid])
+    assert_rule(Rule("sum", IGNORING_NAN), samples, [math.fsum(v) if v else NAN for v in valid])
+    whole = [len(v) == count for v in valid]
+    assert_rule(
+        Rule("mean"), samples, [math.fsum(v) / count if all_ else NAN for v, all_ in zip(valid, whole, strict=True)]
+    )
+    assert_rule(Rule("sum"), samples, [math.fsum(v) if all_ else NAN for v, all_ in zip(valid, whole, strict=True)])
+
+
 def most_frequent(values):
     """Return the most frequent values, in the order of their first samples."""
     counts = Counter(values)

@@ -125,6 +125,15 @@ def test_is_finished__of_a_whole_pyramid_alone(image):
     ms.write_labels(IDS, image, "nuclei")
     assert is_finished(label_place(group, "nuclei"))
 
+    def stop(progress):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        ms.write_labels(IDS // 2, image, "nuclei", mode="w", progress=stop)
+    # What is there is whole, but what is to replace it is not.
+    assert ms.verify_pyramid(image / "labels" / "nuclei").ok
+    assert not is_finished(label_place(group, "nuclei"))
+
 
 @pytest.mark.parametrize("by", ["path in the store", "folder"])
 def test_labels_group_above__is_that_which_lists_them(image, by):
@@ -132,6 +141,11 @@ def test_labels_group_above__is_that_which_lists_them(image, by):
     place = {"store": image, "path": "labels/cells"} if by != "folder" else {"store": image / "labels" / "cells"}
     above = labels_group_above(zarr.open_group(**place, mode="r"))
     assert above.attrs["ome"]["labels"] == ["cells"]
+    deeper = zarr.storage.MemoryStore()
+    zarr.create_group(deeper, path="images/a/labels", attributes={"ome": {"labels": ["ids"]}})
+    zarr.create_group(deeper, path="images/a/labels/ids")
+    found = labels_group_above(zarr.open_group(deeper, path="images/a/labels/ids"))
+    assert found.path == "images/a/labels"
     # It can be written to, whatever the mode of the group.
     register_label(above, "nuclei", "0.5")
     assert zarr.open_group(image / "labels").attrs["ome"]["labels"] == ["cells", "nuclei"]
