@@ -49,7 +49,8 @@ def test_world_file__places_the_levels_of_a_file(tmp_path, name, ending, world):
     image = open_image(path).astype("float32")
     # The version whose metadata can state a rotation needs scales above 0, as the rotated grid has them.
     version = "0.6" if world == ROTATED else "0.5"
-    write_pyramid(image, tmp_path / "out.zarr", scale_factors=[2, 4], version=version)
+    options = {"version": version, "ascending": False if version == "0.5" else None}
+    write_pyramid(image, tmp_path / "out.zarr", scale_factors=[2, 4], **options)
     with rasterio.open(path) as file:
         transform, stored = file.transform, file.read(1)
     for number, node in enumerate(open_pyramid(tmp_path / "out.zarr").children.values()):
