@@ -7,6 +7,7 @@ import warnings
 
 import numpy as np
 import pytest
+import xarray as xr
 import zarr
 
 from multiscale_sampler import add_levels, open_image, open_pyramid, to_image, validate, write_pyramid
@@ -323,9 +324,9 @@ def test_validate__coordinates_of_another_length(tmp_path):
 def test_validate__durations_in_a_unit_of_their_own(tmp_path):
     times = np.arange(3) * np.timedelta64(2, "h")
     image = xr.DataArray(np.zeros((3, 8, 8), "uint8"), {"t": times.astype("timedelta64[ns]")}, ("t", "y", "x"), "image")
-    ms.write_pyramid(image, tmp_path / "p.zarr", scale_factors=[{"y": 2, "x": 2}])
+    write_pyramid(image, tmp_path / "p.zarr", scale_factors=[{"y": 2, "x": 2}])
     assert zarr.open_array(tmp_path / "p.zarr" / "scale1" / "t").attrs["units"] == "hours"
-    assert ms.validate(tmp_path / "p.zarr").ok
+    assert validate(tmp_path / "p.zarr").ok
     zarr.open_array(tmp_path / "p.zarr" / "scale1" / "t")[...] = [0, 2, 5]
     (finding,) = errors_at(tmp_path / "p.zarr", "scale1/t")
     assert finding.found == "coordinates up to 3600 away"
