@@ -28,7 +28,7 @@ from ..image.reversal import reversed_image
 from ..image.tree import RECIPE_ATTRIBUTE, levels_of_tree
 from ..image.values import Packing
 from ..lazy.coarsening import aligned_weights
-from ..lazy.labelling import label_level
+from ..lazy.labelling import label_base, label_level
 from ..lazy.pyramid import levels_of_plan
 from ..metadata import ngff_order
 from ..methods.identity import identity_of_function
@@ -270,7 +270,10 @@ class _Prepared:
 def level_images(image: xr.DataArray, plan: Plan) -> tuple[xr.DataArray, ...]:
     """Return the levels of a plan as labelled images: the image itself, then coarser levels with placeholder values."""
     placeholders = (np.broadcast_to(np.zeros((), level.dtype), level.shape) for level in plan.levels[1:])
-    return (image, *(label_level(image, values, plan, index) for index, values in enumerate(placeholders, 1)))
+    return (
+        label_base(image, plan.levels[0].axes),
+        *(label_level(image, values, plan, index) for index, values in enumerate(placeholders, 1)),
+    )
 
 
 def build_of_tree(
@@ -331,7 +334,7 @@ def _build_as_is(
             replace(plan.levels[0], index=i, parent=max(i - 1, 0), keeps_packing=plan.packing == plans[0].packing)
             for i, plan in enumerate(plans)
         ),
-        images=tuple(level.image for level in prepared),
+        images=tuple(label_base(level.image, level.axes) for level in prepared),
         data=data,
         plans=plans,
         recipe={"method": "custom"},

@@ -14,6 +14,7 @@ import zarr
 from .. import store as stores
 from ..image.dataarray import unread
 from ..image.grids import attributes_of_level
+from ..image.references import attributes_to_store
 from ..messages import warn_at_once
 from ..metadata import VERSIONS, NgffVersion, check_exportable
 from ..metadata.display import Display, stated_display, warn_of_unstated_rotation, without_display
@@ -187,7 +188,7 @@ def _rehearsed_export(
     check_levels("compressors", settings.compressors, len(build.levels))
     encoding = stores.encoding_like(build.source, VERSIONS[version].zarr_format, settings.compressors)
     shown = [without_display(image) for image in images]
-    attrs = json_attributes(shown[0].attrs, build.name)
+    attrs = json_attributes(attributes_to_store(shown[0], with_coordinates=layout == "datatree"), build.name)
     for coordinate in shown[0].coords.values():
         json_attributes(coordinate.attrs, str(coordinate.name))
     paths = stores.level_paths(layout, build.name, len(build.levels), images[0].coords)

@@ -11,6 +11,7 @@ import numpy as np
 import xarray as xr
 
 from ..image.dataarray import MAX_COORDINATE_BYTES
+from ..image.references import attributes_to_store
 from .arrays import FileArray
 from .classic_netcdf import require_variables
 from .contents import Coordinates, FileImage, Format, Part, import_reader, only_array_name
@@ -50,7 +51,8 @@ def read_netcdf(path: Path, part: Part) -> FileImage:
         chunks = [sizes[dim] for dim in image.dims] if sizes else None
         array = NetcdfArray(path, key, image.shape, image.dtype, chunks)
         coordinates = {**_inherited_coordinates(path, group, image), **_loaded(image.coords, but=name)}
-        return FileImage(array, tuple(map(str, image.dims)), name, coordinates, image.attrs)
+        attrs = attributes_to_store(image, with_coordinates=True)
+        return FileImage(array, tuple(map(str, image.dims)), name, coordinates, attrs)
 
 
 def _groups(path: Path) -> list[str]:

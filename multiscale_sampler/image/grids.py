@@ -25,6 +25,8 @@ SPATIAL_DIMS = ("z", "y", "x")
 # Attributes with the matrix of a grid, from the numbers of its samples: the 4 x 4 one of NIfTI, which counts from the
 # centre of the first sample, and GDAL's six coefficients, which count from the outer corner of the first pixel.
 AFFINE, TRANSFORM = "affine", "transform"
+# Other attributes of images in which readers of rasters keep numbers of the grid; coordinates say the same.
+NUMBERS_OF_GRIDS = ("GeoTransform", "res", "spatial:transform", "spatial:shape", "spatial:bbox")
 # Part of a voxel by which the end of an axis may be off the axis of space that it runs along: files keep rotations in
 # 32 bits, also one of 0.
 ALIGNED_WITHIN = 1e-3
@@ -71,23 +73,33 @@ def lies_along_space(attrs: Mapping[Any, Any]) -> bool:
 def attributes_of_level(attrs: Mapping[Any, Any], base: Sequence[Axis], level: Sequence[Axis]) -> dict[Any, Any]:
     """Return the attributes of an image as they are for a level of it, from the axes of both.
 
-    The matrix of a grid becomes that of the level's samples.
+    The matrix of a grid becomes that of the level's samples; other numbers of the grid are left out.
     """
-    changed = dict(attrs)
+    is_base = all(fine == coarse for fine, coarse in zip(base, level, strict=True))
+    changed = {key: value for key, value in attrs.items() if is_base or key not in NUMBERS_OF_GRIDS}
     for key, names, corner in ((AFFINE, "xyz", 0.0), (TRANSFORM, "xy", 0.5)):
         matrix = _square_matrix(attrs.get(key), len(names))
         if matrix is None:
             continue
-        steps = np.eye(len(names) + 1)
-        for fine, coarse in zip(base, level, strict=True):
-            if fine.name in tuple(names):
-                number = names.index(fine.name)
-                ratio = coarse.scale / fine.scale
-                offset = (coarse.translation - fine.translation) / fine.scale
-                steps[number, number], steps[number, -1] = ratio, offset + corner * (1 - ratio)
-        restated = matrix @ steps
+        by_name = {fine.name: (fine, coarse) for fine, coarse in zip(base, level, strict=True)}
+        restated = matrix @ level_steps([by_name.get(name) for name in names], corner)
         changed[key] = restated.tolist() if key == AFFINE else restated[:2].ravel().tolist()
     return changed
+
+
+def level_steps(axes: Sequence[tuple[Axis, Axis] | None], corner: float) -> FloatArray:
+    """Return the matrix from the numbers of a level's samples to those of its base, from the axes of both.
+
+    Numbers count from the centre of the first sample (`corner` 0) or from its outer corner (0.5).
+    """
+    steps = np.eye(len(axes) + 1)
+    for number, pair in enumerate(axes):
+        if pair is not None:
+            fine, coarse = pair
+            ratio = coarse.scale / fine.scale
+            offset = (coarse.translation - fine.translation) / fine.scale
+            steps[number, number], steps[number, -1] = ratio, offset + corner * (1 - ratio)
+    return steps
 
 
 def _square_matrix(stated: Any, count: int) -> FloatArray | None:

@@ -12,16 +12,18 @@ centre. Then the level has what the kind of the coordinate allows:
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import xarray as xr
 
-from ..image.axes import is_longitude
+from ..image.axes import Axis, is_longitude
 from ..image.boxes import Block
 from ..image.dataarray import coordinate_variable, with_coordinates_of
 from ..image.dates import are_dates, mean_dates, spread_over_windows
 from ..image.grids import attributes_of_level
+from ..image.references import GRID_MAPPING, with_own_names, with_own_transform
 from ..image.values import stated_classes, without_packing
 from ..methods.reducers import get_reducer
 from ..plan.plan import Plan
@@ -50,7 +52,14 @@ def label_level(image: xr.DataArray, data: Any, plan: Plan, index: int) -> xr.Da
     stated = attributes_of_level(image.attrs, plan.levels[0].axes, level.axes)
     attrs = stated if level.keeps_packing else without_packing(stated)
     labelled = xr.DataArray(data, coords=coords, dims=plan.dims, name=image.name, attrs=attrs)
-    return with_coordinates_of(labelled, image, kept)
+    labelled.encoding = {key: image.encoding[key] for key in (GRID_MAPPING,) if key in image.encoding}
+    labelled = with_coordinates_of(labelled, image, kept)
+    return with_own_names(with_own_transform(labelled, image, plan.levels[0].axes, level.axes))
+
+
+def label_base(image: xr.DataArray, axes: Sequence[Axis]) -> xr.DataArray:
+    """Return an image as the base of a pyramid: with names of its own variables, and the numbers of its own grid."""
+    return with_own_names(with_own_transform(image, image, axes, axes))
 
 
 def _coarsened_coordinate(coordinate: xr.DataArray, plan: Plan, factors: tuple[int, ...]) -> xr.Variable:

@@ -28,7 +28,7 @@ from ..plan.options import LevelOptions, StorageOptions
 from ..plan.plan import Plan
 from ..plan.planning import plan_image
 from .coarsening import base_state, finish_state, merge_state, rechunked, whole_counts
-from .labelling import label_level
+from .labelling import label_base, label_level
 
 
 def to_multiscale(
@@ -159,6 +159,7 @@ def levels_of_plan(
     else:
         base = image.copy(data=rechunked(image.data, chunks) if rechunk else image.data)
     base.encoding = encoding_without_shapes(image.encoding) if rechunk else encoding_of_blocks(base)
+    base = label_base(base, plan.levels[0].axes)
     reduction = plan.reduction
     states: dict[int, Any] = {}
     levels = [base]

@@ -21,6 +21,7 @@ from ..files.arrays import FileArray
 from ..image.axes import Axis, are_regular, position_tolerance
 from ..image.dataarray import MAX_COORDINATE_BYTES, label_array
 from ..image.encodings import PREFERRED
+from ..image.references import GRID_MAPPING
 from ..image.values import PACKING_ATTRIBUTES, Packing
 from ..metadata import IMAGE_LABEL, OMERO, SYSTEMS, Multiscales, unit_name
 from .codecs import ZarrFormat
@@ -169,7 +170,8 @@ def _stored_coordinates(array: zarr.Array[Any], names: Sequence[str]) -> dict[An
     if group is None:
         return {}
     sizes = dict(zip(names, array.shape, strict=True))
-    listed = f"{array.attrs.get('coordinates', '')} {group.attrs.get('coordinates', '')}".split()
+    stated = f"{array.attrs.get('coordinates', '')} {group.attrs.get('coordinates', '')}"
+    listed = f"{stated} {array.attrs.get(GRID_MAPPING, '')}".replace(":", " ").split()
     keys = [key for key in dict.fromkeys((*names, *listed)) if key != array.basename]
     beside = {
         key: node
