@@ -10,7 +10,9 @@ import dask
 import dask.array as da
 import numcodecs
 import numpy as np
+import pandas as pd
 import pytest
+import xarray as xr
 import zarr
 
 import multiscale_sampler as ms
@@ -264,6 +266,61 @@ def test_write_pyramid__a_coordinate_that_zarr_cannot_hold_is_named_before_anyth
     assert hashes(tmp_path) == before
     assert not (tmp_path / "new").exists()
     ms.write_pyramid(image.drop_vars(name), tmp_path / "new", **options)
+
+
+HALVED = [{"y": 2, "x": 2}]
+CHANNELS = xr.DataArray(np.ones((3, 16, 16), "f4"), dims=("c", "y", "x"), name="v")
+REFUSED = {
+    "categorical": ("c", pd.CategoricalIndex(list("abc"))),
+    "mixed": ("c", np.array([1, "b", 2.5], object)),
+    "interval": ("c", pd.IntervalIndex.from_breaks(range(4))),
+    "a dict": ("o", ((), {"a": 1})),
+    "lists beside an axis": ("o", ("c", np.array([[1], [2, 3], None, 4], object)[:3])),
+    "sets": ("o", ("c", np.array([{1}, {2}, {3}], object))),
+    "texts and numbers": ("o", (("y", "x"), np.array([1, "b"] * 128, object).reshape(16, 16))),
+}
+
+
+def refused(name):
+    coordinate, values = REFUSED[name]
+    return coordinate, CHANNELS.assign_coords({coordinate: values})
+
+
+WAYS = {
+    "image": lambda image, place: ms.write_pyramid(image, place, scale_factors=HALVED, method="nearest"),
+    "tree": lambda image, place: ms.write_pyramid(ms.to_multiscale(image, HALVED, method="nearest"), place),
+    "0.4": lambda image, place: ms.write_pyramid(image, place, scale_factors=HALVED, method="nearest", version="0.4"),
+    "accessor": lambda image, place: ms.to_multiscale(image, HALVED, method="nearest").multiscale.to_zarr(place),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+@pytest.mark.parametrize("way", WAYS)
+def test_coordinates_that_zarr_cannot_hold__are_found_before_anything_is_made(tmp_path, way, name):
+    coordinate, image = refused(name)
+    for place in (tmp_path / "store", tmp_path / "store.zip"):
+        with pytest.raises(ValueError, match=f"the coordinate {coordinate!r} of 'v' cannot be stored in zarr"):
+            WAYS[way](image, place)
+        assert list(tmp_path.iterdir()) == []
+    repaired = image.drop_vars(coordinate)
+    WAYS[way](repaired, tmp_path / "store")
+    np.testing.assert_array_equal(ms.open_pyramid(tmp_path / "store")["scale1"].v, np.ones((3, 8, 8)))
+
+
+def test_an_existing_pyramid__survives_a_coordinate_that_cannot_be_stored(tmp_path):
+    ms.write_pyramid(CHANNELS * 7, tmp_path / "store", scale_factors=HALVED)
+    _, image = refused("sets")
+    with pytest.raises(ValueError, match="the coordinate 'o' of 'v' cannot be stored in zarr"):
+        ms.write_pyramid(image, tmp_path / "store", scale_factors=HALVED, mode="w", method="nearest")
+    assert (ms.open_pyramid(tmp_path / "store")["scale0"].v == 7).all()
+
+
+def test_a_store_in_memory__stays_empty():
+    _, image = refused("categorical")
+    store = zarr.storage.MemoryStore()
+    with pytest.raises(ValueError, match="the coordinate 'c' of 'v' cannot be stored in zarr"):
+        ms.write_pyramid(image, store, scale_factors=HALVED, method="nearest")
+    assert store._store_dict == {}
 
 
 class Integers(numcodecs.abc.Codec):
