@@ -7,13 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from .arrays import FileArray
-from .contents import FileImage, Format, Part, image_name, import_reader, require_all, rgb_coordinate
+from .contents import RGB, FileImage, Format, Part, image_name, import_reader, require_all, rgb_coordinate
 from .world_files import world_positions
 
 # Samples per pixel: 2 for grey with alpha, 3 for RGB, 4 for RGBA.
 MOST_SAMPLES = 4
-# Pillow's names of pictures without alpha in which colours can be transparent.
-KEYED_MODES = ("P", "RGB")
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 # What a part of a PNG file begins with: its length and its name.
 PNG_PART = struct.Struct(">I4s")
@@ -27,8 +25,8 @@ class PictureArray(FileArray):
 
     def _open(self) -> tuple[Any, None]:
         self.require_memory()
-        mode = {"mode": self.key} if self.key else {}
-        return import_reader("imageio.v3", "imageio", "picture").imread(self.path, plugin=IMAGEIO_PLUGIN, **mode), None
+        imageio = import_reader("imageio.v3", "imageio", "picture")
+        return imageio.imread(self.path, plugin=IMAGEIO_PLUGIN, mode=self.key or None), None
 
 
 def read_picture(path: Path, part: Part) -> FileImage:
@@ -37,10 +35,10 @@ def read_picture(path: Path, part: Part) -> FileImage:
     imageio = import_reader("imageio.v3", "imageio", "picture")
     _require_png(path)
     properties = imageio.improps(path, plugin=IMAGEIO_PLUGIN)
-    stated = imageio.immeta(path, plugin=IMAGEIO_PLUGIN)
-    transparent = stated.get("transparency")
+    transparent = imageio.immeta(path, plugin=IMAGEIO_PLUGIN).get("transparency")
     # A colour that is transparent; of a palette, the transparency of each.
-    keyed = transparent is not None and stated["mode"] in KEYED_MODES
+    is_color = len(properties.shape) - properties.is_batch == 3 and properties.shape[-1] == len(RGB)
+    keyed = transparent is not None and is_color
     shape = (*properties.shape[:-1], MOST_SAMPLES) if keyed else properties.shape
     frame = shape[1:] if properties.is_batch else shape
     samples = ("c",) if len(frame) == 3 and frame[-1] <= MOST_SAMPLES else ()

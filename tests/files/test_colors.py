@@ -163,7 +163,12 @@ def test_transparent_pixels__are_left_out_of_the_colours(tmp_path, kind, ending)
     np.testing.assert_array_equal(level[-1, 0, :], [0, 0, 0, 128, 255, 255, 255, 255])
 
 
-def test_a_gray_level_that_is_transparent__is_nodata(tmp_path):
+@pytest.mark.parametrize("width", [3, 16])
+def test_a_gray_level_that_is_transparent__is_nodata(tmp_path, width):
+    pillow = pytest.importorskip("PIL.Image")
+    pillow.fromarray(UNDER[:, :width, 0]).save(tmp_path / "narrow.png", transparency=1)
+    narrow = ms.open_image(tmp_path / "narrow.png")
+    assert (narrow.dims, narrow.attrs["nodata"]) == (("y", "x"), 1)
     opened = ms.open_image(transparent_picture(tmp_path / "p.png", "gray key"))
     assert opened.attrs["nodata"] == 1
     np.testing.assert_array_equal(ms.coarsen(opened, 2).values[0], [1] * 3 + [200] * 5)
