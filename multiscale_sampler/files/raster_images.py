@@ -35,7 +35,9 @@ def read_picture(path: Path, part: Part) -> FileImage:
     imageio = import_reader("imageio.v3", "imageio", "picture")
     _require_png(path)
     properties = imageio.improps(path, plugin=IMAGEIO_PLUGIN)
-    transparent = imageio.immeta(path, plugin=IMAGEIO_PLUGIN).get("transparency")
+    # imageio's metadata would decode the picture.
+    with import_reader("PIL.Image", "imageio", "picture").open(path) as picture:
+        transparent = picture.info.get("transparency")
     # A colour that is transparent; of a palette, the transparency of each.
     is_color = len(properties.shape) - properties.is_batch == 3 and properties.shape[-1] == len(RGB)
     keyed = transparent is not None and is_color

@@ -43,7 +43,8 @@ def ours():
 def by_convention():
     """Return the group of levels that only the zarr convention describes."""
     store = {}
-    image = to_image(VALUES[0], name="band").assign_attrs(crs="EPSG:32632")
+    place = {"scale": 10.0, "translation": 500_000.0}
+    image = to_image(VALUES[0], name="band", **place).assign_attrs(crs="EPSG:32632")
     write_pyramid(image, store, scale_factors=[2], metadata=("geozarr",))
     return zarr.open_group(store, mode="r+", use_consolidated=False)
 
@@ -114,7 +115,7 @@ def test_stored_pyramid__by_the_convention_alone(by_convention):
     assert stored.name == "band"
     assert stored.paths == ("scale0/band", "scale1/band")
     assert [array.path for array in stored.arrays] == list(stored.paths)
-    assert [axis.scale for axis in stored.levels[1]] == [2.0, 2.0]
+    assert [axis.scale for axis in stored.levels[1]] == [20.0, 20.0]
     assert stored.recipe["method"] == "mean"
     assert stored.tree()["scale0/band"].attrs["crs"] == "EPSG:32632"
     with pytest.raises(ValueError, match="no OME-NGFF multiscales metadata"):
