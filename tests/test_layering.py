@@ -287,7 +287,6 @@ TESTED_IN = {
         *("files.arrays", "files.contents", "files.itk", "files.nifti"),
         *("files.raster_images", "files.tiff"),
     ),
-    "image/test_axes.py": ("image.dataarray",),
     "store/test_targets.py": ("store.creating",),
     "lazy/test_pyramid.py": ("plan.parts",),
     "metadata/test_metadata.py": ("metadata.parsing", "metadata.writing"),

@@ -220,7 +220,8 @@ def _create_export_target(new: _Export, store: Any) -> stores.Target:
     sources = [
         *build.data,
         *weights,
-        *(unread(coordinate) for image in build.images for coordinate in image.coords.values()),
+        # Objects are in memory.
+        *(unread(each) for image in build.images for each in image.coords.values() if not each.dtype.hasobject),
     ]
     return stores.create_target(
         store,

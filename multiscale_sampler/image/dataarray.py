@@ -239,6 +239,22 @@ def _as_array(array: Any) -> Any:
     return array
 
 
+def refuse_unknown_sizes(array: Any) -> None:
+    """Refuse an array of dask whose sizes are not known before it is computed.
+
+    Raises
+    ------
+    ValueError
+        If there is one.
+    """
+    shape = tuple(getattr(array, "shape", ()))
+    if any(size != size for size in shape):
+        raise ValueError(
+            f"an array of shape {shape!r} has a size that is not known before it is computed, as after a selection by "
+            "a mask; compute it with array.compute_chunk_sizes(), of a DataArray with image.data.compute_chunk_sizes()"
+        )
+
+
 def _with_dims(array: Any, dims: Sequence[str] | str | None) -> xr.DataArray:
     array = _as_array(array)
     if isinstance(array, xr.Dataset):
@@ -248,6 +264,7 @@ def _with_dims(array: Any, dims: Sequence[str] | str | None) -> xr.DataArray:
                 "one image; pass one of them, as in dataset['name']"
             )
         array = next(iter(array.data_vars.values()))
+    refuse_unknown_sizes(array)
     if isinstance(array, xr.DataArray):
         if dims is not None and tuple(dims) != array.dims:
             raise ValueError(

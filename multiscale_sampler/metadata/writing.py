@@ -62,6 +62,11 @@ def ngff_line(axis: Axis) -> tuple[float, float, str | None]:
         return 1.0, 0.0, None
     if are_dates(axis.values) and (line := date_line(axis.values)) is not None:
         return *line, "second"
+    if axis.values.dtype.kind not in "iufmM" and not are_dates(axis.values):
+        raise ValueError(
+            f"the coordinates of {axis.name!r} are neither numbers nor dates, as {axis.values[0]!r}; convert them, as "
+            f"in image.assign_coords({axis.name}=...), or number the samples with image.drop_vars({axis.name!r})"
+        )
     raise ValueError(
         f"the coordinates of {axis.name!r} are not evenly spaced, and OME-NGFF knows only scale and translation; "
         f"resample the image, or number the samples with image.drop_vars({axis.name!r}), or keep the pyramid in "

@@ -219,10 +219,7 @@ class Reducer:
     def _check_dtype(self, dtype: np.dtype[Any]) -> None:
         widest = 16 if dtype.kind == "c" else 8
         if dtype.kind not in self.kinds or dtype.itemsize > widest:
-            raise TypeError(
-                f"method {self.name!r} does not accept dtype {str(dtype)!r}; convert the image first, "
-                "as in image.astype('float32')"
-            )
+            raise TypeError(f"method {self.name!r} does not accept dtype {str(dtype)!r}; {_how_to_reduce(dtype)}")
 
     def _check_rule(self, nodata: Any, min_valid: float) -> None:
         if nodata is not None and not self.skips_missing:
@@ -231,6 +228,21 @@ class Reducer:
             raise ValueError(f"min_valid={min_valid!r} is not a fraction; pass a number from 0 to 1")
         if min_valid and not self.marks_missing:
             raise ValueError(f"method {self.name!r} cannot mark a result as missing; omit min_valid={min_valid!r}")
+
+
+def _how_to_reduce(dtype: np.dtype[Any]) -> str:
+    """Return what to do with values of a dtype that a method does not accept."""
+    if dtype.kind in "mM":
+        what = "dates" if dtype.kind == "M" else "durations"
+        return f"{what} have no sums; choose 'median', 'nearest', 'min', 'max' or 'mode'"
+    if dtype.kind in "USTO":
+        return (
+            "number the values and choose method='mode', as in numbers, names = pandas.factorize(image.values.ravel()) "
+            "and image.copy(data=numbers.reshape(image.shape))"
+        )
+    if dtype.kind == "V":
+        return "choose one of its fields, as in image.values['name']"
+    return "convert the image first, as in image.astype('float32')"
 
 
 def _missing_beside(nodata: Any, packing: Packing) -> tuple[Any, ...]:

@@ -14,6 +14,7 @@ import xarray as xr
 from dask.utils import parse_bytes
 
 from ..image.axes import BOUNDARIES, Boundary
+from ..image.dataarray import refuse_unknown_sizes
 from ..image.values import Packing, refuse_other_missing, stated_classes, stated_missing, without_packing
 from ..messages import check_choice, warn_caller
 from ..metadata.display import alpha_channel
@@ -224,6 +225,7 @@ class LevelOptions:
 
 
 def _check_weights(weights: xr.DataArray, image: xr.DataArray) -> None:
+    refuse_unknown_sizes(weights)
     if not set(weights.dims) <= set(image.dims):
         raise ValueError(
             f"weights must be a DataArray with dims of the image, {image.dims!r}; these are {weights.dims!r}"

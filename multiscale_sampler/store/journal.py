@@ -116,9 +116,16 @@ def claim(place: Location) -> Iterator[None]:
     ------
     FileExistsError
         If another build holds it.
+    ValueError
+        If nothing is kept there.
     """
     kind, parts = place
     shown = "/".join(parts)
+    if kind == "reference":
+        raise ValueError(
+            "a file system of references keeps what is written in memory alone, and loses it; write the pyramid to "
+            "another place with write_pyramid (build)"
+        )
     if kind != "file":
         if place in _claimed:
             raise FileExistsError(f"another build is writing {shown!r}; wait until it has ended")

@@ -15,7 +15,14 @@ import zarr
 from zarr.storage import StorePath
 
 from ..image.axes import Axis, SamplePosition
-from ..image.dataarray import coordinate_variable, has_stated_positions, image_axes, to_image, with_coordinates_of
+from ..image.dataarray import (
+    coordinate_variable,
+    has_stated_positions,
+    image_axes,
+    refuse_unknown_sizes,
+    to_image,
+    with_coordinates_of,
+)
 from ..metadata import NgffVersion, label_list_attributes, listed_labels, with_published
 from ..metadata.display import without_display
 from ..metadata.positions import other_positions, turned_like
@@ -34,6 +41,7 @@ def placed_labels(labels: Any, image: xr.DataArray, name: str | None) -> xr.Data
     ValueError
         If they are not of the image's size, or state other positions.
     """
+    refuse_unknown_sizes(labels)
     if isinstance(labels, xr.DataArray):
         labels = turned_like(labels, image)
     dims = _dims_of_labels(labels, image)

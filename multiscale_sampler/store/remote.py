@@ -592,7 +592,13 @@ def path_of_url(url: str) -> str:
 def store_of_url(url: str, options: dict[str, Any] | None) -> Store:
     """Return the store at a URL; requests to it are repeated here, and below as seldom as libraries allow."""
     if protocol_of_url(url) != "s3":
-        return retrying(zarr.storage.FsspecStore.from_url(url, storage_options=options))
+        try:
+            return retrying(zarr.storage.FsspecStore.from_url(url, storage_options=options))
+        except TypeError as error:
+            raise ValueError(
+                f"{url!r} cannot be opened with storage_options={options!r}: {error}; pass those that its file system "
+                "requires"
+            ) from error
     chosen = {**S3_OPTIONS, **(options or {})}
     chosen["config_kwargs"] = {**S3_CONFIG, **(chosen.get("config_kwargs") or {})}
     return RetryingStore(zarr.storage.FsspecStore(s3_file_system(chosen), path=path_of_url(url)))

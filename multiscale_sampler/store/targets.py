@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -428,11 +428,22 @@ def coordinates_in_memory(image: xr.DataArray, zarr_format: int) -> dict[str, Bu
             try:
                 _in_memory(xr.Dataset(coords={name: coordinate.variable}), zarr_format)
             except Exception as error:
+                why, convert = _why_not_stored(image, name)
                 raise ValueError(
-                    f"the coordinate {str(name)!r} of {str(image.name)!r} cannot be stored in zarr: "
-                    f"{type(error).__name__}: {error}; convert it, or leave it out with image.drop_vars({str(name)!r})"
+                    f"the coordinate {str(name)!r} of {str(image.name)!r} cannot be stored in zarr: {why} "
+                    f"({type(error).__name__}: {error}); {convert}, or leave it out with "
+                    f"image.drop_vars({str(name)!r})"
                 ) from error
         raise
+
+
+def _why_not_stored(image: xr.DataArray, name: Hashable) -> tuple[str, str]:
+    """Return why a coordinate cannot be stored, and what it can be converted to."""
+    index = image.indexes.get(name)
+    if index is not None and index.nlevels > 1:
+        return f"it is a MultiIndex of {list(index.names)!r}", f"split it with image.reset_index({str(name)!r})"
+    first = next(iter(np.ravel(image.coords[name].values)), None)
+    return f"its values are as {first!r}", "convert it to numbers, texts or dates"
 
 
 def _in_memory(coords: xr.Dataset, zarr_format: int) -> dict[str, Buffer]:

@@ -323,6 +323,29 @@ def test_a_store_in_memory__stays_empty():
     assert store._store_dict == {}
 
 
+# xarray's own, of a part of a MultiIndex that is replaced.
+@pytest.mark.filterwarnings("ignore:Deleting a single level:FutureWarning")
+@pytest.mark.parametrize(
+    ("coordinate", "message"),
+    [
+        (
+            pd.MultiIndex.from_product([["a", "b"], [1, 2]], names=("p", "q")),
+            r"MultiIndex of \['p', 'q'\].*reset_index",
+        ),
+        (pd.IntervalIndex.from_breaks(range(5)), "values are as Interval.*convert it to numbers, texts or dates"),
+        (pd.CategoricalIndex(list("abca")), "values are as 'a'.*convert it to numbers, texts or dates"),
+        (pd.period_range("2000", periods=4, freq="M"), "neither numbers nor dates, as Period.*assign_coords"),
+    ],
+)
+def test_write_pyramid__indexes_that_zarr_cannot_hold_are_named_with_what_to_do(coordinate, message):
+    image, store = ms.to_image(np.ones((4, 8, 8), "uint8"), "cyx").drop_vars("c"), {}
+    is_multiple = isinstance(coordinate, pd.MultiIndex)
+    coords = xr.Coordinates.from_pandas_multiindex(coordinate, "c") if is_multiple else {"c": coordinate}
+    with pytest.raises(ValueError, match=f"coordinates? (of )?'c'.*{message}"):
+        ms.write_pyramid(image.assign_coords(coords), store, scale_factors=[{"x": 2}])
+    assert store == {}
+
+
 class Integers(numcodecs.abc.Codec):
     """A codec that refuses floats where it gets them."""
 

@@ -108,7 +108,7 @@ def test_bind__makes_the_order_of_bytes_native(method, dtype):
 @pytest.mark.parametrize("dtype", ["S4", "U4", "O", "V8"])
 @pytest.mark.parametrize("method", METHODS)
 def test_bind__refuses_what_has_no_kernel(method, dtype):
-    with pytest.raises(TypeError, match=rf"'{method}'.*astype"):
+    with pytest.raises(TypeError, match=rf"'{method}' does not accept"):
         REDUCERS[method].bind(dtype)
 
 
@@ -241,3 +241,25 @@ def test_reduction__does_not_change_its_block(method):
 def test_reduction__of_nearest_keeps_no_view_of_the_base():
     block = np.zeros((4, 4))
     assert not np.shares_memory(REDUCERS["nearest"].bind("float64").first(block, (2, 2)), block)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "message"),
+    [
+        ("<U6", r"'<U6'; number the values and choose method='mode'.*pandas.factorize"),
+        ("O", "number the values and choose method='mode'"),
+        ("M8[ns]", "dates have no sums; choose 'median', 'nearest'"),
+        ("m8[ns]", "durations have no sums; choose 'median', 'nearest'"),
+        ([("a", "u1")], "choose one of its fields"),
+        ("f16", r"image.astype\('float32'\)"),
+    ],
+)
+def test_bind__says_what_to_do_with_a_dtype_that_a_method_does_not_accept(dtype, message):
+    with pytest.raises(TypeError, match=message):
+        get_reducer("mean").bind(np.dtype(dtype))
+
+
+@pytest.mark.parametrize("method", ["median", "nearest", "min", "max", "mode"])
+@pytest.mark.parametrize("dtype", ["M8[ns]", "m8[ns]"])
+def test_bind__dates_have_the_methods_that_the_text_names(method, dtype):
+    get_reducer(method).bind(np.dtype(dtype))

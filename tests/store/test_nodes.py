@@ -8,7 +8,7 @@ import pytest
 import xarray as xr
 import zarr
 
-from multiscale_sampler import open_image
+from multiscale_sampler import add_levels, open_image
 from multiscale_sampler.store import dimension_names, open_node, place_of, source_array
 from multiscale_sampler.store.nodes import location
 from multiscale_sampler.store.origins import refuse_source_in_target, zarr_arrays
@@ -253,3 +253,16 @@ def test_refuse_source_in_target__sees_an_absolute_and_a_relative_path(tmp_path,
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ValueError, match="holds the source"):
         refuse_source_in_target([da.from_zarr(stored)], zarr.open_group(os.path.join(".", "a.zarr")))
+
+
+def test_references__are_opened_and_not_written_to(tmp_path):
+    group = zarr.open_group(tmp_path / "a.zarr", mode="w", zarr_format=2)
+    group.create_array("0", data=np.ones((64, 64), "u1"), chunks=(32, 32))
+    files = [path for path in (tmp_path / "a.zarr").rglob("*") if path.is_file()]
+    refs = {path.relative_to(tmp_path / "a.zarr").as_posix(): [str(path)] for path in files}
+    options = {"fo": {"version": 1, "refs": refs}, "remote_protocol": "file"}
+    assert open_image("reference://", "0", dims="yx", storage_options=options).shape == (64, 64)
+    with pytest.raises(ValueError, match="memory alone, and loses it; write the pyramid to another place"):
+        add_levels("reference://", dims="yx", storage_options=options)
+    with pytest.raises(ValueError, match=r"storage_options=None: .*'fo'; pass those"):
+        add_levels("reference://", dims="yx")
