@@ -106,6 +106,11 @@ def with_own_transform(
     return level.assign_coords(changed)
 
 
+def with_transform_of_axes(image: xr.DataArray, axes: Sequence[Axis]) -> xr.DataArray:
+    """Return an image whose grid mappings state where its own pixels lie, and not those of a selection or a level."""
+    return with_own_transform(image, image, axes, axes)
+
+
 def _transform_of_level(stated: Any, pairs: Sequence[tuple[Axis, Axis]], *, are_placed: bool) -> Any:
     """Return a GeoTransform for a level from that of its base, None if it cannot be read.
 

@@ -23,7 +23,7 @@ from ..image.boxes import Block
 from ..image.dataarray import coordinate_variable, with_coordinates_of
 from ..image.dates import are_dates, mean_dates, spread_over_windows
 from ..image.grids import attributes_of_level
-from ..image.references import GRID_MAPPING, with_own_names, with_own_transform
+from ..image.references import GRID_MAPPING, with_own_names, with_own_transform, with_transform_of_axes
 from ..image.values import stated_classes, without_packing
 from ..methods.reducers import get_reducer
 from ..plan.plan import Plan
@@ -59,7 +59,7 @@ def label_level(image: xr.DataArray, data: Any, plan: Plan, index: int) -> xr.Da
 
 def label_base(image: xr.DataArray, axes: Sequence[Axis]) -> xr.DataArray:
     """Return an image as the base of a pyramid: with names of its own variables, and the numbers of its own grid."""
-    return with_own_names(with_own_transform(image, image, axes, axes))
+    return with_own_names(with_transform_of_axes(image, axes))
 
 
 def _coarsened_coordinate(coordinate: xr.DataArray, plan: Plan, factors: tuple[int, ...]) -> xr.Variable:

@@ -21,7 +21,7 @@ from ..files.arrays import FileArray
 from ..image.axes import Axis, are_regular, position_tolerance
 from ..image.dataarray import MAX_COORDINATE_BYTES, label_array
 from ..image.encodings import PREFERRED
-from ..image.references import GRID_MAPPING
+from ..image.references import GRID_MAPPING, with_transform_of_axes
 from ..image.values import PACKING_ATTRIBUTES, Packing
 from ..metadata import IMAGE_LABEL, OMERO, SYSTEMS, Multiscales, unit_name
 from .codecs import ZarrFormat
@@ -87,7 +87,9 @@ def level_image(
     unplaced = channel is not None and (channel.scale, channel.translation) == (1.0, 0.0)
     if channel is not None and unplaced and channel.name not in kept and labels and len(labels) == channel.size:
         kept[channel.name] = xr.Variable((channel.name,), np.asarray(labels))
-    image = _with_display(image.assign_coords(kept), multiscales, None if channel is None else channel.name)
+    # Levels that were added beside a base share its grid mapping.
+    image = with_transform_of_axes(image.assign_coords(kept), axes)
+    image = _with_display(image, multiscales, None if channel is None else channel.name)
     image.encoding = encoding_of(array, image.dims, packing)
     return image
 

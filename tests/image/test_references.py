@@ -147,6 +147,23 @@ def test_maps_that_are_stored_ascending__are_placed_there():
     check(levels["scale1"].v, chain(flipped, Affine.scale(3, 2)))
 
 
+@pytest.mark.filterwarnings("ignore:'y' descends:UserWarning")
+def test_levels_beside_a_base__are_read_at_their_own_place(tmp_path):
+    raster(UPRIGHT, mapping="utm").to_dataset().to_zarr(tmp_path / "a.zarr", consolidated=False)
+    ms.add_levels(tmp_path / "a.zarr", base="v", scale_factors=[2])
+    levels = ms.open_pyramid(tmp_path / "a.zarr")
+    for name, factors in (("scale0", (1, 1)), ("scale1", (2, 2))):
+        (level,) = levels[name].data_vars.values()
+        check(level, transform_of_level(UPRIGHT, factors))
+
+
+def test_levels_of_stores_made_before__are_read_at_their_own_place(tmp_path):
+    ms.write_pyramid(raster(UPRIGHT), tmp_path / "a.zarr", scale_factors=[2])
+    mapping = zarr.open_array(tmp_path / "a.zarr" / "scale1" / "spatial_ref")
+    mapping.attrs["GeoTransform"] = "500000 30 0 4200000 0 -30"
+    check(ms.open_pyramid(tmp_path / "a.zarr")["scale1"].v, transform_of_level(UPRIGHT, (2, 2)))
+
+
 def test_coordinates_in_another_unit__do_not_replace_the_transform():
     image = raster(UPRIGHT)
     image = image.assign_coords(x=image.x / 1000, y=image.y / 1000)
