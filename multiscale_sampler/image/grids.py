@@ -70,6 +70,15 @@ def lies_along_space(attrs: Mapping[Any, Any]) -> bool:
     return DIRECTION not in attrs
 
 
+def is_rotated_otherwise(attrs: Mapping[Any, Any], others: Mapping[Any, Any]) -> bool:
+    """Whether attributes state that axes are rotated, and others state another rotation or none."""
+    if lies_along_space(attrs):
+        return False
+    direction = np.asarray(attrs[DIRECTION], np.float64)
+    other = np.asarray(others.get(DIRECTION, np.eye(len(direction))), np.float64)
+    return direction.shape != other.shape or not np.allclose(direction, other, rtol=0, atol=ALIGNED_WITHIN)
+
+
 def attributes_of_level(attrs: Mapping[Any, Any], base: Sequence[Axis], level: Sequence[Axis]) -> dict[Any, Any]:
     """Return the attributes of an image as they are for a level of it, from the axes of both.
 

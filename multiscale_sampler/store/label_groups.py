@@ -23,6 +23,8 @@ from ..image.dataarray import (
     to_image,
     with_coordinates_of,
 )
+from ..image.grids import is_rotated_otherwise
+from ..image.orientation import DIRECTION
 from ..metadata import NgffVersion, label_list_attributes, listed_labels, with_published
 from ..metadata.display import without_display
 from ..metadata.positions import other_positions, turned_like
@@ -48,6 +50,11 @@ def placed_labels(labels: Any, image: xr.DataArray, name: str | None) -> xr.Data
     placed = to_image(labels, dims)
     # Names of channels, say, beside those of an image that has none.
     named = [dim for dim in dims if placed.coords[dim].dtype.kind in "OSTU" and not has_stated_positions(image, dim)]
+    if isinstance(labels, xr.DataArray) and is_rotated_otherwise(labels.attrs, image.attrs):
+        raise ValueError(
+            f"the axes of the labels have the direction {labels.attrs[DIRECTION]!r} in space, those of the image "
+            f"{image.attrs.get(DIRECTION)!r}; resample the labels to the grid of the image"
+        )
     for dim in dims if isinstance(labels, xr.DataArray) else ():
         if dim not in named and (places := other_positions(labels, image, dim)) is not None:
             raise ValueError(

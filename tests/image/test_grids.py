@@ -4,7 +4,16 @@ import numpy as np
 import pytest
 import zarr
 
-from multiscale_sampler import from_itk, open_image, open_pyramid, to_image, to_multiscale, validate, write_pyramid
+from multiscale_sampler import (
+    from_itk,
+    open_image,
+    open_pyramid,
+    to_image,
+    to_multiscale,
+    validate,
+    write_labels,
+    write_pyramid,
+)
 from multiscale_sampler.files.contents import placed_coordinates
 from multiscale_sampler.image.grids import Grid
 
@@ -230,3 +239,19 @@ def test_grid__attributes_of_another_meaning_are_kept():
     image = to_image(np.ones((8, 8))).assign_attrs(affine="none", transform=[1, 2, 3])
     level = to_multiscale(image, [2])["scale1/image"]
     assert (level.attrs["affine"], level.attrs["transform"]) == ("none", [1, 2, 3])
+
+
+@pytest.mark.parametrize(("of_labels", "joins"), [("rotated", True), ("permuted", False)])
+def test_labels__of_another_rotation_are_refused(tmp_path, of_labels, joins):
+    nibabel = pytest.importorskip("nibabel")
+    for name, direction in ("image", "rotated"), ("labels", of_labels):
+        affine = np.eye(4)
+        affine[:3, :3], affine[:3, 3] = DIRECTIONS[direction], FIRST
+        nibabel.save(nibabel.Nifti1Image(noise((8, 8, 8), "uint8"), affine), tmp_path / f"{name}.nii")
+    write_pyramid(open_image(tmp_path / "image.nii"), tmp_path / "a.zarr", scale_factors=[2], version="0.6")
+    if joins:
+        write_labels(open_image(tmp_path / "labels.nii"), tmp_path / "a.zarr", "cells")
+        assert sorted(open_pyramid(tmp_path / "a.zarr")["labels/cells"].children) == ["scale0", "scale1"]
+        return
+    with pytest.raises(ValueError, match=r"labels have the direction .* resample the labels"):
+        write_labels(open_image(tmp_path / "labels.nii"), tmp_path / "a.zarr", "cells")
