@@ -126,6 +126,6 @@ def _means_on_circle(degrees: Block, factors: tuple[int, ...]) -> Block:
     return firsts + _by_method("mean", turned, factors)
 
 
-def _by_method(method: Literal["mean", "mode"], values: Block, factors: tuple[int, ...]) -> Block:
+def _by_method(method: str, values: Block, factors: tuple[int, ...]) -> Block:
     reduction = get_reducer(method).bind(values.dtype)
     return reduction.finish(reduction.first(values, factors, tuple((0, 0) for _ in factors)), ())

@@ -170,6 +170,24 @@ def test_listed_images__are_those_that_a_group_names(document, paths, version):
     assert listed_images(document if version is None else {"ome": {"version": version, **document}}) == paths
 
 
+@pytest.mark.parametrize(
+    ("transform", "text"),
+    [
+        ({"type": "scale", "scale": "12"}, "a scale transformation without its numbers: .*'12'}$"),
+        ({"type": "translation"}, "a translation transformation without its numbers: {'type': 'translation'}$"),
+        (
+            {"type": "scale", "path": "numbers"},
+            "without its numbers: .*; numbers in an array of their own are not read$",
+        ),
+        ({"type": "scale", "scale": [1.0, "2"]}, "a scale transformation with something else than numbers"),
+        ({"type": "rotation"}, "transformation of type 'rotation' is no scale or translation"),
+    ],
+)
+def test_parse__refuses_transformations_that_make_no_grid(transform, text):
+    with pytest.raises(ValueError, match=text):
+        parse_multiscales({"multiscales": [entry(transform)]})
+
+
 def test_parse__knows_channels_by_their_labels():
     omero = {"channels": [{"label": "DAPI"}, {"label": "GFP"}]}
     assert parse_multiscales({"multiscales": [entry(SCALE)], "omero": omero}).channel_names == ("DAPI", "GFP")

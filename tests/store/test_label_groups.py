@@ -48,7 +48,7 @@ def test_labels_with_named_axes__may_have_some_of_them_in_any_order(dims):
 
 @pytest.mark.parametrize("sizes", [{"y": 8, "z": 12}, {"y": 8, "x": 11}, {}])
 def test_labels_with_named_axes__have_names_and_sizes_of_the_image(sizes):
-    with pytest.raises(ValueError, match="do not fit an image of"):
+    with pytest.raises(ValueError, match=rf"labels of shape {sizes} do not fit an image of"):
         placed_labels(xr.DataArray(np.zeros(tuple(sizes.values()), "uint16"), dims=tuple(sizes)), IMAGE, "cells")
 
 
