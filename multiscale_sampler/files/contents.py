@@ -21,6 +21,7 @@ from ..image.dataarray import coordinate_variable
 from ..image.grids import FloatArray, Grid
 from ..image.kinds import CHANNEL_NAMES
 from ..image.orientation import DIRECTION, LETTERS, ORIGIN, orientations_along
+from ..image.values import Packing
 from ..metadata.versions import OMERO
 from .arrays import FileArray
 
@@ -47,6 +48,8 @@ class FileImage:
     """Coordinates by name; an axis without a stated position or spacing has none."""
     attrs: Mapping[Any, Any] = field(default_factory=dict)
     """Attributes of the image."""
+    packing: Packing | None = None
+    """How the file packs the values, if they are decoded already."""
 
 
 @dataclass(frozen=True)

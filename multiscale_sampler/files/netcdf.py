@@ -12,6 +12,7 @@ import xarray as xr
 
 from ..image.dataarray import MAX_COORDINATE_BYTES
 from ..image.references import attributes_to_store
+from ..image.values import Packing
 from .arrays import FileArray
 from .classic_netcdf import require_variables
 from .contents import Coordinates, FileImage, Format, Part, import_reader, only_array_name
@@ -52,7 +53,8 @@ def read_netcdf(path: Path, part: Part) -> FileImage:
         array = NetcdfArray(path, key, image.shape, image.dtype, chunks)
         coordinates = {**_inherited_coordinates(path, group, image), **_loaded(image.coords, but=name)}
         attrs = attributes_to_store(image, with_coordinates=True)
-        return FileImage(array, tuple(map(str, image.dims)), name, coordinates, attrs)
+        names = tuple(map(str, image.dims))
+        return FileImage(array, names, name, coordinates, attrs, Packing.of_encoding(image))
 
 
 def _groups(path: Path) -> list[str]:

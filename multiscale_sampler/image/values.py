@@ -79,6 +79,11 @@ class Packing:
         return packing if packing is not None and (packing.is_scaled or dtype.kind != "f") else None
 
     @property
+    def encoding(self) -> dict[str, Any]:
+        """The entries of the ``encoding`` of decoded values that state it, as xarray has them."""
+        return {"dtype": self.dtype, **self.attributes}
+
+    @property
     def is_scaled(self) -> bool:
         """Whether numbers stand for others."""
         return self.wraps or any(key in self.attributes for key in SCALING)

@@ -229,4 +229,4 @@ def encoding_of(array: zarr.Array[Any], dims: Sequence[Any], packing: Packing | 
     """Return the ``encoding`` of an array's image: how it is stored along its dims, and how its values are packed."""
     stored: dict[str, Any] = {"chunks": array.chunks, PREFERRED: dict(zip(dims, storage_unit(array), strict=True))}
     stored |= {"shards": array.shards} if array.shards else {}
-    return stored if packing is None else {**stored, "dtype": array.dtype, **packing.attributes}
+    return stored if packing is None else {**stored, **packing.encoding}

@@ -199,9 +199,13 @@ def _image_of_file(place: Path, part: Part, dims: Sequence[str] | str | None, ch
         if known.issuperset(variable.dims) and (key not in names or variable.dims == (key,))
     }
     variable = xr.Variable(names, lazy_array(found.array, chunks, names), found.attrs)
-    if (packing := Packing.of(variable.attrs, variable.dtype)) is not None:
+    packing = found.packing
+    if packing is None and (packing := Packing.of(variable.attrs, variable.dtype)) is not None:
         variable = xr.Variable(names, packing.decoded(variable, "image").data, without_packing(variable.attrs))
-    return xr.DataArray(variable, coordinates, name="image" if found.name in {*names, *coordinates} else found.name)
+    name = "image" if found.name in {*names, *coordinates} else found.name
+    image = xr.DataArray(variable, coordinates, name=name)
+    image.encoding = {} if packing is None else packing.encoding
+    return image
 
 
 def _labelled(

@@ -6,6 +6,7 @@ import xarray as xr
 import zarr
 
 import multiscale_sampler as ms
+from multiscale_sampler.cli import main
 
 # Of xarray's own reading.
 pytestmark = pytest.mark.filterwarnings("ignore:variable .* has multiple fill values")
@@ -271,3 +272,22 @@ def test_rebuild__of_part_of_a_foreign_pyramid_keeps_its_reading(tmp_path):
     group.attrs["ome"] = ome
     ms.rebuild_levels(place, [1], method="mean")
     np.testing.assert_array_equal(next(iter(ms.open_pyramid(place)["scale0"].data_vars.values())), base)
+
+
+@pytest.mark.parametrize("name", ["v.nc", "v.h5"])
+def test_a_packed_file__stays_packed(tmp_path, name):
+    packing = {"dtype": "i2", "scale_factor": 0.25, "add_offset": 270.0, "_FillValue": -999}
+    if name == "v.nc":
+        pytest.importorskip("netCDF4")
+        xr.Dataset({"t2m": (("y", "x"), VALUES)}).to_netcdf(tmp_path / name, encoding={"t2m": packing})
+    else:
+        h5py = pytest.importorskip("h5py")
+        raw_values = np.where(np.isnan(VALUES), -999, (VALUES - 270) * 4).astype("i2")
+        with h5py.File(tmp_path / name, "w") as file:
+            file["t2m"] = raw_values
+            file["t2m"].attrs.update({key: value for key, value in packing.items() if key != "dtype"})
+    assert main(["build", str(tmp_path / name), str(tmp_path / "p"), "--dims", "yx", "--factors", "2,", "--quiet"]) == 0
+    tree = ms.open_pyramid(tmp_path / "p")
+    for number, values in enumerate((VALUES, means(VALUES))):
+        assert zarr.open_group(tmp_path / "p")[f"scale{number}/t2m"].dtype == np.int16
+        np.testing.assert_allclose(tree[f"scale{number}/t2m"], values, rtol=0, atol=number * 0.126)
