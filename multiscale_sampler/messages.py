@@ -70,6 +70,11 @@ def table(rows: Sequence[Sequence[str]]) -> Iterator[str]:
         yield "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
 
 
+def counted(count: int, what: str) -> str:
+    """Return a number of things in words: "1 level", "2 levels"."""
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"
+
+
 def shape_text(numbers: Sequence[int]) -> str:
     """Return a shape as text, such as '64x64'."""
     return "x".join(map(str, numbers))

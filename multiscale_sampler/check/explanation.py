@@ -20,6 +20,7 @@ from ..image.axes import Axis, Boundary
 from ..image.dataarray import image_axes
 from ..image.encodings import stored_shape
 from ..image.tree import RECIPE_ATTRIBUTE, describe_levels, levels_of_tree
+from ..messages import counted
 from ..metadata import stated_method
 from ..methods.reducer import Reducer
 from ..methods.reducers import REDUCERS
@@ -106,7 +107,8 @@ def explain(source: Any, path: str | None = None, *, storage_options: Mapping[st
 
 def _of_plan(plan: Plan) -> _Pyramid:
     levels = tuple(_Level(x.axes, x.dtype, x.chunks, x.shards, x.parent) for x in plan.levels)
-    title = f"A plan of {len(levels)} levels of {plan.name!r} by {plan.reducer.name!r}{_summary_of(plan.reducer)}."
+    by = f"{plan.reducer.name!r}{_summary_of(plan.reducer)}"
+    title = f"A plan of {counted(len(levels), 'level')} of {plan.name!r} by {by}."
     notes = (
         f"The levels end here: {plan.ending or 'no more were requested'}.",
         *(() if plan.missing is None else (f"Missing values: {plan.missing}.",)),
@@ -128,7 +130,9 @@ def _of_tree(tree: xr.DataTree) -> _Pyramid:
     )
     named = method if isinstance(method, str) else None
     by = f" by {named!r}{_summary_of(REDUCERS.get(named))}" if named else ""
-    return _Pyramid(f"A tree of {len(levels)} levels of {images[0].name!r}{by}.", levels, named, recipe.get("boundary"))
+    return _Pyramid(
+        f"A tree of {counted(len(levels), 'level')} of {images[0].name!r}{by}.", levels, named, recipe.get("boundary")
+    )
 
 
 def _of_store(store: Any, path: str | None, storage_options: Mapping[str, Any] | None) -> _Pyramid:
@@ -142,7 +146,7 @@ def _of_store(store: Any, path: str | None, storage_options: Mapping[str, Any] |
     )
     method = stated_method(stored.attributes)
     by = f" The metadata name the method {method!r}{_summary_of(REDUCERS.get(method))}." if method else ""
-    title = f"{group.store_path}: OME-NGFF {stored.version}, {len(levels)} levels.{by}"
+    title = f"{group.store_path}: OME-NGFF {stored.version}, {counted(len(levels), 'level')}.{by}"
     notes = (
         *(f"The metadata are incomplete; assumed: {text}." for text in stored.assumed),
         *(f"The consolidated metadata are outdated: {each}." for each in outdated_documents(group, stored.paths)),

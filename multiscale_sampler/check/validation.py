@@ -105,7 +105,8 @@ def validate(
     store, path
         The group with the ``multiscales`` metadata, of an image or of labels.
     strict
-        Count recommendations of the specification, which its strict schemas demand, as errors.
+        Count recommendations of the specification, which its strict schemas demand, as errors, and warn of negative
+        scales (descending axes), which several clients refuse.
     metadata_only
         Check only the metadata of the group itself, as the official JSON schemas do; not its arrays, coordinates
         and labels.

@@ -33,7 +33,7 @@ COMMANDS = {
 }
 # Python that messages suggest, and what does the same on the command line or before it.
 SNIPPETS = (
-    (r",? as in image\.rename\(\{.*?\}\)", " with --dims"),
+    (r", or as in image\.rename\(\{.*?\}\)", ""),
     (r"image\.rename\('(.*?)'\)", r"--name \1"),
     (r"as in image\.astype\('(.*?)'\)", r"as with build --dtype \1"),
     (r"image\.astype", "build --dtype"),

@@ -35,6 +35,15 @@ STANDARD_NAMES: Mapping[str, AxisType] = {
     **dict.fromkeys(("projection_x_coordinate", "projection_y_coordinate"), "space"),
     **dict.fromkeys(("altitude", "depth", "height", "air_pressure", "model_level_number"), "space"),
 }
+# Units by which an axis of numbers is time; shorter ones are those of other things too.
+TIME_UNIT_WORDS = frozenset(
+    f"{prefix}{unit}{plural}"
+    for plural in ("", "s")
+    for prefix, unit in (
+        *((prefix, "second") for prefix in ("", "milli", "micro", "nano")),
+        *(("", unit) for unit in ("minute", "hour", "day", "week", "month", "year")),
+    )
+)
 # "axis ... may have one of the values X, Y, Z or T" (CF 4).
 CF_AXES: Mapping[str, AxisType] = {"T": "time", "X": "space", "Y": "space", "Z": "space"}
 
@@ -76,6 +85,8 @@ def _type_by_conventions(name: str, attrs: Mapping[Any, Any]) -> AxisType | None
         return stated
     # "The units attribute takes a string value formatted ... seconds since 1992-10-8 15:15:42.5" (CF 4.4)
     if "calendar" in attrs or " since " in str(attrs.get("units", "")):
+        return "time"
+    if str(attrs.get("units", "")).lower() in TIME_UNIT_WORDS and name.lower() not in SPACE_NAMES:
         return "time"
     # "The direction of positive ... up or down" (CF 4.3): of vertical coordinates.
     if str(attrs.get("positive")).lower() in ("up", "down"):

@@ -45,7 +45,7 @@ def unread_by_clients(
         named = ", ".join(map(repr, others))
         found.append(
             f"axes of other names than t, c, z, y, x ({named}) are not read by {_joined(WITHOUT_OTHER_NAMES)}; "
-            f"rename them, as in image.rename({_common_names(axes)!r}), where that matters"
+            f"rename them where that matters: {_how_to_rename(axes)}"
         )
     if unknown := {axis.name: axis.unit for axis in axes if ngff_unit(axis.unit) is None and not is_no_unit(axis.unit)}:
         found.append(
@@ -59,6 +59,13 @@ def descending_text(names: Sequence[str]) -> str:
     """Return that axes descend and that clients refuse them, in words."""
     descend = "descends" if len(names) == 1 else "descend"
     return f"{', '.join(map(repr, names))} {descend}, and {REFUSING_NEGATIVE_SCALES} refuse negative scales"
+
+
+def _how_to_rename(axes: Sequence[Axis]) -> str:
+    """Return how axes get usual names: by what opens a file or an array, or of an image in hand."""
+    usual = _common_names(axes)
+    names = [usual.get(axis.name, axis.name) for axis in axes]
+    return f"open it with dims={tuple(names)!r}, or as in image.rename({usual!r})"
 
 
 def _common_names(axes: Sequence[Axis]) -> dict[str, str]:

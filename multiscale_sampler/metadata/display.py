@@ -160,7 +160,7 @@ def _plain_object(key: str, stated: Any) -> Mapping[str, Any] | None:
     plain = json_attributes({key: stated}, "the image")[key]
     entries = plain.get("channels", []) if isinstance(plain, Mapping) else None
     sound = isinstance(entries, list) and all(
-        isinstance(entry, Mapping) and isinstance(entry.get("window", {}), Mapping) for entry in entries
+        isinstance(entry, Mapping) and isinstance(entry.get("window") or {}, Mapping) for entry in entries
     )
     if not sound:
         raise ValueError(f"the attribute {key!r} is {stated!r}, and no object as OME-NGFF has it; correct or remove it")

@@ -84,7 +84,7 @@ def complete_omero(
     channels = []
     for entry, default, key in zip(chosen, computed["channels"], keys, strict=True):
         named = {"label": key} if isinstance(key, str) else {}
-        window = {**default["window"], **entry.get("window", {})}
+        window = {**default["window"], **(entry.get("window") or {})}
         color = entry.get("color", default["color"])
         # As other programs write it.
         plain = {"color": color.removeprefix("#")} if isinstance(color, str) else {}

@@ -20,7 +20,7 @@ from dask.utils import format_bytes
 from ..image.axes import Axis, Boundary
 from ..image.boxes import Box
 from ..image.values import Packing
-from ..messages import shape_text, table
+from ..messages import counted, shape_text, table
 from ..methods import Reduction
 from ..methods.masked import MaskChannel, MaskedReduction
 from ..methods.packed import DecodedReduction, OrderedReduction
@@ -261,7 +261,7 @@ class Plan(OfOneVersion):
         rule = f", nodata {self.nodata!r}" if self.nodata is not None else ""
         rule += f", masked by {self.dims[self.mask.axis]} {self.mask.number}" if self.mask is not None else ""
         return (
-            f"Pyramid of {self.name!r}: {len(self.levels)} levels, {' '.join(self.dims)}, {self.dtype}, "
+            f"Pyramid of {self.name!r}: {counted(len(self.levels), 'level')}, {' '.join(self.dims)}, {self.dtype}, "
             f"method {self.reducer.name!r}, boundary {self.boundary!r}{rule}"
         )
 

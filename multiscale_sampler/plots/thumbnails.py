@@ -13,6 +13,7 @@ from dask.utils import format_bytes
 
 from ..image.pictures import descends
 from ..image.tree import describe_levels, levels_of_tree
+from ..messages import counted
 from ..plan.factors import as_positive_int
 from .colors import QUANTILES, as_bytes, brightness
 from .layers import READ_BUDGET, Layer, display_limits, scene_of
@@ -92,7 +93,7 @@ def html(tree: xr.DataTree) -> str:
     table = f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
     return (
         f'<div style="display: flex; gap: 1em; align-items: flex-start">{_inline_picture(tree)}'
-        f"<div><b>{name}</b>: {len(described)} levels, {dims}{table}</div></div>"
+        f"<div><b>{name}</b>: {counted(len(described), 'level')}, {dims}{table}</div></div>"
     )
 
 

@@ -596,8 +596,8 @@ def store_of_url(url: str, options: dict[str, Any] | None) -> Store:
             return retrying(zarr.storage.FsspecStore.from_url(url, storage_options=options))
         except TypeError as error:
             raise ValueError(
-                f"{url!r} cannot be opened with storage_options={options!r}: {error}; pass those that its file system "
-                "requires"
+                f"{url!r} cannot be opened with the storage options {options!r}: {error}; pass those that its file "
+                "system requires"
             ) from error
     chosen = {**S3_OPTIONS, **(options or {})}
     chosen["config_kwargs"] = {**S3_CONFIG, **(chosen.get("config_kwargs") or {})}

@@ -746,3 +746,17 @@ def test_convert__a_published_pyramid_comes_back_equal_in_place(tmp_path):
     }
     for inside in ("", "labels/0"):
         assert attributes(place, inside) == attributes(source, inside)
+
+
+@pytest.mark.parametrize("window", [{}, {"window": None}, {"window": {}}, {"window": {"min": 0, "max": 99}}])
+def test_convert__completes_channels_without_a_whole_window(window):
+    store, target = {}, {}
+    write_pyramid(to_image(noise((2, 16, 16)), "cyx"), store, scale_factors=[{"x": 2}], version="0.4", layout="flat")
+    group = zarr.open_group(store)
+    group.attrs["omero"] = {"channels": [{"label": label, "color": "FF0000", **window} for label in "ab"]}
+    with pytest.warns(UserWarning, match="what 'omero' does not state, from the coarsest level"):
+        convert(store, target, version="0.5")
+    found = [channel["window"] for channel in zarr.open_group(target).attrs["ome"]["omero"]["channels"]]
+    assert all(set(each) == {"min", "max", "start", "end"} for each in found)
+    assert all(each[key] == value for each in found for key, value in (window.get("window") or {}).items())
+    assert validate(target).ok

@@ -46,7 +46,7 @@ ELSEWHERE = ("accessor", "backend", "interop", "plots", "cli", "dropin")
         ("its channel_names are", "its --channel-names are"),
         ("by write_pyramid(..., digests=True)", "by multiscale-sampler build(..., --digests)"),
         ("as in image.astype('float32')", "as with build --dtype float32"),
-        ("rename them, as in image.rename({'time': 'y'}), where", "rename them with --dims, where"),
+        ("open it with dims=('t', 'x'), or as in image.rename({'time': 't'})", "open it with --dims t,x"),
         ("rename it with image.rename('image')", "rename it with --name image"),
         ("levels=[9]: there is no level 9", "--levels 9: there is no level 9"),
         ("dims=('t',)", "--dims t"),
@@ -134,6 +134,7 @@ def sample(node):
 UNREACHED = (
     "image.assign_coords",
     "array.rename(",
+    "array.compute_chunk_sizes(",
     "tree.map_over_datasets",
     "function=",
     "pass a store or a tree",

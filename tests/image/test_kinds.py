@@ -68,3 +68,20 @@ def test_kind__is_written_only_where_nothing_else_says_it():
 def test_the_warning_of_other_names__suggests_the_usual_name_of_each():
     with pytest.warns(UserWarning, match=r"rename\(\{'valid_time': 't', 'latitude': 'y', 'longitude': 'x'\}\)"):
         ms.write_pyramid(field("valid_time", HOURS), {}, scale_factors=[2])
+
+
+@pytest.mark.parametrize(
+    ("name", "units", "expected"),
+    [
+        ("lead", "hours", "time"),
+        ("q", "days", "time"),
+        ("q", "Seconds", "time"),
+        ("q", "milliseconds", "time"),
+        ("q", "months", "time"),
+        ("q", "degrees", "space"),
+        ("q", "m", "space"),
+        ("x", "seconds", "space"),
+    ],
+)
+def test_axis_type_of__a_unit_of_time_makes_numbers_time(name, units, expected):
+    assert axis_type_of(name, np.arange(3.0), {"units": units}) == expected

@@ -264,5 +264,5 @@ def test_references__are_opened_and_not_written_to(tmp_path):
     assert open_image("reference://", "0", dims="yx", storage_options=options).shape == (64, 64)
     with pytest.raises(ValueError, match="memory alone, and loses it; write the pyramid to another place"):
         add_levels("reference://", dims="yx", storage_options=options)
-    with pytest.raises(ValueError, match=r"storage_options=None: .*'fo'; pass those"):
+    with pytest.raises(ValueError, match=r"storage options None: .*'fo'; pass those"):
         add_levels("reference://", dims="yx")
