@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
 from ..image.boxes import Block, Margins
-from ..image.values import Packing
 from .reduction import Counts, Reduction
+
+if TYPE_CHECKING:
+    # It imports dask, which a list of the methods does not need.
+    from ..image.values import Packing
 
 
 @dataclass(frozen=True)

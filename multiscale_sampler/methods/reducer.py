@@ -7,19 +7,22 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, Literal, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast
 
 import numpy as np
 import numpy.typing as npt
 
 from ..image.axes import SamplePosition
 from ..image.dtypes import value_in
-from ..image.values import Packing
 from .functions import FunctionReduction
 from .masked import MaskChannel, MaskedReduction, masked_rule
 from .packed import DecodedReduction, OrderedReduction
 from .reduction import Binding, Reduction
 from .views import ComplexReduction, TimeReduction
+
+if TYPE_CHECKING:
+    # It imports dask, which a list of the methods does not need.
+    from ..image.values import Packing
 
 Cascade: TypeAlias = Literal["exact", "stepwise"]
 ForLabels: TypeAlias = Literal["only", "also", "no"]
