@@ -20,7 +20,7 @@ from ..image.boxes import Block
 from ..image.dataarray import coordinate_variable
 from ..image.grids import FloatArray, Grid
 from ..image.kinds import CHANNEL_NAMES
-from ..image.orientation import DIRECTION, LETTERS, ORIGIN, orientations_along
+from ..image.orientation import LETTERS, orientations_along
 from ..image.values import Packing
 from ..metadata.versions import OMERO
 from .arrays import FileArray
@@ -233,16 +233,10 @@ def placed_coordinates(
     origin
         The point about which axes are rotated, of a stored level the base's; default: the first sample.
     """
-    first = grid.first
-    if grid.is_aligned(sizes):
-        scales = np.sign(grid.direction.diagonal()) * grid.spacing
-        words: Sequence[str | None] = [LETTERS[letter] for letter in letters]
-        attrs: dict[str, Any] = {}
-    else:
-        scales, about = grid.spacing, grid.first if origin is None else origin
-        first = about + np.linalg.solve(grid.direction, grid.first - about)
-        words = orientations_along(grid.direction, letters) if letters else ()
-        attrs = {DIRECTION: np.flip(grid.direction).tolist(), ORIGIN: np.flip(about).tolist()}
+    scales, first, attrs = grid.along_axes(sizes, grid.first if origin is None else origin)
+    words: Sequence[str | None] = [LETTERS[letter] for letter in letters]
+    if attrs and letters:
+        words = orientations_along(grid.direction, letters)
     coordinates = {}
     for number, (name, size, unit) in enumerate(zip(names, sizes, units, strict=True)):
         word = words[number] if number < len(words) else None

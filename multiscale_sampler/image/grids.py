@@ -64,6 +64,19 @@ class Grid:
         np.fill_diagonal(across, 0.0)
         return bool((across.sum(axis=1) <= ALIGNED_WITHIN * self.spacing).all() and self.direction.diagonal().all())
 
+    def along_axes(
+        self, sizes: Sequence[int], origin: FloatArray
+    ) -> tuple[FloatArray, FloatArray, dict[str, list[Any]]]:
+        """Return spacings and first positions of the axes, x first, and the attributes that place rotated ones.
+
+        They are rotated about `origin`.
+        """
+        if self.is_aligned(sizes):
+            return np.sign(self.direction.diagonal()) * self.spacing, self.first, {}
+        first = origin + np.linalg.solve(self.direction, self.first - origin)
+        attrs = {DIRECTION: np.flip(self.direction).tolist(), ORIGIN: np.flip(origin).tolist()}
+        return self.spacing, first, attrs
+
 
 def lies_along_space(attrs: Mapping[Any, Any]) -> bool:
     """Whether the coordinates of an image with these attributes are positions in space."""

@@ -17,7 +17,8 @@ import xarray as xr
 from ..extras import required
 from ..image.axes import Axis
 from ..image.dataarray import has_stated_positions
-from ..image.grids import grid_in_space
+from ..image.grids import Grid, grid_in_space
+from ..image.orientation import ORIGIN
 
 PROJ_CONVENTION = {
     "uuid": "f17cb550-5864-4468-aeb7-f3180cfb622f",
@@ -230,13 +231,21 @@ def resized_attributes(
     return changed
 
 
-def axes_of_transform(transform: Sequence[float], rows: Axis, columns: Axis) -> tuple[Axis, Axis] | None:
-    """Return the axes of a map at the places that a level's ``spatial:transform`` states; None if it is rotated."""
+def axes_of_transform(
+    transform: Sequence[float], rows: Axis, columns: Axis, finer: xr.DataArray | None
+) -> tuple[tuple[Axis, ...], dict[str, Any]]:
+    """Return the axes of a map at the places that a level's ``spatial:transform`` states, and how they are rotated.
+
+    Nothing of a transformation that states no grid. `finer` is the level that this one is derived from, whose rotation
+    is about the same point.
+    """
     a, b, c, d, e, f = map(float, transform)
-    if b or d or not a or not e:
-        return None
-    placed = ((rows, e, f + e / 2), (columns, a, c + a / 2))
-    first, second = (
-        Axis(axis.name, axis.size, scale, translation, axis.unit, axis.type) for axis, scale, translation in placed
-    )
-    return first, second
+    grid = Grid.of_steps([[a, b], [d, e]], [c + (a + b) / 2, f + (d + e) / 2])
+    if grid is None:
+        return (), {}
+    about = np.flip(finer.attrs[ORIGIN]) if finer is not None and ORIGIN in finer.attrs else grid.first
+    scales, first, rotation = grid.along_axes((columns.size, rows.size), about)
+    return tuple(
+        Axis(axis.name, axis.size, float(scales[number]), float(first[number]), axis.unit, axis.type)
+        for axis, number in ((rows, 1), (columns, 0))
+    ), rotation

@@ -78,8 +78,9 @@ def _placed_by_convention(image: xr.DataArray, said: Mapping[str, Any], finer: x
     axes = {axis.name: axis for axis in image_axes(image)}
     dims, transform = said.get("spatial:dimensions"), said.get("spatial:transform")
     if dims and transform and len(dims) == 2 and set(dims) <= axes.keys():
-        on_map = geozarr.axes_of_transform(transform, axes[dims[0]], axes[dims[1]])
-        axes |= {axis.name: axis for axis in on_map or ()}
+        on_map, rotation = geozarr.axes_of_transform(transform, axes[dims[0]], axes[dims[1]], finer)
+        axes |= {axis.name: axis for axis in on_map}
+        image = image.assign_attrs({**rotation, **image.attrs})
     relative = said.get("transform")
     if finer is not None and isinstance(relative, Mapping) and finer.dims == image.dims:
         scales, offsets = (

@@ -40,6 +40,22 @@ def place_on_map(image, y, x):
 
 
 @pytest.mark.parametrize("grid", GRIDS)
+def test_geozarr__a_rotated_grid_of_another_writer_is_read(tmp_path, grid):
+    path = write_raster(tmp_path / "a.tif", noise((32, 48), "float32"), transform=GRIDS[grid])
+    write_pyramid(open_image(path), tmp_path / "a.zarr", scale_factors=[2, 4], metadata=("geozarr",))
+    group = zarr.open_group(tmp_path / "a.zarr", mode="r+", use_consolidated=False)
+    for level in ("scale0", "scale1", "scale2"):
+        # As where nothing but spatial:transform states positions.
+        del group[f"{level}/y"], group[f"{level}/x"]
+        group[f"{level}/a"].attrs.put({})
+    group.attrs.put(group.attrs.asdict())
+    tree = open_pyramid(tmp_path / "a.zarr")
+    for number, factor in enumerate((1, 2, 4)):
+        expected = GRIDS[grid] @ (5.5 * factor, 3.5 * factor)
+        assert tuple(place_on_map(tree[f"scale{number}/a"], 3, 5)) == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.parametrize("grid", GRIDS)
 @pytest.mark.parametrize("dtype", ["uint8", "float32"])
 def test_geotiff__levels_of_a_rotated_grid_lie_where_rasterio_says(tmp_path, grid, dtype):
     values = noise((32, 48), "uint8").astype(dtype)
