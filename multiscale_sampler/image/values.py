@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-import dask.array as da
 import numpy as np
 import xarray as xr
 
@@ -175,7 +174,10 @@ class Packing:
         ValueError
             If a value does not fit, where values are computed for those of a dask array.
         """
-        if isinstance(image.data, da.Array):
+        if image.chunks is not None:
+            # Loaded where there are dask arrays, not with the command line, whose help needs methods only.
+            import dask.array as da
+
             packed: Any = da.map_blocks(self.encoded_block, image.data, dtype=self.dtype)
         else:
             packed = self.encoded_block(image.values)
