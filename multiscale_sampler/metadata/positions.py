@@ -12,7 +12,7 @@ import xarray as xr
 
 from ..image.axes import line_through, position_tolerance
 from ..image.dataarray import has_stated_positions, image_axes
-from ..image.dates import position_text
+from ..image.dates import dates_kind, position_text
 from ..image.reversal import reversed_image
 from .units import unit_dimension, unit_factor
 
@@ -60,7 +60,8 @@ def turned_like(joining: xr.DataArray, image: xr.DataArray) -> xr.DataArray:
 def are_same_positions(one: xr.Variable, other: xr.Variable) -> bool:
     """Whether coordinates of the same size are the same positions."""
     if not {one.dtype.kind, other.dtype.kind} <= set("iuf"):
-        same_kind = one.dtype.kind == other.dtype.kind
+        # Dates of different calendars cannot be compared.
+        same_kind = one.dtype.kind == other.dtype.kind and dates_kind(one.values) == dates_kind(other.values)
         return same_kind and np.array_equal(np.asarray(one.values), np.asarray(other.values))
     ratio = unit_ratio(one.attrs.get("units"), other.attrs.get("units"))
     if ratio is None:
