@@ -87,8 +87,10 @@ def is_missing(array, skipna=None, nodata=None):
     return missing
 
 
-def reduced(array, factors, method, *, boundary="pad", skipna=None, nodata=None, min_valid=0.0):
+def reduced(array, factors, method, *, boundary="pad", skipna=None, nodata=None, min_valid=0.0, beside=True):
     """Reduce an array at once by a method that looks at its window alone.
+
+    `beside`: an average that would round to `nodata` is the next value, as methods have it, and kernels do not.
 
     Returns an array of exact objects; for complex numbers one array for each part.
     """
@@ -96,7 +98,7 @@ def reduced(array, factors, method, *, boundary="pad", skipna=None, nodata=None,
     shape = [level_size(n, f, boundary) for n, f in zip(array.shape, factors, strict=True)]
     values = _parts(array)
     out = [np.empty(shape, object) for _ in values]
-    rule = (method, array.dtype, nodata, min_valid)
+    rule = (method, array.dtype, nodata, min_valid, beside)
     for index, gone in windows(missing, factors, boundary):
         inside = tuple(slice(i * f, (i + 1) * f) for i, f in zip(index, factors, strict=True))
         for level, value in zip(out, _window(values[(slice(None), *inside)], gone, rule), strict=False):
@@ -121,7 +123,7 @@ def _parts(array):
 
 def _window(parts, gone, rule):
     """The values of a voxel, one for each part."""
-    method, dtype, nodata, min_valid = rule
+    method, dtype, nodata, min_valid, beside = rule
     parts = parts.reshape(len(parts), -1)
     kept = [[exact(v) for v in part[~gone]] for part in parts]
     if method == "nearest":
@@ -138,7 +140,7 @@ def _window(parts, gone, rule):
     if method == "std":
         return [_norm([_window_value(part, method, number) for part in kept])]
     values = [_window_value(part, method, number) for part in kept]
-    if method in ("mean", "median") and nodata is not None and dtype.kind in "iuf":
+    if method in ("mean", "median") and nodata is not None and dtype.kind in "iuf" and beside:
         return [_beside(value, nodata, number) for value in values]
     return values
 

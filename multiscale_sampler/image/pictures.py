@@ -46,7 +46,9 @@ def _place(axis: Axis, attrs: Mapping[Hashable, Any]) -> int | None:
 
 def _is_latitude(axis: Axis) -> bool:
     # "the recommended unit of latitude is degrees_north. Also acceptable are degree_north, degree_N, ..." (CF 4.1)
-    northern = axis.unit is not None and axis.unit.startswith("degree") and axis.unit.endswith(("N", "north"))
+    # A unit of metadata that somebody changed need not be text.
+    unit = axis.unit if isinstance(axis.unit, str) else ""
+    northern = unit.startswith("degree") and unit.endswith(("N", "north"))
     return northern or axis.name.lower() in LATITUDE_NAMES
 
 

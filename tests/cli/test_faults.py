@@ -218,7 +218,7 @@ def test_warning__is_one_line_in_the_words_of_the_command_line(raw, tmp_path, ca
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("multiscale-sampler: warning: some clients will not open 'image'")
     assert "--dtype int32" in line
-    assert "rename them with --dims" in line
+    assert "--dims" in line
 
 
 # --- where to report -------------------------------------------------------------------------------------------

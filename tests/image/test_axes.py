@@ -243,7 +243,7 @@ def test_image_axes__read_unit_type_and_the_spacing_of_one_sample():
 
 def test_coordinate_variable__keeps_attributes_and_adds_its_own():
     variable = coordinate_variable(ms.Axis("q", 3, 0.5, unit="second", type="time"), {"long_name": "when"})
-    assert variable.attrs == {"long_name": "when", "units": "second", "axis_type": "time", "spacing": 0.5}
+    assert variable.attrs == {"long_name": "when", "units": "second", "spacing": 0.5}
     assert coordinate_variable(ms.Axis("x", 3)).attrs == {"spacing": 1.0}
 
 

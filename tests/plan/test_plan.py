@@ -462,7 +462,7 @@ def test_plan__refuses_with_the_value_and_a_remedy(options, error, text):
 
 
 def test_plan__refuses_a_dtype_without_kernel_before_anything_is_read():
-    with pytest.raises(TypeError, match=r"'mean'.*<U3.*astype"):
+    with pytest.raises(TypeError, match=r"'mean'.*<U3.*method='mode'"):
         plan_of((64, 64), dtype="U3")
 
 

@@ -456,7 +456,7 @@ def test_empty_arrays__are_built_with_a_warning(tmp_path, zarr_format):
         ms.add_levels(tmp_path / "a", dims=NAMES)
     assert [warning.filename for warning in caught] == [__file__]
     with pytest.warns(UserWarning, match="stores no chunk") as caught:
-        ms.convert(tmp_path / "a", tmp_path / "c", version="0.4" if zarr_format == 3 else "0.5")
+        ms.convert(tmp_path / "a", tmp_path / "c", version="0.6" if zarr_format == 3 else "0.5")
     assert [warning.filename for warning in caught] == [__file__]
     report = ms.validate(tmp_path / "c")
     assert report.ok
