@@ -113,9 +113,7 @@ def _geo_positions(file: Any, base: Grid | None) -> tuple[Coordinates, dict[str,
         return {}, {}
     units = (_geo_unit(file.crs or file.gcps[1]),) * 2
     placed, attrs = placed_coordinates("xy", (file.width, file.height), grid, units, origin=base.first)
-    corner = grid.first - grid.steps.sum(axis=1) / 2
-    matrix = np.column_stack([grid.steps, corner]).ravel().tolist()
-    return placed, {**attrs, **({TRANSFORM: matrix} if attrs else {})}
+    return placed, {**attrs, **({TRANSFORM: grid.transform} if attrs else {})}
 
 
 def _grid_of_file(file: Any) -> Grid | None:
@@ -129,12 +127,11 @@ def _grid_of_file(file: Any) -> Grid | None:
         if len(points) < LEAST_POINTS:
             return None
         transform = import_reader("rasterio", "geotiff", "GeoTIFF").transform.from_gcps(points)
-    a, b, c, d, e, f = list(transform)[:6]
-    grid = Grid.of_steps([[a, b], [d, e]], [c + (a + b) / 2, f + (d + e) / 2])
+    grid = Grid.of_transform(list(transform)[:6])
     if grid is None or not file.transform.is_identity:
         return grid
     stated = np.array([(point.x, point.y) for point in points])
-    fitted = np.array([(point.col, point.row) for point in points]) @ grid.steps.T + (c, f)
+    fitted = np.array([(point.col, point.row) for point in points]) @ grid.steps.T + (transform.c, transform.f)
     distances = np.linalg.solve(grid.steps, (stated - fitted).T)
     return grid if np.abs(distances).max() <= POINTS_WITHIN else None
 

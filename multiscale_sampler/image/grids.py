@@ -53,6 +53,23 @@ class Grid:
         direction = columns / spacing
         return cls(spacing, position, direction) if abs(np.linalg.det(direction)) > ALIGNED_WITHIN else None
 
+    @classmethod
+    def of_transform(cls, transform: Sequence[float]) -> Grid | None:
+        """Return the grid of pixels from the six coefficients of rasterio and GeoZarr; None if they span no plane.
+
+        "[a, b, c, d, e, f]" count from the outer corner of the first pixel: x = a * column + b * row + c.
+        """
+        a, b, c, d, e, f = map(float, transform)
+        return cls.of_steps([[a, b], [d, e]], [c + (a + b) / 2, f + (d + e) / 2])
+
+    @property
+    def transform(self) -> list[float]:
+        """The six coefficients of a grid of pixels, as `of_transform` takes them."""
+        corner = self.first - self.steps.sum(axis=1) / 2
+        # Without zeros of negative sign.
+        coefficients: list[float] = (np.column_stack([self.steps, corner]) + 0.0).ravel().tolist()
+        return coefficients
+
     @property
     def steps(self) -> FloatArray:
         """Steps between samples along each axis, in the columns."""

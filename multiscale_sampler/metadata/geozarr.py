@@ -157,10 +157,7 @@ def _edge(axis: Axis) -> float:
 
 def _spatial_attributes(rows: Axis, columns: Axis, stated: Mapping[Any, Any]) -> dict[str, Any]:
     # "(0, 0) is at the top-left corner of the top-left pixel"; "[a, b, c, d, e, f]"
-    grid = grid_in_space((rows, columns), stated)
-    corner = grid.first - grid.steps.sum(axis=1) / 2
-    # Without zeros of negative sign.
-    transform = (np.column_stack([grid.steps, corner]) + 0.0).ravel().tolist()
+    transform = grid_in_space((rows, columns), stated).transform
     return {"spatial:shape": [rows.size, columns.size], "spatial:transform": transform}
 
 
@@ -239,8 +236,7 @@ def axes_of_transform(
     Nothing of a transformation that states no grid. `finer` is the level that this one is derived from, whose rotation
     is about the same point.
     """
-    a, b, c, d, e, f = map(float, transform)
-    grid = Grid.of_steps([[a, b], [d, e]], [c + (a + b) / 2, f + (d + e) / 2])
+    grid = Grid.of_transform(transform)
     if grid is None:
         return (), {}
     about = np.flip(finer.attrs[ORIGIN]) if finer is not None and ORIGIN in finer.attrs else grid.first
