@@ -75,7 +75,7 @@ def _build(arguments: Arguments) -> int:
 
     opening, writing = keywords(arguments, "open_image"), keywords(arguments, "write_pyramid")
     image: Any = open_image(arguments.source, **opening)
-    image.pipe(_sampled_missing, LevelOptions(**{key: writing[key] for key in ("method", "nodata") if key in writing}))
+    _sampled_missing(image, LevelOptions(**{key: writing[key] for key in ("method", "nodata") if key in writing}))
     labels = open_labels(arguments.source, **{key: opening[key] for key in ("path", "level") if key in opening})
     if labels:
         is_placed = any(option.name in arguments for option in AXIS_OPTIONS)
@@ -124,7 +124,7 @@ def _plan(arguments: Arguments) -> int:
 
     image = open_image(arguments.source, **keywords(arguments, "open_image"))
     plan = plan_pyramid(image, **keywords(arguments, "plan_pyramid"))
-    plan = plan.with_missing(image.pipe(_sampled_missing, plan))
+    plan = plan.with_missing(_sampled_missing(image, plan))
     print(json.dumps(plan.to_dict(), indent=2) if arguments.json else plan)
     return 0
 
@@ -158,7 +158,7 @@ def _explain(arguments: Arguments) -> int:
         return 0
     image = open_image(arguments.source, **keywords(arguments, "open_image"))
     plan = plan_pyramid(image, **keywords(arguments, "plan_pyramid"))
-    print(explain(plan.with_missing(image.pipe(_sampled_missing, plan))))
+    print(explain(plan.with_missing(_sampled_missing(image, plan))))
     return 0
 
 

@@ -176,7 +176,10 @@ def called(tmp_path, monkeypatch):
 
     def run(command, function, options):
         recorders = {name: Mock(name=name) for name in {function for _, function in ROWS} | {"open_image"}}
-        recorders["open_pyramid"].return_value = ms.to_multiscale(np.zeros((4, 4), "uint8"), [2])
+        image = ms.to_image(np.zeros((4, 4), "uint8"))
+        recorders["open_image"].return_value = image
+        recorders["plan_pyramid"].return_value = ms.plan_pyramid(image, [2])
+        recorders["open_pyramid"].return_value = ms.to_multiscale(image, [2])
         for name, recorder in recorders.items():
             monkeypatch.setattr(ms, name, recorder)
         # With any option but its path, `explain` plans what is a pyramid already.

@@ -2,6 +2,7 @@
 
 from unittest.mock import MagicMock
 
+import numpy as np
 import pytest
 
 import multiscale_sampler as ms
@@ -24,7 +25,7 @@ def clusters(monkeypatch):
     monkeypatch.setattr(distributed, "Client", client)
     for function in ("write_pyramid", "add_levels"):
         monkeypatch.setattr(ms, function, build)
-    monkeypatch.setattr(ms, "open_image", MagicMock())
+    monkeypatch.setattr(ms, "open_image", MagicMock(return_value=ms.to_image(np.zeros((4, 4)))))
     monkeypatch.setattr("multiscale_sampler.store.open_labels", MagicMock(return_value={}))
     return cluster, client, seen
 
