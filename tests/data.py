@@ -172,3 +172,12 @@ def make_array(place, data, *, path="0", zarr_format=3, chunks=None, dims=None, 
     )
     array[...] = data
     return array
+
+
+def place_on_map(image, y, x):
+    """Return easting and northing of a pixel's centre, from the coordinates and attributes of a level."""
+    position = np.array([float(image.x[x]), float(image.y[y])])
+    if "direction" not in image.attrs:
+        return position
+    origin, direction = np.flip(image.attrs["origin"]), np.flip(image.attrs["direction"])
+    return origin + direction @ (position - origin)

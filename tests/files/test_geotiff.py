@@ -8,7 +8,7 @@ from multiscale_sampler import open_image, open_pyramid, to_image, to_multiscale
 from multiscale_sampler.cli import main
 from multiscale_sampler.image.dataarray import has_stated_positions
 
-from ..data import noise
+from ..data import noise, place_on_map
 
 rasterio = pytest.importorskip("rasterio")
 pytest.importorskip("tifffile")
@@ -28,15 +28,6 @@ def write_raster(path, values, **options):
     with rasterio.open(path, "w", **{"dtype": values.dtype.name, "crs": "EPSG:32633", **profile}) as file:
         file.write(values, 1)
     return path
-
-
-def place_on_map(image, y, x):
-    """Return easting and northing of a pixel's centre, from the coordinates and attributes of a level."""
-    position = np.array([float(image.x[x]), float(image.y[y])])
-    if "direction" not in image.attrs:
-        return position
-    origin, direction = np.flip(image.attrs["origin"]), np.flip(image.attrs["direction"])
-    return origin + direction @ (position - origin)
 
 
 @pytest.mark.parametrize("grid", GRIDS)

@@ -2,13 +2,12 @@
 
 import warnings
 
-import numpy as np
 import pytest
 
 from multiscale_sampler import open_image, open_pyramid, write_pyramid
 from multiscale_sampler.image.dataarray import has_stated_positions
 
-from ..data import noise
+from ..data import noise, place_on_map
 
 # Steps along a row, steps along a column, centre of the first pixel: of an upright and of a rotated grid.
 UPRIGHT, ROTATED = (10, 0, 0, -10, 105, 195), (8.66, -5, -5, -8.66, 105, 195)
@@ -24,14 +23,6 @@ def write_picture(path, values, world, ending):
         pytest.importorskip("imageio.v3").imwrite(path, values)
     path.with_suffix(ending).write_text("\n".join(map(str, world)) + "\n")
     return path
-
-
-def place_on_map(image, y, x):
-    position = np.array([float(image.x[x]), float(image.y[y])])
-    if "direction" not in image.attrs:
-        return position
-    origin, direction = np.flip(image.attrs["origin"]), np.flip(image.attrs["direction"])
-    return origin + direction @ (position - origin)
 
 
 @pytest.mark.parametrize("world", [UPRIGHT, ROTATED], ids=["upright", "rotated"])
