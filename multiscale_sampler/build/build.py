@@ -184,8 +184,7 @@ def build_of_image(
     `dtype` converts its values before reduction; the axes that `reverse` names are reversed before that.
     """
     options.warn_of_averages(image)
-    packing = Packing.of_encoding(image) if dtype is None and options.can_pack else None
-    prepared = _Prepared.of(image, axes, dtype, packing, reverse)
+    prepared = _Prepared.of(image, axes, dtype, _packing_to_keep(image, options, dtype), reverse)
     if options.weights is not None:
         options = replace(options, weights=reversed_image(options.weights, image_axes(options.weights), reverse)[0])
     lazy_weights = options.weights is not None and not isinstance(unread(options.weights), np.ndarray)
@@ -297,8 +296,7 @@ def build_of_tree(
         plan = _plan_of_levels(levels, image, axes, recipe, resources)
         if plan is not None:
             options = LevelOptions.of_recipe(recipe)
-            packing = Packing.of_encoding(image) if dtype is None and options.can_pack else None
-            prepared = _Prepared.of(image, axes, dtype, packing, reverse)
+            prepared = _Prepared.of(image, axes, dtype, _packing_to_keep(image, options, dtype), reverse)
             if prepared.image is not image:
                 # The plan of the tree is for another dtype, order or direction of axes.
                 plan = prepared.plan(options, resources)
@@ -344,6 +342,11 @@ def _build_as_is(
         crew=crew,
         source_dims=levels[0].dims,
     )
+
+
+def _packing_to_keep(image: xr.DataArray, options: LevelOptions, dtype: npt.DTypeLike | None) -> Packing | None:
+    """Return how an image is packed where it is stored, if its pyramid is to be and can be packed alike."""
+    return Packing.of_encoding(image) if dtype is None and options.can_pack else None
 
 
 def _packings(levels: Sequence[xr.DataArray]) -> list[Packing | None]:

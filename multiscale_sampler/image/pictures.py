@@ -13,7 +13,7 @@ from .axes import LONGITUDE_NAMES, Axis, is_longitude
 ACROSS, UPRIGHT, DEPTH = range(3)
 NAMES: Mapping[str, int] = {
     **dict.fromkeys(("x", "easting", *LONGITUDE_NAMES), ACROSS),
-    **dict.fromkeys(("y", "northing", "lat", "latitude", "nav_lat", "xlat"), UPRIGHT),
+    **dict.fromkeys(("y", "northing"), UPRIGHT),
     **dict.fromkeys(("z", "depth", "height", "altitude", "level", "lev", "plev"), DEPTH),
 }
 # https://cfconventions.org/Data/cf-standard-names/current/build/cf-standard-name-table.html

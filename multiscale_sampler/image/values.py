@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+import dask.array as da
 import numpy as np
 import xarray as xr
 
@@ -108,8 +109,7 @@ class Packing:
     @cached_property
     def left_out(self) -> tuple[Any, ...]:
         """Those of the missing values that the dtype holds; NaN is none, whose absence needs no statement."""
-        held = (value_in(value, self.dtype) for value in self.missing)
-        return tuple(value for value in held if value is not None and value == value)
+        return _held_by(self.dtype, self.missing)
 
     @property
     def is_in_order(self) -> bool:
@@ -123,10 +123,11 @@ class Packing:
 
     def with_missing(self, *values: Any) -> Packing:
         """Return the packing with these missing values and no others."""
-        kept = {key: value for key, value in self.attributes.items() if key not in MISSING}
+        attributes = {key: value for key, value in self.attributes.items() if key not in MISSING}
         # Of `_Unsigned` values, xarray takes only the first as the unsigned number that it stands for.
-        stated = dict(zip(MISSING, (values[0], list(values[1:])), strict=True)) if values else {}
-        return Packing({**kept, **{key: value for key, value in stated.items() if value != []}}, self.dtype)
+        attributes |= {"_FillValue": values[0]} if values else {}
+        attributes |= {"missing_value": list(values[1:])} if values[1:] else {}
+        return Packing(attributes, self.dtype)
 
     def in_order(self, block: Block) -> Block:
         """Return packed values as numbers that are ordered as what they stand for; the missing ones are one number."""
@@ -154,17 +155,24 @@ class Packing:
 
     def decoded(self, variable: xr.Variable, name: str) -> xr.Variable:
         """Return packed values as what they stand for, lazily, as xarray decodes them."""
-        packed = xr.Variable(variable.dims, variable.data, {**variable.attrs, **self.attributes})
         with warnings.catch_warnings():
             # That several values are missing is nothing that the caller could mend.
             warnings.filterwarnings("ignore", "variable .* has multiple fill values", xr.SerializationWarning)
-            return xr.conventions.decode_cf_variable(name, packed)
+            return self._decoded(variable, name)
 
     def decoded_block(self, block: Block) -> Block:
         """Return packed values as what they stand for; on any thread."""
-        packing = self.with_missing(*self.left_out[:1])
         dims = tuple(map(str, range(block.ndim)))
-        return packing.decoded(xr.Variable(dims, self._with_one_missing(block)), "block").values
+        return self._of_one_missing._decoded(xr.Variable(dims, self._with_one_missing(block)), "block").values
+
+    def _decoded(self, variable: xr.Variable, name: str) -> xr.Variable:
+        packed = xr.Variable(variable.dims, variable.data, {**variable.attrs, **self.attributes})
+        return xr.conventions.decode_cf_variable(name, packed)
+
+    @cached_property
+    def _of_one_missing(self) -> Packing:
+        """The packing of what `_with_one_missing` returns: xarray warns of none, and filters of warnings are global."""
+        return self.with_missing(*self.left_out[:1])
 
     def encoded(self, image: xr.DataArray) -> xr.DataArray:
         """Return the packed values that stand for those of an image.
@@ -175,9 +183,6 @@ class Packing:
             If a value does not fit, where values are computed for those of a dask array.
         """
         if image.chunks is not None:
-            # Loaded where there are dask arrays, not with the command line, whose help needs methods only.
-            import dask.array as da
-
             packed: Any = da.map_blocks(self.encoded_block, image.data, dtype=self.dtype)
         else:
             packed = self.encoded_block(image.values)
@@ -266,8 +271,13 @@ def missing_values(attributes: Mapping[Any, Any], dtype: np.dtype[Any], nodata: 
     stated = [np.ravel(np.asarray(attributes[key])) for key in (*MISSING, *RASTER_MISSING) if key in attributes]
     numbers = [value.item() for values in stated for value in values if value.dtype.kind in "iuf"]
     numbers += [] if nodata is None or isinstance(nodata, str) else [nodata]
-    held = [value for value in (value_in(number, dtype) for number in numbers) if value is not None]
-    return tuple(dict.fromkeys(value for value in held if value == value))
+    return _held_by(dtype, numbers)
+
+
+def _held_by(dtype: np.dtype[Any], numbers: Sequence[Any]) -> tuple[Any, ...]:
+    """Return those of some numbers that a dtype holds, each once; NaN is none."""
+    held = (value_in(number, dtype) for number in numbers)
+    return tuple(dict.fromkeys(value for value in held if value is not None and value == value))
 
 
 def stated_missing(attributes: Mapping[Any, Any], dtype: np.dtype[Any]) -> Any:

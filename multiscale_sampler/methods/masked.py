@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..image.boxes import Block, Margins
-from .reduction import Counts, Reduction, no_margins
+from .reduction import Counts, Reduction, WrappedReduction, no_margins
 
 
 @dataclass(frozen=True)
@@ -38,38 +38,17 @@ def masked_rule(dtype: np.dtype[Any], nodata: Any) -> tuple[np.dtype[Any], Any] 
 
 
 @dataclass(frozen=True)
-class MaskedReduction(Reduction):
+class MaskedReduction(WrappedReduction):
     """A method that ignores values under a mask, which is a channel of the image, and reduces the mask as it is.
 
-    Where all values of a window are masked, the result is that of missing values, or 0 for integers without nodata.
+    Values are reduced in a dtype that has one for missing ones. Where all values of a window are masked, the result is
+    that of missing values, or 0 for integers without nodata.
     """
 
     mask: MaskChannel
     """The channel that masks the others."""
-    inner: Reduction
-    """The reduction of values in a dtype that has one for missing ones."""
     of_mask: Reduction | None = None
     """The reduction of the mask, if it is another one, which is 0 only where all of a window is masked."""
-
-    @property
-    def output_dtype(self) -> np.dtype[Any]:
-        """Dtype of the levels, that of the image."""
-        return self.dtype.newbyteorder("=")
-
-    @property
-    def state_dtype(self) -> np.dtype[Any]:
-        """Dtype of the state of values with missing ones, or of the level where that is the state."""
-        return self.inner.state_dtype if self.components else self.output_dtype
-
-    @property
-    def components(self) -> int:
-        """The components of the state of values with missing ones."""
-        return self.inner.components
-
-    @property
-    def working_itemsize(self) -> int:
-        """Bytes of a voxel in the kernels, and of its copy with missing values."""
-        return self.inner.working_itemsize + self.inner.dtype.itemsize
 
     @property
     def depends_on_place(self) -> bool:

@@ -21,7 +21,7 @@ from .reduction import Binding, Reduction
 from .views import ComplexReduction, TimeReduction
 
 if TYPE_CHECKING:
-    # It imports dask, which a list of the methods does not need.
+    # It loads dask and zarr, which a list of the methods does not need.
     from ..image.values import Packing
 
 Cascade: TypeAlias = Literal["exact", "stepwise"]
@@ -169,18 +169,14 @@ class Reducer:
             If no value of the dtype equals `nodata`, or the method cannot ignore it.
         """
         dtype = np.dtype(dtype)
-        if packing is not None and self.decodes(packing):
+        if packing is not None and (self.decodes(packing) or not packing.is_in_order):
             known = packing.with_missing(*_missing_beside(nodata, packing))
-            decoded = self.bind(known.decoded_dtype, skipna=skipna, min_valid=min_valid, window=window)
-            return DecodedReduction(replace(decoded.binding, dtype=dtype, nodata=nodata), known, decoded)
-        if packing is not None and not packing.is_in_order:
-            known = packing.with_missing(*_missing_beside(nodata, packing))
-            return self._bind_in_order(known, nodata, skipna=skipna, min_valid=min_valid, window=window)
+            return self._bind_packed(known, nodata, skipna=skipna, min_valid=min_valid, window=window)
         if mask is not None and (rule := masked_rule(dtype, nodata)) is not None:
             plain = self.bind(dtype, skipna=skipna, nodata=nodata, min_valid=min_valid, window=window)
             inner = self.bind(rule[0], skipna=skipna, nodata=rule[1], min_valid=min_valid, window=window)
             of_mask = self.make_mask(Binding(dtype)) if self.make_mask is not None and not inner.components else None
-            return MaskedReduction(plain.binding, mask, inner, of_mask)
+            return MaskedReduction(plain.binding, inner, mask, of_mask)
         self._check_dtype(dtype)
         self._check_rule(nodata, min_valid)
         skip_nan = dtype.kind in "fcmM" and (skipna is None or skipna) and self.skips_missing
@@ -211,13 +207,16 @@ class Reducer:
         # Which label is chosen does not depend on what the numbers stand for, unless they are scaled.
         return self.packed == "decoded" and (self.labels != "only" or packing.is_scaled)
 
-    def _bind_in_order(self, packing: Packing, nodata: Any, **rule: Any) -> Reduction:
-        """Return the method for packed values in the order of what they stand for."""
+    def _bind_packed(self, packing: Packing, nodata: Any, **rule: Any) -> Reduction:
+        """Return the method for packed values: decoded, or in the order of what they stand for."""
         dtype = packing.dtype
+        if self.decodes(packing):
+            decoded = self.bind(packing.decoded_dtype, **rule)
+            return DecodedReduction(replace(decoded.binding, dtype=dtype, nodata=nodata), decoded, packing)
         own = None if nodata is None else packing.in_order(np.array([nodata], dtype))
         ordered = packing.in_order(np.zeros(1, dtype)).dtype
         bound = self.bind(ordered, nodata=None if own is None else own[0], **rule)
-        return OrderedReduction(replace(bound.binding, dtype=dtype, nodata=nodata), packing, bound)
+        return OrderedReduction(replace(bound.binding, dtype=dtype, nodata=nodata), bound, packing)
 
     def _check_dtype(self, dtype: np.dtype[Any]) -> None:
         widest = 16 if dtype.kind == "c" else 8

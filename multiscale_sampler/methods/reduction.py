@@ -257,6 +257,60 @@ class LevelReduction(Reduction):
         return state
 
 
+@dataclass(frozen=True)
+class WrappedReduction(Reduction):
+    """A method that works on other values than those of the base, by the reduction of these."""
+
+    inner: Reduction
+    """The reduction of the other values."""
+
+    @property
+    def state_dtype(self) -> np.dtype[Any]:
+        """Dtype of the state of the other values, or of the level where that is the state."""
+        return self.inner.state_dtype if self.components else self.output_dtype
+
+    @property
+    def components(self) -> int:
+        """The components of the state of the other values."""
+        return self.inner.components
+
+    @property
+    def working_itemsize(self) -> int:
+        """Bytes of a voxel in the kernels, and of its copy as another value."""
+        return self.inner.working_itemsize + self.inner.dtype.itemsize
+
+    def halo(self, factor: int) -> int:
+        """Return the halo of the method."""
+        return self.inner.halo(factor)
+
+
+class ViewedReduction(WrappedReduction):
+    """A method applied to values that stand for those of the base one for one, which its levels are turned back to."""
+
+    @abstractmethod
+    def _seen(self, block: Block) -> Block:
+        """Return what stands for values of the base or of a level."""
+
+    @abstractmethod
+    def _original(self, block: Block) -> Block:
+        """Return the values of what `_seen` returned."""
+
+    def first(self, block: Block, factors: tuple[int, ...], margins: Margins | None = None) -> Block:
+        """Reduce a block of the base."""
+        return self._as_state(self.inner.first(self._seen(block), factors, margins))
+
+    def merge(self, state: Block, factors: tuple[int, ...], margins: Margins | None = None) -> Block:
+        """Reduce a state."""
+        return self._as_state(self.inner.merge(state if self.components else self._seen(state), factors, margins))
+
+    def finish(self, state: Block, counts: Counts) -> Block:
+        """Return the values of a level."""
+        return self._original(self.inner.finish(state, counts)) if self.components else state
+
+    def _as_state(self, state: Block) -> Block:
+        return state if self.components else self._original(state)
+
+
 def _products(counts: Counts) -> Block:
     """Return the number of samples of every window, flat in C order."""
     products: Block = np.ones(1, np.int64)

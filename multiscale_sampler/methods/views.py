@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..image.boxes import Block, Margins
-from .reduction import Counts, Reduction
+from .reduction import Counts, Reduction, ViewedReduction
 
 
 @dataclass(frozen=True)
@@ -69,38 +69,16 @@ class ComplexReduction(Reduction):
         return values
 
 
-@dataclass(frozen=True)
-class TimeReduction(Reduction):
+class TimeReduction(ViewedReduction):
     """A method applied to dates or durations as 64-bit integers (ticks of their unit)."""
 
-    ticks: Reduction
-    """The reduction of the 64-bit integers."""
-
     @property
-    def state_dtype(self) -> np.dtype[Any]:
-        """Dtype of the state of the ticks, or of the level where that is the state."""
-        return self.ticks.state_dtype if self.components else self.output_dtype
+    def working_itemsize(self) -> int:
+        """Bytes of a voxel in the kernels, which need no copy."""
+        return self.inner.working_itemsize
 
-    @property
-    def components(self) -> int:
-        """The components of the ticks' state."""
-        return self.ticks.components
-
-    def first(self, block: Block, factors: tuple[int, ...], margins: Margins | None = None) -> Block:
-        """Reduce a block of the base as ticks."""
-        return self._as_state(self.ticks.first(self._ticks(block), factors, margins))
-
-    def merge(self, state: Block, factors: tuple[int, ...], margins: Margins | None = None) -> Block:
-        """Reduce a state of ticks."""
-        return self._as_state(self.ticks.merge(state if self.components else self._ticks(state), factors, margins))
-
-    def finish(self, state: Block, counts: Counts) -> Block:
-        """Return the values as dates or durations."""
-        ticks = self.ticks.finish(state if self.components else self._ticks(state), counts)
-        return ticks.view(self.output_dtype)
-
-    def _ticks(self, block: Block) -> Block:
+    def _seen(self, block: Block) -> Block:
         return np.ascontiguousarray(block, self.output_dtype).view(np.int64)
 
-    def _as_state(self, state: Block) -> Block:
-        return state if self.components else state.view(self.output_dtype)
+    def _original(self, block: Block) -> Block:
+        return block.view(self.output_dtype)
